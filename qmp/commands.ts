@@ -1,0 +1,109 @@
+/**
+ * The QMP commands Umbra uses, typed. Shapes follow qapi/{run-state,migration,misc,machine}.json of
+ * QEMU 7.2 to 10.x; what differs between versions is optional here.
+ */
+
+export type RunState =
+  | 'debug'
+  | 'inmigrate'
+  | 'internal-error'
+  | 'io-error'
+  | 'paused'
+  | 'postmigrate'
+  | 'prelaunch'
+  | 'finish-migrate'
+  | 'restore-vm'
+  | 'running'
+  | 'save-vm'
+  | 'shutdown'
+  | 'suspended'
+  | 'watchdog'
+  | 'guest-panicked'
+  | 'colo';
+
+export interface StatusInfo {
+  readonly status: RunState;
+  readonly running: boolean;
+}
+
+export type MigrationStatus =
+  | 'none'
+  | 'setup'
+  | 'cancelling'
+  | 'cancelled'
+  | 'active'
+  | 'postcopy-active'
+  | 'postcopy-paused'
+  | 'postcopy-recover'
+  | 'completed'
+  | 'failed'
+  | 'colo'
+  | 'pre-switchover'
+  | 'device'
+  | 'wait-unplug';
+
+/** RAM statistics of a migration; sizes in bytes, `dirty-pages-rate` in pages per second. */
+export interface MigrationRam {
+  readonly transferred: number;
+  readonly remaining: number;
+  readonly total: number;
+  /** Zero pages sent, counted with repeats. */
+  readonly duplicate: number;
+  /** Normal pages sent, counted with repeats. */
+  readonly normal: number;
+  readonly 'normal-bytes': number;
+  readonly 'dirty-pages-rate': number;
+  /** Passes over the dirty bitmap so far. */
+  readonly 'dirty-sync-count': number;
+  readonly 'page-size': number;
+}
+
+export interface MigrationInfo {
+  readonly status?: MigrationStatus;
+  readonly ram?: MigrationRam;
+  readonly 'error-desc'?: string;
+  readonly 'blocked-reasons'?: readonly string[];
+  /** Milliseconds; present once a migration completed. */
+  readonly downtime?: number;
+}
+
+export interface CapabilityState {
+  readonly capability: string;
+  readonly state: boolean;
+}
+
+export interface MemorySize {
+  readonly 'base-memory': number;
+  readonly 'plugged-memory'?: number;
+}
+
+export interface QmpCommands {
+  cont: { arguments: undefined; result: object };
+  stop: { arguments: undefined; result: object };
+  quit: { arguments: undefined; result: object };
+  'query-status': { arguments: undefined; result: StatusInfo };
+  'query-name': { arguments: undefined; result: { name?: string } };
+  'query-uuid': { arguments: undefined; result: { UUID: string } };
+  'query-migrate': { arguments: undefined; result: MigrationInfo };
+  'query-migrate-capabilities': { arguments: undefined; result: readonly CapabilityState[] };
+  'query-migrate-parameters': {
+    arguments: undefined;
+    result: Readonly<Record<string, unknown>>;
+  };
+  'query-memory-size-summary': { arguments: undefined; result: MemorySize };
+  /** A table for humans; its layout is stable enough to read (softmmu/physmem.c). */
+  'x-query-ramblock': { arguments: undefined; result: { 'human-readable-text': string } };
+  'migrate-set-capabilities': {
+    arguments: { capabilities: readonly CapabilityState[] };
+    result: object;
+  };
+  'migrate-set-parameters': { arguments: Readonly<Record<string, unknown>>; result: object };
+  migrate: { arguments: { uri: string }; result: object };
+  migrate_cancel: { arguments: undefined; result: object };
+  'migrate-incoming': { arguments: { uri: string }; result: object };
+  pmemsave: { arguments: { val: number; size: number; filename: string }; result: object };
+}
+
+export type QmpCommandName = keyof QmpCommands;
+export type QmpArguments<C extends QmpCommandName> = QmpCommands[C]['arguments'];
+export type QmpResult<C extends QmpCommandName> = QmpCommands[C]['result'];
