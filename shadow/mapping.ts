@@ -1,16 +1,14 @@
 /**
  * Files mapped into memory: the one place that owns mappings and their lifetime.
  *
- *     create ──▶ reserved (fallocate) ──▶ mapped read-write ──┐
- *     open  ───────────────────────────▶ mapped read-only  ───┴─ close ──▶ unmapped
+ *     create ──▶ reserved (fallocate) ──▶ mapped ── close ──▶ unmapped
  *
- * No view of a mapping leaves this file but for the length of a callback: touching a view after
- * munmap would crash the process. Blocks are reserved before they are mapped, so a full tmpfs is an
+ * No view of a mapping leaves this file: touching one after munmap would crash the process. Blocks are reserved before they are mapped, so a full tmpfs is an
  * error here and not a SIGBUS in mid-stream.
  *
  * A Buffer of Node 20 holds at most 4 GiB, hence segments.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 import { ShadowError } from './errors.ts';
 
@@ -55,36 +53,20 @@ export class MappedFile {
       if (length > 0 && fallocate(fd, 0, 0, length) !== 0) {
         throw systemError('cannot reserve', path, length);
       }
-      return new MappedFile(path, fd, length, PROT_READ | PROT_WRITE);
+      return new MappedFile(path, fd, length);
     } catch (error) {
       closeSync(fd);
       throw error;
     }
   }
 
-  /** @throws ShadowError E_EPOCH_CORRUPT when the file is not exactly `length` bytes long */
-  static open(path: string, length: number): MappedFile {
-    const fd = openOrThrow(path, constants.O_RDONLY);
-    try {
-      const { size } = fstatSync(fd);
-      if (size !== length) {
-        const message = `${path} holds ${size} bytes instead of ${length}`;
-        throw new ShadowError('E_EPOCH_CORRUPT', message, { path });
-      }
-      return new MappedFile(path, fd, length, PROT_READ);
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
-  }
-
-  private constructor(path: string, fd: number, length: number, protection: number) {
+  private constructor(path: string, fd: number, length: number) {
     this.path = path;
     this.length = length;
     this.#fd = fd;
     for (let offset = 0; offset < length; offset += SEGMENT_BYTES) {
       const bytes = Math.min(SEGMENT_BYTES, length - offset);
-      const address: bigint = mmap(null, bytes, protection, MAP_SHARED, fd, offset);
+      const address: bigint = mmap(null, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
       if (address === 0n || address === 0xffff_ffff_ffff_ffffn || address === -1n) {
         const error = systemError('cannot map', path, length);
         this.#unmap();
@@ -111,12 +93,6 @@ export class MappedFile {
   fillZero(offset: number, length: number): void {
     const start = offset % SEGMENT_BYTES;
     this.#segment(offset, length).fill(0, start, start + length);
-  }
-
-  /** Shows `length` bytes at `offset` to `look`; the view dies with the call. */
-  look<T>(offset: number, length: number, look: (view: Buffer) => T): T {
-    const start = offset % SEGMENT_BYTES;
-    return look(this.#segment(offset, length).subarray(start, start + length));
   }
 
   /** Gives a range back to the system; it reads as zeros from now on. */

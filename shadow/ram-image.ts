@@ -4,12 +4,7 @@
  * A bitmap remembers which pages were ever given content. A zero page that never had any costs
  * nothing, and sealing gives its reserved memory back.
  */
-import { createHash } from 'node:crypto';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { MappedFile } from './mapping.ts';
-
-/** Hashing is done in pieces, so that the process stays responsive in between. */
-const DIGEST_PIECE_BYTES = 1024 * 1024;
 
 export class RamImage {
   readonly #file: MappedFile;
@@ -59,22 +54,7 @@ export class RamImage {
     return stored;
   }
 
-  digest(): Promise<string> {
-    return digestMapped(this.#file);
-  }
-
   close(): void {
     this.#file.close();
   }
-}
-
-/** SHA-256 of a mapped file, as hexadecimal: what `sha256sum FILE` prints. */
-export async function digestMapped(file: MappedFile): Promise<string> {
-  const hash = createHash('sha256');
-  for (let offset = 0; offset < file.length; offset += DIGEST_PIECE_BYTES) {
-    const bytes = Math.min(DIGEST_PIECE_BYTES, file.length - offset);
-    file.look(offset, bytes, (view) => hash.update(view));
-    if ((offset / DIGEST_PIECE_BYTES) % 4 === 3) await nextTurn();
-  }
-  return hash.digest('hex');
 }

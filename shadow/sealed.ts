@@ -1,6 +1,7 @@
 /** A sealed shadow, opened to be verified or restored. It is never written to again. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { digestFile, ImageReader } from './digest.ts';
 import { ShadowError } from './errors.ts';
 import {
   decodeManifest,
@@ -9,8 +10,6 @@ import {
   sha256Of,
   shadowManifestSchema,
 } from './manifest.ts';
-import { MappedFile } from './mapping.ts';
-import { digestMapped } from './ram-image.ts';
 import { takeWitness, witnessesAgree } from './witness.ts';
 
 /** `changed` reads only files the kernel reports as touched since the seal; `all` reads all. */
@@ -68,14 +67,15 @@ export async function readShadowFile(directory: string, file: ShadowFile): Promi
 
 /** RAM images of a sealed shadow, as a source of pages. Close it. */
 export class SealedRam {
-  readonly pageSize: number;
-  readonly #images: MappedFile[] = [];
+  readonly #zero: Buffer;
+  readonly #images: ImageReader[] = [];
 
+  /** @throws ShadowError E_EPOCH_CORRUPT */
   static open(directory: string, manifest: ShadowManifest): SealedRam {
     const ram = new SealedRam(manifest.pageSize);
     try {
       for (const { file, bytes } of manifest.blocks) {
-        ram.#images.push(MappedFile.open(join(directory, file), bytes));
+        ram.#images.push(new ImageReader(join(directory, file), bytes));
       }
       return ram;
     } catch (error) {
@@ -85,18 +85,14 @@ export class SealedRam {
   }
 
   private constructor(pageSize: number) {
-    this.pageSize = pageSize;
+    this.#zero = Buffer.alloc(pageSize);
   }
 
   /** Copies a page to `into[at]`. @returns false if it holds nothing but zeros */
   read(block: number, offset: number, into: Uint8Array, at: number): boolean {
     const image = this.#images[block];
     if (image === undefined) throw new ShadowError('E_SHADOW_LAYOUT', `no block ${block}`);
-    const zero = zeros(this.pageSize);
-    const blank = image.look(offset, this.pageSize, (view) => zero.equals(view));
-    if (blank) return false;
-    image.read(offset, into, at, this.pageSize);
-    return true;
+    return image.read(offset, into, at, this.#zero);
   }
 
   close(): void {
@@ -105,33 +101,10 @@ export class SealedRam {
   }
 }
 
-let zeroPage = Buffer.alloc(4096);
-
-function zeros(length: number): Buffer {
-  if (zeroPage.length !== length) zeroPage = Buffer.alloc(length);
-  return zeroPage;
-}
-
 async function isUntouched(path: string, file: ShadowFile): Promise<boolean> {
   try {
     return witnessesAgree(await takeWitness(path), file.witness);
   } catch {
     return false; // let the full check name what is wrong
-  }
-}
-
-async function digestFile(path: string, bytes: number): Promise<string | undefined> {
-  let file: MappedFile;
-  try {
-    file = MappedFile.open(path, bytes);
-  } catch (error) {
-    if (error instanceof ShadowError && error.code === 'E_EPOCH_CORRUPT') throw error;
-    const message = `${path} cannot be read`;
-    throw new ShadowError('E_EPOCH_CORRUPT', message, { path, cause: error });
-  }
-  try {
-    return await digestMapped(file);
-  } finally {
-    file.close();
   }
 }

@@ -12,6 +12,7 @@
 import { mkdirSync } from 'node:fs';
 import { chmod, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { digestFile } from './digest.ts';
 import { ShadowError } from './errors.ts';
 import {
   encodeManifest,
@@ -52,6 +53,8 @@ export class StagingShadow {
   readonly #round: string;
   readonly #layout: readonly BlockLayout[];
   readonly #images: RamImage[] = [];
+  /** Indices into the layout, in the stream's order, of the blocks the stream carries. */
+  #streamed: readonly number[] | undefined;
   #open = true;
 
   /**
@@ -95,7 +98,8 @@ export class StagingShadow {
   }
 
   /**
-   * Matches the stream's block list with what was reserved.
+   * Matches the stream's block list with what was reserved. A reserved block the stream does not
+   * carry (QEMU does not migrate it) is dropped.
    * @returns the images in the stream's order
    * @throws ShadowError E_SHADOW_LAYOUT when names or sizes disagree
    */
@@ -104,18 +108,16 @@ export class StagingShadow {
       new ShadowError('E_SHADOW_LAYOUT', `RAM blocks disagree with those reserved: ${why}`, {
         path: this.directory,
       });
-    if (blocks.length !== this.#layout.length) {
-      throw disagree(`${blocks.length} blocks instead of ${this.#layout.length}`);
-    }
-    return blocks.map(({ idstr, usedLength }) => {
+    this.#streamed = blocks.map(({ idstr, usedLength }) => {
       const index = this.#layout.findIndex((block) => block.idstr === idstr);
-      const [reserved, image] = [this.#layout[index], this.#images[index]];
-      if (reserved === undefined || image === undefined) throw disagree(`${idstr} is new`);
+      const reserved = this.#layout[index];
+      if (reserved === undefined) throw disagree(`${idstr} is new`);
       if (reserved.length !== usedLength) {
         throw disagree(`${idstr} has ${usedLength} bytes instead of ${reserved.length}`);
       }
-      return image;
+      return index;
     });
+    return this.#streamed.map((index) => this.#image(index));
   }
 
   /** Frees zero pages, digests and freezes the files, and writes shadow.json last. */
@@ -123,11 +125,15 @@ export class StagingShadow {
     if (!this.#open) throw new ShadowError('E_SHADOW_CLOSED', 'sealed or discarded already');
     this.#open = false;
     const blocks: ShadowManifest['blocks'] = [];
-    for (const [index, image] of this.#images.entries()) {
+    for (const index of this.#images.keys()) {
+      if (this.#streamed?.includes(index) === false) await this.#drop(index);
+    }
+    for (const index of this.#streamed ?? []) {
       const { idstr, length } = this.#layout[index] ?? { idstr: '', length: 0 };
+      const image = this.#image(index);
       const storedBytes = image.trim();
-      const sha256 = await image.digest();
       image.close();
+      const sha256 = await digestFile(join(this.directory, ramFileName(index)), length);
       const frozen = await this.#freeze(ramFileName(index), length, sha256);
       blocks.push({ idstr, storedBytes, ...frozen });
     }
@@ -156,6 +162,17 @@ export class StagingShadow {
     this.#open = false;
     this.#closeImages();
     await rm(this.directory, { recursive: true, force: true });
+  }
+
+  #image(index: number): RamImage {
+    const image = this.#images[index];
+    if (image === undefined) throw new ShadowError('E_SHADOW_LAYOUT', `no block ${index}`);
+    return image;
+  }
+
+  async #drop(index: number): Promise<void> {
+    this.#image(index).close();
+    await rm(join(this.directory, ramFileName(index)));
   }
 
   #closeImages(): void {

@@ -1,0 +1,6 @@
+export {
+  decideEnd,
+  type EndConditionOptions,
+  type EndDecision,
+  type LiveSample,
+} from './end-condition.ts';

@@ -1,0 +1,101 @@
+/**
+ * What a coordinator asks of an agent. Everything that crosses is plain data, so that an agent may
+ * be in the same process or on another host.
+ */
+import type { EpochManifest } from '../../shadow/index.ts';
+import type { Failure } from '../failure.ts';
+import type { MemberSample, RestoreMode, RoundFacts } from '../member/messages.ts';
+
+export type AgentCommand = 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
+
+export interface RoundTerms {
+  readonly stopDeadlineMs: number;
+  readonly silenceMs: number;
+}
+
+export type AgentNotice =
+  | {
+      readonly type: 'report';
+      readonly member: string;
+      readonly round: string;
+      readonly report:
+        | 'admitted'
+        | 'live'
+        | 'stopped'
+        | 'drained'
+        | 'resumed'
+        | 'sealed'
+        | 'failed'
+        | 'aborted'
+        | 'gone';
+      readonly facts: RoundFacts;
+      readonly failure?: Failure;
+    }
+  | {
+      readonly type: 'sample';
+      readonly member: string;
+      readonly round: string;
+      readonly sample: MemberSample;
+    };
+
+export interface MemberStatus {
+  readonly member: string;
+  /** QEMU's run state, or `gone`. */
+  readonly status: string;
+  readonly running: boolean;
+  readonly qemuVersion: string;
+  readonly pid: number | undefined;
+  readonly proxyPid: number | undefined;
+  /** Started by Umbra, as opposed to attached. */
+  readonly owned: boolean;
+}
+
+export interface Admission {
+  /** Bytes that will be reserved for the round's shadows on this host. */
+  readonly neededBytes: number;
+}
+
+export interface RestorePlan {
+  readonly member: string;
+  readonly mode: RestoreMode;
+  /** Why it is not `map`, when the caller left the choice open. */
+  readonly reason: string | undefined;
+  readonly commandLine: readonly string[];
+  readonly workingDirectory: string;
+  readonly shadowDirectory: string;
+}
+
+export interface MemberRestored {
+  readonly member: string;
+  readonly mode: RestoreMode;
+  /** From the start of QEMU to a loaded, paused VM, milliseconds. */
+  readonly loadMs: number;
+  /** Bytes sent into QEMU. */
+  readonly bytes: number;
+}
+
+export interface Agent {
+  readonly members: readonly string[];
+  onNotice(listener: (notice: AgentNotice) => void): void;
+  status(): Promise<MemberStatus[]>;
+  /** Checks every member and the host's room; changes nothing. */
+  admit(): Promise<Admission>;
+  /** Makes the folder a round's shadows are staged in. */
+  beginRound(round: string): Promise<void>;
+  prepare(round: string, member: string, terms: RoundTerms): void;
+  command(member: string, command: AgentCommand): void;
+  /** A sign of the coordinator's life, for members in a round. */
+  alive(): void;
+  /** Removes shadows no epoch names. */
+  collect(): Promise<readonly string[]>;
+  removeShadows(round: string): Promise<void>;
+  verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void>;
+  planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]>;
+  /** Members whose VM is alive. */
+  alivePids(): Promise<ReadonlyMap<string, number>>;
+  killVm(member: string): Promise<void>;
+  /** Starts QEMU for a plan and loads the shadow; ends paused. */
+  load(plan: RestorePlan): Promise<MemberRestored>;
+  /** @returns QEMU's own time stamp of RESUME, microseconds since 1970 */
+  resume(member: string): Promise<number>;
+}

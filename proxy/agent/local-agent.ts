@@ -1,0 +1,411 @@
+/**
+ * The agent of one host: owns the proxies of its members, their VMs and their shadows.
+ *
+ * When a proxy ends in a round, its VM may stand stopped: the agent starts a new proxy at once and
+ * has it put the VM right from the journal (`rescue`).
+ */
+import { mkdirSync, rmSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit from 'p-limit';
+import type { Logger } from 'pino';
+import {
+  type Catalogue,
+  collectLeftovers,
+  type EpochManifest,
+  readShadow,
+  requireRoom,
+  type ShadowManifest,
+  verifyShadow,
+} from '../../shadow/index.ts';
+import type { ClusterConfig, MemberConfig } from '../config.ts';
+import { toFailure, UmbraError } from '../failure.ts';
+import { mainRamIndex } from '../member/load.ts';
+import type {
+  ExamineResult,
+  LoadResult,
+  MemberNotice,
+  ProbeResult,
+  RestoreMode,
+  ResumeResult,
+} from '../member/messages.ts';
+import { mapObstacle, restoreCommandLine } from './command-line.ts';
+import type {
+  Admission,
+  Agent,
+  AgentCommand,
+  AgentNotice,
+  MemberRestored,
+  MemberStatus,
+  RestorePlan,
+  RoundTerms,
+} from './contract.ts';
+import { requireMachine } from './machine-type.ts';
+import { MemberProxy } from './member-proxy.ts';
+import { isAlive, killProcess } from './process-card.ts';
+import { findVm, forgetVm, recordedVm, recordVm, startVm, type VmProcess } from './vm-process.ts';
+
+/** Reading whole images is bound by the cores, not by the number of members. */
+const VERIFY_AT_ONCE = 2;
+
+interface Member {
+  readonly config: MemberConfig;
+  readonly directory: string;
+  proxy: MemberProxy | undefined;
+  /** The round its proxy is in. */
+  round: string | undefined;
+}
+
+export class LocalAgent implements Agent {
+  readonly #config: ClusterConfig;
+  readonly #catalogue: Catalogue;
+  readonly #log: Logger;
+  readonly #members = new Map<string, Member>();
+  readonly #activeRounds = new Set<string>();
+  #listener: (notice: AgentNotice) => void = () => {};
+  #closing = false;
+
+  constructor(config: ClusterConfig, catalogue: Catalogue, log: Logger) {
+    this.#config = config;
+    this.#catalogue = catalogue;
+    this.#log = log;
+    for (const member of config.members) {
+      const { directory } = member;
+      this.#members.set(member.name, {
+        config: member,
+        directory,
+        proxy: undefined,
+        round: undefined,
+      });
+    }
+  }
+
+  get members(): readonly string[] {
+    return [...this.#members.keys()];
+  }
+
+  /** Starts the proxies, and puts right what an earlier life left. */
+  async start(): Promise<void> {
+    mkdirSync(this.#config.shadowsDirectory, { recursive: true, mode: 0o700 });
+    await this.collect();
+    await Promise.all(
+      [...this.#members.values()].map(async (member) => {
+        mkdirSync(member.directory, { recursive: true, mode: 0o700 });
+        await this.#startProxy(member);
+      }),
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.all([...this.#members.values()].map(({ proxy }) => proxy?.close()));
+  }
+
+  onNotice(listener: (notice: AgentNotice) => void): void {
+    this.#listener = listener;
+  }
+
+  status(): Promise<MemberStatus[]> {
+    return Promise.all(
+      [...this.#members.values()].map(async ({ config, directory, proxy, round }) => {
+        const vm = recordedVm(directory);
+        const probe = round === undefined ? await this.#probe(proxy) : IN_ROUND;
+        return {
+          member: config.name,
+          ...probe,
+          pid: vm !== undefined && isAlive(vm) ? vm.pid : undefined,
+          proxyPid: proxy?.isGone === false ? proxy.pid : undefined,
+          owned: vm?.owned ?? false,
+        };
+      }),
+    );
+  }
+
+  async #probe(proxy: MemberProxy | undefined): Promise<ProbeResult> {
+    if (proxy === undefined) return UNKNOWN;
+    try {
+      return await proxy.request<ProbeResult>({ type: 'probe' });
+    } catch (error) {
+      return { ...UNKNOWN, status: toFailure(error, {}).code };
+    }
+  }
+
+  /**
+   * Starts the VMs of members that have a command and were never started. One that has died is
+   * left: to start it afresh, or to restore it with the others, is the operator's choice.
+   */
+  async boot(): Promise<string[]> {
+    const started: string[] = [];
+    await Promise.all(
+      [...this.#members.values()].map(async (member) => {
+        const { command, name, workingDirectory } = member.config;
+        if (command === undefined) {
+          await this.#locateVm(member);
+        } else if (recordedVm(member.directory) === undefined) {
+          await startVm(command, workingDirectory, member.directory);
+          started.push(name);
+        }
+      }),
+    );
+    return started;
+  }
+
+  /** An attached VM may have been started again by its owner: look who listens now. */
+  async #locateVm({ config, directory }: Member): Promise<void> {
+    const recorded = recordedVm(directory);
+    if (recorded !== undefined && isAlive(recorded)) return;
+    try {
+      recordVm(directory, await findVm(config.qmp));
+    } catch (error) {
+      throw new UmbraError(toFailure(error, { member: config.name, where: 'find' }), error);
+    }
+  }
+
+  async admit(): Promise<Admission> {
+    await Promise.all([...this.#members.values()].map((member) => this.#locateVm(member)));
+    const examined = await Promise.all(
+      [...this.#members.values()].map((member) => {
+        return this.#proxyOf(member).request<ExamineResult>({ type: 'examine' });
+      }),
+    );
+    const neededBytes = examined.reduce((sum, { shadowBytes }) => sum + shadowBytes, 0);
+    const { shadowsDirectory, store } = this.#config;
+    await requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
+    return { neededBytes };
+  }
+
+  async beginRound(round: string): Promise<void> {
+    this.#activeRounds.add(round);
+    await mkdir(join(this.#config.shadowsDirectory, round), { mode: 0o700 });
+  }
+
+  prepare(round: string, name: string, terms: RoundTerms): void {
+    const member = this.#member(name);
+    const vm = recordedVm(member.directory);
+    member.round = round;
+    this.#withProxy(member, (proxy) =>
+      proxy.command({
+        type: 'prepare',
+        round,
+        shadowDirectory: this.#shadowDirectory(round, name),
+        commandLine: vm?.commandLine ?? member.config.command ?? [],
+        workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
+        ...terms,
+      }),
+    );
+  }
+
+  command(name: string, type: AgentCommand): void {
+    const member = this.#member(name);
+    this.#withProxy(member, (proxy) => proxy.command({ type }));
+    if (type === 'commit') this.#leaveRound(member);
+  }
+
+  alive(): void {
+    for (const { proxy, round } of this.#members.values()) {
+      if (round !== undefined) proxy?.command({ type: 'alive' });
+    }
+  }
+
+  collect(): Promise<readonly string[]> {
+    return collectLeftovers(this.#config.shadowsDirectory, this.#catalogue, this.#activeRounds);
+  }
+
+  async removeShadows(round: string): Promise<void> {
+    await rm(join(this.#config.shadowsDirectory, round), { recursive: true, force: true });
+  }
+
+  async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {
+    const limit = pLimit(VERIFY_AT_ONCE);
+    await Promise.all(
+      epoch.members.map(({ name, shadow }) =>
+        limit(async () => {
+          const directory = this.#shadowDirectory(epoch.round, name);
+          try {
+            await verifyShadow(directory, await readShadow(directory, shadow), mode);
+          } catch (error) {
+            throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
+          }
+        }),
+      ),
+    );
+  }
+
+  planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]> {
+    return Promise.all(
+      epoch.members.map(async ({ name, shadow }) => {
+        try {
+          return await this.#plan(epoch, name, shadow, mode);
+        } catch (error) {
+          throw new UmbraError(toFailure(error, { member: name, where: 'plan restore' }), error);
+        }
+      }),
+    );
+  }
+
+  async alivePids(): Promise<ReadonlyMap<string, number>> {
+    const alive = new Map<string, number>();
+    for (const { config, directory } of this.#members.values()) {
+      const vm = recordedVm(directory) ?? (await findVm(config.qmp).catch(() => undefined));
+      if (vm !== undefined && isAlive(vm)) alive.set(config.name, vm.pid);
+    }
+    return alive;
+  }
+
+  async killVm(name: string): Promise<void> {
+    const { directory, config } = this.#member(name);
+    const vm = recordedVm(directory) ?? (await findVm(config.qmp).catch(() => undefined));
+    if (vm !== undefined) await killProcess(vm);
+    await forgetVm(directory);
+  }
+
+  async load(plan: RestorePlan): Promise<MemberRestored> {
+    const member = this.#member(plan.member);
+    rmSync(member.config.qmp, { force: true }); // a dead QEMU's: it would answer with ECONNREFUSED
+    const startedAt = performance.now();
+    const { commandLine, workingDirectory, shadowDirectory, mode } = plan;
+    const vm = await startVm(commandLine, workingDirectory, member.directory);
+    const exited = vm.exited.then((why) => {
+      throw new UmbraError({ code: 'E_LOAD_FAILED', message: why, member: plan.member });
+    });
+    exited.catch(() => {});
+    const proxy = this.#proxyOf(member);
+    try {
+      const request = { type: 'load', shadowDirectory, mode } as const;
+      const loaded = proxy.request<LoadResult>(request).catch(async (error: unknown) => {
+        // A VM that died says best itself why.
+        if (!isAlive(vm.process)) await exited;
+        throw error;
+      });
+      const { bytes } = await Promise.race([loaded, exited]);
+      // Record how it was first started: that, not the way it was restored, starts it next time.
+      recordVm(member.directory, await this.#asFirstStarted(vm.process, shadowDirectory));
+      return { member: plan.member, mode, loadMs: performance.now() - startedAt, bytes };
+    } catch (error) {
+      throw new UmbraError(toFailure(error, { member: plan.member, where: 'load' }), error);
+    }
+  }
+
+  async resume(name: string): Promise<number> {
+    const proxy = this.#proxyOf(this.#member(name));
+    const { resumedAtUs } = await proxy.request<ResumeResult>({ type: 'resume' });
+    return resumedAtUs;
+  }
+
+  async #asFirstStarted(vm: VmProcess, shadowDirectory: string): Promise<VmProcess> {
+    const { identity } = await readShadow(shadowDirectory);
+    const { commandLine, workingDirectory } = identity;
+    return { ...vm, commandLine, workingDirectory };
+  }
+
+  async #plan(
+    epoch: EpochManifest,
+    name: string,
+    sha256: string,
+    wanted: RestoreMode | 'auto',
+  ): Promise<RestorePlan> {
+    const member = this.#member(name);
+    const shadowDirectory = this.#shadowDirectory(epoch.round, name);
+    const shadow = await readShadow(shadowDirectory, sha256);
+    const { commandLine, machineType, workingDirectory } = shadow.identity;
+    await requireMachine(commandLine[0] ?? '', machineType, member.config.command);
+    const index = mainRamIndex(shadow);
+    const main = shadow.blocks[index];
+    const obstacle = main && mapObstacle(commandLine, main.idstr);
+    if (wanted === 'map' && obstacle !== undefined) {
+      throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${obstacle}` });
+    }
+    const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
+    const mapped = mode === 'map' ? mappedRam(shadowDirectory, shadow, index) : undefined;
+    return {
+      member: name,
+      mode,
+      reason: wanted === 'auto' ? obstacle : undefined,
+      commandLine: restoreCommandLine(commandLine, machineType, mapped),
+      workingDirectory,
+      shadowDirectory,
+    };
+  }
+
+  async #startProxy(member: Member): Promise<MemberProxy> {
+    const { config, directory } = member;
+    const place = { member: config.name, qmp: config.qmp, directory };
+    const proxy = await MemberProxy.start(place, this.#log);
+    member.proxy = proxy;
+    proxy.onNotice((notice) => this.#onNotice(member, notice));
+    void proxy.exited.then(() => this.#onProxyGone(member));
+    await proxy.request({ type: 'rescue' });
+    return proxy;
+  }
+
+  async #onProxyGone(member: Member): Promise<void> {
+    if (this.#closing) return;
+    const { name } = member.config;
+    this.#log.warn({ member: name, round: member.round }, 'proxy gone; starting another');
+    const { round } = member;
+    try {
+      await this.#startProxy(member);
+    } catch (error) {
+      const failure = toFailure(error, { member: name, where: 'rescue' });
+      this.#log.error({ failure }, 'could not start a proxy');
+    }
+    // Reported after the rescue, so that the round ends with its VM running again.
+    if (round !== undefined) this.#reportGone(member, round);
+  }
+
+  #reportGone(member: Member, round: string): void {
+    const { name } = member.config;
+    const message = 'its proxy ended in the middle of the round';
+    const failure = { code: 'E_PROXY_GONE', message, member: name };
+    this.#leaveRound(member);
+    this.#listener({ type: 'report', member: name, round, report: 'gone', facts: {}, failure });
+  }
+
+  #onNotice(member: Member, notice: MemberNotice): void {
+    const { name } = member.config;
+    if (notice.round !== member.round) return;
+    if (notice.type === 'report' && notice.report === 'aborted') this.#leaveRound(member);
+    this.#listener({ ...notice, member: name });
+  }
+
+  #leaveRound(member: Member): void {
+    const { round } = member;
+    member.round = undefined;
+    if (round === undefined) return;
+    const others = [...this.#members.values()].some((other) => other.round === round);
+    if (!others) this.#activeRounds.delete(round);
+  }
+
+  /** A member whose proxy is not there answers at once: it is gone. */
+  #withProxy(member: Member, use: (proxy: MemberProxy) => void): void {
+    const { proxy, round } = member;
+    if (proxy?.isGone === false && round !== undefined) use(proxy);
+    else if (proxy === undefined && round !== undefined) this.#reportGone(member, round);
+  }
+
+  #proxyOf({ proxy, config }: Member): MemberProxy {
+    if (proxy !== undefined) return proxy;
+    const { name: member } = config;
+    throw new UmbraError({ code: 'E_PROXY_GONE', message: 'this member has no proxy', member });
+  }
+
+  #member(name: string): Member {
+    const member = this.#members.get(name);
+    if (member !== undefined) return member;
+    const message = `there is no member ${name} in this cluster`;
+    throw new UmbraError({ code: 'E_MEMBER_UNKNOWN', message, member: name });
+  }
+
+  #shadowDirectory(round: string, member: string): string {
+    return join(this.#config.shadowsDirectory, round, member);
+  }
+}
+
+const IN_ROUND = { status: 'in a round', running: true, qemuVersion: '' };
+const UNKNOWN = { status: 'unknown', running: false, qemuVersion: '' };
+
+function mappedRam(directory: string, { blocks }: ShadowManifest, index: number) {
+  const block = blocks[index];
+  if (block === undefined) throw new Error('a shadow without RAM');
+  return { id: block.idstr, bytes: block.bytes, path: join(directory, block.file) };
+}

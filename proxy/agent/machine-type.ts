@@ -1,0 +1,50 @@
+/** Can this epoch's machine be built again? */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { UmbraError } from '../failure.ts';
+import { machineTypeOf } from './command-line.ts';
+
+/**
+ * Refuses an epoch whose machine is not the one configured, or that this QEMU cannot build.
+ * @throws UmbraError E_MACHINE_TYPE
+ */
+export async function requireMachine(
+  program: string,
+  recorded: string,
+  configured: readonly string[] | undefined,
+): Promise<void> {
+  if (recorded === '') return;
+  const machines = await machineTypes(program);
+  const wanted = configured && machineTypeOf(configured);
+  const full = wanted === undefined ? undefined : (machines.get(wanted) ?? wanted);
+  if (full !== undefined && familyOf(full) !== familyOf(recorded)) {
+    const message = `the epoch is of machine type ${recorded}, the member is now a ${full}`;
+    throw new UmbraError({ code: 'E_MACHINE_TYPE', message });
+  }
+  if (machines.size > 0 && ![...machines.values()].includes(recorded)) {
+    const message = `${program} does not know machine type ${recorded}`;
+    throw new UmbraError({ code: 'E_MACHINE_TYPE', message });
+  }
+}
+
+/** pc-i440fx-7.2 and pc-i440fx-10.0 are one machine in two versions. */
+function familyOf(machineType: string): string {
+  return machineType.replace(/-\d+(\.\d+)*$/, '');
+}
+
+/** Names and aliases a QEMU knows, each with its full name, from `-machine help`. */
+async function machineTypes(program: string): Promise<ReadonlyMap<string, string>> {
+  const types = new Map<string, string>();
+  const { stdout } = await promisify(execFile)(program, ['-machine', 'help']).catch(
+    (cause: Error) => {
+      const message = `cannot run ${program}: ${cause.message}`;
+      throw new UmbraError({ code: 'E_VM_START', message }, cause);
+    },
+  );
+  for (const line of stdout.split('\n').slice(1)) {
+    const name = /^(\S+)\s/.exec(line)?.[1];
+    if (name === undefined) continue;
+    types.set(name, /\(alias of (\S+)\)/.exec(line)?.[1] ?? name);
+  }
+  return types;
+}

@@ -1,0 +1,156 @@
+/**
+ * The agent's end of one proxy process: starts it, talks to it, and says when it is gone.
+ *
+ * A proxy that does not answer is killed: a frozen one would hold its VM's monitor for ever.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { Logger } from 'pino';
+import { type Failure, UmbraError } from '../failure.ts';
+import type {
+  FromProxy,
+  MemberNotice,
+  MemberPlace,
+  MemberRequest,
+  RoundCommand,
+  ToProxy,
+} from '../member/messages.ts';
+
+const READY_DEADLINE_MS = 20_000;
+const REQUEST_DEADLINE_MS = 150_000;
+
+interface Pending {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: UmbraError) => void;
+}
+
+export class MemberProxy {
+  readonly place: MemberPlace;
+  readonly #child: ChildProcess;
+  readonly #pending = new Map<number, Pending>();
+  readonly #exited: Promise<void>;
+  #onNotice: (notice: MemberNotice) => void = () => {};
+  #nextId = 1;
+  #gone = false;
+
+  /** Starts a proxy and waits until it listens. */
+  static async start(place: MemberPlace, log: Logger): Promise<MemberProxy> {
+    const proxy = new MemberProxy(place, log);
+    await proxy.#ready;
+    return proxy;
+  }
+
+  readonly #ready: Promise<void>;
+
+  private constructor(place: MemberPlace, log: Logger) {
+    this.place = place;
+    // Run from source, or from the built package: the sibling has our own extension.
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    const entry = fileURLToPath(new URL(`../member/process.${extension}`, import.meta.url));
+    this.#child = fork(entry, [], {
+      detached: true,
+      env: { ...process.env, UMBRA_LOG: log.level },
+      serialization: 'advanced',
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    this.#ready = new Promise((resolve, reject) => {
+      const fail = () => reject(this.#goneError());
+      const timer = setTimeout(() => this.kill(), READY_DEADLINE_MS);
+      this.#child.once('exit', fail);
+      this.#child.on('message', (message: FromProxy) => {
+        if (message.kind === 'ready') {
+          clearTimeout(timer);
+          resolve();
+        } else this.#receive(message);
+      });
+    });
+    this.#exited = new Promise((resolve) => {
+      this.#child.once('exit', () => {
+        this.#gone = true;
+        for (const pending of this.#pending.values()) pending.reject(this.#goneError());
+        this.#pending.clear();
+        resolve();
+      });
+    });
+    this.#send({ kind: 'place', place });
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  get isGone(): boolean {
+    return this.#gone;
+  }
+
+  /** Resolves when the process has ended, for whatever reason. */
+  get exited(): Promise<void> {
+    return this.#exited;
+  }
+
+  onNotice(listener: (notice: MemberNotice) => void): void {
+    this.#onNotice = listener;
+  }
+
+  command(command: RoundCommand): void {
+    this.#send({ kind: 'command', command });
+  }
+
+  /** @throws UmbraError with the proxy's own failure, E_PROXY_GONE or E_PROXY_SILENT */
+  request<T>(request: MemberRequest): Promise<T> {
+    if (this.#gone) return Promise.reject(this.#goneError());
+    const id = this.#nextId++;
+    return new Promise<unknown>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const message = `the proxy did not answer ${request.type}`;
+        reject(this.#error('E_PROXY_SILENT', message));
+        this.kill();
+      }, REQUEST_DEADLINE_MS);
+      const settle =
+        <A>(done: (answer: A) => void) =>
+        (answer: A) => {
+          clearTimeout(timer);
+          done(answer);
+        };
+      this.#pending.set(id, { resolve: settle(resolve), reject: settle(reject) });
+      this.#send({ kind: 'request', id, request });
+    }) as Promise<T>;
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  /** Lets go of the process: an idle proxy leaves by itself when its parent hangs up. */
+  async close(): Promise<void> {
+    if (this.#gone) return;
+    if (this.#child.connected) this.#child.disconnect();
+    await this.#exited;
+  }
+
+  #receive(message: FromProxy): void {
+    if (message.kind === 'notice') this.#onNotice(message.notice);
+    if (message.kind === 'reply') this.#settle(message.id)?.resolve(message.result);
+    if (message.kind === 'refusal') {
+      this.#settle(message.id)?.reject(new UmbraError(message.failure));
+    }
+  }
+
+  #settle(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    return pending;
+  }
+
+  #send(message: ToProxy): void {
+    if (!this.#gone && this.#child.connected) this.#child.send(message, () => {});
+  }
+
+  #goneError(): UmbraError {
+    return this.#error('E_PROXY_GONE', 'the proxy of this member ended');
+  }
+
+  #error(code: Failure['code'], message: string): UmbraError {
+    return new UmbraError({ code, message, member: this.place.member });
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * QEMU processes: started so that they outlive us, and found by what they listen on.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { UmbraError } from '../failure.ts';
+import { processSchema, startTimeOf } from './process-card.ts';
+
+const LOG_EXCERPT_LINES = 3;
+
+const vmProcessSchema = processSchema.extend({
+  commandLine: z.array(z.string()),
+  workingDirectory: z.string(),
+  /** Started by Umbra, or found running. */
+  owned: z.boolean(),
+});
+
+export type VmProcess = z.infer<typeof vmProcessSchema>;
+
+export interface StartedVm {
+  readonly process: VmProcess;
+  /** Resolves with the reason when QEMU exits; never rejects. */
+  readonly exited: Promise<string>;
+}
+
+/**
+ * Starts QEMU in a session of its own; its output goes to `vm.log`, its name card to `vm.json`.
+ * @throws UmbraError E_VM_START
+ */
+export async function startVm(
+  commandLine: readonly string[],
+  workingDirectory: string,
+  directory: string,
+): Promise<StartedVm> {
+  const [program = '', ...args] = commandLine;
+  const logPath = join(directory, 'vm.log');
+  const log = openSync(logPath, 'a', 0o600);
+  let child: ChildProcess;
+  try {
+    child = spawn(program, args, {
+      cwd: workingDirectory,
+      detached: true,
+      stdio: ['ignore', log, log],
+    });
+    await new Promise<void>((done, reject) => {
+      child.once('spawn', done);
+      child.once('error', (cause) => {
+        const message = `cannot start ${program}: ${cause.message}`;
+        reject(new UmbraError({ code: 'E_VM_START', message }, cause));
+      });
+    });
+  } finally {
+    closeSync(log);
+  }
+  child.unref();
+  const exited = new Promise<string>((done) => {
+    child.once('exit', (code, signal) => {
+      done(`QEMU ended (${signal ?? `exit status ${code}`}): ${lastLines(logPath)}`);
+    });
+  });
+  const pid = child.pid ?? 0;
+  const startTime = startTimeOf(pid) ?? '';
+  const process = {
+    pid,
+    startTime,
+    commandLine: [...commandLine],
+    workingDirectory,
+    owned: true,
+  };
+  recordVm(directory, process);
+  return { process, exited };
+}
+
+export function recordVm(directory: string, process: VmProcess): void {
+  writeFileSync(join(directory, 'vm.json'), JSON.stringify(process), { mode: 0o600 });
+}
+
+export function recordedVm(directory: string): VmProcess | undefined {
+  try {
+    return vmProcessSchema.parse(JSON.parse(readFileSync(join(directory, 'vm.json'), 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+export async function forgetVm(directory: string): Promise<void> {
+  await rm(join(directory, 'vm.json'), { force: true });
+}
+
+/**
+ * Finds the process that listens on a unix socket: /proc/net/unix gives the socket's inode, and the
+ * process has a descriptor of it.
+ * @throws UmbraError E_VM_NOT_FOUND
+ */
+export async function findVm(socketPath: string): Promise<VmProcess> {
+  const notFound = (why: string) =>
+    new UmbraError({
+      code: 'E_VM_NOT_FOUND',
+      message: `${socketPath}: ${why}`,
+      hint: 'Give the path of the -qmp unix socket of a running QEMU of this host.',
+    });
+  const inodes = await listeningInodes(resolve(socketPath));
+  if (inodes.size === 0) throw notFound('no process listens on it');
+  for (const name of await readdir('/proc')) {
+    const pid = Number(name);
+    if (Number.isInteger(pid) && (await holdsSocket(pid, inodes))) return describe(pid);
+  }
+  throw notFound('the process that listens on it cannot be seen (other user, or other namespace)');
+}
+
+async function describe(pid: number): Promise<VmProcess> {
+  const text = await readFile(`/proc/${pid}/cmdline`, 'utf8');
+  const commandLine = text.split('\0').slice(0, -1);
+  // argv[0] may be relative to a PATH we do not have; the link is the file that runs.
+  commandLine[0] = await readlink(`/proc/${pid}/exe`);
+  const workingDirectory = await readlink(`/proc/${pid}/cwd`);
+  return { pid, startTime: startTimeOf(pid) ?? '', commandLine, workingDirectory, owned: false };
+}
+
+/** Columns: Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 marks a listener. */
+async function listeningInodes(path: string): Promise<Set<string>> {
+  const inodes = new Set<string>();
+  for (const line of (await readFile('/proc/net/unix', 'utf8')).split('\n')) {
+    const [, , , flags = '', , , inode = '', ...rest] = line.trim().split(/\s+/);
+    const listens = (Number.parseInt(flags, 16) & 0x10000) !== 0;
+    if (listens && resolve(rest.join(' ')) === path) inodes.add(inode);
+  }
+  return inodes;
+}
+
+async function holdsSocket(pid: number, inodes: ReadonlySet<string>): Promise<boolean> {
+  try {
+    for (const fd of await readdir(`/proc/${pid}/fd`)) {
+      const inode = /^socket:\[(\d+)\]$/.exec(await readlink(`/proc/${pid}/fd/${fd}`))?.[1];
+      if (inode !== undefined && inodes.has(inode)) return true;
+    }
+  } catch {
+    // the process went away, or is not ours to look at
+  }
+  return false;
+}
+
+function lastLines(path: string): string {
+  const lines = readFileSync(path, 'utf8').trim().split('\n');
+  return lines.slice(-LOG_EXCERPT_LINES).join(' | ') || 'it said nothing';
+}

@@ -1,0 +1,173 @@
+/** One cluster: its rounds, its epochs, its restores; one of them at a time. */
+import { randomBytes } from 'node:crypto';
+import type { Logger } from 'pino';
+import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
+import type { Agent, MemberStatus } from '../agent/contract.ts';
+import type { ClusterConfig } from '../config.ts';
+import { type Failure, toFailure, UmbraError } from '../failure.ts';
+import type { RestoreReport, RoundReport } from './report.ts';
+import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
+import { type RoundProgress, RoundRunner } from './round-runner.ts';
+
+export interface EpochInfo {
+  readonly epoch: number;
+  readonly createdAt: string | undefined;
+  readonly members: number;
+  /** Why it cannot be restored, if it cannot. */
+  readonly failure: Failure | undefined;
+}
+
+export interface ClusterStatus {
+  readonly cluster: string;
+  readonly busy: string | undefined;
+  readonly members: readonly MemberStatus[];
+  readonly epochs: readonly EpochInfo[];
+  readonly lastRound: RoundReport | undefined;
+}
+
+export class Coordinator {
+  readonly #config: ClusterConfig;
+  readonly #agent: Agent;
+  readonly #catalogue: Catalogue;
+  readonly #log: Logger;
+  #busy: string | undefined;
+  #runner: RoundRunner | undefined;
+  #lastRound: RoundReport | undefined;
+
+  constructor(config: ClusterConfig, agent: Agent, catalogue: Catalogue, log: Logger) {
+    this.#config = config;
+    this.#agent = agent;
+    this.#catalogue = catalogue;
+    this.#log = log;
+    agent.onNotice((notice) => this.#runner?.onNotice(notice));
+  }
+
+  async status(): Promise<ClusterStatus> {
+    return {
+      cluster: this.#config.cluster,
+      busy: this.#busy,
+      members: await this.#agent.status(),
+      epochs: await this.epochs(),
+      lastRound: this.#lastRound,
+    };
+  }
+
+  async epochs(): Promise<EpochInfo[]> {
+    const { epochs, damaged } = await this.#catalogue.list();
+    const whole = epochs.map(({ epoch, createdAt, members }) => {
+      return { epoch, createdAt, members: members.length, failure: undefined };
+    });
+    const broken = damaged.map(({ epoch, error }) => {
+      return { epoch, createdAt: undefined, members: 0, failure: toFailure(error, {}) };
+    });
+    return [...whole, ...broken].sort((a, b) => a.epoch - b.epoch);
+  }
+
+  /**
+   * Takes a checkpoint.
+   * @throws UmbraError what made admission refuse, before anything was touched
+   * @returns the report, committed or aborted
+   */
+  checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
+    return this.#exclusively('checkpoint', async () => {
+      await this.#agent.admit();
+      const epoch = await this.#catalogue.nextEpoch();
+      const id = `r${String(epoch).padStart(6, '0')}-${randomBytes(4).toString('hex')}`;
+      const runner = new RoundRunner(
+        id,
+        epoch,
+        this.#config,
+        this.#agent,
+        this.#catalogue,
+        this.#log,
+        onProgress,
+      );
+      this.#runner = runner;
+      const report = await runner.run().finally(() => {
+        this.#runner = undefined;
+      });
+      this.#lastRound = report;
+      if (report.failure === undefined) await this.#retireOld();
+      await this.#agent.collect();
+      return report;
+    });
+  }
+
+  restore(
+    epoch: number | undefined,
+    options: RestoreOptions,
+    onProgress: (progress: RestoreProgress) => void,
+  ): Promise<RestoreReport> {
+    return this.#exclusively('restore', async () => {
+      const manifest = await this.#choose(epoch);
+      try {
+        return await restoreEpoch(this.#agent, manifest, options, this.#log, onProgress);
+      } catch (error) {
+        throw await this.#offerAnother(manifest.epoch, error);
+      }
+    });
+  }
+
+  /** Reads every byte of an epoch again. @throws UmbraError E_EPOCH_CORRUPT */
+  async verify(epoch: number): Promise<void> {
+    await this.#agent.verify(await this.#catalogue.read(epoch), 'all');
+  }
+
+  removeEpoch(epoch: number): Promise<void> {
+    return this.#exclusively('remove an epoch', async () => {
+      const { round } = await this.#catalogue.read(epoch);
+      await this.#catalogue.retire(epoch);
+      await this.#agent.removeShadows(round);
+    });
+  }
+
+  /** Ends a round that is under way. @returns false if there is none */
+  abort(reason: string): boolean {
+    this.#runner?.abort({ code: 'E_ROUND_ABORTED', message: reason });
+    return this.#runner !== undefined;
+  }
+
+  async #exclusively<T>(what: string, work: () => Promise<T>): Promise<T> {
+    if (this.#busy !== undefined) {
+      const message = `the cluster is busy with another ${this.#busy}`;
+      throw new UmbraError({ code: 'E_ROUND_BUSY', message });
+    }
+    this.#busy = what;
+    try {
+      return await work();
+    } finally {
+      this.#busy = undefined;
+    }
+  }
+
+  async #choose(epoch: number | undefined): Promise<EpochManifest> {
+    if (epoch !== undefined) return this.#catalogue.read(epoch);
+    const { epochs, damaged } = await this.#catalogue.list();
+    const newest = epochs.at(-1);
+    const worse = damaged.find((one) => one.epoch > (newest?.epoch ?? 0));
+    // Going back further than asked loses work: that is the operator's decision, not ours.
+    if (worse !== undefined) throw await this.#offerAnother(worse.epoch, worse.error);
+    if (newest !== undefined) return newest;
+    const hint = 'Take one first: umbra checkpoint';
+    throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message: 'there is no epoch yet', hint });
+  }
+
+  async #offerAnother(epoch: number, error: unknown): Promise<UmbraError> {
+    const failure = toFailure(error, { where: 'restore' });
+    const damaged = failure.code === 'E_EPOCH_CORRUPT' || failure.code.startsWith('E_MANIFEST');
+    const { epochs } = await this.#catalogue.list();
+    const previous = epochs.filter((one) => one.epoch < epoch).at(-1);
+    if (!damaged || previous === undefined) return new UmbraError(failure, error);
+    const hint = `Epoch ${epoch} is damaged; the one before it: umbra restore ${previous.epoch}`;
+    return new UmbraError({ ...failure, hint }, error);
+  }
+
+  async #retireOld(): Promise<void> {
+    const { epochs } = await this.#catalogue.list();
+    for (const { epoch, round } of epochs.slice(0, -this.#config.epochs.keep)) {
+      await this.#catalogue.retire(epoch);
+      await this.#agent.removeShadows(round);
+      this.#log.info({ epoch }, 'epoch retired');
+    }
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * Enacts one round: sends round.ts's commands through the agent, feeds it what comes back, keeps the
+ * clock of the live phase, and publishes the epoch.
+ */
+import type { Logger } from 'pino';
+import { decideEnd } from '../../policies/index.ts';
+import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
+import type { Agent, AgentNotice } from '../agent/contract.ts';
+import type { ClusterConfig } from '../config.ts';
+import { type Failure, toFailure } from '../failure.ts';
+import type { MemberSample, RoundFacts } from '../member/messages.ts';
+import { type RoundReport, reportRound } from './report.ts';
+import {
+  begin,
+  LIVE,
+  ROUND_STATE_NAMES,
+  type Round,
+  type RoundAction,
+  type RoundEvent,
+  type RoundStep,
+  step,
+} from './round.ts';
+
+/** How often the end condition is looked at when no sample arrives. */
+const END_CHECK_MS = 50;
+/** Four signs of life within the silence a proxy tolerates. */
+const SIGNS_PER_SILENCE = 4;
+/** A round that makes no progress at all is given up after the live phase's maximum and this. */
+const ROUND_GRACE_MS = 120_000;
+
+export interface RoundProgress {
+  readonly kind: 'progress';
+  readonly round: string;
+  readonly state: string;
+  readonly members: readonly {
+    readonly member: string;
+    readonly phase: string;
+    readonly sample: MemberSample | undefined;
+  }[];
+}
+
+export class RoundRunner {
+  readonly id: string;
+  readonly #epoch: number;
+  readonly #config: ClusterConfig;
+  readonly #agent: Agent;
+  readonly #catalogue: Catalogue;
+  readonly #log: Logger;
+  readonly #onProgress: (progress: RoundProgress) => void;
+  readonly #startedAt = new Date();
+  readonly #facts = new Map<string, RoundFacts>();
+  readonly #samples = new Map<string, MemberSample>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #round: Round | undefined;
+  #liveSince = 0;
+  #finish: () => void = () => {};
+
+  constructor(
+    id: string,
+    epoch: number,
+    config: ClusterConfig,
+    agent: Agent,
+    catalogue: Catalogue,
+    log: Logger,
+    onProgress: (progress: RoundProgress) => void,
+  ) {
+    this.id = id;
+    this.#epoch = epoch;
+    this.#config = config;
+    this.#agent = agent;
+    this.#catalogue = catalogue;
+    this.#log = log.child({ round: id });
+    this.#onProgress = onProgress;
+  }
+
+  /** Runs the round to its end. Never rejects: a failure is in the report. */
+  async run(): Promise<RoundReport> {
+    const over = new Promise<void>((resolve) => {
+      this.#finish = resolve;
+    });
+    const startedAt = performance.now();
+    await this.#agent.beginRound(this.id);
+    this.#keepTime();
+    this.#apply(begin(this.#agent.members));
+    await over;
+    for (const timer of this.#timers) clearInterval(timer);
+    const { endReason, failure } = this.#round ?? { endReason: undefined, failure: undefined };
+    const summary = {
+      round: this.id,
+      epoch: failure === undefined ? this.#epoch : undefined,
+      startedAt: this.#startedAt.toISOString(),
+      durationMs: performance.now() - startedAt,
+      endReason,
+      failure,
+    };
+    return reportRound(summary, this.#facts);
+  }
+
+  /** Takes a notice of the agent; those of other rounds are not ours. */
+  onNotice(notice: AgentNotice): void {
+    if (notice.round !== this.id) return;
+    if (notice.type === 'sample') {
+      this.#samples.set(notice.member, notice.sample);
+      this.#progress();
+      this.#checkEnd();
+      return;
+    }
+    const { member, report, facts, failure } = notice;
+    this.#facts.set(member, { ...this.#facts.get(member), ...facts });
+    this.#handle({ type: 'report', member, report, ...(failure && { failure }) });
+  }
+
+  abort(failure: Failure): void {
+    this.#handle({ type: 'abort', failure });
+  }
+
+  #keepTime(): void {
+    const silenceMs = this.#config.round.stopDeadlineMs;
+    const { maxLiveMs } = this.#config.round;
+    this.#timers.push(
+      setInterval(() => this.#agent.alive(), silenceMs / SIGNS_PER_SILENCE),
+      setInterval(() => this.#checkEnd(), END_CHECK_MS),
+      setTimeout(() => {
+        const message = 'the round did not end in time';
+        this.abort({ code: 'E_ROUND_TIMEOUT', message });
+      }, maxLiveMs + ROUND_GRACE_MS),
+    );
+  }
+
+  #handle(event: RoundEvent): void {
+    if (this.#round !== undefined) this.#apply(step(this.#round, event));
+  }
+
+  #apply({ round, actions }: RoundStep): void {
+    const before = this.#round?.state;
+    this.#round = round;
+    if (round.state !== before) {
+      this.#log.info({ state: ROUND_STATE_NAMES[round.state] }, 'round');
+      if (round.state === LIVE) this.#liveSince = performance.now();
+      this.#progress();
+    }
+    for (const action of actions) this.#enact(action);
+  }
+
+  #enact(action: RoundAction): void {
+    switch (action.type) {
+      case 'command':
+        if (action.command === 'prepare') {
+          const { stopDeadlineMs } = this.#config.round;
+          const terms = { stopDeadlineMs, silenceMs: stopDeadlineMs };
+          this.#agent.prepare(this.id, action.member, terms);
+        } else {
+          this.#agent.command(action.member, action.command);
+        }
+        break;
+      case 'publish':
+        void this.#publish();
+        break;
+      case 'done':
+        this.#finish();
+        break;
+    }
+  }
+
+  #checkEnd(): void {
+    if (this.#round?.state !== LIVE) return;
+    const { maxLiveMs } = this.#config.round;
+    const samples = new Map(
+      this.#agent.members.map((member) => [member, this.#samples.get(member) ?? NOTHING_YET]),
+    );
+    const decision = decideEnd(samples, performance.now() - this.#liveSince, { maxLiveMs });
+    if (decision.end) this.#handle({ type: 'end', reason: decision.reason });
+  }
+
+  async #publish(): Promise<void> {
+    const members = [...this.#facts].map(([name, { shadow = '' }]) => ({ name, shadow }));
+    const manifest: EpochManifest = {
+      format: 'umbra-epoch',
+      version: 1,
+      cluster: this.#config.cluster,
+      epoch: this.#epoch,
+      round: this.id,
+      createdAt: new Date().toISOString(),
+      members,
+    };
+    try {
+      await this.#catalogue.publish(manifest);
+    } catch (error) {
+      // It must not exist by halves: what was linked before the failure is taken back.
+      await this.#catalogue.retire(this.#epoch).catch(() => {});
+      this.#handle({ type: 'publish-failed', failure: toFailure(error, { where: 'publish' }) });
+      return;
+    }
+    this.#handle({ type: 'published' });
+  }
+
+  #progress(): void {
+    const round = this.#round;
+    if (round === undefined) return;
+    this.#onProgress({
+      kind: 'progress',
+      round: this.id,
+      state: ROUND_STATE_NAMES[round.state] ?? '',
+      members: [...round.members].map(([member, phase]) => ({
+        member,
+        phase,
+        sample: this.#samples.get(member),
+      })),
+    });
+  }
+}
+
+const NOTHING_YET = { seenPages: 0, totalPages: 0, passes: 0 };

@@ -1,0 +1,284 @@
+/**
+ * One round of one cluster. PURE: `step(round, event)` says what comes next; the enactor
+ * (coordinator.ts) sends the commands, publishes the manifest and keeps the clock.
+ *
+ *   ADMITTING ──all admitted──▶ OPENING ──all live──▶ LIVE ──end, or one stopped──▶ STOPPING
+ *       │                          │                   │                               │
+ *       │                          │                   │                          all stopped
+ *       ▼                          ▼                   ▼                               ▼
+ *   ABORTING ◀──── failed, gone or abort, from any state before COMMITTING ──────── DRAINING
+ *       │                                                                              │
+ *   all aborted or gone                                                           all sealed
+ *       ▼                                                                              ▼
+ *   ABORTED ◀────────── publishing failed (by way of ABORTING) ────────────────── COMMITTING
+ *                                                                                      │
+ *                                                                COMMITTED ◀─ published┘
+ *
+ * Promises kept here:
+ *  - `barrier` is sent only when every member has reported that it stopped: that makes the cut.
+ *  - `publish` is asked for only when every member has sealed; once asked for, nothing but its
+ *    failure can abort the round.
+ *  - After `failed` or `gone`, every other member is told to abort, and the round ends only when
+ *    each has confirmed that its VM runs (`aborted`) or is gone.
+ */
+import type { Failure } from '../failure.ts';
+
+export const ADMITTING = 0;
+export const OPENING = 1;
+export const LIVE = 2;
+export const STOPPING = 3;
+export const DRAINING = 4;
+export const COMMITTING = 5;
+export const COMMITTED = 6;
+export const ABORTING = 7;
+export const ABORTED = 8;
+
+export const ROUND_STATE_NAMES = [
+  'admitting',
+  'opening',
+  'live',
+  'stopping',
+  'draining',
+  'committing',
+  'committed',
+  'aborting',
+  'aborted',
+] as const;
+
+export type MemberPhase =
+  | 'preparing'
+  | 'admitted'
+  | 'opening'
+  | 'live'
+  | 'stopping'
+  | 'stopped'
+  | 'resumed'
+  | 'sealed'
+  | 'aborting'
+  | 'aborted'
+  | 'gone';
+
+export type MemberCommand = 'prepare' | 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
+
+export type MemberReport =
+  | 'admitted'
+  | 'live'
+  | 'stopped'
+  | 'drained'
+  | 'resumed'
+  | 'sealed'
+  | 'failed'
+  | 'aborted'
+  | 'gone';
+
+export interface Round {
+  readonly state: number;
+  readonly members: ReadonlyMap<string, MemberPhase>;
+  /** Why the live phase ended, in words. */
+  readonly endReason: string | undefined;
+  /** The first thing that went wrong; it is what the operator is told. */
+  readonly failure: Failure | undefined;
+}
+
+export type RoundEvent =
+  | {
+      readonly type: 'report';
+      readonly member: string;
+      readonly report: MemberReport;
+      readonly failure?: Failure;
+    }
+  /** The global end condition fired. */
+  | { readonly type: 'end'; readonly reason: string }
+  | { readonly type: 'abort'; readonly failure: Failure }
+  | { readonly type: 'published' }
+  | { readonly type: 'publish-failed'; readonly failure: Failure };
+
+export type RoundAction =
+  | { readonly type: 'command'; readonly member: string; readonly command: MemberCommand }
+  | { readonly type: 'publish' }
+  | { readonly type: 'done' };
+
+export interface RoundStep {
+  readonly round: Round;
+  readonly actions: readonly RoundAction[];
+}
+
+/** Starts a round: every member is asked to prepare. */
+export function begin(members: readonly string[]): RoundStep {
+  const phases = new Map(members.map((name) => [name, 'preparing' as MemberPhase]));
+  const round = { state: ADMITTING, members: phases, endReason: undefined, failure: undefined };
+  return { round, actions: commandAll(round, 'prepare') };
+}
+
+export function isOver(round: Round): boolean {
+  return round.state === COMMITTED || round.state === ABORTED;
+}
+
+/** Advances a round. An event that means nothing in a state changes nothing. */
+export function step(round: Round, event: RoundEvent): RoundStep {
+  if (isOver(round)) return { round, actions: [] };
+  switch (event.type) {
+    case 'report':
+      return onReport(round, event.member, event.report, event.failure);
+    case 'end':
+      return round.state === LIVE ? endLivePhase(round, event.reason) : unchanged(round);
+    case 'abort':
+      return round.state < COMMITTING ? abort(round, event.failure) : unchanged(round);
+    case 'published':
+      return round.state === COMMITTING ? commit(round) : unchanged(round);
+    case 'publish-failed':
+      return round.state === COMMITTING ? abort(round, event.failure) : unchanged(round);
+  }
+}
+
+function onReport(
+  round: Round,
+  member: string,
+  report: MemberReport,
+  failure: Failure | undefined,
+): RoundStep {
+  const phase = round.members.get(member);
+  if (phase === undefined || phase === 'gone') return unchanged(round);
+  switch (report) {
+    case 'failed':
+    case 'gone':
+      return lose(round, member, report, failure);
+    case 'aborted':
+      return onAborted(round, member);
+    case 'drained':
+      return unchanged(round);
+    case 'stopped':
+      return onStopped(withPhase(round, member, 'stopped'), member);
+    default:
+      return round.state >= COMMITTING
+        ? unchanged(round)
+        : whenAllReached(withPhase(round, member, report));
+  }
+}
+
+/** A member that stopped by itself ends the live phase of all: it never waits stopped alone. */
+function onStopped(round: Round, member: string): RoundStep {
+  if (round.state === LIVE) return endLivePhase(round, `${member} switched over by itself`);
+  return round.state >= COMMITTING ? unchanged(round) : whenAllReached(round);
+}
+
+function whenAllReached(round: Round): RoundStep {
+  switch (round.state) {
+    case ADMITTING:
+      if (all(round, 'admitted')) return advance(round, OPENING, 'opening', 'open');
+      break;
+    case OPENING:
+      if (all(round, 'live', 'stopped')) return startLivePhase(round);
+      break;
+    case STOPPING:
+      if (all(round, 'stopped')) {
+        return { round: { ...round, state: DRAINING }, actions: commandAll(round, 'barrier') };
+      }
+      break;
+    case DRAINING:
+      if (all(round, 'sealed')) {
+        return { round: { ...round, state: COMMITTING }, actions: [{ type: 'publish' }] };
+      }
+      break;
+  }
+  return unchanged(round);
+}
+
+function startLivePhase(round: Round): RoundStep {
+  const live = { ...round, state: LIVE };
+  const actions = commandAll(live, 'start', 'live');
+  const early = [...round.members].find(([, phase]) => phase === 'stopped');
+  if (early === undefined) return { round: live, actions };
+  const ended = endLivePhase(live, `${early[0]} switched over by itself`);
+  return { round: ended.round, actions: [...actions, ...ended.actions] };
+}
+
+function endLivePhase(round: Round, endReason: string): RoundStep {
+  const actions = commandAll(round, 'stop', 'live');
+  const members = mapPhases(round, (phase) => (phase === 'live' ? 'stopping' : phase));
+  const ended = whenAllReached({ ...round, state: STOPPING, members, endReason });
+  return { round: ended.round, actions: [...actions, ...ended.actions] };
+}
+
+function commit(round: Round): RoundStep {
+  const actions = [...commandAll(round, 'commit', 'sealed'), { type: 'done' } as const];
+  return { round: { ...round, state: COMMITTED }, actions };
+}
+
+/** Losing a member after it sealed costs nothing: its shadow is whole. */
+function lose(
+  round: Round,
+  member: string,
+  how: 'failed' | 'gone',
+  failure: Failure | undefined,
+): RoundStep {
+  const sealed = round.members.get(member) === 'sealed';
+  const phase = how === 'gone' ? 'gone' : 'aborting';
+  if (round.state === COMMITTING || (sealed && round.state < COMMITTING)) {
+    return how === 'gone' && round.state === COMMITTING
+      ? { round: withPhase(round, member, 'gone'), actions: [] }
+      : unchanged(round);
+  }
+  const cause = failure ?? { code: 'E_MEMBER_GONE', message: `${member} is gone`, member };
+  return abort(withPhase(round, member, phase), cause);
+}
+
+/** Also an answer to a member that undid by itself: its deadline passed, or it was orphaned. */
+function onAborted(round: Round, member: string): RoundStep {
+  const next = withPhase(round, member, 'aborted');
+  if (round.state === ABORTING) return endAbort(next);
+  if (round.state >= COMMITTING) return unchanged(round);
+  const message = `${member} left the round by itself`;
+  return abort(next, { code: 'E_MEMBER_ABORTED', message, member });
+}
+
+function abort(round: Round, failure: Failure): RoundStep {
+  if (round.state === ABORTING) return endAbort(round);
+  const over = new Set<MemberPhase>(['aborted', 'gone', 'aborting']);
+  const actions = [...round.members]
+    .filter(([, phase]) => !over.has(phase))
+    .map(([member]) => ({ type: 'command', member, command: 'abort' }) as const);
+  const members = mapPhases(round, (phase) => (over.has(phase) ? phase : 'aborting'));
+  const ended = endAbort({ ...round, state: ABORTING, members, failure });
+  return { round: ended.round, actions: [...actions, ...ended.actions] };
+}
+
+function endAbort(round: Round): RoundStep {
+  if (!all(round, 'aborted', 'gone')) return unchanged(round);
+  return { round: { ...round, state: ABORTED }, actions: [{ type: 'done' }] };
+}
+
+function advance(
+  round: Round,
+  state: number,
+  phase: MemberPhase,
+  command: MemberCommand,
+): RoundStep {
+  const members = mapPhases(round, () => phase);
+  return { round: { ...round, state, members }, actions: commandAll(round, command) };
+}
+
+function commandAll(round: Round, command: MemberCommand, only?: MemberPhase): RoundAction[] {
+  return [...round.members]
+    .filter(([, phase]) => only === undefined || phase === only)
+    .map(([member]) => ({ type: 'command', member, command }));
+}
+
+function all(round: Round, ...phases: readonly MemberPhase[]): boolean {
+  return [...round.members.values()].every((phase) => phases.includes(phase));
+}
+
+function withPhase(round: Round, member: string, phase: MemberPhase): Round {
+  return { ...round, members: new Map(round.members).set(member, phase) };
+}
+
+function mapPhases(
+  round: Round,
+  change: (phase: MemberPhase) => MemberPhase,
+): ReadonlyMap<string, MemberPhase> {
+  return new Map([...round.members].map(([name, phase]) => [name, change(phase)]));
+}
+
+function unchanged(round: Round): RoundStep {
+  return { round, actions: [] };
+}

@@ -1,0 +1,62 @@
+/**
+ * Everything of one cluster on one host, in one process: coordinator, agent, API; and a proxy
+ * process a member. VMs are started so that they outlive it.
+ */
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { pino } from 'pino';
+import { Catalogue } from '../shadow/index.ts';
+import { LocalAgent } from './agent/local-agent.ts';
+import type { ClusterConfig } from './config.ts';
+import { buildApi } from './coordinator/api.ts';
+import { Coordinator } from './coordinator/coordinator.ts';
+import { answers, apiSocketOf } from './daemon-socket.ts';
+import { UmbraError } from './failure.ts';
+
+export interface DaemonOptions {
+  /** Called when the API answers. */
+  readonly onReady?: () => void;
+  /** Start the VMs that have a command and do not run. */
+  readonly boot: boolean;
+}
+
+/**
+ * Runs until a client asks it to end, or SIGTERM or SIGINT.
+ * @throws UmbraError E_DAEMON_RUNS, or what kept it from starting
+ */
+export async function runDaemon(config: ClusterConfig, options: DaemonOptions): Promise<void> {
+  const log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ cluster: config.cluster });
+  mkdirSync(config.directory, { recursive: true, mode: 0o700 });
+  const socket = apiSocketOf(config.directory);
+  if (await answers(socket)) {
+    const message = `cluster ${config.cluster} has a daemon already`;
+    throw new UmbraError({ code: 'E_DAEMON_RUNS', message, hint: 'See: umbra status' });
+  }
+  const catalogue = new Catalogue(config.catalogueDirectory, config.cluster);
+  await catalogue.prepare();
+  const agent = new LocalAgent(config, catalogue, log);
+  const coordinator = new Coordinator(config, agent, catalogue, log);
+  const ended = new Promise<string>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+  });
+  let askedToEnd: () => void = () => {};
+  const asked = new Promise<void>((resolve) => {
+    askedToEnd = resolve;
+  });
+  const api = buildApi(coordinator, log, askedToEnd);
+  try {
+    await agent.start();
+    if (options.boot) await agent.boot();
+    rmSync(socket, { force: true });
+    await api.listen({ path: socket });
+    chmodSync(socket, 0o600);
+    log.info({ members: agent.members.length }, 'ready');
+    options.onReady?.();
+    await Promise.race([ended, asked]);
+    log.info('ending');
+  } finally {
+    coordinator.abort('the daemon is ending');
+    await api.close();
+    await agent.close();
+    rmSync(socket, { force: true });
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * A failure as it travels between our processes and to the operator: plain data, so that it crosses
+ * IPC and HTTP unchanged. The hints say what to do next.
+ */
+export interface Failure {
+  /** Stable; the hints below, QMP's, the store's and the stream's error files list them all. */
+  readonly code: string;
+  readonly message: string;
+  readonly member?: string;
+  /** What was being done, such as `open` or `drain`. */
+  readonly where?: string;
+  readonly hint?: string;
+}
+
+/** What the operator can do about a code. A code with no entry speaks for itself. */
+const HINTS: Readonly<Record<string, string>> = {
+  E_QMP_CONNECT: 'Check that the VM runs and that its -qmp socket is the one configured.',
+  E_QMP_NOT_QMP: 'Point the member at a QMP socket (-qmp unix:PATH,server=on,wait=off).',
+  E_QMP_SILENT: 'Disconnect the other monitor client, or give the VM a second -qmp socket.',
+  E_QMP_CLOSED: 'The VM is gone. Restore the cluster: umbra restore',
+  E_VM_NOT_RUNNING: 'Resume the VM (QMP cont), then try again.',
+  E_VM_MIGRATING: 'Wait for the other migration, or cancel it, then try again.',
+  E_VM_BLOCKED: 'Remove the device or mount QEMU names, then try again.',
+  E_STORE_NO_ROOM: 'Remove epochs (umbra rm EPOCH), lower store.headroom, or add memory.',
+  E_SHADOW_LAYOUT: 'The VM changed its memory layout during the round (a reboot?). Try again.',
+  E_STOP_DEADLINE: 'Raise round.stopDeadline, or end the live phase with less left to send.',
+  E_ROUND_BUSY: 'Wait until the present round has ended: umbra status',
+  E_MEMBERS_RUNNING: 'Stop those VMs, or add --replace to have Umbra kill them first.',
+  E_EPOCH_UNKNOWN: 'List the epochs there are: umbra epochs',
+  E_EPOCH_CORRUPT: 'Restore another epoch: umbra epochs',
+  E_MANIFEST_INVALID: 'Restore another epoch: umbra epochs',
+  E_MACHINE_TYPE: 'Restore an epoch of this machine type, or correct the member’s command.',
+  E_MAP_UNSUPPORTED: 'Use --mode stream, or --mode auto.',
+  E_COORDINATOR_LOST: 'Start it again: umbra up',
+};
+
+export class UmbraError extends Error {
+  readonly failure: Failure;
+
+  constructor(failure: Failure, cause?: unknown) {
+    super(failure.message, cause === undefined ? undefined : { cause });
+    this.name = 'UmbraError';
+    this.failure = withHint(failure);
+  }
+
+  get code(): string {
+    return this.failure.code;
+  }
+}
+
+/** Turns anything thrown into a Failure; a code the error carries is kept. */
+export function toFailure(error: unknown, context: Pick<Failure, 'member' | 'where'>): Failure {
+  const located = Object.fromEntries(Object.entries(context).filter(([, value]) => value));
+  if (error instanceof UmbraError) return { ...located, ...error.failure };
+  if (error instanceof Error) {
+    const code = 'code' in error && typeof error.code === 'string' ? error.code : 'E_INTERNAL';
+    return withHint({ code, message: error.message, ...located });
+  }
+  return { code: 'E_INTERNAL', message: String(error), ...located };
+}
+
+function withHint(failure: Failure): Failure {
+  const hint = failure.hint ?? HINTS[failure.code];
+  return hint === undefined ? failure : { ...failure, hint };
+}

@@ -1,0 +1,140 @@
+/**
+ * Brings a shadow back to life in a QEMU that was started with `-S -incoming defer`.
+ *
+ *     map      main RAM is already mapped from the shadow's image: send device state, no RAM
+ *     stream   send all of it
+ *
+ * Either way QEMU ends loaded and paused; `cont` is the barrier's business.
+ */
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import type { QmpClient } from '../../qmp/index.ts';
+import { readShadow, readShadowFile, SealedRam, type ShadowManifest } from '../../shadow/index.ts';
+import { UmbraError } from '../failure.ts';
+import { encodePrecopy, type PageSource } from '../stream/encoder.ts';
+import type { LoadResult, RestoreMode } from './messages.ts';
+
+/** A load that takes longer than this hangs. */
+const LOAD_DEADLINE_MS = 120_000;
+
+/**
+ * @param directory a folder of the member's own, for the socket
+ * @throws UmbraError E_LOAD_FAILED with QEMU's reason
+ */
+export async function loadShadow(
+  qmp: QmpClient,
+  directory: string,
+  shadowDirectory: string,
+  mode: RestoreMode,
+): Promise<LoadResult> {
+  const startedAt = performance.now();
+  const manifest = await readShadow(shadowDirectory);
+  const path = join(directory, 'incoming.sock');
+  rmSync(path, { force: true });
+  const loaded = incomingEnd(qmp);
+  loaded.catch(() => {}); // it may fail before it is awaited
+  const capabilities = [{ capability: 'events', state: true }];
+  await qmp.execute('migrate-set-capabilities', { capabilities });
+  await qmp.execute('migrate-incoming', { uri: `unix:${path}` });
+  try {
+    const bytes = await send(path, shadowDirectory, manifest, mode, loaded);
+    await loaded;
+    return { bytes, durationMs: performance.now() - startedAt };
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
+/** The main RAM block: the one a `map` restore does not send. */
+export function mainRamIndex(manifest: ShadowManifest): number {
+  const { blocks } = manifest;
+  return blocks.reduce(
+    (largest, { bytes }, index) => (bytes > (blocks[largest]?.bytes ?? 0) ? index : largest),
+    0,
+  );
+}
+
+async function send(
+  path: string,
+  shadowDirectory: string,
+  manifest: ShadowManifest,
+  mode: RestoreMode,
+  loaded: Promise<void>,
+): Promise<number> {
+  const { pageSize } = manifest;
+  const ram = SealedRam.open(shadowDirectory, manifest);
+  const socket = connect(path);
+  const broken = once(socket, 'close').then(() => {});
+  try {
+    await once(socket, 'connect');
+    socket.resume(); // the destination may answer; nothing it says matters here
+    socket.on('error', () => {}); // QEMU tells why over QMP
+    const blocks = manifest.blocks.map(({ idstr, bytes }) => {
+      return { idstr, usedLength: bytes, pageSize };
+    });
+    const source: PageSource = {
+      blocks,
+      read: (block, offset, into, at) => ram.read(block, offset, into, at),
+    };
+    const stream = encodePrecopy(source, {
+      configuration: await readShadowFile(shadowDirectory, manifest.configuration),
+      deviceState: await readShadowFile(shadowDirectory, manifest.deviceState),
+      vmdesc: await vmdescOf(shadowDirectory, manifest),
+      omit: new Set(mode === 'map' ? [mainRamIndex(manifest)] : []),
+    });
+    let bytes = 0;
+    for (const chunk of stream) {
+      bytes += chunk.length;
+      if (!(await write(socket, chunk, broken))) break;
+    }
+    socket.end();
+    await loaded;
+    return bytes;
+  } finally {
+    ram.close();
+    socket.destroy();
+  }
+}
+
+/** @returns false when the peer has gone; QMP knows the reason */
+async function write(socket: Socket, chunk: Uint8Array, broken: Promise<void>): Promise<boolean> {
+  if (!socket.write(chunk)) await Promise.race([once(socket, 'drain').catch(() => {}), broken]);
+  return !socket.destroyed;
+}
+
+async function vmdescOf(
+  shadowDirectory: string,
+  { vmdesc }: ShadowManifest,
+): Promise<string | undefined> {
+  return vmdesc && (await readShadowFile(shadowDirectory, vmdesc)).toString('utf8');
+}
+
+/** Resolves when QEMU has loaded everything; QEMU exits when it could not. */
+function incomingEnd(qmp: QmpClient): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      const message = `the VM did not load within ${LOAD_DEADLINE_MS} ms`;
+      finish(new UmbraError({ code: 'E_LOAD_FAILED', message }));
+    }, LOAD_DEADLINE_MS);
+    const unsubscribe = qmp.onEvent(({ name, data }) => {
+      if (name !== 'MIGRATION') return;
+      if (data.status === 'completed') finish();
+      if (data.status === 'failed') {
+        const message = 'QEMU could not load the shadow; its log says why';
+        finish(new UmbraError({ code: 'E_LOAD_FAILED', message }));
+      }
+    });
+    void qmp.closed.then((cause) => {
+      const message = 'QEMU exited while it loaded the shadow; its log says why';
+      finish(new UmbraError({ code: 'E_LOAD_FAILED', message }, cause));
+    });
+    function finish(error?: Error): void {
+      clearTimeout(timer);
+      unsubscribe();
+      if (error === undefined) resolve();
+      else reject(error);
+    }
+  });
+}

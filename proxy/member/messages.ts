@@ -1,0 +1,127 @@
+/**
+ * What an agent and a member's proxy say to each other. Plain data: it crosses a process boundary.
+ *
+ *     agent ── Request {id, …} ──▶ proxy        proxy ── Reply {id, …} ──▶ agent
+ *     agent ── Command {…}     ──▶ proxy        proxy ── Notice {…}    ──▶ agent
+ *
+ * Requests are answered; commands drive a round and are answered by notices as it moves on.
+ */
+import type { Failure } from '../failure.ts';
+import type { SessionReport } from './session.ts';
+
+/** Where a member lives. All paths absolute. */
+export interface MemberPlace {
+  readonly member: string;
+  /** QMP socket of its VM. */
+  readonly qmp: string;
+  /** A folder of its own for sockets and the journal, mode 0700. */
+  readonly directory: string;
+}
+
+export interface PrepareCommand {
+  readonly type: 'prepare';
+  readonly round: string;
+  /** Folder the shadow is staged in; it does not exist yet. */
+  readonly shadowDirectory: string;
+  /** How the VM was started: recorded with the shadow, used by restore. */
+  readonly commandLine: readonly string[];
+  readonly workingDirectory: string;
+  /** The longest a VM may stand stopped, milliseconds. */
+  readonly stopDeadlineMs: number;
+  /** The coordinator counts as lost after this long without a sign of it, milliseconds. */
+  readonly silenceMs: number;
+}
+
+export type RoundCommand =
+  | PrepareCommand
+  | { readonly type: 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort' }
+  /** A sign of life; nothing else. */
+  | { readonly type: 'alive' };
+
+export type RestoreMode = 'map' | 'stream';
+
+export type MemberRequest =
+  /** Is there a QEMU, and what does it do? */
+  | { readonly type: 'probe' }
+  /** RAM blocks and readiness, before a round: nothing is changed. */
+  | { readonly type: 'examine' }
+  /** Feed a QEMU that was started with `-S -incoming defer`. */
+  | { readonly type: 'load'; readonly shadowDirectory: string; readonly mode: RestoreMode }
+  | { readonly type: 'resume' }
+  /** Whatever a dead round left: cancel its migration, make the VM run. */
+  | { readonly type: 'rescue' };
+
+export interface ProbeResult {
+  /** QEMU's run state, or `gone`. */
+  readonly status: string;
+  readonly running: boolean;
+  readonly qemuVersion: string;
+}
+
+export interface ExamineResult {
+  /** Bytes a shadow of this VM must reserve. */
+  readonly shadowBytes: number;
+  readonly qemuVersion: string;
+}
+
+export interface LoadResult {
+  readonly bytes: number;
+  readonly durationMs: number;
+}
+
+export interface ResumeResult {
+  /** QEMU's own time stamp of RESUME, microseconds since 1970. */
+  readonly resumedAtUs: number;
+}
+
+/** What the decoder and QEMU have told so far. */
+export interface MemberSample {
+  readonly bytes: number;
+  readonly seenPages: number;
+  readonly totalPages: number;
+  readonly normalPages: number;
+  readonly zeroPages: number;
+  /** QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
+  readonly passes: number;
+}
+
+/** Facts that come with reports: each is present from the report it belongs to onwards. */
+export interface RoundFacts {
+  readonly reservedBytes?: number;
+  readonly qemuVersion?: string;
+  /** QEMU's own time stamps, microseconds since 1970. */
+  readonly stoppedAtUs?: number;
+  readonly resumedAtUs?: number;
+  /** Milliseconds from `start` to the stop, from the stop to the last byte, and for sealing. */
+  readonly liveMs?: number;
+  readonly drainMs?: number;
+  readonly sealMs?: number;
+  /** Bytes received while the VM ran, and after it had stopped. */
+  readonly liveBytes?: number;
+  readonly drainBytes?: number;
+  /** Digest of shadow.json. */
+  readonly shadow?: string;
+  readonly storedBytes?: number;
+  readonly sample?: MemberSample;
+}
+
+export type MemberNotice =
+  | {
+      readonly type: 'report';
+      readonly round: string;
+      readonly report: SessionReport;
+      readonly facts: RoundFacts;
+      readonly failure?: Failure;
+    }
+  | { readonly type: 'sample'; readonly round: string; readonly sample: MemberSample };
+
+export type ToProxy =
+  | { readonly kind: 'place'; readonly place: MemberPlace }
+  | { readonly kind: 'command'; readonly command: RoundCommand }
+  | { readonly kind: 'request'; readonly id: number; readonly request: MemberRequest };
+
+export type FromProxy =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'notice'; readonly notice: MemberNotice }
+  | { readonly kind: 'reply'; readonly id: number; readonly result: unknown }
+  | { readonly kind: 'refusal'; readonly id: number; readonly failure: Failure };

@@ -1,0 +1,114 @@
+/**
+ * The proxy of one member, as a process of its own: a fault in one stream takes down one proxy, and
+ * members share the machine's cores. Its parent is the agent; they speak messages.ts over IPC.
+ *
+ * When the parent goes, or falls silent in a round, the proxy is on its own: it ends the round for
+ * its member (the VM runs again), and leaves.
+ */
+import { pino } from 'pino';
+import { toFailure } from '../failure.ts';
+import { Capture } from './capture.ts';
+import type { FromProxy, MemberPlace, PrepareCommand, RoundCommand, ToProxy } from './messages.ts';
+import { Requests } from './requests.ts';
+
+class ProxyProcess {
+  readonly #place: MemberPlace;
+  readonly #requests: Requests;
+  readonly #log;
+  #capture: Capture | undefined;
+  #silence: NodeJS.Timeout | undefined;
+  #leaving = false;
+
+  constructor(place: MemberPlace) {
+    this.#place = place;
+    this.#requests = new Requests(place);
+    this.#log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ member: place.member });
+  }
+
+  receive(message: ToProxy): void {
+    if (message.kind === 'command') this.#command(message.command);
+    if (message.kind === 'request') this.#request(message);
+  }
+
+  /** The parent is gone: put the VM right and leave. */
+  orphan(): void {
+    this.#leaving = true;
+    if (this.#capture === undefined) process.exit(0);
+    this.#log.warn('the coordinator is gone');
+    this.#capture.handle({ type: 'orphaned' });
+  }
+
+  #command(command: RoundCommand): void {
+    this.#capture && this.#watchSilence();
+    if (command.type === 'alive') return;
+    if (command.type === 'prepare') this.#prepare(command);
+    else this.#capture?.handle({ type: command.type });
+    if (command.type === 'abort' && this.#capture === undefined) this.#reportIdle();
+  }
+
+  #prepare(command: PrepareCommand): void {
+    this.#requests.close();
+    this.#silenceMs = command.silenceMs;
+    this.#capture = new Capture(
+      this.#place,
+      command,
+      (notice) => send({ kind: 'notice', notice }),
+      () => this.#over(),
+      this.#log,
+    );
+    this.#watchSilence();
+    this.#capture.handle({ type: 'prepare' });
+  }
+
+  #silenceMs = 0;
+
+  #watchSilence(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.#log.warn({ silenceMs: this.#silenceMs }, 'the coordinator is silent');
+      this.#capture?.handle({ type: 'orphaned' });
+    }, this.#silenceMs);
+  }
+
+  #over(): void {
+    clearTimeout(this.#silence);
+    this.#capture = undefined;
+    if (this.#leaving) process.exit(0);
+  }
+
+  /** An abort for a round this proxy knows nothing of (it was started anew) is done already. */
+  #reportIdle(): void {
+    const notice = { type: 'report', round: '', report: 'aborted', facts: {} } as const;
+    send({ kind: 'notice', notice });
+  }
+
+  #request({ id, request }: ToProxy & { kind: 'request' }): void {
+    const { member } = this.#place;
+    this.#requests.answer(request).then(
+      (result) => send({ kind: 'reply', id, result }),
+      (error: unknown) => {
+        const failure = toFailure(error, { member, where: request.type });
+        send({ kind: 'refusal', id, failure });
+      },
+    );
+  }
+}
+
+function send(message: FromProxy): void {
+  // Without a parent nobody listens; `disconnect` says so, and orphan() acts.
+  if (process.connected) process.send?.(message, undefined, undefined, () => {});
+}
+
+let proxy: ProxyProcess | undefined;
+
+process.on('message', (message: ToProxy) => {
+  if (message.kind === 'place') proxy ??= new ProxyProcess(message.place);
+  else proxy?.receive(message);
+});
+process.on('disconnect', () => {
+  if (proxy === undefined) process.exit(0);
+  proxy.orphan();
+});
+// The terminal's Ctrl-C reaches the whole process group; the parent decides what to do about it.
+process.on('SIGINT', () => {});
+send({ kind: 'ready' });

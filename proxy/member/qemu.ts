@@ -1,0 +1,187 @@
+/** What a member asks of its QEMU over QMP, beyond single commands. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CapabilityState, MigrationStatus, QmpClient, StatusInfo } from '../../qmp/index.ts';
+import { QmpError } from '../../qmp/index.ts';
+import { UmbraError } from '../failure.ts';
+
+/** QEMU's own limit for max-bandwidth is the largest int64; this is "do not throttle". */
+const FULL_SPEED_BYTES_PER_SECOND = 2 ** 50;
+/** Zero would mean "no limit" to QEMU; ten bytes are one a 100 ms slice (migration/migration.c). */
+const STANDSTILL_BYTES_PER_SECOND = 10;
+/**
+ * QEMU switches over by itself when what is left fits bandwidth × downtime-limit. A millisecond, the
+ * least it takes, leaves that decision to the coordinator for all but idle VMs. (Zero means "at once".)
+ */
+const DOWNTIME_LIMIT_MS = 1;
+const RETRY_MS = 10;
+
+const BUSY: ReadonlySet<MigrationStatus> = new Set<MigrationStatus>([
+  'setup',
+  'active',
+  'cancelling',
+  'postcopy-active',
+  'postcopy-paused',
+  'postcopy-recover',
+  'colo',
+  'pre-switchover',
+  'device',
+  'wait-unplug',
+]);
+
+/** What a round needs, whatever the operator had set. Others are left as they are. */
+const CAPABILITIES: Readonly<Record<string, boolean>> = {
+  events: true,
+  'return-path': true,
+  'switchover-ack': true,
+  'background-snapshot': false,
+  'dirty-bitmaps': false,
+  'mapped-ram': false,
+  multifd: false,
+  'pause-before-switchover': false,
+  'postcopy-ram': false,
+  'rdma-pin-all': false,
+  'x-colo': false,
+  'x-ignore-shared': false,
+  'zero-copy-send': false,
+};
+
+export interface RamBlockInfo {
+  readonly idstr: string;
+  /** Bytes in use, which is what the stream carries. */
+  readonly length: number;
+}
+
+/**
+ * Refuses a VM that cannot be checkpointed now.
+ * @throws UmbraError E_VM_MIGRATING, E_VM_BLOCKED, E_VM_NOT_RUNNING, E_QEMU_UNSUPPORTED
+ */
+export async function requireReady(qmp: QmpClient): Promise<void> {
+  const { major, minor } = qmp.version;
+  if (major < 7 || (major === 7 && minor < 2)) {
+    const message = `QEMU ${major}.${minor} is too old: 7.2 is the oldest supported`;
+    throw new UmbraError({ code: 'E_QEMU_UNSUPPORTED', message });
+  }
+  const migration = await qmp.execute('query-migrate');
+  if (migration.status !== undefined && BUSY.has(migration.status)) {
+    const message = `the VM is already migrating (${migration.status})`;
+    throw new UmbraError({ code: 'E_VM_MIGRATING', message });
+  }
+  const reasons = migration['blocked-reasons'] ?? [];
+  if (reasons.length > 0) {
+    const message = `QEMU cannot migrate this VM: ${reasons.join('; ')}`;
+    throw new UmbraError({ code: 'E_VM_BLOCKED', message });
+  }
+  const { running, status } = await qmp.execute('query-status');
+  if (!running) {
+    throw new UmbraError({ code: 'E_VM_NOT_RUNNING', message: `the VM is ${status}, not running` });
+  }
+}
+
+/** RAM blocks as QEMU lists them, those included that it may not migrate. */
+export async function ramBlocks(qmp: QmpClient): Promise<RamBlockInfo[]> {
+  const answer = await qmp.execute('x-query-ramblock');
+  return parseRamBlocks(answer['human-readable-text']);
+}
+
+/**
+ * Reads the table of ram_block_format (softmmu/physmem.c, system/physmem.c):
+ *
+ *     Block Name    PSize              Offset               Used              Total  [HVA  RO]
+ *         pc.ram    4 KiB  0x0000000000000000 0x0000000020000000 0x0000000020000000
+ *
+ * @throws UmbraError E_QEMU_UNSUPPORTED when no line can be read
+ */
+export function parseRamBlocks(table: string): RamBlockInfo[] {
+  const row = /^\s*(\S.*?)\s+\d+ [KMG]?i?B\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x[0-9a-f]+/;
+  const blocks = table.split('\n').flatMap((line) => {
+    const match = row.exec(line);
+    if (match === null) return [];
+    return [{ idstr: match[1] ?? '', length: Number.parseInt(match[2] ?? '', 16) }];
+  });
+  if (blocks.length === 0) {
+    const message = 'QEMU lists no RAM blocks that can be read (x-query-ramblock)';
+    throw new UmbraError({ code: 'E_QEMU_UNSUPPORTED', message });
+  }
+  return blocks;
+}
+
+/** Migration settings as they were, to be put back after the round. */
+export interface SavedSettings {
+  readonly capabilities: readonly CapabilityState[];
+  readonly parameters: Readonly<Record<string, unknown>>;
+}
+
+/** Sets the capabilities and parameters a round needs. @returns what they were before */
+export async function configureMigration(qmp: QmpClient): Promise<SavedSettings> {
+  const present = await qmp.execute('query-migrate-capabilities');
+  const changed = present.filter(({ capability, state }) => {
+    const wanted = CAPABILITIES[capability];
+    return wanted !== undefined && wanted !== state;
+  });
+  const before = await qmp.execute('query-migrate-parameters');
+  if (changed.length > 0) {
+    const capabilities = changed.map(({ capability, state }) => ({ capability, state: !state }));
+    await qmp.execute('migrate-set-capabilities', { capabilities });
+  }
+  const wanted = {
+    'max-bandwidth': FULL_SPEED_BYTES_PER_SECOND,
+    'downtime-limit': DOWNTIME_LIMIT_MS,
+  };
+  await qmp.execute('migrate-set-parameters', wanted);
+  const parameters = Object.fromEntries(Object.keys(wanted).map((key) => [key, before[key]]));
+  return { capabilities: changed, parameters };
+}
+
+export async function restoreMigration(qmp: QmpClient, saved: SavedSettings): Promise<void> {
+  if (saved.capabilities.length > 0) {
+    const { capabilities } = saved;
+    await qmp.execute('migrate-set-capabilities', { capabilities });
+  }
+  await qmp.execute('migrate-set-parameters', saved.parameters);
+}
+
+/** With switchover-ack, QEMU stays in precopy, VM running, until the peer lets it go. */
+export async function canHold(qmp: QmpClient): Promise<boolean> {
+  const capabilities = await qmp.execute('query-migrate-capabilities');
+  return capabilities.some(({ capability, state }) => capability === 'switchover-ack' && state);
+}
+
+export async function throttle(qmp: QmpClient, speed: 'full' | 'standstill'): Promise<void> {
+  const rate = speed === 'full' ? FULL_SPEED_BYTES_PER_SECOND : STANDSTILL_BYTES_PER_SECOND;
+  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': rate });
+}
+
+/** Cancels an outgoing migration, if there is one, and waits until QEMU has let go of it. */
+export async function cancelMigration(qmp: QmpClient, deadlineMs: number): Promise<void> {
+  let cancelled = false;
+  for (const end = performance.now() + deadlineMs; performance.now() < end; ) {
+    const { status } = await qmp.execute('query-migrate');
+    if (status === undefined || !BUSY.has(status)) return;
+    if (!cancelled && status !== 'cancelling') {
+      await qmp.execute('migrate_cancel');
+      cancelled = true;
+    }
+    await delay(RETRY_MS);
+  }
+  throw new UmbraError({ code: 'E_QMP_TIMEOUT', message: 'QEMU does not cancel its migration' });
+}
+
+/**
+ * Makes a stopped VM run. Right after a migration `cont` may be refused for a moment with
+ * "Migration is not finalized yet", so it is tried until the deadline.
+ * @throws QmpError what QEMU said last
+ */
+export async function makeRun(qmp: QmpClient, deadlineMs: number): Promise<StatusInfo> {
+  const end = performance.now() + deadlineMs;
+  for (;;) {
+    try {
+      const status = await qmp.execute('query-status');
+      if (status.running) return status;
+      await qmp.execute('cont');
+    } catch (error) {
+      const refused = error instanceof QmpError && error.code === 'E_QMP_COMMAND';
+      if (!refused || performance.now() > end) throw error;
+      await delay(RETRY_MS);
+    }
+  }
+}

@@ -1,0 +1,155 @@
+/** What a member's proxy does outside of a round. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { QmpClient, QmpError } from '../../qmp/index.ts';
+import { UmbraError } from '../failure.ts';
+import { Journal } from './journal.ts';
+import { loadShadow } from './load.ts';
+import type {
+  ExamineResult,
+  LoadResult,
+  MemberPlace,
+  MemberRequest,
+  ProbeResult,
+  ResumeResult,
+} from './messages.ts';
+import { cancelMigration, makeRun, ramBlocks, requireReady, restoreMigration } from './qemu.ts';
+
+const PROBE_TIMEOUT_MS = 2_000;
+/** A QEMU just started needs a moment to make its sockets; more under load. */
+const START_DEADLINE_MS = 20_000;
+const RESUME_DEADLINE_MS = 10_000;
+const RESCUE_DEADLINE_MS = 5_000;
+const CONNECT_RETRY_MS = 5;
+
+export class Requests {
+  readonly #place: MemberPlace;
+  /** Kept from `load` to `resume`, so that the barrier costs no connection. */
+  #loaded: QmpClient | undefined;
+
+  constructor(place: MemberPlace) {
+    this.#place = place;
+  }
+
+  answer(request: MemberRequest): Promise<unknown> {
+    switch (request.type) {
+      case 'probe':
+        return this.#probe();
+      case 'examine':
+        return this.#with((qmp) => this.#examine(qmp));
+      case 'load':
+        return this.#load(request.shadowDirectory, request.mode);
+      case 'resume':
+        return this.#resume();
+      case 'rescue':
+        return this.#rescue();
+    }
+  }
+
+  close(): void {
+    this.#loaded?.close();
+    this.#loaded = undefined;
+  }
+
+  async #probe(): Promise<ProbeResult> {
+    try {
+      return await this.#with(async (qmp) => {
+        const { status, running } = await qmp.execute('query-status');
+        return { status, running, qemuVersion: versionOf(qmp) };
+      }, PROBE_TIMEOUT_MS);
+    } catch (error) {
+      const gone = error instanceof QmpError && GONE.has(error.code);
+      if (gone) return { status: 'gone', running: false, qemuVersion: '' };
+      throw error;
+    }
+  }
+
+  async #examine(qmp: QmpClient): Promise<ExamineResult> {
+    await requireReady(qmp);
+    const blocks = await ramBlocks(qmp);
+    const shadowBytes = blocks.reduce((sum, { length }) => sum + length, 0);
+    return { shadowBytes, qemuVersion: versionOf(qmp) };
+  }
+
+  async #load(
+    shadowDirectory: string,
+    mode: Parameters<typeof loadShadow>[3],
+  ): Promise<LoadResult> {
+    this.close();
+    const qmp = await connectWhenReady(this.#place.qmp);
+    this.#loaded = qmp;
+    try {
+      return await loadShadow(qmp, this.#place.directory, shadowDirectory, mode);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  async #resume(): Promise<ResumeResult> {
+    const qmp = this.#loaded;
+    if (qmp === undefined) {
+      throw new UmbraError({ code: 'E_NOT_LOADED', message: 'nothing was loaded to be resumed' });
+    }
+    const resumed = new Promise<number>((resolve) => {
+      qmp.onEvent(({ name, timestampUs }) => {
+        if (name === 'RESUME') resolve(timestampUs);
+      });
+    });
+    try {
+      await makeRun(qmp, RESUME_DEADLINE_MS);
+      return { resumedAtUs: await resumed };
+    } finally {
+      this.close();
+    }
+  }
+
+  /** Only a journal allows us to touch a VM: without one it is as its owner wants it. */
+  async #rescue(): Promise<{ rescued: boolean }> {
+    const journal = new Journal(this.#place.directory);
+    const entry = journal.read();
+    if (entry === undefined) return { rescued: false };
+    try {
+      await this.#with(async (qmp) => {
+        await cancelMigration(qmp, RESCUE_DEADLINE_MS);
+        await makeRun(qmp, RESCUE_DEADLINE_MS);
+        await restoreMigration(qmp, entry.saved);
+      });
+    } catch (error) {
+      const gone = error instanceof QmpError && GONE.has(error.code);
+      if (!gone) throw error;
+    }
+    journal.remove();
+    return { rescued: true };
+  }
+
+  async #with<T>(use: (qmp: QmpClient) => Promise<T>, timeoutMs?: number): Promise<T> {
+    const options = timeoutMs === undefined ? {} : { timeoutMs };
+    const qmp = await QmpClient.connect(this.#place.qmp, options);
+    try {
+      return await use(qmp);
+    } finally {
+      qmp.close();
+    }
+  }
+}
+
+const GONE: ReadonlySet<string> = new Set(['E_QMP_CONNECT', 'E_QMP_CLOSED']);
+
+function versionOf(qmp: QmpClient): string {
+  const { major, minor, micro } = qmp.version;
+  return `${major}.${minor}.${micro}`;
+}
+
+/** QEMU tells nobody when its monitor is there, so it is tried until it is. */
+async function connectWhenReady(path: string): Promise<QmpClient> {
+  const end = performance.now() + START_DEADLINE_MS;
+  for (;;) {
+    try {
+      return await QmpClient.connect(path);
+    } catch (error) {
+      const starting = error instanceof QmpError && error.code === 'E_QMP_CONNECT';
+      if (!starting || performance.now() > end) throw error;
+      await delay(CONNECT_RETRY_MS);
+    }
+  }
+}

@@ -1,0 +1,36 @@
+/**
+ * Joins an item that a chunk border cut. One buffer, as large as the largest item so far (a page,
+ * in practice), is used again and again: nothing is allocated per cut.
+ */
+export class Carry {
+  /** The joined item, from 0, once `fill` has said that it is whole. */
+  bytes = Buffer.allocUnsafeSlow(512);
+  #length = 0;
+
+  /** No item is cut: the next one begins in the chunk. */
+  get isEmpty(): boolean {
+    return this.#length === 0;
+  }
+
+  /**
+   * Takes from `chunk[at..]` what is missing of an item of `need` bytes.
+   * @returns bytes taken
+   */
+  fill(chunk: Buffer, at: number, need: number): number {
+    if (this.bytes.length < need) {
+      const larger = Buffer.allocUnsafeSlow(need);
+      this.bytes.copy(larger, 0, 0, this.#length);
+      this.bytes = larger;
+    }
+    const taken = chunk.copy(this.bytes, this.#length, at, at + need - this.#length);
+    this.#length += taken;
+    return taken;
+  }
+
+  /** Is an item of `need` bytes whole? If so, the next `fill` begins a new one. */
+  release(need: number): boolean {
+    if (this.#length < need) return false;
+    this.#length = 0;
+    return true;
+  }
+}

@@ -1,0 +1,262 @@
+/** Against real QEMU: what it sends is decoded right, and what the encoder makes is loaded. */
+import { strict as assert } from 'node:assert';
+import { createReadStream, writeFileSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { suite } from 'uvu';
+import { PrecopyDecoder } from '../../../proxy/stream/decoder.ts';
+import { type EncodeOptions, encodePrecopy } from '../../../proxy/stream/encoder.ts';
+import { pong, shut } from '../../../proxy/stream/return-path.ts';
+import { parseVmdesc, walkDevices } from '../../../proxy/stream/vmdesc.ts';
+import { atRandom } from './cuts.ts';
+import { ShadowSink } from './shadow-sink.ts';
+import { type Answer, BINARIES, Qemu, RAM_BYTES, TempDir } from './throwaway-qemu.ts';
+
+const test = suite('real QEMU');
+
+/** Guest memory that is plain pc.ram: not the VGA hole, not the ROM windows below 1 MiB. */
+const PLAIN: readonly (readonly [number, number])[] = [
+  [0, 640 * 1024],
+  [1024 * 1024, RAM_BYTES],
+];
+const PC = ['-machine', 'pc'];
+
+interface Recording {
+  readonly sink: ShadowSink;
+  readonly decoder: PrecopyDecoder;
+  /** Plain memory of the stopped source. */
+  readonly memory: readonly Buffer[];
+  readonly migration: Answer;
+}
+
+async function plainMemory(qemu: Qemu): Promise<Buffer[]> {
+  const ranges: Buffer[] = [];
+  for (const [from, to] of PLAIN) ranges.push(await qemu.memory(from, to - from));
+  return ranges;
+}
+
+function assertPlain(image: Buffer, memory: readonly Buffer[], what: string): void {
+  for (const [index, [from, to]] of PLAIN.entries()) {
+    const range = memory[index];
+    assert.ok(range?.equals(image.subarray(from, to)), `${what}: memory from ${from} differs`);
+  }
+}
+
+/** Boots a VM, lets `prepare` set it up, migrates it to a file and decodes that. */
+async function record(
+  binary: string,
+  dir: TempDir,
+  prepare: (qemu: Qemu) => Promise<void>,
+  live: (qemu: Qemu) => Promise<void> = async () => {},
+): Promise<Recording> {
+  const qemu = new Qemu(binary, dir, PC);
+  try {
+    await (await qemu.open()).busy();
+    await prepare(qemu);
+    await qemu.qmp('migrate', { uri: `exec:cat > ${dir.file('stream')}` });
+    await live(qemu);
+    const migration = await qemu.migrated();
+    const memory = await plainMemory(qemu);
+    const sink = new ShadowSink(false);
+    const decoder = new PrecopyDecoder(sink);
+    for await (const chunk of createReadStream(dir.file('stream'))) decoder.write(chunk);
+    decoder.end();
+    return { sink, decoder, memory, migration };
+  } finally {
+    await qemu.close();
+  }
+}
+
+/** Loads a stream from the encoder into a fresh QEMU; its memory must be the shadow's. */
+async function restore(
+  binary: string,
+  dir: TempDir,
+  sink: ShadowSink,
+  options: Partial<EncodeOptions>,
+  machine: readonly string[],
+): Promise<void> {
+  assert.ok(sink.result);
+  const chunks = [...encodePrecopy(sink.source(), { ...sink.result, ...options })];
+  writeFileSync(dir.file('restore'), Buffer.concat(chunks));
+  const incoming = ['-S', '-incoming', `exec:cat ${dir.file('restore')}`];
+  const qemu = new Qemu(binary, dir, [...machine, ...incoming]);
+  try {
+    await qemu.open();
+    await qemu.migrated();
+    assertPlain(sink.image('pc.ram'), await plainMemory(qemu), 'restored');
+    await qemu.qmp('cont');
+    assert.equal((await qemu.qmp('query-status')).status, 'running');
+    // It runs on: the boot sector changes its pages again.
+    const before = await qemu.memory(0x10000, 2);
+    await qemu.until('the restored guest is busy', async () => {
+      return !(await qemu.memory(0x10000, 2)).equals(before);
+    });
+  } finally {
+    await qemu.close();
+  }
+}
+
+function assertWhole({ sink, memory }: Recording): void {
+  assert.ok(sink.result);
+  assert.ok(sink.ended);
+  assertPlain(sink.image('pc.ram'), memory, 'shadow');
+  const vmdesc = parseVmdesc(sink.result.vmdesc ?? '');
+  assert.ok(vmdesc, 'no VMDESC');
+  const walk = walkDevices(sink.result.deviceState, vmdesc);
+  assert.ok(walk.exact, `the walk stops after ${walk.devices.length} devices`);
+}
+
+function withDir(body: (dir: TempDir) => Promise<void>): () => Promise<void> {
+  return async () => {
+    const dir = new TempDir();
+    try {
+      await body(dir);
+    } finally {
+      dir.remove();
+    }
+  };
+}
+
+/** Enough passes to have dirty pages re-sent, then an end to the dirtying. */
+async function somePasses(qemu: Qemu): Promise<void> {
+  await qemu.until('four passes', async () => {
+    const { ram, status } = await qemu.qmp('query-migrate');
+    assert.notEqual(status, 'completed', 'converged before it dirtied enough');
+    return (ram?.['dirty-sync-count'] ?? 0) >= 4;
+  });
+  await qemu.qmp('stop');
+}
+
+/** Slow enough, with the least downtime allowed, that dirty pages are left over from each pass. */
+async function keepLive(qemu: Qemu): Promise<void> {
+  await qemu.qmp('migrate-set-parameters', { 'max-bandwidth': 16 << 20, 'downtime-limit': 1 });
+}
+
+for (const binary of BINARIES) {
+  test(
+    `${binary}: to a file, decoded, encoded, restored`,
+    withDir(async (dir) => {
+      const recording = await record(binary, dir, async () => {});
+      const { sink, decoder, migration } = recording;
+      assertWhole(recording);
+      // QEMU's own accounting of the same stream.
+      assert.equal(decoder.counters.zeroPages, migration.ram?.duplicate);
+      assert.equal(decoder.counters.normalPages, migration.ram?.normal);
+
+      const again = new ShadowSink(false);
+      const second = new PrecopyDecoder(again);
+      assert.ok(sink.result);
+      const chunks = [...encodePrecopy(sink.source(), sink.result)];
+      for (const chunk of atRandom(Buffer.concat(chunks), 7, 200_000)) second.write(chunk);
+      second.end();
+      assert.deepEqual(again.list, sink.list);
+      for (const [index, image] of sink.images.entries()) {
+        assert.ok(again.images[index]?.equals(image), `block ${index} differs`);
+      }
+      assert.deepEqual(again.result, { ...sink.result, end: 'eof' });
+
+      await restore(binary, dir, sink, {}, PC);
+      const index = sink.list.findIndex((block) => block.idstr === 'pc.ram');
+      await restore(binary, dir, sink, { fresh: new Set([index]), vmdesc: undefined }, PC);
+
+      const file = dir.file('pc.ram');
+      writeFileSync(file, sink.image('pc.ram'));
+      const backend = `memory-backend-file,id=pc.ram,size=64M,mem-path=${file},share=off`;
+      const mapped = ['-machine', 'pc,memory-backend=pc.ram', '-object', backend];
+      await restore(binary, dir, sink, { omit: new Set([index]) }, mapped);
+    }),
+  );
+
+  test(
+    `${binary}: return path, the end seen in band`,
+    withDir(async (dir) => {
+      const qemu = new Qemu(binary, dir, PC);
+      const path = dir.file('migration');
+      const sink = new ShadowSink(false);
+      const decoder = new PrecopyDecoder(sink);
+      const seen: { socket?: Socket; closed: boolean; error?: unknown } = { closed: false };
+      const server: Server = createServer((socket) => {
+        seen.socket = socket;
+        sink.ping = (value) => void socket.write(pong(value));
+        socket
+          .on('error', () => {})
+          .on('close', () => {
+            seen.closed = true;
+          });
+        socket.on('data', (chunk) => {
+          try {
+            decoder.write(chunk);
+          } catch (error) {
+            seen.error = error;
+            socket.destroy();
+          }
+        });
+      });
+      try {
+        server.listen(path);
+        await (await qemu.open()).busy();
+        await qemu.capability('return-path');
+        await keepLive(qemu);
+        await qemu.qmp('migrate', { uri: `unix:${path}` });
+        await somePasses(qemu);
+        await qemu.until('the decoder completes', async () => {
+          assert.ifError(seen.error);
+          return decoder.phase === 'complete';
+        });
+        // QEMU has said all and waits: the socket is open and the migration undecided.
+        assert.equal(seen.closed, false);
+        assert.equal(sink.result?.end, 'walk');
+        assert.notEqual((await qemu.qmp('query-migrate')).status, 'completed');
+        seen.socket?.write(shut(0));
+        const migration = await qemu.migrated();
+        assertWhole({ sink, decoder, memory: await plainMemory(qemu), migration });
+        assert.ifError(seen.error);
+      } finally {
+        seen.socket?.destroy();
+        server.close();
+        await qemu.close();
+      }
+    }),
+  );
+
+  test(
+    `${binary}: xbzrle`,
+    withDir(async (dir) => {
+      const prepare = async (qemu: Qemu): Promise<void> => {
+        await qemu.capability('xbzrle');
+        await qemu.qmp('migrate-set-parameters', { 'xbzrle-cache-size': RAM_BYTES });
+        // XBZRLE shrinks each pass to a few KiB: only a crawl keeps it from converging.
+        await qemu.qmp('migrate-set-parameters', { 'max-bandwidth': 2 << 20, 'downtime-limit': 0 });
+      };
+      const recording = await record(binary, dir, prepare, async (qemu) => {
+        await qemu.until('xbzrle pages', async () => {
+          const { status, 'xbzrle-cache': cache } = await qemu.qmp('query-migrate');
+          return status === 'completed' || (cache?.pages ?? 0) > 200;
+        });
+        await qemu.qmp('stop');
+      });
+      assertWhole(recording);
+      const sent = recording.migration['xbzrle-cache']?.pages;
+      assert.equal(recording.decoder.counters.xbzrlePages, sent);
+      assert.ok(recording.decoder.counters.xbzrlePages > 0, 'no XBZRLE page was sent');
+    }),
+  );
+
+  test(
+    `${binary}: compress, where QEMU still has it`,
+    withDir(async (dir) => {
+      let has = true;
+      const prepare = async (qemu: Qemu): Promise<void> => {
+        has = await qemu.hasCapability('compress');
+        if (has) await qemu.capability('compress');
+        await keepLive(qemu);
+      };
+      const recording = await record(binary, dir, prepare, somePasses);
+      assertWhole(recording);
+      assert.equal(recording.decoder.counters.compressedPages > 0, has);
+    }),
+  );
+}
+
+if (BINARIES.length === 0) test.skip('no qemu-system-x86_64 in PATH', () => {});
+
+test.run();

@@ -1,0 +1,30 @@
+/** Waits until every member's VM answers: QEMU tells nobody when its monitor is there. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import { UmbraError } from '../../proxy/failure.ts';
+import type { DaemonClient } from './client.ts';
+
+const DEADLINE_MS = 20_000;
+const POLL_MS = 50;
+
+/** @throws UmbraError E_VM_START, naming the first member that does not answer */
+export async function isReady(client: DaemonClient): Promise<ClusterStatus> {
+  const end = performance.now() + DEADLINE_MS;
+  for (;;) {
+    const status = await client.request<ClusterStatus>('GET', '/v1/status');
+    const waiting = status.members.filter((member) => member.qemuVersion === '');
+    const dead = waiting.find((member) => member.owned && member.pid === undefined);
+    const [first] = waiting;
+    if (first === undefined || status.busy !== undefined) return status;
+    if (dead !== undefined || performance.now() > end) {
+      const { member, status: state } = dead ?? first;
+      throw new UmbraError({
+        code: 'E_VM_START',
+        message: `the VM of ${member} does not answer on its monitor (${state})`,
+        member,
+        hint: `See vm.log in the member’s folder; if it ran before: umbra restore`,
+      });
+    }
+    await delay(POLL_MS);
+  }
+}

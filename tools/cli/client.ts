@@ -1,0 +1,89 @@
+/** Speaks to a cluster's daemon over its unix socket. */
+import { existsSync } from 'node:fs';
+import { Client } from 'undici';
+import { z } from 'zod';
+import { apiSocketOf } from '../../proxy/daemon-socket.ts';
+import { type Failure, UmbraError } from '../../proxy/failure.ts';
+
+const failureSchema = z.looseObject({ failure: z.looseObject({ code: z.string() }) });
+
+export interface StreamLine {
+  readonly kind: string;
+}
+
+export class DaemonClient {
+  readonly #client: Client;
+  readonly #cluster: string;
+
+  /** @throws UmbraError E_DAEMON_DOWN */
+  constructor(cluster: string, clusterDirectory: string) {
+    this.#cluster = cluster;
+    const socketPath = apiSocketOf(clusterDirectory);
+    if (!existsSync(socketPath)) throw this.#down();
+    // A verify of many GiB answers only when it is done.
+    const patient = { headersTimeout: 0, bodyTimeout: 0 };
+    this.#client = new Client('http://umbra', { connect: { socketPath }, ...patient });
+  }
+
+  async request<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
+    const answer = await this.#send(method, path, body);
+    const value: unknown = await answer.json();
+    throwFailure(value);
+    return value as T;
+  }
+
+  /** Follows an answer of many lines. @returns the report of the last one */
+  async stream<T>(path: string, body: object, onLine: (line: StreamLine) => void): Promise<T> {
+    const answer = await this.#send('POST', path, body);
+    let rest = '';
+    for await (const chunk of answer.setEncoding('utf8')) {
+      const lines = `${rest}${chunk}`.split('\n');
+      rest = lines.pop() ?? '';
+      for (const text of lines) {
+        const line = JSON.parse(text) as StreamLine & { report?: T };
+        throwFailure(line);
+        if (line.kind === 'done' && line.report !== undefined) return line.report;
+        onLine(line);
+      }
+    }
+    if (rest !== '') throwFailure(JSON.parse(rest));
+    throw new UmbraError({
+      code: 'E_DAEMON_LOST',
+      message: 'the daemon ended before it had answered',
+      hint: 'Its log says why: daemon.log in the cluster’s folder. Start it again: umbra up',
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#client.destroy();
+  }
+
+  async #send(method: 'GET' | 'POST' | 'DELETE', path: string, body: object | undefined) {
+    try {
+      const { body: answer } = await this.#client.request({
+        method,
+        path,
+        ...(body !== undefined && {
+          body: JSON.stringify(body),
+          headers: { 'content-type': 'application/json' },
+        }),
+      });
+      return answer;
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code === 'ECONNREFUSED' || code === 'ENOENT') throw this.#down(cause);
+      throw cause;
+    }
+  }
+
+  #down(cause?: unknown): UmbraError {
+    const message = `the daemon of cluster ${this.#cluster} does not run`;
+    const hint = `Start it again (VMs are left as they are): umbra up --cluster ${this.#cluster}`;
+    return new UmbraError({ code: 'E_DAEMON_DOWN', message, hint }, cause);
+  }
+}
+
+function throwFailure(value: unknown): void {
+  const failed = failureSchema.safeParse(value);
+  if (failed.success) throw new UmbraError(failed.data.failure as unknown as Failure);
+}

@@ -1,0 +1,207 @@
+/** What each command does, without how it was spelled. */
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
+import { forgetVm, recordedVm } from '../../proxy/agent/vm-process.ts';
+import type { ClusterConfig } from '../../proxy/config.ts';
+import type { ClusterStatus, EpochInfo } from '../../proxy/coordinator/coordinator.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { RestoreProgress } from '../../proxy/coordinator/restore.ts';
+import type { RoundProgress } from '../../proxy/coordinator/round-runner.ts';
+import { runDaemon } from '../../proxy/daemon.ts';
+import { answers, apiSocketOf } from '../../proxy/daemon-socket.ts';
+import { toFailure, UmbraError } from '../../proxy/failure.ts';
+import { isReady } from './await-ready.ts';
+import { DaemonClient } from './client.ts';
+import { loadConfigFile, storeConfig, storedConfig } from './home.ts';
+import type { Output } from './output.ts';
+import { ensureDaemon, ensureSwitch, sayHello, stopSwitch } from './processes.ts';
+import { epochsText, restoreText, roundText, statusText } from './reports.ts';
+import { progressView } from './round-progress.ts';
+
+/** SIGTERM lets QEMU flush its disks; a hung one is killed after this. */
+const POLITE_MS = 5_000;
+
+export async function up(file: string | undefined, cluster: string, output: Output): Promise<void> {
+  const config = file === undefined ? storedConfig(cluster) : takeConfig(file);
+  ensureSwitch(config);
+  try {
+    await ensureDaemon(config, true);
+  } catch (error) {
+    if (file !== undefined) await abandon(config);
+    throw error;
+  }
+  const status = await withDaemon(config, (client) => isReady(client));
+  output.result(status, statusText(status));
+}
+
+/** A different config under a running cluster would be two truths: it is refused. */
+function takeConfig(file: string): ClusterConfig {
+  const { config, text } = loadConfigFile(file);
+  const present = join(config.directory, 'cluster.json');
+  if (existsSync(present)) {
+    const known = storedConfig(config.cluster);
+    if (JSON.stringify(known) !== JSON.stringify(config)) {
+      const message = `cluster ${config.cluster} exists with another configuration`;
+      const hint = `End it first: umbra down --cluster ${config.cluster}`;
+      throw new UmbraError({ code: 'E_CLUSTER_EXISTS', message, hint });
+    }
+  }
+  storeConfig(config, file, text);
+  return config;
+}
+
+/** A cluster that did not come up leaves nothing behind. */
+async function abandon(config: ClusterConfig): Promise<void> {
+  const hasEpochs = existsSync(config.catalogueDirectory);
+  await stopVms(config);
+  await stopSwitch(config);
+  if (!hasEpochs) rmSync(config.directory, { recursive: true, force: true });
+}
+
+export async function serve(cluster: string, boot: boolean): Promise<void> {
+  try {
+    const onReady = () => sayHello({ ready: true });
+    await runDaemon(storedConfig(cluster), { boot, onReady });
+  } catch (error) {
+    sayHello({ ready: false, failure: toFailure(error, { where: 'start' }) });
+    throw error;
+  }
+}
+
+export async function status(cluster: string, output: Output): Promise<void> {
+  const config = storedConfig(cluster);
+  const answer = await withDaemon(config, (client) =>
+    client.request<ClusterStatus>('GET', '/v1/status'),
+  );
+  output.result(answer, statusText(answer));
+}
+
+export async function checkpoint(cluster: string, output: Output): Promise<RoundReport> {
+  const config = storedConfig(cluster);
+  await ensureDaemon(config, false);
+  const view = progressView(process.stdout, output.json);
+  const report = await withDaemon(config, (client) =>
+    client.stream<RoundReport>('/v1/checkpoint', {}, (line) => view.show(line as RoundProgress)),
+  ).finally(() => view.stop());
+  output.result(report, report.failure === undefined ? roundText(report) : '');
+  if (report.failure !== undefined && !output.json) throw new UmbraError(report.failure);
+  if (report.failure !== undefined) process.exitCode = 1;
+  return report;
+}
+
+export async function epochs(cluster: string, output: Output): Promise<void> {
+  const config = storedConfig(cluster);
+  await ensureDaemon(config, false);
+  const answer = await withDaemon(config, (client) =>
+    client.request<{ epochs: EpochInfo[] }>('GET', '/v1/epochs'),
+  );
+  output.result(answer, epochsText(answer.epochs));
+}
+
+export interface RestoreArguments {
+  readonly epoch: number | undefined;
+  readonly mode: string | undefined;
+  readonly replace: boolean;
+  readonly verify: boolean;
+}
+
+export async function restore(
+  cluster: string,
+  { epoch, mode, replace, verify }: RestoreArguments,
+  output: Output,
+): Promise<void> {
+  const config = storedConfig(cluster);
+  ensureSwitch(config);
+  await ensureDaemon(config, false);
+  const body = {
+    ...(epoch !== undefined && { epoch }),
+    mode: mode ?? config.restore.mode,
+    replace,
+    verify: verify ? 'all' : 'changed',
+  };
+  const report = await withDaemon(config, (client) =>
+    client.stream<RestoreReport>('/v1/restore', body, (line) => {
+      const { step, member } = line as RestoreProgress;
+      output.say(`  ${step}${member === undefined ? '' : ` ${member}`}`);
+    }),
+  );
+  output.result(report, restoreText(report));
+}
+
+export async function verifyEpoch(cluster: string, epoch: number, output: Output): Promise<void> {
+  const config = storedConfig(cluster);
+  await ensureDaemon(config, false);
+  const answer = await withDaemon(config, (client) =>
+    client.request<object>('POST', `/v1/epochs/${epoch}/verify`),
+  );
+  output.result(answer, `epoch ${epoch} is whole: every byte matches its digest`);
+}
+
+export async function removeEpoch(cluster: string, epoch: number, output: Output): Promise<void> {
+  const config = storedConfig(cluster);
+  await ensureDaemon(config, false);
+  const answer = await withDaemon(config, (client) =>
+    client.request<object>('DELETE', `/v1/epochs/${epoch}`),
+  );
+  output.result(answer, `epoch ${epoch} is gone`);
+}
+
+export interface DownArguments {
+  readonly keepVms: boolean;
+  readonly purge: boolean;
+}
+
+export async function down(
+  cluster: string,
+  { keepVms, purge }: DownArguments,
+  output: Output,
+): Promise<void> {
+  const config = storedConfig(cluster);
+  await stopDaemon(config);
+  const stopped = keepVms ? [] : await stopVms(config);
+  if (!keepVms) await stopSwitch(config);
+  const { directory } = config;
+  if (purge) {
+    rmSync(directory, { recursive: true, force: true });
+    rmSync(config.shadowsDirectory, { recursive: true, force: true });
+  }
+  const kept = purge ? 'everything of it is removed' : 'its epochs are kept (--purge removes them)';
+  const vms = stopped.length === 0 ? 'no VM was stopped' : `stopped: ${stopped.join(', ')}`;
+  output.result({ cluster, stopped, purged: purge }, `cluster ${cluster} is down; ${vms}; ${kept}`);
+}
+
+async function stopDaemon(config: ClusterConfig): Promise<void> {
+  const socket = apiSocketOf(config.directory);
+  if (!(await answers(socket))) return;
+  await withDaemon(config, (client) => client.request('POST', '/v1/shutdown'));
+  while (existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+/** Stops the VMs Umbra started. Attached ones belong to someone else. */
+async function stopVms(config: ClusterConfig): Promise<string[]> {
+  const stopped: string[] = [];
+  await Promise.all(
+    config.members.map(async ({ name, directory }) => {
+      const vm = recordedVm(directory);
+      if (vm?.owned && isAlive(vm)) {
+        await killProcess(vm, POLITE_MS);
+        stopped.push(name);
+      }
+      await forgetVm(directory);
+    }),
+  );
+  return stopped.sort();
+}
+
+async function withDaemon<T>(
+  config: ClusterConfig,
+  use: (client: DaemonClient) => Promise<T>,
+): Promise<T> {
+  const client = new DaemonClient(config.cluster, config.directory);
+  try {
+    return await use(client);
+  } finally {
+    await client.close();
+  }
+}

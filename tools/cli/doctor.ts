@@ -1,0 +1,121 @@
+/** What this host has, what is missing, and the command that fixes it. Everything is tried. */
+import { execFile } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access, mkdir, readFile, statfs } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { measureRoom } from '../../shadow/index.ts';
+import { umbraHome } from './home.ts';
+import { bytes, type Output, table } from './output.ts';
+
+const run = promisify(execFile);
+/** statfs(2), f_type of tmpfs. */
+const TMPFS_MAGIC = 0x01021994;
+const OLDEST_QEMU = 7.2;
+const LEAST_ROOM_BYTES = 2 ** 30;
+
+type Verdict = 'ok' | 'note' | 'missing';
+
+interface Finding {
+  readonly check: string;
+  readonly verdict: Verdict;
+  readonly found: string;
+  readonly fix: string | undefined;
+}
+
+/** @returns false if something Umbra cannot do without is missing */
+export async function doctor(output: Output): Promise<boolean> {
+  const findings = await Promise.all([qemu(), kvm(), userfaultfd(), store(), room(), mapping()]);
+  const fine = findings.every(({ verdict }) => verdict !== 'missing');
+  const rows = findings.map(({ check, verdict, found, fix }) => {
+    return [verdict.toUpperCase(), check, found, fix === undefined ? '' : `fix: ${fix}`];
+  });
+  const end = fine ? 'This host can run Umbra.' : 'Something is missing; see the fixes above.';
+  output.result({ fine, findings }, `${table(['', 'CHECK', 'FOUND', ''], rows)}\n\n${end}`);
+  return fine;
+}
+
+async function qemu(): Promise<Finding> {
+  const check = 'QEMU';
+  const fix = 'apt-get install qemu-system-x86';
+  try {
+    const { stdout } = await run('qemu-system-x86_64', ['--version']);
+    const found = stdout.split('\n')[0] ?? '';
+    const version = Number(/version (\d+\.\d+)/.exec(found)?.[1]);
+    if (version >= OLDEST_QEMU) return { check, verdict: 'ok', found, fix: undefined };
+    return { check, verdict: 'missing', found: `${found}; 7.2 is the oldest that serves`, fix };
+  } catch {
+    return { check, verdict: 'missing', found: 'no qemu-system-x86_64 in PATH', fix };
+  }
+}
+
+async function kvm(): Promise<Finding> {
+  const check = 'KVM';
+  const without = 'guests run emulated (TCG), many times slower';
+  try {
+    await access('/dev/kvm', constants.R_OK | constants.W_OK);
+  } catch (error) {
+    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    const found = absent ? `no /dev/kvm: ${without}` : `/dev/kvm may not be opened: ${without}`;
+    const fix = absent ? 'modprobe kvm_amd || modprobe kvm_intel' : 'adduser $USER kvm';
+    return { check, verdict: 'note', found, fix };
+  }
+  const { probeKvm } = await import('../setup/accel.ts' as string);
+  const { usable, reason } = await probeKvm();
+  if (usable) return { check, verdict: 'ok', found: reason, fix: undefined };
+  return { check, verdict: 'note', found: `${reason}: ${without}`, fix: undefined };
+}
+
+async function userfaultfd(): Promise<Finding> {
+  const check = 'userfaultfd';
+  const path = '/proc/sys/vm/unprivileged_userfaultfd';
+  const allowed = await readFile(path, 'utf8').catch(() => undefined);
+  if (allowed === undefined) {
+    const found = 'not in this kernel: capture mode background will not work';
+    return { check, verdict: 'note', found, fix: undefined };
+  }
+  if (process.getuid?.() === 0 || allowed.trim() === '1') {
+    return { check, verdict: 'ok', found: 'may be used', fix: undefined };
+  }
+  const found = 'root only: capture mode background will not work';
+  return { check, verdict: 'note', found, fix: 'sysctl vm.unprivileged_userfaultfd=1' };
+}
+
+async function store(): Promise<Finding> {
+  const check = 'store';
+  const home = umbraHome();
+  try {
+    await mkdir(home, { recursive: true, mode: 0o700 });
+    await access(home, constants.W_OK);
+  } catch (error) {
+    const found = `${home}: ${(error as Error).message}`;
+    return { check, verdict: 'missing', found, fix: 'set UMBRA_HOME to a folder on tmpfs' };
+  }
+  const { type } = await statfs(home);
+  if (type === TMPFS_MAGIC) {
+    return { check, verdict: 'ok', found: `${home} is on tmpfs`, fix: undefined };
+  }
+  const found = `${home} is not on tmpfs: checkpoints would go to a disk`;
+  return { check, verdict: 'note', found, fix: 'set UMBRA_HOME to a folder on tmpfs' };
+}
+
+async function room(): Promise<Finding> {
+  const check = 'memory';
+  const { availableBytes, limitedBy } = await measureRoom('/dev/shm');
+  const found = `${bytes(availableBytes)} for shadows (limit: ${limitedBy})`;
+  if (availableBytes >= LEAST_ROOM_BYTES) return { check, verdict: 'ok', found, fix: undefined };
+  const fix = 'remove epochs (umbra rm), or add memory';
+  return { check, verdict: 'note', found, fix };
+}
+
+/** The store maps files through a native library: it must load here. */
+async function mapping(): Promise<Finding> {
+  const check = 'mapping';
+  try {
+    const { default: koffi } = await import('koffi');
+    koffi.load('libc.so.6');
+    return { check, verdict: 'ok', found: `koffi ${koffi.version}`, fix: undefined };
+  } catch (error) {
+    const found = `koffi does not load: ${(error as Error).message}`;
+    return { check, verdict: 'missing', found, fix: 'npm ci on this machine' };
+  }
+}

@@ -1,0 +1,145 @@
+#!/usr/bin/env node
+/** The umbra command: how it is spelled. commands.ts says what each command does. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { toFailure } from '../../proxy/failure.ts';
+import { attach } from './attach.ts';
+import * as commands from './commands.ts';
+import { doctor } from './doctor.ts';
+import { chooseCluster } from './home.ts';
+import { Output } from './output.ts';
+
+const USAGE_ERROR = 2;
+
+interface GlobalOptions {
+  readonly json?: boolean;
+  readonly cluster?: string;
+}
+
+const program = new Command('umbra')
+  .description('Live, consistent, in-memory checkpoints of whole virtual clusters')
+  .version(version())
+  .configureHelp({ showGlobalOptions: true })
+  .exitOverride();
+
+function command(spelling: string, description: string): Command {
+  return program
+    .command(spelling)
+    .description(description)
+    .option('--json', 'print the result as JSON')
+    .option('-c, --cluster <name>', 'the cluster; may be left out when there is only one')
+    .exitOverride();
+}
+
+command('up', 'start a cluster: its VMs (those with a command), their proxies, its daemon')
+  .argument('[file]', 'cluster.yaml; without it, a known cluster’s daemon is started again')
+  .action(async (file: string | undefined, options: GlobalOptions) => {
+    const cluster = file === undefined ? chooseCluster(options.cluster) : '';
+    await commands.up(file, cluster, outputOf(options));
+  });
+
+command('attach', 'make a cluster of VMs that already run')
+  .argument('<sockets...>', 'their QMP sockets: PATH or NAME=PATH')
+  .action(async (sockets: string[], options: GlobalOptions) => {
+    await attach(options.cluster ?? 'default', sockets, outputOf(options));
+  });
+
+command('status', 'members, epochs, and what goes on').action(async (options: GlobalOptions) => {
+  await commands.status(chooseCluster(options.cluster), outputOf(options));
+});
+
+command('checkpoint', 'take a consistent checkpoint of the whole cluster').action(
+  async (options: GlobalOptions) => {
+    await commands.checkpoint(chooseCluster(options.cluster), outputOf(options));
+  },
+);
+
+command('epochs', 'list the epochs that can be restored').action(async (options: GlobalOptions) => {
+  await commands.epochs(chooseCluster(options.cluster), outputOf(options));
+});
+
+command('restore', 'bring the cluster back as it was in an epoch')
+  .argument('[epoch]', 'its number; the newest if left out', epochNumber)
+  .addOption(
+    new Option('--mode <mode>', 'how RAM gets into the VM').choices(['auto', 'map', 'stream']),
+  )
+  .option('--replace', 'kill members that still run', false)
+  .option('--verify', 'read every byte of the epoch again first', false)
+  .action(
+    async (
+      epoch: number | undefined,
+      options: GlobalOptions & { mode?: string; replace: boolean; verify: boolean },
+    ) => {
+      const { mode, replace, verify } = options;
+      const wanted = { epoch, mode, replace, verify };
+      await commands.restore(chooseCluster(options.cluster), wanted, outputOf(options));
+    },
+  );
+
+command('verify', 'read every byte of an epoch and compare it with its digest')
+  .argument('<epoch>', 'its number', epochNumber)
+  .action(async (epoch: number, options: GlobalOptions) => {
+    await commands.verifyEpoch(chooseCluster(options.cluster), epoch, outputOf(options));
+  });
+
+command('rm', 'remove an epoch and free its memory')
+  .argument('<epoch>', 'its number', epochNumber)
+  .action(async (epoch: number, options: GlobalOptions) => {
+    await commands.removeEpoch(chooseCluster(options.cluster), epoch, outputOf(options));
+  });
+
+command('down', 'stop the cluster: its daemon, and the VMs Umbra started')
+  .option('--keep-vms', 'leave the VMs running', false)
+  .option('--purge', 'remove its epochs and its folder, too', false)
+  .action(async (options: GlobalOptions & { keepVms: boolean; purge: boolean }) => {
+    const { keepVms, purge } = options;
+    await commands.down(chooseCluster(options.cluster), { keepVms, purge }, outputOf(options));
+  });
+
+command('doctor', 'check what Umbra needs on this host, and say how to get what is missing').action(
+  async (options: GlobalOptions) => {
+    if (!(await doctor(outputOf(options)))) process.exitCode = 1;
+  },
+);
+
+program
+  .command('serve', { hidden: true })
+  .requiredOption('-c, --cluster <name>')
+  .option('--boot', '', false)
+  .action(async ({ cluster, boot }: { cluster: string; boot: boolean }) => {
+    await commands.serve(cluster, boot);
+  });
+
+function outputOf(options: GlobalOptions): Output {
+  return new Output(options.json === true);
+}
+
+function epochNumber(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('An epoch is a whole number, from 1.');
+}
+
+function version(): string {
+  // Three folders up from the built file, two from the source.
+  for (const up of ['../../package.json', '../../../package.json']) {
+    try {
+      const text = readFileSync(new URL(up, import.meta.url), 'utf8');
+      const found = JSON.parse(text) as { name?: string; version?: string };
+      if (found.name === 'umbra') return found.version ?? '';
+    } catch {
+      // not here: try the next
+    }
+  }
+  return 'unknown';
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : USAGE_ERROR;
+  } else {
+    new Output(process.argv.includes('--json')).failure(toFailure(error, {}));
+    process.exitCode = 1;
+  }
+}

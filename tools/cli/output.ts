@@ -1,0 +1,62 @@
+/** How the CLI speaks: for people on a terminal, as plain lines elsewhere, as JSON when asked. */
+import prettyBytes from 'pretty-bytes';
+import prettyMilliseconds from 'pretty-ms';
+import type { Failure } from '../../proxy/failure.ts';
+
+export function bytes(count: number | undefined): string {
+  return count === undefined ? '-' : prettyBytes(count, { binary: true, maximumFractionDigits: 1 });
+}
+
+export function duration(ms: number | undefined): string {
+  if (ms === undefined) return '-';
+  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  return prettyMilliseconds(ms, { secondsDecimalDigits: 1 });
+}
+
+/** Columns as wide as their widest cell; numbers are the caller's to format. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [header, ...rows];
+  const widths = header.map((_, column) =>
+    Math.max(...all.map((row) => (row[column] ?? '').length)),
+  );
+  return all
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+export function failureText(failure: Failure): string {
+  const { code, message, member, where, hint } = failure;
+  const lines = [`error: ${message}`, `  code:   ${code}`];
+  if (member !== undefined) lines.push(`  member: ${member}`);
+  if (where !== undefined) lines.push(`  where:  ${where}`);
+  if (hint !== undefined) lines.push(`  next:   ${hint}`);
+  return lines.join('\n');
+}
+
+export class Output {
+  readonly json: boolean;
+
+  constructor(json: boolean) {
+    this.json = json;
+  }
+
+  /** A line for people; with --json there is only the result. */
+  say(text: string): void {
+    if (!this.json) process.stdout.write(`${text}\n`);
+  }
+
+  /** What the command found out: `data` with --json, `text` without. */
+  result(data: object, text: string): void {
+    process.stdout.write(this.json ? `${JSON.stringify(data)}\n` : `${text}\n`);
+  }
+
+  failure(failure: Failure): void {
+    if (this.json) process.stdout.write(`${JSON.stringify({ failure })}\n`);
+    else process.stderr.write(`${failureText(failure)}\n`);
+  }
+}

@@ -1,0 +1,87 @@
+/** Starts the long-lived processes of a cluster: its daemon and its switch. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { killProcess, recordedProcess, recordProcess } from '../../proxy/agent/process-card.ts';
+import type { ClusterConfig } from '../../proxy/config.ts';
+import { answers, apiSocketOf } from '../../proxy/daemon-socket.ts';
+import { type Failure, UmbraError } from '../../proxy/failure.ts';
+
+const LOG_EXCERPT_BYTES = 600;
+
+/** What a daemon tells the command that started it. */
+export type DaemonHello =
+  | { readonly ready: true }
+  | { readonly ready: false; readonly failure: Failure };
+
+/**
+ * Starts the daemon, unless it runs.
+ * @returns true if it was started
+ * @throws UmbraError what kept it from starting
+ */
+export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promise<boolean> {
+  if (await answers(apiSocketOf(config.directory))) return false;
+  const logPath = join(config.directory, 'daemon.log');
+  const log = openSync(logPath, 'a', 0o600);
+  const args = ['serve', '--cluster', config.cluster, ...(boot ? ['--boot'] : [])];
+  const child = spawn(process.execPath, [...process.execArgv, program('main'), ...args], {
+    detached: true,
+    stdio: ['ignore', log, log, 'ipc'],
+  });
+  closeSync(log);
+  const hello = await firstWord(child);
+  if (hello === undefined) {
+    const tail = readFileSync(logPath, 'utf8').slice(-LOG_EXCERPT_BYTES);
+    const message = `the daemon ended before it was ready: ${tail}`;
+    throw new UmbraError({ code: 'E_DAEMON_LOST', message });
+  }
+  if (!hello.ready) throw new UmbraError(hello.failure);
+  child.disconnect();
+  child.unref();
+  return true;
+}
+
+/** Starts the user-space switch between the guests, if the config asks for one and none runs. */
+export function ensureSwitch(config: ClusterConfig): void {
+  if (config.switchSockets.length === 0) return;
+  if (recordedProcess(switchCard(config)) !== undefined) return;
+  const log = openSync(join(config.directory, 'switch.log'), 'a', 0o600);
+  const ports = config.switchSockets.flatMap((path) => ['--port', path]);
+  const args = [program('../switch/main'), ...ports, '--until-gone', config.directory];
+  const child = spawn(process.execPath, [...process.execArgv, ...args], {
+    detached: true,
+    stdio: ['ignore', log, log],
+  });
+  closeSync(log);
+  child.unref();
+  recordProcess(switchCard(config), child.pid ?? 0);
+}
+
+export async function stopSwitch(config: ClusterConfig): Promise<void> {
+  const running = recordedProcess(switchCard(config));
+  if (running !== undefined) await killProcess(running);
+  rmSync(switchCard(config), { force: true });
+}
+
+export function sayHello(hello: DaemonHello): void {
+  process.send?.(hello);
+}
+
+function firstWord(child: ChildProcess): Promise<DaemonHello | undefined> {
+  return new Promise((resolve, reject) => {
+    child.once('message', (hello: DaemonHello) => resolve(hello));
+    child.once('exit', () => resolve(undefined));
+    child.once('error', reject);
+  });
+}
+
+/** A sibling program, run from source or from the built package like ourselves. */
+function program(name: string): string {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  return fileURLToPath(new URL(`./${name}.${extension}`, import.meta.url));
+}
+
+function switchCard(config: ClusterConfig): string {
+  return join(config.directory, 'switch.json');
+}

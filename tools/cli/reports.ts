@@ -1,0 +1,74 @@
+/** Reports as text. */
+import type { ClusterStatus, EpochInfo } from '../../proxy/coordinator/coordinator.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import { bytes, duration, failureText, table } from './output.ts';
+
+export function roundText(report: RoundReport): string {
+  const members = table(
+    ['MEMBER', 'DOWNTIME', 'STOP SKEW', 'LIVE', 'DRAIN', 'STORED', 'LIVE PHASE', 'SEAL'],
+    report.members.map((member) => [
+      member.member,
+      duration(member.downtimeMs),
+      duration(member.stopSkewMs),
+      bytes(member.liveBytes),
+      bytes(member.drainBytes),
+      bytes(member.storedBytes),
+      duration(member.liveMs),
+      duration(member.sealMs),
+    ]),
+  );
+  if (report.failure !== undefined) {
+    return `${failureText(report.failure)}\nround ${report.round} aborted; every VM that is left runs`;
+  }
+  return [
+    `epoch ${report.epoch} committed in ${duration(report.durationMs)}`,
+    `  cluster downtime ${duration(report.clusterDowntimeMs)} (first stop to last resume), ` +
+      `stop skew ${duration(report.skewMs)}`,
+    `  ${bytes(report.streamBytes)} streamed, ${bytes(report.storedBytes)} kept in memory`,
+    `  live phase ended by ${report.endReason}`,
+    '',
+    members,
+  ].join('\n');
+}
+
+export function restoreText(report: RestoreReport): string {
+  const members = table(
+    ['MEMBER', 'MODE', 'LOADED IN', 'SENT', 'NOTE'],
+    report.members.map(({ member, mode, loadMs, bytes: sent, reason }) => {
+      return [member, mode, duration(loadMs), bytes(sent), reason ?? ''];
+    }),
+  );
+  const killed = report.killed.length === 0 ? '' : ` (killed first: ${report.killed.join(', ')})`;
+  return [
+    `epoch ${report.epoch} runs again after ${duration(report.durationMs)}${killed}`,
+    `  verify ${duration(report.verifyMs)}, load ${duration(report.loadMs)}, ` +
+      `resume skew ${duration(report.skewMs)}`,
+    '',
+    members,
+  ].join('\n');
+}
+
+export function statusText(status: ClusterStatus): string {
+  const members = table(
+    ['MEMBER', 'VM', 'PID', 'QEMU', 'STARTED BY'],
+    status.members.map(({ member, status: state, pid, qemuVersion, owned }) => {
+      return [member, state, String(pid ?? '-'), qemuVersion || '-', owned ? 'umbra' : 'others'];
+    }),
+  );
+  const busy = status.busy === undefined ? '' : ` · busy: ${status.busy}`;
+  const head = `cluster ${status.cluster}${busy}`;
+  return [head, '', members, '', epochsText(status.epochs)].join('\n');
+}
+
+export function epochsText(epochs: readonly EpochInfo[]): string {
+  if (epochs.length === 0) return 'no epochs yet; take one: umbra checkpoint';
+  return table(
+    ['EPOCH', 'CREATED', 'MEMBERS', 'STATE'],
+    epochs.map(({ epoch, createdAt, members, failure }) => [
+      String(epoch),
+      createdAt ?? '-',
+      failure === undefined ? String(members) : '-',
+      failure === undefined ? 'whole' : failure.code,
+    ]),
+  );
+}
