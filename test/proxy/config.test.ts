@@ -1,0 +1,156 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
+import type { UmbraError } from '../../proxy/failure.ts';
+import { parseDuration, parseSize } from '../../proxy/units.ts';
+
+const HOME = '/run/umbra';
+const MEMBER = "{name: a, command: [qemu, -qmp, 'unix:{dir}/q.sock,server=on,wait=off']}";
+
+function parse(text: string) {
+  return parseClusterConfig(text, '/etc/umbra/cluster.yaml', HOME);
+}
+
+function problems(text: string): UmbraError {
+  try {
+    parse(text);
+  } catch (error) {
+    return error as UmbraError;
+  }
+  throw new Error(`accepted: ${text}`);
+}
+
+const test = suite('config');
+
+test('the least there can be, and every default', () => {
+  const config = parse(`{cluster: demo, members: [${MEMBER}]}`);
+  assert.equal(config.round, { stopDeadlineMs: 10_000, maxLiveMs: 60_000 });
+  assert.equal(config.store, { headroomBytes: 256 * 2 ** 20 });
+  assert.equal(config.epochs, { keep: 2 });
+  assert.equal(config.members[0], {
+    name: 'a',
+    command: ['qemu', '-qmp', 'unix:/run/umbra/demo/vm/a/q.sock,server=on,wait=off'],
+    qmp: '/run/umbra/demo/vm/a/q.sock',
+    workingDirectory: '/etc/umbra',
+    directory: '/run/umbra/demo/vm/a',
+  });
+});
+
+test('placeholders, relative paths, units', () => {
+  const config = parse(`
+cluster: demo
+members:
+  - {name: a, qmp: '{name}-{index}.sock'}
+  - {name: b, qmp: '{name}-{index}.sock', workingDirectory: vm}
+store: {directory: store, headroom: 1.5 GiB}
+round: {stopDeadline: 250ms, maxLive: 2min}
+network: {switch: ['{dir}/net.sock']}
+`);
+  assert.equal(
+    config.members.map(({ qmp }) => qmp),
+    ['/etc/umbra/a-0.sock', '/etc/umbra/b-1.sock'],
+  );
+  assert.is(config.members[1]?.workingDirectory, '/etc/umbra/vm');
+  assert.is(config.shadowsDirectory, '/etc/umbra/store/shadows');
+  assert.is(config.store.headroomBytes, 1.5 * 2 ** 30);
+  assert.equal(config.round, { stopDeadlineMs: 250, maxLiveMs: 120_000 });
+  assert.equal(config.switchSockets, [
+    '/run/umbra/demo/vm/a/net.sock',
+    '/run/umbra/demo/vm/b/net.sock',
+  ]);
+});
+
+const WRONG: readonly (readonly [name: string, text: string, expected: readonly RegExp[]])[] = [
+  ['no YAML', '{cluster: [', [/cluster\.yaml: \d problem/]],
+  ['nothing', '', [/expected object|Invalid input/]],
+  ['a slash in the name', `{cluster: a/b, members: [${MEMBER}]}`, [/cluster: must be 1 to 32/]],
+  ['no members', '{cluster: a, members: []}', [/members: must list at least one/]],
+  ['a member with nothing', '{cluster: a, members: [{name: a}]}', [/members\[0\]: give either/]],
+  [
+    'no monitor',
+    '{cluster: a, members: [{name: a, command: [q]}]}',
+    [/members\[0\]\.command: has no/],
+  ],
+  ['twice the same', `{cluster: a, members: [${MEMBER}, ${MEMBER}]}`, [/members\[1\]\.name: a is/]],
+  [
+    'an unknown unit',
+    `{cluster: a, members: [${MEMBER}], store: {headroom: 3 parsecs}}`,
+    [/store\.headroom: must be a size.*3 parsecs/],
+  ],
+  [
+    'no unit',
+    `{cluster: a, members: [${MEMBER}], round: {maxLive: 5}}`,
+    [/round\.maxLive: must be/],
+  ],
+  [
+    'a deadline of nothing',
+    `{cluster: a, members: [${MEMBER}], round: {stopDeadline: 0s}}`,
+    [/round\.stopDeadline: must be more than zero/],
+  ],
+  [
+    'keep none',
+    `{cluster: a, members: [${MEMBER}], epochs: {keep: 0}}`,
+    [/epochs\.keep: must keep/],
+  ],
+  [
+    'a misspelt option',
+    `{cluster: a, members: [${MEMBER}], rounds: {}}`,
+    [/rounds: no such option/],
+  ],
+  [
+    'a path no socket can have',
+    `{cluster: a, members: [{name: a, qmp: /${'x'.repeat(120)}}]}`,
+    [/members\[0\]\.qmp: 121 bytes are too long/],
+  ],
+  [
+    'several at once',
+    '{cluster: A, members: [{name: "", qmp: q}], restore: {mode: magic}}',
+    [/cluster: /, /members\[0\]\.name: /, /restore\.mode: /],
+  ],
+];
+
+for (const [name, text, expected] of WRONG) {
+  test(`refuses ${name}, naming where`, () => {
+    const error = problems(text);
+    assert.is(error.code, 'E_CONFIG');
+    for (const pattern of expected) assert.match(error.message, pattern);
+    assert.match(error.failure.hint ?? '', 'nothing was started');
+  });
+}
+
+test('aliases cannot be made to explode', () => {
+  const bomb = `a: &a [${'x,'.repeat(50)}]\nb: &b [${'*a,'.repeat(50)}]\nc: [${'*b,'.repeat(50)}]`;
+  assert.throws(() => parse(bomb));
+});
+
+test('a name that would leave the home is refused everywhere', () => {
+  for (const name of ['../x', 'a/b', '', '.', 'A', '-a', 'a-', 'x'.repeat(33)]) {
+    assert.throws(() => clusterDirectory(HOME, name), /no cluster name/);
+  }
+});
+
+test('sizes and durations', () => {
+  const sizes: readonly (readonly [string, number | undefined])[] = [
+    ['1B', 1],
+    ['512MiB', 2 ** 29],
+    ['1.5 GiB', 1.5 * 2 ** 30],
+    ['2GB', 2e9],
+    ['512', undefined],
+    ['-1MiB', undefined],
+    ['1mib', undefined],
+    ['1e3B', undefined],
+    ['', undefined],
+  ];
+  for (const [text, value] of sizes) assert.is(parseSize(text), value, text);
+  const durations: readonly (readonly [string, number | undefined])[] = [
+    ['250ms', 250],
+    ['1.5s', 1500],
+    ['2min', 120_000],
+    ['1h', 3_600_000],
+    ['1m', undefined],
+    ['s', undefined],
+  ];
+  for (const [text, value] of durations) assert.is(parseDuration(text), value, text);
+});
+
+test.run();

@@ -1,0 +1,137 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  Catalogue,
+  collectLeftovers,
+  type EpochManifest,
+  type ShadowError,
+} from '../../shadow/index.ts';
+import { scratchFolder } from '../support/scratch.ts';
+
+const test = suite('catalogue');
+let root = '';
+let catalogue: Catalogue;
+
+test.before.each(async () => {
+  root = mkdtempSync(join(scratchFolder(), 'umbra-catalogue-'));
+  catalogue = new Catalogue(join(root, 'epochs'), 'demo');
+  await catalogue.prepare();
+});
+test.after.each(() => rmSync(root, { recursive: true, force: true }));
+
+function manifest(epoch: number, changes: Partial<EpochManifest> = {}): EpochManifest {
+  return {
+    format: 'umbra-epoch',
+    version: 1,
+    cluster: 'demo',
+    epoch,
+    round: `r${epoch}`,
+    createdAt: '2030-01-01T00:00:00.000Z',
+    members: [{ name: 'a', shadow: 'f'.repeat(64) }],
+    ...changes,
+  };
+}
+
+async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
+  return promise.then(
+    () => undefined,
+    (error: ShadowError) => error.code,
+  );
+}
+
+test('published epochs are listed, oldest first, and read back whole', async () => {
+  for (const epoch of [1, 2, 10]) await catalogue.publish(manifest(epoch));
+  const { epochs, damaged } = await catalogue.list();
+  assert.equal(
+    epochs.map(({ epoch }) => epoch),
+    [1, 2, 10],
+  );
+  assert.equal(damaged, []);
+  assert.equal(await catalogue.read(10), manifest(10));
+  assert.is(await catalogue.nextEpoch(), 11);
+});
+
+test('an epoch is never published twice', async () => {
+  await catalogue.publish(manifest(1));
+  const other = manifest(1, { round: 'other' });
+  assert.is(await codeOf(catalogue.publish(other)), 'E_EPOCH_EXISTS');
+  assert.is((await catalogue.read(1)).round, 'r1');
+});
+
+test('a draft left by a crash is no epoch, and does not disturb the next', async () => {
+  writeFileSync(join(catalogue.directory, '.000001.json.tmp'), '{"half":');
+  assert.equal((await catalogue.list()).epochs, []);
+  await catalogue.publish(manifest(1));
+  assert.equal(readdirSync(catalogue.directory), ['000001.json']);
+});
+
+test('unknown epochs say which there are', async () => {
+  await catalogue.publish(manifest(3));
+  const error: ShadowError = await catalogue.read(4).catch((caught) => caught);
+  assert.is(error.code, 'E_EPOCH_UNKNOWN');
+  assert.match(error.message, 'there are: 3');
+});
+
+const DAMAGE: readonly (readonly [name: string, code: string, text: (whole: string) => string])[] =
+  [
+    ['not JSON', 'E_MANIFEST_INVALID', (whole) => whole.slice(0, -20)],
+    ['a changed byte', 'E_MANIFEST_INVALID', (whole) => whole.replace('2030', '2031')],
+    ['another file’s content', 'E_MANIFEST_INVALID', () => '{"sha256":"x"}'],
+    ['too large', 'E_MANIFEST_INVALID', () => ' '.repeat(17 * 2 ** 20)],
+    [
+      'a newer version',
+      'E_MANIFEST_VERSION',
+      (whole) => whole.replace('"version":1', '"version":2'),
+    ],
+  ];
+
+for (const [name, code, harm] of DAMAGE) {
+  test(`${name} is found, and the other epochs stand`, async () => {
+    await catalogue.publish(manifest(1));
+    await catalogue.publish(manifest(2));
+    const path = join(catalogue.directory, '000002.json');
+    writeFileSync(path, harm(readFileSync(path, 'utf8')));
+    const { epochs, damaged } = await catalogue.list();
+    assert.equal(
+      epochs.map(({ epoch }) => epoch),
+      [1],
+    );
+    assert.equal(
+      damaged.map(({ epoch, error }) => [epoch, error.code]),
+      [[2, code]],
+    );
+  });
+}
+
+test('a manifest under another number is not that epoch', async () => {
+  await catalogue.publish(manifest(1));
+  const text = readFileSync(join(catalogue.directory, '000001.json'));
+  writeFileSync(join(catalogue.directory, '000002.json'), text);
+  assert.is(await codeOf(catalogue.read(2)), 'E_MANIFEST_INVALID');
+});
+
+test('a manifest cannot name a folder outside the store', async () => {
+  await catalogue.publish(manifest(1, { round: '../../etc' }));
+  assert.is(await codeOf(catalogue.read(1)), 'E_MANIFEST_INVALID');
+});
+
+test('leftovers are what no epoch names; nothing goes while a manifest cannot be read', async () => {
+  const shadows = join(root, 'shadows');
+  for (const round of ['r1', 'r2', 'aborted', 'under-way']) {
+    mkdirSync(join(shadows, round, 'a'), { recursive: true });
+  }
+  await catalogue.publish(manifest(1));
+  await catalogue.publish(manifest(2));
+  const path = join(catalogue.directory, '000002.json');
+  const whole = readFileSync(path);
+  writeFileSync(path, 'rotten');
+  const keep = new Set(['under-way']);
+  assert.equal(await collectLeftovers(shadows, catalogue, keep), []);
+  writeFileSync(path, whole);
+  assert.equal(await collectLeftovers(shadows, catalogue, keep), ['aborted']);
+  assert.equal(readdirSync(shadows).sort(), ['r1', 'r2', 'under-way']);
+});
+
+test.run();

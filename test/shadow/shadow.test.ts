@@ -1,0 +1,235 @@
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  readShadow,
+  requireRoom,
+  SealedRam,
+  type ShadowError,
+  StagingShadow,
+  verifyShadow,
+} from '../../shadow/index.ts';
+import { scratchFolder } from '../support/scratch.ts';
+
+const PAGE = 4096;
+const LAYOUT = [
+  { idstr: 'pc.ram', length: 64 * PAGE },
+  { idstr: 'pc.bios', length: 4 * PAGE },
+  { idstr: 'not-migrated', length: 2 * PAGE },
+];
+const STREAMED = [
+  { idstr: 'pc.bios', usedLength: 4 * PAGE },
+  { idstr: 'pc.ram', usedLength: 64 * PAGE },
+];
+const IDENTITY = {
+  machineType: 'pc-i440fx-7.2',
+  qemuVersion: '7.2.0',
+  uuid: '',
+  name: '',
+  commandLine: ['qemu'],
+  workingDirectory: '/',
+};
+const SEAL = {
+  identity: IDENTITY,
+  configuration: Buffer.from('conf'),
+  deviceState: Buffer.from('devices'),
+  vmdesc: '{}',
+};
+
+const test = suite('shadow');
+let root = '';
+
+test.before.each(() => {
+  root = mkdtempSync(join(scratchFolder(), 'umbra-shadow-'));
+});
+test.after.each(() => rmSync(root, { recursive: true, force: true }));
+
+function reserve(name = 'a'): StagingShadow {
+  return StagingShadow.reserve(join(root, name), { member: name, round: 'r1' }, LAYOUT, PAGE);
+}
+
+function codeOf(work: () => unknown): string | undefined {
+  try {
+    work();
+    return undefined;
+  } catch (error) {
+    return (error as ShadowError).code;
+  }
+}
+
+async function rejection(promise: Promise<unknown>): Promise<ShadowError> {
+  return promise.then(
+    () => assert.unreachable() as never,
+    (error: ShadowError) => error,
+  );
+}
+
+async function sealed() {
+  const shadow = reserve();
+  const [bios, ram] = shadow.match(STREAMED);
+  const content = randomBytes(64 * PAGE);
+  content.fill(0, 5 * PAGE, 9 * PAGE);
+  for (let page = 0; page < 64; page++) {
+    const zero = page >= 5 && page < 9;
+    if (zero) ram?.zeroPage(page * PAGE);
+    else ram?.writePage(page * PAGE, content, page * PAGE);
+  }
+  bios?.writePage(0, content, PAGE);
+  const result = await shadow.seal(SEAL);
+  return { ...result, content, directory: shadow.directory };
+}
+
+test('what was written is what is stored, with the digest sha256sum prints', async () => {
+  const { manifest, content, directory } = await sealed();
+  assert.equal(
+    manifest.blocks.map(({ idstr }) => idstr),
+    ['pc.bios', 'pc.ram'],
+  );
+  const ram = manifest.blocks[1];
+  const stored = readFileSync(join(directory, ram?.file ?? ''));
+  assert.ok(stored.equals(content));
+  assert.is(ram?.sha256, createHash('sha256').update(content).digest('hex'));
+  assert.is(readdirSync(directory).filter((name) => name.endsWith('.img')).length, 2);
+});
+
+test('zero pages cost no memory, and reading does not wake them', async () => {
+  const { manifest, directory } = await sealed();
+  const path = join(directory, manifest.blocks[1]?.file ?? '');
+  const expected = 60 * PAGE;
+  assert.is(manifest.blocks[1]?.storedBytes, expected);
+  assert.is(statSync(path).blocks * 512, expected);
+  await verifyShadow(directory, manifest, 'all');
+  const ram = SealedRam.open(directory, manifest);
+  const page = Buffer.alloc(PAGE);
+  for (let offset = 0; offset < 64 * PAGE; offset += PAGE) ram.read(1, offset, page, 0);
+  ram.close();
+  assert.is(statSync(path).blocks * 512, expected);
+});
+
+test('a page that became zero later is zero', async () => {
+  const shadow = reserve();
+  const [, ram] = shadow.match(STREAMED);
+  ram?.writePage(PAGE, randomBytes(PAGE), 0);
+  ram?.zeroPage(PAGE);
+  const { manifest } = await shadow.seal(SEAL);
+  const stored = readFileSync(join(shadow.directory, manifest.blocks[1]?.file ?? ''));
+  assert.ok(stored.equals(Buffer.alloc(64 * PAGE)));
+  assert.is(manifest.blocks[1]?.storedBytes, 0);
+});
+
+test('sealed RAM is read back page by page', async () => {
+  const { manifest, directory, content } = await sealed();
+  const ram = SealedRam.open(directory, manifest);
+  const page = Buffer.alloc(PAGE);
+  assert.is(ram.read(1, 5 * PAGE, page, 0), false);
+  assert.is(ram.read(1, 63 * PAGE, page, 0), true);
+  assert.ok(page.equals(content.subarray(63 * PAGE)));
+  assert.is(ram.read(1, 0, page, 0), true);
+  assert.ok(page.equals(content.subarray(0, PAGE)));
+  ram.close();
+});
+
+test('reservation is real: the memory is taken before a page is written', () => {
+  const shadow = reserve();
+  const path = join(shadow.directory, 'ram-0.img');
+  assert.is(statSync(path).blocks * 512, 64 * PAGE);
+});
+
+test('too little room is refused with what is missing, and leaves nothing', async () => {
+  const error = await rejection(requireRoom(root, 2 ** 50, 0));
+  assert.is(error.code, 'E_STORE_NO_ROOM');
+  assert.ok((error.missingBytes ?? 0) > 2 ** 49);
+  await requireRoom(root, PAGE, 0);
+});
+
+test('blocks that disagree with the reservation are refused', () => {
+  const shadow = reserve();
+  const grown = [{ idstr: 'pc.ram', usedLength: 65 * PAGE }];
+  const unknown = [{ idstr: 'pc.ram2', usedLength: PAGE }];
+  assert.is(
+    codeOf(() => shadow.match(grown)),
+    'E_SHADOW_LAYOUT',
+  );
+  assert.is(
+    codeOf(() => shadow.match(unknown)),
+    'E_SHADOW_LAYOUT',
+  );
+});
+
+test('a page outside its block is refused', () => {
+  const shadow = reserve();
+  const [, ram] = shadow.match(STREAMED);
+  assert.is(
+    codeOf(() => ram?.writePage(64 * PAGE, Buffer.alloc(PAGE), 0)),
+    'E_SHADOW_LAYOUT',
+  );
+});
+
+test('a discarded shadow is gone, and writing to it fails rather than crashes', async () => {
+  const shadow = reserve();
+  const [, ram] = shadow.match(STREAMED);
+  await shadow.discard();
+  assert.not(existsSync(shadow.directory));
+  assert.is(
+    codeOf(() => ram?.writePage(0, Buffer.alloc(PAGE), 0)),
+    'E_SHADOW_CLOSED',
+  );
+  assert.is((await rejection(shadow.seal(SEAL))).code, 'E_SHADOW_CLOSED');
+});
+
+const DAMAGE: readonly (readonly [name: string, harm: (path: string) => void])[] = [
+  ['a flipped bit', (path) => flip(join(path, 'ram-0.img'))],
+  [
+    'a shortened image',
+    (path) => change(join(path, 'ram-0.img'), (file) => truncateSync(file, PAGE)),
+  ],
+  ['a missing image', (path) => rmSync(join(path, 'ram-1.img'))],
+  ['changed device state', (path) => flip(join(path, 'device-state.bin'))],
+];
+
+for (const [name, harm] of DAMAGE) {
+  for (const mode of ['changed', 'all'] as const) {
+    test(`${name} is found (${mode})`, async () => {
+      const { manifest, directory } = await sealed();
+      await verifyShadow(directory, manifest, mode);
+      harm(directory);
+      const error = await rejection(verifyShadow(directory, manifest, mode));
+      assert.is(error.code, 'E_EPOCH_CORRUPT');
+      assert.match(error.message, directory);
+    });
+  }
+}
+
+test('a manifest that is not the one the epoch names is refused', async () => {
+  const { directory, sha256 } = await sealed();
+  assert.is((await readShadow(directory, sha256)).member, 'a');
+  const other = await rejection(readShadow(directory, '0'.repeat(64)));
+  assert.is(other.code, 'E_EPOCH_CORRUPT');
+});
+
+function change(path: string, how: (path: string) => void): void {
+  chmodSync(path, 0o600);
+  how(path);
+}
+
+function flip(path: string): void {
+  change(path, () => {
+    const bytes = readFileSync(path);
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+    writeFileSync(path, bytes);
+  });
+}
+
+test.run();

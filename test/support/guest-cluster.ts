@@ -1,0 +1,122 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { guestCommandLine, guestFiles } from '../../tools/guest/command-line.ts';
+import { GuestControl } from '../../tools/guest/control.ts';
+import { ensureGuestImage } from '../../tools/guest/image.ts';
+import { accelerator } from '../../tools/setup/accel.ts';
+import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import { Switch } from '../../tools/switch/switch.ts';
+
+export interface GuestClusterOptions {
+  readonly nodes: number;
+  readonly memoryMiB?: number;
+  /** Default: the first of `findQemus()`. */
+  readonly qemu?: QemuBinary;
+  /** Limit for booting all of them. */
+  readonly bootMs?: number;
+}
+
+export interface GuestNode {
+  readonly process: ChildProcess;
+  readonly control: GuestControl;
+  /** Its runtime folder, with the sockets named in `guestFiles`. */
+  readonly dir: string;
+}
+
+/**
+ * Real guests on an in-process switch, in a folder of their own under the system's temporary one.
+ * `close()` takes everything down; should the test process end without it, an exit hook does.
+ */
+export class GuestCluster {
+  readonly dir: string;
+  readonly switch: Switch;
+  readonly nodes: GuestNode[] = [];
+  readonly #children: ChildProcess[] = [];
+  readonly #onExit = () => this.#kill();
+  readonly #onSignal = (signal: NodeJS.Signals) => {
+    this.#kill();
+    process.kill(process.pid, signal);
+  };
+
+  private constructor(nodes: number) {
+    this.dir = mkdtempSync(join(tmpdir(), 'umbra-guest-'));
+    const dirs = Array.from({ length: nodes }, (_, node) => this.#nodeDir(node));
+    this.switch = new Switch(dirs.map((dir) => join(dir, guestFiles.net)));
+    process.once('exit', this.#onExit);
+    process.once('SIGTERM', this.#onSignal).once('SIGINT', this.#onSignal);
+  }
+
+  /** Resolves when every guest answers. Takes all down again if one does not. */
+  static async boot(options: GuestClusterOptions): Promise<GuestCluster> {
+    const image = await ensureGuestImage();
+    const [system] = await findQemus();
+    const qemu = options.qemu ?? system;
+    if (qemu === undefined) throw new Error('no QEMU here: node tools/setup/bootstrap.mjs');
+    const accel = await accelerator({ qemu, image });
+    const cluster = new GuestCluster(options.nodes);
+    try {
+      cluster.switch.start();
+      const { nodes, memoryMiB = 192 } = options;
+      for (let node = 0; node < nodes; node++) {
+        const dir = cluster.#nodeDir(node);
+        mkdirSync(dir);
+        cluster.#spawn(guestCommandLine({ qemu, image, accel, memoryMiB, node, nodes, dir }));
+      }
+      await cluster.#connect(options.bootMs ?? 60_000);
+      return cluster;
+    } catch (error) {
+      const consoles = Array.from({ length: options.nodes }, (_, node) => cluster.#console(node));
+      await cluster.close();
+      throw new Error(`guests did not boot:\n${consoles.join('\n')}`, { cause: error });
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const node of this.nodes) node.control.close();
+    this.switch.close();
+    const ended = this.#children
+      .filter((child) => child.exitCode === null && child.signalCode === null)
+      .map((child) => once(child, 'exit'));
+    this.#kill();
+    await Promise.all(ended);
+    process.removeListener('exit', this.#onExit);
+    process.removeListener('SIGTERM', this.#onSignal).removeListener('SIGINT', this.#onSignal);
+  }
+
+  #nodeDir(node: number): string {
+    return join(this.dir, `n${node}`);
+  }
+
+  #spawn(argv: readonly string[]): void {
+    const [program = '', ...args] = argv;
+    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    child.on('error', () => {});
+    this.#children.push(child);
+  }
+
+  async #connect(timeoutMs: number): Promise<void> {
+    const started = this.#children.map(async (child, node) => {
+      const dir = this.#nodeDir(node);
+      const control = await GuestControl.connect(join(dir, guestFiles.control));
+      this.nodes[node] = { process: child, control, dir };
+      await control.waitBoot({ timeoutMs });
+    });
+    await Promise.all(started);
+  }
+
+  #console(node: number): string {
+    try {
+      return `n${node}: ${readFileSync(join(this.#nodeDir(node), guestFiles.console), 'utf8')}`;
+    } catch {
+      return `n${node}: no console`;
+    }
+  }
+
+  #kill(): void {
+    for (const child of this.#children) child.kill('SIGKILL');
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
