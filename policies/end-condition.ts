@@ -13,6 +13,8 @@ export interface LiveSample {
   readonly totalPages: number;
   /** QEMU's passes over dirty memory; the second begins when the first is done. */
   readonly passes: number;
+  /** It has no live phase: it stands ready to be stopped (capture mode stop-copy). */
+  readonly waits: boolean;
 }
 
 export interface EndConditionOptions {
@@ -43,6 +45,6 @@ export function decideEnd(
   return { end: false, waitingFor };
 }
 
-function firstPassDone({ seenPages, totalPages, passes }: LiveSample): boolean {
-  return passes >= 2 || (totalPages > 0 && seenPages >= totalPages);
+function firstPassDone({ seenPages, totalPages, passes, waits }: LiveSample): boolean {
+  return waits || passes >= 2 || (totalPages > 0 && seenPages >= totalPages);
 }

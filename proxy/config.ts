@@ -7,7 +7,7 @@
  *         command: [qemu-system-x86_64, …, -qmp, 'unix:{dir}/qmp.sock,server=on,wait=off']
  *       - name: n1
  *         qmp: /run/vm/n1/qmp.sock          # a VM that runs already
- *     round: {stopDeadline: 10s, maxLive: 60s}
+ *     round: {capture: auto, stopDeadline: 10s, maxLive: 60s}
  *     store: {headroom: 256MiB}
  *     epochs: {keep: 2}
  *     restore: {mode: auto}
@@ -62,6 +62,8 @@ const clusterSchema = z.strictObject({
     .strictObject({
       /** The longest a VM may stand stopped in a round that goes wrong. */
       stopDeadline: positiveDuration.default(10_000),
+      /** How state is taken; `auto` is precopy wherever QEMU's dirty log can be trusted. */
+      capture: z.enum(['auto', 'precopy', 'stop-copy']).default('auto'),
       /** The longest the live phase may last. */
       maxLive: positiveDuration.default(60_000),
     })
@@ -97,7 +99,11 @@ export interface ClusterConfig {
   readonly shadowsDirectory: string;
   readonly catalogueDirectory: string;
   readonly members: readonly MemberConfig[];
-  readonly round: { readonly stopDeadlineMs: number; readonly maxLiveMs: number };
+  readonly round: {
+    readonly capture: 'auto' | 'precopy' | 'stop-copy';
+    readonly stopDeadlineMs: number;
+    readonly maxLiveMs: number;
+  };
   readonly store: { readonly headroomBytes: number };
   readonly epochs: { readonly keep: number };
   readonly restore: { readonly mode: 'auto' | 'map' | 'stream' };
@@ -164,7 +170,11 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     shadowsDirectory: join(shadowStore, 'shadows'),
     catalogueDirectory: join(directory, 'epochs'),
     members,
-    round: { stopDeadlineMs: round.stopDeadline, maxLiveMs: round.maxLive },
+    round: {
+      capture: round.capture,
+      stopDeadlineMs: round.stopDeadline,
+      maxLiveMs: round.maxLive,
+    },
     store: { headroomBytes: store.headroom },
     epochs,
     restore,

@@ -23,6 +23,7 @@ const HINTS: Readonly<Record<string, string>> = {
   E_VM_BLOCKED: 'Remove the device or mount QEMU names, then try again.',
   E_STORE_NO_ROOM: 'Remove epochs (umbra rm EPOCH), lower store.headroom, or add memory.',
   E_SHADOW_LAYOUT: 'The VM changed its memory layout during the round (a reboot?). Try again.',
+  E_CAPTURE_UNSAFE: 'Set round.capture to auto or stop-copy, use KVM, or QEMU 9.0 or newer.',
   E_STOP_DEADLINE: 'Raise round.stopDeadline, or end the live phase with less left to send.',
   E_ROUND_BUSY: 'Wait until the present round has ended: umbra status',
   E_MEMBERS_RUNNING: 'Stop those VMs, or add --replace to have Umbra kill them first.',

@@ -81,6 +81,7 @@ export interface QmpCommands {
   cont: { arguments: undefined; result: object };
   stop: { arguments: undefined; result: object };
   quit: { arguments: undefined; result: object };
+  'query-kvm': { arguments: undefined; result: { enabled: boolean; present: boolean } };
   'query-status': { arguments: undefined; result: StatusInfo };
   'query-name': { arguments: undefined; result: { name?: string } };
   'query-uuid': { arguments: undefined; result: { UUID: string } };

@@ -38,6 +38,10 @@ export class RamImage {
     this.#file.read(offset, into, at, this.#pageSize);
   }
 
+  prefault(): Promise<void> {
+    return this.#file.prefault();
+  }
+
   /** Frees what zero pages had reserved. @returns bytes still stored */
   trim(): number {
     let stored = 0;

@@ -97,6 +97,11 @@ export class StagingShadow {
     this.#layout = layout;
   }
 
+  /** Touches every reserved page now, so that writing it later costs no page fault. */
+  async prefault(): Promise<void> {
+    for (const image of this.#images) await image.prefault();
+  }
+
   /**
    * Matches the stream's block list with what was reserved. A reserved block the stream does not
    * carry (QEMU does not migrate it) is dropped.

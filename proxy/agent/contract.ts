@@ -4,11 +4,12 @@
  */
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure.ts';
-import type { MemberSample, RestoreMode, RoundFacts } from '../member/messages.ts';
+import type { CaptureMode, MemberSample, RestoreMode, RoundFacts } from '../member/messages.ts';
 
 export type AgentCommand = 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
 
 export interface RoundTerms {
+  readonly capture: CaptureMode | 'auto';
   readonly stopDeadlineMs: number;
   readonly silenceMs: number;
 }

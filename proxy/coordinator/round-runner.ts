@@ -146,8 +146,8 @@ export class RoundRunner {
     switch (action.type) {
       case 'command':
         if (action.command === 'prepare') {
-          const { stopDeadlineMs } = this.#config.round;
-          const terms = { stopDeadlineMs, silenceMs: stopDeadlineMs };
+          const { stopDeadlineMs, capture } = this.#config.round;
+          const terms = { capture, stopDeadlineMs, silenceMs: stopDeadlineMs };
           this.#agent.prepare(this.id, action.member, terms);
         } else {
           this.#agent.command(action.member, action.command);
@@ -210,4 +210,4 @@ export class RoundRunner {
   }
 }
 
-const NOTHING_YET = { seenPages: 0, totalPages: 0, passes: 0 };
+const NOTHING_YET = { seenPages: 0, totalPages: 0, passes: 0, waits: false };

@@ -25,6 +25,7 @@ import {
   canHold,
   configureMigration,
   makeRun,
+  precopyObstacle,
   ramBlocks,
   requireReady,
   restoreMigration,
@@ -66,6 +67,7 @@ export class Capture {
   #result: StreamResult | undefined;
   #returnPath = false;
   #holds = false;
+  #stopFirst = false;
   #passes = 0;
   /** The VM ran when the round began, so it must run when the round is over. */
   #mustRun = false;
@@ -167,10 +169,14 @@ export class Capture {
     void qmp.closed.then((error) => this.#failed('qmp', error));
     await requireReady(qmp);
     this.#mustRun = true;
+    await this.#chooseCapture(qmp);
     const blocks = await ramBlocks(qmp);
     const { member } = this.#place;
     const { round, shadowDirectory } = this.#prepare;
-    this.#shadow = StagingShadow.reserve(shadowDirectory, { member, round }, blocks, PAGE_SIZE);
+    const shadow = StagingShadow.reserve(shadowDirectory, { member, round }, blocks, PAGE_SIZE);
+    this.#shadow = shadow;
+    // Without a live phase every page is first touched while the VM stands: do it now.
+    if (this.#stopFirst) await shadow.prefault();
     const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
     const { major, minor, micro } = qmp.version;
     this.#learn({ reservedBytes, qemuVersion: `${major}.${minor}.${micro}` });
@@ -188,7 +194,26 @@ export class Capture {
     this.#holds = await canHold(qmp);
     const path = join(this.#place.directory, 'migration.sock');
     this.#listener = await MigrationListener.open(path, (socket) => this.#onStream(socket));
-    await qmp.execute('migrate', { uri: `unix:${path}` });
+    if (this.#stopFirst) this.handle({ type: 'streaming' });
+    else await this.#migrate();
+  }
+
+  async #chooseCapture(qmp: QmpClient): Promise<void> {
+    const { capture } = this.#prepare;
+    const obstacle = await precopyObstacle(qmp);
+    if (capture === 'precopy' && obstacle !== undefined) {
+      throw new UmbraError({ code: 'E_CAPTURE_UNSAFE', message: obstacle });
+    }
+    this.#stopFirst = capture === 'stop-copy' || obstacle !== undefined;
+    this.#learn({
+      capture: this.#stopFirst ? 'stop-copy' : 'precopy',
+      ...(capture === 'auto' && obstacle !== undefined && { captureReason: obstacle }),
+    });
+  }
+
+  async #migrate(): Promise<void> {
+    const { path } = this.#requireListener();
+    await this.#requireQmp().execute('migrate', { uri: `unix:${path}` });
   }
 
   #onStream(socket: Socket): void {
@@ -215,8 +240,9 @@ export class Capture {
     });
     socket.on('end', () => this.#onStreamEnd(decoder));
     socket.on('error', (error) => this.#failed('stream', error));
-    socket.pause();
-    this.handle({ type: 'streaming' });
+    // A VM that stands is never kept waiting; a running one waits for the coordinator's start.
+    if (this.#stopFirst) socket.resume();
+    else this.handle({ type: 'streaming' });
   }
 
   #onStreamEnd(decoder: PrecopyDecoder): void {
@@ -236,6 +262,7 @@ export class Capture {
 
   #start(): void {
     this.#startedAt = performance.now();
+    this.#sample();
     this.#sampler = setInterval(() => this.#sample(), SAMPLE_INTERVAL_MS);
     this.#stream?.resume();
   }
@@ -289,6 +316,7 @@ export class Capture {
     if (this.#holds && this.#returnPath) this.#stream?.write(switchoverAck());
     this.#stream?.resume();
     await stopped;
+    if (this.#stopFirst) await this.#migrate();
   }
 
   async #resume(): Promise<void> {
@@ -385,6 +413,7 @@ export class Capture {
       normalPages: counters?.normalPages ?? 0,
       zeroPages: counters?.zeroPages ?? 0,
       passes: this.#passes,
+      waits: this.#stopFirst,
     };
     this.#learn({ sample });
     this.#notify({ type: 'sample', round: this.round, sample });
@@ -400,6 +429,11 @@ export class Capture {
 
   #learn(facts: RoundFacts): void {
     this.#facts = { ...this.#facts, ...facts };
+  }
+
+  #requireListener(): MigrationListener {
+    if (this.#listener === undefined) throw new Error('no listener');
+    return this.#listener;
   }
 
   #requireQmp(): QmpClient {

@@ -18,11 +18,20 @@ export interface MemberPlace {
   readonly directory: string;
 }
 
+/**
+ * How a member's state gets into its shadow (design notes, capture modes).
+ *
+ *     precopy      memory streams while the VM runs; the drain is the last dirty set
+ *     stop-copy    the VM stops first, then everything is copied: slow, and always right
+ */
+export type CaptureMode = 'precopy' | 'stop-copy';
+
 export interface PrepareCommand {
   readonly type: 'prepare';
   readonly round: string;
   /** Folder the shadow is staged in; it does not exist yet. */
   readonly shadowDirectory: string;
+  readonly capture: CaptureMode | 'auto';
   /** How the VM was started: recorded with the shadow, used by restore. */
   readonly commandLine: readonly string[];
   readonly workingDirectory: string;
@@ -83,12 +92,17 @@ export interface MemberSample {
   readonly zeroPages: number;
   /** QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
   readonly passes: number;
+  /** It has no live phase, and waits to be stopped. */
+  readonly waits: boolean;
 }
 
 /** Facts that come with reports: each is present from the report it belongs to onwards. */
 export interface RoundFacts {
   readonly reservedBytes?: number;
   readonly qemuVersion?: string;
+  readonly capture?: CaptureMode;
+  /** Why `auto` did not choose precopy. */
+  readonly captureReason?: string;
   /** QEMU's own time stamps, microseconds since 1970. */
   readonly stoppedAtUs?: number;
   readonly resumedAtUs?: number;

@@ -13,7 +13,8 @@ const STANDSTILL_BYTES_PER_SECOND = 10;
  * least it takes, leaves that decision to the coordinator for all but idle VMs. (Zero means "at once".)
  */
 const DOWNTIME_LIMIT_MS = 1;
-const RETRY_MS = 10;
+const RETRY_MS = 2;
+const DIRTY_LOG_SAFE_MAJOR = 9;
 
 const BUSY: ReadonlySet<MigrationStatus> = new Set<MigrationStatus>([
   'setup',
@@ -75,6 +76,20 @@ export async function requireReady(qmp: QmpClient): Promise<void> {
   if (!running) {
     throw new UmbraError({ code: 'E_VM_NOT_RUNNING', message: `the VM is ${status}, not running` });
   }
+}
+
+/**
+ * Can precopy be trusted here? Under TCG, QEMU before 9.0 loses writes: when the dirty bitmap is
+ * read, fast-path TLB entries keep on writing without marking the page (fixed by QEMU commit
+ * 03bfc2188f, "Fix migration dirty bitmap coherency with TCG memory access"). Its stream then lacks
+ * pages, with no error anywhere. KVM tracks in hardware and is not concerned.
+ * @returns why not, or undefined if it can
+ */
+export async function precopyObstacle(qmp: QmpClient): Promise<string | undefined> {
+  const { major, minor } = qmp.version;
+  if (major >= DIRTY_LOG_SAFE_MAJOR) return undefined;
+  if ((await qmp.execute('query-kvm')).enabled) return undefined;
+  return `QEMU ${major}.${minor} under TCG loses dirty pages in precopy (fixed in 9.0)`;
 }
 
 /** RAM blocks as QEMU lists them, those included that it may not migrate. */

@@ -7,7 +7,10 @@ const OPTIONS = { maxLiveMs: 1000 };
 
 function samples(...passes: readonly (readonly [seen: number, total: number, passes: number])[]) {
   const named = passes.map(([seenPages, totalPages, count], index) => {
-    return [`n${index}`, { seenPages, totalPages, passes: count }] as [string, LiveSample];
+    return [`n${index}`, { seenPages, totalPages, passes: count, waits: false }] as [
+      string,
+      LiveSample,
+    ];
   });
   return new Map(named);
 }
@@ -21,6 +24,12 @@ test('all have sent everything once', () => {
 test('it waits for the slowest, and says for whom', () => {
   const decision = decideEnd(samples([10, 10, 1], [19, 20, 1], [0, 0, 0]), 999, OPTIONS);
   assert.equal(decision, { end: false, waitingFor: ['n1', 'n2'] });
+});
+
+test('a member without a live phase is waited for by nobody', () => {
+  const waiting = samples([0, 0, 0], [10, 10, 1]);
+  waiting.set('n0', { seenPages: 0, totalPages: 0, passes: 0, waits: true });
+  assert.ok(decideEnd(waiting, 0, OPTIONS).end);
 });
 
 test('but no longer than it may', () => {

@@ -24,7 +24,11 @@ const test = suite('config');
 
 test('the least there can be, and every default', () => {
   const config = parse(`{cluster: demo, members: [${MEMBER}]}`);
-  assert.equal(config.round, { stopDeadlineMs: 10_000, maxLiveMs: 60_000 });
+  assert.equal(config.round, {
+    capture: 'auto',
+    stopDeadlineMs: 10_000,
+    maxLiveMs: 60_000,
+  });
   assert.equal(config.store, { headroomBytes: 256 * 2 ** 20 });
   assert.equal(config.epochs, { keep: 2 });
   assert.equal(config.members[0], {
@@ -53,7 +57,7 @@ network: {switch: ['{dir}/net.sock']}
   assert.is(config.members[1]?.workingDirectory, '/etc/umbra/vm');
   assert.is(config.shadowsDirectory, '/etc/umbra/store/shadows');
   assert.is(config.store.headroomBytes, 1.5 * 2 ** 30);
-  assert.equal(config.round, { stopDeadlineMs: 250, maxLiveMs: 120_000 });
+  assert.equal(config.round, { capture: 'auto', stopDeadlineMs: 250, maxLiveMs: 120_000 });
   assert.equal(config.switchSockets, [
     '/run/umbra/demo/vm/a/net.sock',
     '/run/umbra/demo/vm/b/net.sock',

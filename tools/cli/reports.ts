@@ -26,9 +26,20 @@ export function roundText(report: RoundReport): string {
       `stop skew ${duration(report.skewMs)}`,
     `  ${bytes(report.streamBytes)} streamed, ${bytes(report.storedBytes)} kept in memory`,
     `  live phase ended by ${report.endReason}`,
+    ...captureNotes(report),
     '',
     members,
   ].join('\n');
+}
+
+/** Why a member was not taken live, once for all whom it concerns. */
+function captureNotes({ members }: RoundReport): string[] {
+  const reasons = new Map<string, string[]>();
+  for (const { member, captureReason } of members) {
+    if (captureReason === undefined) continue;
+    reasons.set(captureReason, [...(reasons.get(captureReason) ?? []), member]);
+  }
+  return [...reasons].map(([reason, names]) => `  ${names.join(', ')} by stop-copy: ${reason}`);
 }
 
 export function restoreText(report: RestoreReport): string {

@@ -1,0 +1,77 @@
+/**
+ * The oracle: a member's shadow equals the memory of its stopped VM (`pmemsave`), byte for byte,
+ * while a guest program dirties memory as fast as it can.
+ */
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { readShadow } from '../../shadow/index.ts';
+import { findQemus } from '../../tools/setup/qemu.ts';
+import { MemberBench } from '../support/member-bench.ts';
+
+const MEMORY_MIB = 256;
+const PAGE = 4096;
+/** Below it RAM is where physical addresses say; from here to 1 MiB lie ROMs and video memory. */
+const LOW_RAM_END = 0xa0000;
+const HIGH_RAM = 0x100000;
+
+const PATTERNS = ['random', 'sequential', 'burst'] as const;
+
+const test = suite('oracle');
+let bench: MemberBench | undefined;
+
+test.after.each(async () => {
+  await bench?.dispose();
+  bench = undefined;
+});
+
+for (const qemu of await findQemus()) {
+  test(`QEMU ${qemu.version}: the shadow is the stopped VM’s memory, at full dirty rate`, async () => {
+    bench = await MemberBench.boot(qemu, MEMORY_MIB);
+    for (const pattern of PATTERNS) {
+      const command = `dirty --size-mib 64 --rate-mib 0 --pattern ${pattern}`;
+      const run = await bench.guest.run(`${command} >/run/dirty.log 2>&1 & echo $!`);
+      const pid = run.output.trim();
+      await bench.live(pattern);
+      await bench.pass(2);
+      bench.tell('stop');
+      await bench.report('drained');
+      const dump = join(bench.directory, 'memory.bin');
+      await bench.monitor.execute('pmemsave', {
+        val: 0,
+        size: MEMORY_MIB * 2 ** 20,
+        filename: dump,
+      });
+      bench.tell('barrier');
+      await bench.report('sealed');
+      bench.tell('commit');
+
+      const directory = bench.shadowDirectory(pattern);
+      const manifest = await readShadow(directory);
+      const ram = manifest.blocks.find(({ idstr }) => idstr === 'pc.ram');
+      const shadow = readFileSync(join(directory, ram?.file ?? ''));
+      const memory = readFileSync(dump);
+      assert.equal(differences(shadow, memory), [], pattern);
+      rmSync(directory, { recursive: true });
+      rmSync(dump);
+
+      const end = await bench.guest.run(`kill -TERM ${pid}; sleep 2; cat /run/dirty.log`);
+      assert.match(end.output, /verified/, 'the guest’s own check');
+      assert.not.match(end.output, /CORRUPT/);
+    }
+  });
+}
+
+/** Pages of RAM that differ, as hexadecimal addresses; the first ten will do. */
+function differences(shadow: Buffer, memory: Buffer): string[] {
+  assert.is(shadow.length, memory.length);
+  const found: string[] = [];
+  for (let at = 0; at < memory.length && found.length < 10; at += PAGE) {
+    if (at >= LOW_RAM_END && at < HIGH_RAM) continue;
+    if (shadow.compare(memory, at, at + PAGE, at, at + PAGE) !== 0) found.push(at.toString(16));
+  }
+  return found;
+}
+
+test.run();

@@ -1,0 +1,71 @@
+/**
+ * The main job: an MPI job on a virtual cluster survives the loss of every VM.
+ *
+ * For each QEMU there is, with 2 and 4 members: checkpoint in mid-run, SIGKILL all, restore; the
+ * job's own verification must pass, and what lived only in guest RAM must have been continued.
+ */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import { findQemus } from '../../tools/setup/qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
+
+const JOBS = [
+  { nodes: 2, job: '/job/xdlu 60 400' },
+  { nodes: 4, job: '/job/xdlu 20 300' },
+] as const;
+const JOB_LIMIT_MS = 240_000;
+const CASES_BEFORE = 3;
+
+const test = suite('rescue');
+let bed: Testbed | undefined;
+
+test.after.each(async () => {
+  await bed?.dispose();
+  bed = undefined;
+});
+
+for (const qemu of await findQemus()) {
+  for (const { nodes, job } of JOBS) {
+    test(`QEMU ${qemu.version}: ${nodes} members, ${job}`, async () => {
+      bed = await Testbed.create({ nodes, qemu });
+      await bed.up();
+      await bed.shell(0, job);
+      await jobRuns(bed, CASES_BEFORE);
+      const before = await tickers(bed);
+
+      const round = await bed.json<RoundReport>('checkpoint');
+      assert.is(round.outcome, 'committed');
+      assert.is(round.barrierHeld, true, 'no member resumed before all had stopped');
+      assert.is(round.members.length, nodes);
+      for (const member of round.members) {
+        assert.ok((member.downtimeMs ?? 0) > 0, `${member.member} reports its downtime`);
+        assert.ok((member.stopSkewMs ?? -1) >= 0, `${member.member} reports its skew`);
+      }
+      report(`${qemu.version} ${nodes}`, round);
+
+      bed.killAll();
+      const restored = await bed.json<RestoreReport>('restore');
+      assert.is(restored.members.length, nodes);
+      assert.ok(restored.members.every(({ mode }) => mode === 'map'));
+
+      const after = await tickers(bed);
+      for (const [node, { nonce, ticks }] of before.entries()) {
+        assert.is(after[node]?.nonce, nonce, `n${node} was continued, not rebooted`);
+        assert.ok((after[node]?.ticks ?? 0) > ticks, `n${node} ticks on`);
+        assert.is(after[node]?.stepsBack, 0, `n${node}: time does not run backwards`);
+      }
+      const verdict = await jobVerdict(bed, JOB_LIMIT_MS);
+      assert.is(verdict.code, 0, verdict.output);
+    });
+  }
+}
+
+function report(what: string, { clusterDowntimeMs, skewMs, streamBytes }: RoundReport): void {
+  process.stdout.write(
+    `  ${what}: downtime ${clusterDowntimeMs} ms, skew ${skewMs} ms, ${streamBytes} bytes\n`,
+  );
+}
+
+test.run();

@@ -1,0 +1,25 @@
+/** A cluster.yaml of our own guests, for the demo, the benchmarks and the tests. */
+import { stringify } from 'yaml';
+import { guestCommandLine } from '../guest/command-line.ts';
+import type { GuestImage } from '../guest/image.ts';
+import type { QemuBinary } from '../setup/qemu.ts';
+
+export interface ClusterFileOptions {
+  readonly cluster: string;
+  readonly nodes: number;
+  readonly memoryMiB: number;
+  readonly qemu: QemuBinary;
+  readonly image: GuestImage;
+  readonly accel: 'tcg' | 'kvm';
+  /** Further sections of the file, such as `{round: {stopDeadline: '5s'}}`. */
+  readonly settings?: object | undefined;
+}
+
+export function clusterFile(options: ClusterFileOptions): string {
+  const { cluster, nodes, memoryMiB, qemu, image, accel, settings } = options;
+  const members = Array.from({ length: nodes }, (_, node) => ({
+    name: `n${node}`,
+    command: guestCommandLine({ qemu, image, accel, memoryMiB, node, nodes, dir: '{dir}' }),
+  }));
+  return stringify({ cluster, members, network: { switch: ['{dir}/net.sock'] }, ...settings });
+}

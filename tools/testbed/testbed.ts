@@ -1,0 +1,200 @@
+/**
+ * A virtual cluster of our own guests, run with the umbra command as an operator runs it.
+ *
+ * Everything it starts inherits UMBRA_HOME, a folder of this testbed alone: that is how what is left
+ * is found and ended, whatever happened to whom.
+ */
+import { execFile } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { GuestControl } from '../guest/control.ts';
+import { ensureGuestImage } from '../guest/image.ts';
+import { accelerator } from '../setup/accel.ts';
+import { findQemus, type QemuBinary } from '../setup/qemu.ts';
+import { clusterFile } from './cluster-file.ts';
+
+/** What a command printed, and how it ended. */
+export interface CommandEnd {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface TestbedOptions {
+  readonly nodes: number;
+  readonly memoryMiB?: number;
+  /** Default: the first QEMU found. */
+  readonly qemu?: QemuBinary | undefined;
+  readonly settings?: object;
+  /** How long to wait for all guests to boot, milliseconds. */
+  readonly bootMs?: number;
+}
+
+const COMMAND_LIMIT_MS = 180_000;
+const BOOT_LIMIT_MS = 120_000;
+const CLUSTER = 'demo';
+
+export class Testbed {
+  readonly home: string;
+  readonly file: string;
+  readonly nodes: number;
+  readonly qemu: QemuBinary;
+  readonly #controls = new Map<number, GuestControl>();
+  readonly #onExit = () => this.sweep();
+
+  /** Writes cluster.yaml in a folder of its own on tmpfs; starts nothing. */
+  static async create(options: TestbedOptions): Promise<Testbed> {
+    const image = await ensureGuestImage();
+    const qemu = options.qemu ?? (await findQemus())[0];
+    if (qemu === undefined) throw new Error('no QEMU found; run: node tools/setup/bootstrap.mjs');
+    const accel = await accelerator({ qemu, image });
+    const { nodes, memoryMiB = 256, settings } = options;
+    const cluster = CLUSTER;
+    const text = clusterFile({ cluster, nodes, memoryMiB, qemu, image, accel, settings });
+    return new Testbed(text, nodes, qemu);
+  }
+
+  private constructor(text: string, nodes: number, qemu: QemuBinary) {
+    this.home = mkdtempSync('/dev/shm/umbra-bed-');
+    chmodSync(this.home, 0o700);
+    this.file = join(this.home, 'cluster.yaml');
+    this.nodes = nodes;
+    this.qemu = qemu;
+    writeFileSync(this.file, text);
+    process.on('exit', this.#onExit);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, exitOnSignal);
+  }
+
+  /** The cluster's own folder. */
+  get directory(): string {
+    return join(this.home, CLUSTER);
+  }
+
+  memberDirectory(node: number): string {
+    return join(this.directory, 'vm', `n${node}`);
+  }
+
+  /** Runs the umbra command. Never rejects for an exit status. */
+  umbra(...args: readonly string[]): Promise<CommandEnd> {
+    return this.run(...umbraCommand(), ...args);
+  }
+
+  run(program: string, ...args: readonly string[]): Promise<CommandEnd> {
+    const env = { ...process.env, UMBRA_HOME: this.home };
+    const options = { env, timeout: COMMAND_LIMIT_MS, maxBuffer: 64 * 2 ** 20 };
+    return new Promise((resolve) => {
+      execFile(program, args, options, (error, stdout, stderr) => {
+        const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+        resolve({ code, stdout, stderr });
+      });
+    });
+  }
+
+  /** Runs the umbra command with --json. @throws Error if it fails */
+  async json<T>(...args: readonly string[]): Promise<T> {
+    const { code, stdout, stderr } = await this.umbra(...args, '--json');
+    const last = stdout.trim().split('\n').at(-1) ?? '';
+    if (code !== 0) throw new Error(`umbra ${args.join(' ')}: status ${code}: ${last} ${stderr}`);
+    return JSON.parse(last) as T;
+  }
+
+  /** `umbra up`, then waits until every guest answers. */
+  async up(bootMs = BOOT_LIMIT_MS): Promise<void> {
+    await this.json('up', this.file);
+    await Promise.all(
+      Array.from({ length: this.nodes }, async (_, node) => {
+        await (await this.guest(node)).waitBoot({ timeoutMs: bootMs });
+      }),
+    );
+  }
+
+  /** The control channel of a guest; made anew after a restore. */
+  async guest(node: number): Promise<GuestControl> {
+    const known = this.#controls.get(node);
+    if (known !== undefined) return known;
+    const control = await GuestControl.connect(join(this.memberDirectory(node), 'control.sock'));
+    this.#controls.set(node, control);
+    return control;
+  }
+
+  /** Forgets the control channels: their QEMUs are gone. */
+  hangUp(): void {
+    for (const control of this.#controls.values()) control.close();
+    this.#controls.clear();
+  }
+
+  async shell(node: number, command: string): Promise<string> {
+    const { output, exitCode } = await (await this.guest(node)).run(command);
+    if (exitCode !== 0) throw new Error(`n${node}: ${command}: status ${exitCode}: ${output}`);
+    return output;
+  }
+
+  pid(node: number): number {
+    const card = readFileSync(join(this.memberDirectory(node), 'vm.json'), 'utf8');
+    return (JSON.parse(card) as { pid: number }).pid;
+  }
+
+  /** SIGKILL to every QEMU, at once. */
+  killAll(): void {
+    this.hangUp();
+    for (let node = 0; node < this.nodes; node++) process.kill(this.pid(node), 'SIGKILL');
+  }
+
+  /** Every process that was started for this testbed and still lives, with its command line. */
+  processes(): Map<number, string> {
+    const found = new Map<number, string>();
+    for (const name of readdirSync('/proc')) {
+      const pid = Number(name);
+      if (!Number.isInteger(pid) || pid === process.pid) continue;
+      try {
+        const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+        if (!environment.includes(`UMBRA_HOME=${this.home}`)) continue;
+        found.set(pid, readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
+      } catch {
+        // it went away, or is not ours
+      }
+    }
+    return found;
+  }
+
+  /** Ends the cluster the proper way, then whatever is left. Idempotent. */
+  async dispose(): Promise<void> {
+    this.hangUp();
+    if (existsSync(this.directory)) await this.umbra('down', '--purge');
+    this.sweep();
+    process.off('exit', this.#onExit);
+  }
+
+  /** The hard way. */
+  sweep(): void {
+    for (const pid of this.processes().keys()) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // gone already
+      }
+    }
+    rmSync(this.home, { recursive: true, force: true });
+  }
+}
+
+/** The built command if it is there, as it is shipped; else from source. */
+export function umbraCommand(): [string, ...string[]] {
+  const built = fileURLToPath(new URL('../../dist/tools/cli/main.js', import.meta.url));
+  if (existsSync(built)) return [process.execPath, built];
+  const source = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
+  return [process.execPath, '--import', 'tsx', source];
+}
+
+function exitOnSignal(): void {
+  process.exit(130);
+}
