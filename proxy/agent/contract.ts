@@ -85,8 +85,8 @@ export interface Agent {
   beginRound(round: string): Promise<void>;
   prepare(round: string, member: string, terms: RoundTerms): void;
   command(member: string, command: AgentCommand): void;
-  /** A sign of the coordinator's life, for members in a round. */
-  alive(): void;
+  /** A sign of the coordinator's life, for members in a round; proxies silent for longer end. */
+  alive(silenceMs: number): void;
   /** Removes shadows no epoch names. */
   collect(): Promise<readonly string[]>;
   removeShadows(round: string): Promise<void>;

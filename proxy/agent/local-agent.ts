@@ -201,9 +201,14 @@ export class LocalAgent implements Agent {
     if (type === 'commit') this.#leaveRound(member);
   }
 
-  alive(): void {
-    for (const { proxy, round } of this.#members.values()) {
-      if (round !== undefined) proxy?.command({ type: 'alive' });
+  alive(silenceMs: number): void {
+    for (const { config, proxy, round } of this.#members.values()) {
+      if (round === undefined || proxy === undefined) continue;
+      proxy.command({ type: 'alive' });
+      if (proxy.silentForMs <= silenceMs) continue;
+      // Frozen: it would hold its VM's monitor for ever, and the VM with it.
+      this.#log.warn({ member: config.name, silenceMs }, 'proxy silent; killing it');
+      proxy.kill();
     }
   }
 

@@ -32,6 +32,7 @@ export class MemberProxy {
   #onNotice: (notice: MemberNotice) => void = () => {};
   #nextId = 1;
   #gone = false;
+  #heardAt = performance.now();
 
   /** Starts a proxy and waits until it listens. */
   static async start(place: MemberPlace, log: Logger): Promise<MemberProxy> {
@@ -75,6 +76,11 @@ export class MemberProxy {
     this.#send({ kind: 'place', place });
   }
 
+  /** Milliseconds since it last said anything. */
+  get silentForMs(): number {
+    return performance.now() - this.#heardAt;
+  }
+
   get pid(): number {
     return this.#child.pid ?? 0;
   }
@@ -93,6 +99,7 @@ export class MemberProxy {
   }
 
   command(command: RoundCommand): void {
+    if (command.type === 'prepare') this.#heardAt = performance.now();
     this.#send({ kind: 'command', command });
   }
 
@@ -129,6 +136,7 @@ export class MemberProxy {
   }
 
   #receive(message: FromProxy): void {
+    this.#heardAt = performance.now();
     if (message.kind === 'notice') this.#onNotice(message.notice);
     if (message.kind === 'reply') this.#settle(message.id)?.resolve(message.result);
     if (message.kind === 'refusal') {

@@ -8,6 +8,7 @@ import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
 import type { Agent, AgentNotice } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { type Failure, toFailure } from '../failure.ts';
+import { faultPoint } from '../fault-point.ts';
 import type { MemberSample, RoundFacts } from '../member/messages.ts';
 import { type RoundReport, reportRound } from './report.ts';
 import {
@@ -118,7 +119,7 @@ export class RoundRunner {
     const silenceMs = this.#config.round.stopDeadlineMs;
     const { maxLiveMs } = this.#config.round;
     this.#timers.push(
-      setInterval(() => this.#agent.alive(), silenceMs / SIGNS_PER_SILENCE),
+      setInterval(() => this.#agent.alive(silenceMs), silenceMs / SIGNS_PER_SILENCE),
       setInterval(() => this.#checkEnd(), END_CHECK_MS),
       setTimeout(() => {
         const message = 'the round did not end in time';
@@ -138,6 +139,7 @@ export class RoundRunner {
       this.#log.info({ state: ROUND_STATE_NAMES[round.state] }, 'round');
       if (round.state === LIVE) this.#liveSince = performance.now();
       this.#progress();
+      faultPoint(`round/${ROUND_STATE_NAMES[round.state]}`);
     }
     for (const action of actions) this.#enact(action);
   }

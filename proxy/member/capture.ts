@@ -15,6 +15,7 @@ import type { Logger } from 'pino';
 import { QmpClient, type QmpEvent } from '../../qmp/index.ts';
 import { StagingShadow } from '../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
+import { faultPoint } from '../fault-point.ts';
 import { PrecopyDecoder } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { Journal } from './journal.ts';
@@ -103,6 +104,7 @@ export class Capture {
     this.#session = session;
     if (session.state !== before) {
       this.#log.debug({ event: event.type, state: STATE_NAMES[session.state] }, 'session');
+      faultPoint(`member/${this.#place.member}/${STATE_NAMES[session.state]}`);
     }
     for (const action of actions) this.#enact(action);
   }

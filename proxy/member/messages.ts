@@ -136,6 +136,8 @@ export type ToProxy =
 
 export type FromProxy =
   | { readonly kind: 'ready' }
+  /** The answer to a sign of life. */
+  | { readonly kind: 'alive' }
   | { readonly kind: 'notice'; readonly notice: MemberNotice }
   | { readonly kind: 'reply'; readonly id: number; readonly result: unknown }
   | { readonly kind: 'refusal'; readonly id: number; readonly failure: Failure };

@@ -18,6 +18,7 @@ class ProxyProcess {
   #capture: Capture | undefined;
   #silence: NodeJS.Timeout | undefined;
   #leaving = false;
+  #silenceMs = 0;
 
   constructor(place: MemberPlace) {
     this.#place = place;
@@ -39,8 +40,11 @@ class ProxyProcess {
   }
 
   #command(command: RoundCommand): void {
-    this.#capture && this.#watchSilence();
-    if (command.type === 'alive') return;
+    if (this.#capture !== undefined) this.#watchSilence();
+    if (command.type === 'alive') {
+      send({ kind: 'alive' });
+      return;
+    }
     if (command.type === 'prepare') this.#prepare(command);
     else this.#capture?.handle({ type: command.type });
     if (command.type === 'abort' && this.#capture === undefined) this.#reportIdle();
@@ -59,8 +63,6 @@ class ProxyProcess {
     this.#watchSilence();
     this.#capture.handle({ type: 'prepare' });
   }
-
-  #silenceMs = 0;
 
   #watchSilence(): void {
     clearTimeout(this.#silence);

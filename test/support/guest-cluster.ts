@@ -35,6 +35,7 @@ export class GuestCluster {
   readonly switch: Switch;
   readonly nodes: GuestNode[] = [];
   readonly #children: ChildProcess[] = [];
+  readonly #commandLines: string[][] = [];
   readonly #onExit = () => this.#kill();
   readonly #onSignal = (signal: NodeJS.Signals) => {
     this.#kill();
@@ -63,9 +64,12 @@ export class GuestCluster {
       for (let node = 0; node < nodes; node++) {
         const dir = cluster.#nodeDir(node);
         mkdirSync(dir);
-        cluster.#spawn(guestCommandLine({ qemu, image, accel, memoryMiB, node, nodes, dir }));
+        const machine = { qemu, image, accel, memoryMiB, node, nodes, dir };
+        cluster.#commandLines[node] = guestCommandLine(machine);
+        cluster.#spawn(node);
       }
-      await cluster.#connect(options.bootMs ?? 60_000);
+      const { bootMs = 60_000 } = options;
+      await Promise.all(cluster.#children.map((_, node) => cluster.#connect(node, bootMs)));
       return cluster;
     } catch (error) {
       const consoles = Array.from({ length: options.nodes }, (_, node) => cluster.#console(node));
@@ -90,21 +94,32 @@ export class GuestCluster {
     return join(this.dir, `n${node}`);
   }
 
-  #spawn(argv: readonly string[]): void {
-    const [program = '', ...args] = argv;
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] });
-    child.on('error', () => {});
-    this.#children.push(child);
+  /** Kills a guest and starts it from a saved state, as another process with the same sockets. */
+  async restore(node: number, file: string): Promise<void> {
+    const old = this.nodes[node];
+    if (old === undefined) throw new Error(`no node ${node}`);
+    old.control.close();
+    const ended = once(old.process, 'exit');
+    old.process.kill('SIGKILL');
+    await ended;
+    this.#spawn(node, ['-incoming', `exec:cat '${file}'`]);
+    await this.#connect(node, 20_000);
   }
 
-  async #connect(timeoutMs: number): Promise<void> {
-    const started = this.#children.map(async (child, node) => {
-      const dir = this.#nodeDir(node);
-      const control = await GuestControl.connect(join(dir, guestFiles.control));
-      this.nodes[node] = { process: child, control, dir };
-      await control.waitBoot({ timeoutMs });
-    });
-    await Promise.all(started);
+  #spawn(node: number, extra: readonly string[] = []): void {
+    const [program = '', ...args] = this.#commandLines[node] ?? [];
+    const child = spawn(program, [...args, ...extra], { stdio: ['ignore', 'ignore', 'inherit'] });
+    child.on('error', () => {});
+    this.#children[node] = child;
+  }
+
+  async #connect(node: number, timeoutMs: number): Promise<void> {
+    const process = this.#children[node];
+    if (process === undefined) throw new Error(`node ${node} was not started`);
+    const dir = this.#nodeDir(node);
+    const control = await GuestControl.connect(join(dir, guestFiles.control));
+    this.nodes[node] = { process, control, dir };
+    await control.waitBoot({ timeoutMs });
   }
 
   #console(node: number): string {

@@ -11,15 +11,21 @@ export interface ClusterFileOptions {
   readonly qemu: QemuBinary;
   readonly image: GuestImage;
   readonly accel: 'tcg' | 'kvm';
+  /** A second monitor for each VM, `watch.sock`. */
+  readonly watch: boolean;
   /** Further sections of the file, such as `{round: {stopDeadline: '5s'}}`. */
   readonly settings?: object | undefined;
 }
 
 export function clusterFile(options: ClusterFileOptions): string {
-  const { cluster, nodes, memoryMiB, qemu, image, accel, settings } = options;
+  const { cluster, nodes, memoryMiB, qemu, image, accel, settings, watch } = options;
+  const second = watch ? ['-qmp', 'unix:{dir}/watch.sock,server=on,wait=off'] : [];
   const members = Array.from({ length: nodes }, (_, node) => ({
     name: `n${node}`,
-    command: guestCommandLine({ qemu, image, accel, memoryMiB, node, nodes, dir: '{dir}' }),
+    command: [
+      ...guestCommandLine({ qemu, image, accel, memoryMiB, node, nodes, dir: '{dir}' }),
+      ...second,
+    ],
   }));
   return stringify({ cluster, members, network: { switch: ['{dir}/net.sock'] }, ...settings });
 }

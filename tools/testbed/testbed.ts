@@ -35,6 +35,8 @@ export interface TestbedOptions {
   /** Default: the first QEMU found. */
   readonly qemu?: QemuBinary | undefined;
   readonly settings?: object;
+  /** Gives every VM a second monitor, `watch.sock` in the member's folder. */
+  readonly watch?: boolean;
   /** How long to wait for all guests to boot, milliseconds. */
   readonly bootMs?: number;
 }
@@ -57,9 +59,9 @@ export class Testbed {
     const qemu = options.qemu ?? (await findQemus())[0];
     if (qemu === undefined) throw new Error('no QEMU found; run: node tools/setup/bootstrap.mjs');
     const accel = await accelerator({ qemu, image });
-    const { nodes, memoryMiB = 256, settings } = options;
+    const { nodes, memoryMiB = 256, settings, watch = false } = options;
     const cluster = CLUSTER;
-    const text = clusterFile({ cluster, nodes, memoryMiB, qemu, image, accel, settings });
+    const text = clusterFile({ cluster, nodes, memoryMiB, qemu, image, accel, settings, watch });
     return new Testbed(text, nodes, qemu);
   }
 
@@ -83,13 +85,18 @@ export class Testbed {
     return join(this.directory, 'vm', `n${node}`);
   }
 
+  /** The file of names that processes of this testbed freeze at (proxy/fault-point.ts). */
+  get stopAt(): string {
+    return join(this.home, 'stop-at');
+  }
+
   /** Runs the umbra command. Never rejects for an exit status. */
   umbra(...args: readonly string[]): Promise<CommandEnd> {
     return this.run(...umbraCommand(), ...args);
   }
 
   run(program: string, ...args: readonly string[]): Promise<CommandEnd> {
-    const env = { ...process.env, UMBRA_HOME: this.home };
+    const env = { ...process.env, UMBRA_HOME: this.home, UMBRA_STOP_AT: this.stopAt };
     const options = { env, timeout: COMMAND_LIMIT_MS, maxBuffer: 64 * 2 ** 20 };
     return new Promise((resolve) => {
       execFile(program, args, options, (error, stdout, stderr) => {

@@ -1,0 +1,27 @@
+/**
+ * Named places where a process can be made to freeze, so that tests can kill it, or another, exactly
+ * there. $UMBRA_STOP_AT is a file that lists names, one a line; without it this does nothing.
+ *
+ *     member/MEMBER/STATE   a proxy, on entering a state of session.ts
+ *     round/STATE           the coordinator, on entering a state of round.ts
+ *
+ * The process stops itself (SIGSTOP) after the state is entered and before anything is done about it.
+ */
+import { readFileSync } from 'node:fs';
+
+const file = process.env.UMBRA_STOP_AT;
+const passed = new Set<string>();
+
+export function faultPoint(name: string): void {
+  if (file === undefined || passed.has(name) || !isListed(file, name)) return;
+  passed.add(name);
+  process.kill(process.pid, 'SIGSTOP');
+}
+
+function isListed(path: string, name: string): boolean {
+  try {
+    return readFileSync(path, 'utf8').split('\n').includes(name);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * A part dies, or freezes, at a named place of a round. Whatever dies: every VM that is left runs
+ * again within the deadline, the previous epoch restores, and nothing of the round stays.
+ */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { EpochInfo } from '../../proxy/coordinator/coordinator.ts';
+import { findQemus } from '../../tools/setup/qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
+import { tickers } from '../support/job.ts';
+
+const DEADLINE_MS = 4_000;
+/** For a loaded machine to notice, kill, connect and resume. */
+const GRACE_MS = 2_000;
+
+interface Case {
+  readonly name: string;
+  readonly place: string;
+  /** Whose process is killed while the one at `place` stands frozen; `nobody` leaves it frozen. */
+  readonly victim: 'the frozen one' | 'QEMU of n0' | 'nobody';
+  /** The round's failure, unless the command loses its daemon. */
+  readonly code: RegExp;
+}
+
+const CASES: readonly Case[] = [
+  {
+    name: 'proxy killed in the live phase',
+    place: 'member/n0/live',
+    victim: 'the frozen one',
+    code: /E_PROXY_GONE/,
+  },
+  {
+    name: 'proxy killed in the drain',
+    place: 'member/n0/stopped',
+    victim: 'the frozen one',
+    code: /E_PROXY_GONE/,
+  },
+  {
+    name: 'proxy frozen in the drain',
+    place: 'member/n0/stopped',
+    victim: 'nobody',
+    code: /E_PROXY_GONE/,
+  },
+  {
+    name: 'QEMU killed in the live phase',
+    place: 'member/n0/live',
+    victim: 'QEMU of n0',
+    code: /E_QMP_CLOSED|E_STREAM/,
+  },
+  {
+    name: 'QEMU killed in the drain',
+    place: 'member/n0/stopped',
+    victim: 'QEMU of n0',
+    code: /E_QMP_CLOSED|E_STREAM/,
+  },
+  {
+    name: 'coordinator killed before the barrier',
+    place: 'round/draining',
+    victim: 'the frozen one',
+    code: /E_DAEMON_LOST|UND_ERR|ECONNRESET/,
+  },
+  {
+    name: 'coordinator frozen before the barrier',
+    place: 'round/draining',
+    victim: 'nobody',
+    code: /E_COORDINATOR_LOST|E_MEMBER_ABORTED/,
+  },
+  {
+    name: 'coordinator killed before it publishes',
+    place: 'round/committing',
+    victim: 'the frozen one',
+    code: /E_DAEMON_LOST|UND_ERR|ECONNRESET/,
+  },
+];
+
+const [system] = await findQemus();
+const test = suite('aborts');
+let bed: Testbed;
+let nonces: string[] = [];
+
+test.before(async () => {
+  const settings = { round: { stopDeadline: `${DEADLINE_MS}ms` } };
+  bed = await Testbed.create({ nodes: 2, memoryMiB: 192, qemu: system, settings, watch: true });
+  await bed.up();
+  nonces = (await tickers(bed)).map(({ nonce }) => nonce);
+  await bed.json('checkpoint');
+});
+test.after(() => bed.dispose());
+
+for (const { name, place, victim, code } of CASES) {
+  test(name, async () => {
+    const pids = [bed.pid(0), bed.pid(1)];
+    const watches = await Promise.all([VmWatch.open(bed, 0), VmWatch.open(bed, 1)]);
+    freezeAt(bed, place);
+    const command = bed.umbra('checkpoint', '--json');
+    const frozen = await frozenProcess(bed);
+    const killsQemu = victim === 'QEMU of n0';
+    if (killsQemu) process.kill(pids[0] ?? 0, 'SIGKILL');
+    if (victim === 'the frozen one') process.kill(frozen, 'SIGKILL');
+    if (killsQemu) process.kill(frozen, 'SIGCONT');
+
+    const left = killsQemu ? watches.slice(1) : watches;
+    await Promise.all(left.map((watch) => watch.running(DEADLINE_MS + GRACE_MS)));
+    if (victim === 'nobody') process.kill(frozen, 'SIGCONT');
+    const { code: status, stdout, stderr } = await command;
+    assert.is(status, 1, `${stdout}${stderr}`);
+    assert.match(stdout + stderr, code);
+    for (const watch of left) {
+      assert.ok(await watch.isRunning());
+      const stopped = watch.longestStopMs;
+      assert.ok(stopped <= DEADLINE_MS + GRACE_MS, `a VM stood for ${stopped} ms`);
+      process.stdout.write(`  ${name}: stood for ${Math.round(stopped)} ms\n`);
+    }
+    for (const watch of watches) watch.close();
+
+    const { epochs } = await bed.json<{ epochs: EpochInfo[] }>('epochs');
+    assert.equal(
+      epochs.map(({ epoch }) => epoch),
+      [1],
+      'the previous epoch is the truth',
+    );
+    bed.hangUp();
+    await bed.json('restore', '--replace', '--verify');
+    assert.equal(
+      (await tickers(bed)).map(({ nonce }) => nonce),
+      nonces,
+    );
+    assert.is(readdirSync(join(bed.directory, 'shadows')).length, 1, 'nothing of the round stays');
+  });
+}
+
+test('and the next round commits', async () => {
+  await bed.json('checkpoint');
+  const { epochs } = await bed.json<{ epochs: EpochInfo[] }>('epochs');
+  assert.equal(
+    epochs.map(({ epoch }) => epoch),
+    [1, 2],
+  );
+});
+
+test('down leaves no process, no socket, no file', async () => {
+  bed.hangUp();
+  await bed.umbra('down', '--purge');
+  assert.equal([...bed.processes().values()], []);
+  assert.equal(readdirSync(bed.home).sort(), ['cluster.yaml']);
+});
+
+test.run();

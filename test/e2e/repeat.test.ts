@@ -1,0 +1,79 @@
+/**
+ * Checkpoints cost a job nothing but their downtime, and an epoch can be restored for ever: five
+ * checkpoints in a row under a job that nobody kills; then one epoch three times by each mode.
+ */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import { findQemus } from '../../tools/setup/qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
+
+const CHECKPOINTS = 5;
+const JOB_LIMIT_MS = 240_000;
+
+const test = suite('repeat');
+let bed: Testbed | undefined;
+
+test.after.each(async () => {
+  await bed?.dispose();
+  bed = undefined;
+});
+
+for (const qemu of await findQemus()) {
+  test(`QEMU ${qemu.version}: five checkpoints in a row, and the job passes`, async () => {
+    bed = await Testbed.create({ nodes: 2, qemu });
+    await bed.up();
+    await bed.shell(0, '/job/xdlu 100 400');
+    await jobRuns(bed, 2);
+    // What the guests' clocks do anyway on this machine, measured in the same run.
+    await tickers(bed, 'reset');
+    await jobRuns(bed, 12);
+    const usualGapMs = Math.max(...(await tickers(bed, 'reset')).map(gapMs));
+    let longestMs = 0;
+    for (let round = 0; round < CHECKPOINTS; round++) {
+      const report = await bed.json<RoundReport>('checkpoint');
+      assert.is(report.outcome, 'committed');
+      assert.is(report.barrierHeld, true);
+      longestMs = Math.max(longestMs, report.clusterDowntimeMs ?? 0);
+      await jobRuns(bed, 12 + 2 * (round + 1));
+    }
+    for (const guest of await tickers(bed)) {
+      assert.is(guest.stepsBack, 0);
+      const gap = gapMs(guest);
+      const allowed = longestMs + usualGapMs * 3 + 250;
+      assert.ok(gap <= allowed, `the clock jumped by ${gap} ms; ${allowed} ms would be usual`);
+    }
+    const verdict = await jobVerdict(bed, JOB_LIMIT_MS);
+    assert.is(verdict.code, 0, verdict.output);
+  });
+
+  test(`QEMU ${qemu.version}: one epoch, three times by map and three times by stream`, async () => {
+    bed = await Testbed.create({ nodes: 2, qemu });
+    await bed.up();
+    const before = (await tickers(bed)).map(({ nonce }) => nonce);
+    await bed.json('checkpoint');
+    for (const mode of ['map', 'map', 'map', 'stream', 'stream', 'stream'] as const) {
+      bed.killAll();
+      // --verify reads every byte against the digest taken at the seal: it never changes.
+      const report = await bed.json<RestoreReport>('restore', '1', '--mode', mode, '--verify');
+      assert.ok(report.members.every((member) => member.mode === mode));
+      assert.equal(
+        (await tickers(bed)).map(({ nonce }) => nonce),
+        before,
+      );
+      // Let the restored guests write to their memory: the epoch must not feel it.
+      await bed.shell(
+        0,
+        'dirty --size-mib 32 --rate-mib 0 --pattern random >/dev/null 2>&1 & sleep 1',
+      );
+    }
+    await bed.json('verify', '1');
+  });
+}
+
+function gapMs({ monotonicGapMaxUs }: { readonly monotonicGapMaxUs: number }): number {
+  return monotonicGapMaxUs / 1000;
+}
+
+test.run();

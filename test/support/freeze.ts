@@ -1,0 +1,82 @@
+/** Freezes processes of a testbed at a named place, and watches what its VMs do meanwhile. */
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { QmpClient } from '../../qmp/index.ts';
+import type { Testbed } from '../../tools/testbed/testbed.ts';
+
+const POLL_MS = 5;
+const FREEZE_LIMIT_MS = 30_000;
+
+/** Asks the processes of the testbed to freeze at `place` (proxy/fault-point.ts). */
+export function freezeAt(bed: Testbed, place: string): void {
+  writeFileSync(bed.stopAt, `${place}\n`);
+}
+
+/** Waits until a process of the testbed stands frozen. @returns its pid */
+export async function frozenProcess(bed: Testbed): Promise<number> {
+  for (const end = performance.now() + FREEZE_LIMIT_MS; performance.now() < end; ) {
+    for (const pid of bed.processes().keys()) {
+      if (stateOf(pid) === 'T') {
+        rmSync(bed.stopAt, { force: true });
+        return pid;
+      }
+    }
+    await delay(POLL_MS);
+  }
+  throw new Error('nothing froze');
+}
+
+function stateOf(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
+  } catch {
+    return '';
+  }
+}
+
+/** STOP and RESUME of one VM as its own QEMU tells them, over a monitor of the test's own. */
+export class VmWatch {
+  readonly #client: QmpClient;
+  readonly #stopped: [fromUs: number, toUs: number | undefined][] = [];
+
+  static async open(bed: Testbed, node: number): Promise<VmWatch> {
+    const path = join(bed.memberDirectory(node), 'watch.sock');
+    return new VmWatch(await QmpClient.connect(path));
+  }
+
+  private constructor(client: QmpClient) {
+    this.#client = client;
+    client.onEvent(({ name, timestampUs }) => {
+      const last = this.#stopped.at(-1);
+      if (name === 'STOP') this.#stopped.push([timestampUs, undefined]);
+      if (name === 'RESUME' && last !== undefined) last[1] ??= timestampUs;
+    });
+  }
+
+  async isRunning(): Promise<boolean> {
+    return (await this.#client.execute('query-status')).running;
+  }
+
+  /** Waits until the VM runs. */
+  async running(limitMs: number): Promise<void> {
+    for (const end = performance.now() + limitMs; ; ) {
+      if (await this.isRunning()) return;
+      if (performance.now() > end) throw new Error(`the VM still stands after ${limitMs} ms`);
+      await delay(POLL_MS);
+    }
+  }
+
+  /** The longest it stood, milliseconds. Infinite if it still does. */
+  get longestStopMs(): number {
+    const lengths = this.#stopped.map(
+      ([from, to]) => ((to ?? Number.POSITIVE_INFINITY) - from) / 1000,
+    );
+    return Math.max(0, ...lengths);
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}

@@ -1,0 +1,49 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { createInterface, type Interface } from 'node:readline';
+
+/** As much QMP as the guest's own tests need; they must not depend on Umbra's client. */
+export class GuestQmp {
+  readonly #socket: Socket;
+  readonly #lines: Interface;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#lines = createInterface({ input: socket });
+  }
+
+  static async connect(path: string): Promise<GuestQmp> {
+    const socket = connect(path);
+    await once(socket, 'connect');
+    const qmp = new GuestQmp(socket);
+    await qmp.execute('qmp_capabilities');
+    return qmp;
+  }
+
+  /** One command at a time. @throws Error with QEMU's words. */
+  async execute(name: string, args: Record<string, unknown> = {}): Promise<unknown> {
+    this.#socket.write(`${JSON.stringify({ execute: name, arguments: args })}\n`);
+    for (;;) {
+      const [line] = (await once(this.#lines, 'line')) as [string];
+      const message = JSON.parse(line) as { return?: unknown; error?: { desc: string } };
+      if (message.error !== undefined) throw new Error(`${name}: ${message.error.desc}`);
+      if ('return' in message) return message.return;
+    }
+  }
+
+  /** Stops the machine and writes its whole state to `file`. */
+  async save(file: string): Promise<void> {
+    await this.execute('stop');
+    await this.execute('migrate', { uri: `exec:cat >'${file}'` });
+    for (;;) {
+      const { status } = (await this.execute('query-migrate')) as { status: string };
+      if (status === 'completed') return;
+      if (status === 'failed') throw new Error('migration failed');
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * The main job, shown: an MPI job on a virtual cluster survives the loss of every VM.
+ *
+ *     npm run demo [-- --members 4]
+ *
+ * Exit status 0 only if the job's own verification passed after the kill.
+ */
+import { availableParallelism } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import { bytes, duration } from '../cli/output.ts';
+import { newestQemu } from '../testbed/newest-qemu.ts';
+import { Testbed } from '../testbed/testbed.ts';
+
+const MEMORY_MIB = 256;
+const POLL_MS = 500;
+const JOB_LIMIT_MS = 300_000;
+/** Enough work to be in the middle of it when the checkpoint is taken, and for a while after. */
+const CASES = 40;
+const ORDER = 400;
+const CASES_BEFORE = 8;
+
+interface Phase {
+  readonly name: string;
+  readonly ms: number;
+}
+
+class Demo {
+  readonly #phases: Phase[] = [];
+  #step = 0;
+
+  readonly members: number;
+
+  constructor(members: number) {
+    this.members = members;
+  }
+
+  async run(): Promise<boolean> {
+    const qemu = await newestQemu();
+    const bed = await this.#timed('prepare', () =>
+      Testbed.create({ nodes: this.members, memoryMiB: MEMORY_MIB, qemu }),
+    );
+    try {
+      return await this.#rescue(bed);
+    } finally {
+      await bed.dispose();
+    }
+  }
+
+  async #rescue(bed: Testbed): Promise<boolean> {
+    const { members } = this;
+    this.#say(`Boot ${members} VMs of ${MEMORY_MIB} MiB under QEMU ${bed.qemu.version}`);
+    await this.#timed('boot', () => bed.up());
+
+    this.#say(`Start an unmodified MPI job over them: ScaLAPACK LU, ${CASES} systems of ${ORDER}`);
+    await bed.shell(0, `/job/xdlu ${CASES} ${ORDER}`);
+    const nonce = await tickerOf(bed);
+    await this.#timed('job before', () => this.#watchJob(bed, CASES_BEFORE));
+
+    this.#say('Checkpoint the running cluster: $ umbra checkpoint');
+    const round = await this.#timed('checkpoint', () => bed.json<RoundReport>('checkpoint'));
+    this.#tell(round);
+    await this.#watchJob(bed, (await cases(bed)) + 1);
+
+    this.#say('Kill every VM with SIGKILL');
+    const done = await cases(bed);
+    bed.killAll();
+    process.stdout.write(`   ${done} of ${CASES} systems were solved; all of it is lost\n`);
+
+    this.#say('Bring the cluster back: $ umbra restore');
+    const restore = await this.#timed('restore', () => bed.json<RestoreReport>('restore'));
+    for (const { member, mode, loadMs } of restore.members) {
+      process.stdout.write(`   ${member}: loaded by ${mode} in ${duration(loadMs)}\n`);
+    }
+    process.stdout.write(`   all run again ${duration(restore.durationMs)} after the command\n`);
+
+    const continued = (await tickerOf(bed)) === nonce;
+    this.#say('Wait for the job to end');
+    const passed = await this.#timed('job after', () => this.#finishJob(bed));
+    this.#summary(round, restore, continued, passed);
+    return continued && passed;
+  }
+
+  #tell({ members, clusterDowntimeMs, streamBytes, storedBytes }: RoundReport): void {
+    for (const { member, capture, liveBytes, drainBytes, downtimeMs } of members) {
+      const sent = `${bytes(liveBytes)} while it ran, ${bytes(drainBytes)} while it stood`;
+      process.stdout.write(
+        `   ${member}: ${capture}, ${sent}; stood still for ${duration(downtimeMs)}\n`,
+      );
+    }
+    process.stdout.write(
+      `   ${bytes(streamBytes)} streamed, ${bytes(storedBytes)} kept in RAM; ` +
+        `the cluster stood still for ${duration(clusterDowntimeMs)}\n`,
+    );
+  }
+
+  async #watchJob(bed: Testbed, until: number): Promise<void> {
+    for (const end = performance.now() + JOB_LIMIT_MS; ; ) {
+      const count = await cases(bed);
+      progress(`   ${count} of ${CASES} systems solved`);
+      if (count >= until) break;
+      if (performance.now() > end) throw new Error('the job makes no progress');
+      await delay(POLL_MS);
+    }
+    process.stdout.write('\n');
+  }
+
+  async #finishJob(bed: Testbed): Promise<boolean> {
+    for (const end = performance.now() + JOB_LIMIT_MS; ; ) {
+      const { exitCode, output } = await (await bed.guest(0)).run('/job/verify');
+      if (exitCode !== 2 || performance.now() > end) {
+        process.stdout.write(`\n   the job's own verification: ${output.trim()}\n`);
+        return exitCode === 0;
+      }
+      progress(`   ${await cases(bed)} of ${CASES} systems solved`);
+      await delay(POLL_MS);
+    }
+  }
+
+  #summary(round: RoundReport, restore: RestoreReport, continued: boolean, passed: boolean): void {
+    const total = this.#phases.reduce((sum, { ms }) => sum + ms, 0);
+    const phases = this.#phases.map(({ name, ms }) => `${name} ${duration(ms)}`).join(', ');
+    const verdict = passed ? 'ended, and its own verification passed' : 'FAILED its verification';
+    const lines = [
+      `  ${this.members} VMs were checkpointed together while an MPI job ran on them;`,
+      `  they stood still for ${duration(round.clusterDowntimeMs)}.`,
+      '  Then every one of them was killed.',
+      `  ${duration(restore.durationMs)} later all ran again, from RAM, where they had been` +
+        `${continued ? '' : ' - BUT THEY WERE NOT CONTINUED'},`,
+      `  and the job ${verdict}.`,
+      '',
+      `  ${duration(total)} in all: ${phases}`,
+    ];
+    process.stdout.write(`\n${lines.join('\n')}\n`);
+  }
+
+  #say(text: string): void {
+    this.#step += 1;
+    process.stdout.write(`\n${this.#step}. ${text}\n`);
+  }
+
+  async #timed<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const start = performance.now();
+    try {
+      return await work();
+    } finally {
+      this.#phases.push({ name, ms: performance.now() - start });
+    }
+  }
+}
+
+async function cases(bed: Testbed): Promise<number> {
+  return Number(await bed.shell(0, "grep -c '^WALL .* PASSED' /job/out || true"));
+}
+
+/** Nonces live in guest RAM alone: the same ones afterwards mean the same guests. */
+async function tickerOf(bed: Testbed): Promise<string> {
+  const lines = await Promise.all(
+    Array.from({ length: bed.nodes }, (_, node) => bed.shell(node, 'ticker show')),
+  );
+  return lines.map((line) => /nonce=(\S+)/.exec(line)?.[1] ?? '').join(' ');
+}
+
+let lastProgress = '';
+
+/** One line that is rewritten on a terminal; elsewhere a line whenever it changes. */
+function progress(text: string): void {
+  if (text === lastProgress) return;
+  lastProgress = text;
+  process.stdout.write(process.stdout.isTTY ? `\r${text}  ` : `${text}\n`);
+}
+
+const { members } = parseArgs({ options: { members: { type: 'string' } } }).values;
+const count = Number(members ?? (availableParallelism() >= 4 ? 4 : 2));
+if (!Number.isInteger(count) || count < 2 || count > 8) {
+  process.stderr.write('--members takes a whole number from 2 to 8\n');
+  process.exit(2);
+}
+const succeeded = await new Demo(count).run();
+process.exitCode = succeeded ? 0 : 1;
