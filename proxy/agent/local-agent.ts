@@ -222,7 +222,7 @@ export class LocalAgent implements Agent {
 
   async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {
     const limit = pLimit(VERIFY_AT_ONCE);
-    await Promise.all(
+    await allOrFirstFailure(
       epoch.members.map(({ name, shadow }) =>
         limit(async () => {
           const directory = this.#shadowDirectory(epoch.round, name);
@@ -237,7 +237,7 @@ export class LocalAgent implements Agent {
   }
 
   planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]> {
-    return Promise.all(
+    return allOrFirstFailure(
       epoch.members.map(async ({ name, shadow }) => {
         try {
           return await this.#plan(epoch, name, shadow, mode);
@@ -404,6 +404,12 @@ export class LocalAgent implements Agent {
   #shadowDirectory(round: string, member: string): string {
     return join(this.#config.shadowsDirectory, round, member);
   }
+}
+
+/** Like Promise.all, but a failure is told only when nothing goes on behind its back any more. */
+async function allOrFirstFailure<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }
 
 const IN_ROUND = { status: 'in a round', running: true, qemuVersion: '' };

@@ -32,7 +32,7 @@ export class MemberProxy {
   #onNotice: (notice: MemberNotice) => void = () => {};
   #nextId = 1;
   #gone = false;
-  #heardAt = performance.now();
+  #askedAt: number | undefined;
 
   /** Starts a proxy and waits until it listens. */
   static async start(place: MemberPlace, log: Logger): Promise<MemberProxy> {
@@ -76,9 +76,12 @@ export class MemberProxy {
     this.#send({ kind: 'place', place });
   }
 
-  /** Milliseconds since it last said anything. */
+  /**
+   * Milliseconds it has left a sign of life unanswered. Counted from when it was asked, not from
+   * when it last spoke: had we been frozen ourselves, the silence would be ours.
+   */
   get silentForMs(): number {
-    return performance.now() - this.#heardAt;
+    return this.#askedAt === undefined ? 0 : performance.now() - this.#askedAt;
   }
 
   get pid(): number {
@@ -99,7 +102,7 @@ export class MemberProxy {
   }
 
   command(command: RoundCommand): void {
-    if (command.type === 'prepare') this.#heardAt = performance.now();
+    if (command.type === 'alive') this.#askedAt ??= performance.now();
     this.#send({ kind: 'command', command });
   }
 
@@ -136,7 +139,7 @@ export class MemberProxy {
   }
 
   #receive(message: FromProxy): void {
-    this.#heardAt = performance.now();
+    this.#askedAt = undefined;
     if (message.kind === 'notice') this.#onNotice(message.notice);
     if (message.kind === 'reply') this.#settle(message.id)?.resolve(message.result);
     if (message.kind === 'refusal') {

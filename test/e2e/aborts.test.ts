@@ -42,7 +42,7 @@ const CASES: readonly Case[] = [
     name: 'proxy frozen in the drain',
     place: 'member/n0/stopped',
     victim: 'nobody',
-    code: /E_PROXY_GONE/,
+    code: /E_PROXY_GONE|E_STOP_DEADLINE/,
   },
   {
     name: 'QEMU killed in the live phase',
@@ -66,7 +66,7 @@ const CASES: readonly Case[] = [
     name: 'coordinator frozen before the barrier',
     place: 'round/draining',
     victim: 'nobody',
-    code: /E_COORDINATOR_LOST|E_MEMBER_ABORTED/,
+    code: /E_STOP_DEADLINE|E_MEMBER_ABORTED/,
   },
   {
     name: 'coordinator killed before it publishes',
@@ -80,6 +80,7 @@ const [system] = await findQemus();
 const test = suite('aborts');
 let bed: Testbed;
 let nonces: string[] = [];
+let watches: VmWatch[] = [];
 
 test.before(async () => {
   const settings = { round: { stopDeadline: `${DEADLINE_MS}ms` } };
@@ -89,11 +90,15 @@ test.before(async () => {
   await bed.json('checkpoint');
 });
 test.after(() => bed.dispose());
+test.after.each(() => {
+  for (const watch of watches) watch.close();
+  watches = [];
+});
 
 for (const { name, place, victim, code } of CASES) {
   test(name, async () => {
     const pids = [bed.pid(0), bed.pid(1)];
-    const watches = await Promise.all([VmWatch.open(bed, 0), VmWatch.open(bed, 1)]);
+    watches = await Promise.all([VmWatch.open(bed, 0), VmWatch.open(bed, 1)]);
     freezeAt(bed, place);
     const command = bed.umbra('checkpoint', '--json');
     const frozen = await frozenProcess(bed);
@@ -104,17 +109,16 @@ for (const { name, place, victim, code } of CASES) {
 
     const left = killsQemu ? watches.slice(1) : watches;
     await Promise.all(left.map((watch) => watch.running(DEADLINE_MS + GRACE_MS)));
-    if (victim === 'nobody') process.kill(frozen, 'SIGCONT');
+    if (victim === 'nobody') thaw(frozen);
     const { code: status, stdout, stderr } = await command;
     assert.is(status, 1, `${stdout}${stderr}`);
-    assert.match(stdout + stderr, code);
+    assert.match(stdout + stderr, code, `it said: ${stdout}${stderr}`);
     for (const watch of left) {
       assert.ok(await watch.isRunning());
       const stopped = watch.longestStopMs;
       assert.ok(stopped <= DEADLINE_MS + GRACE_MS, `a VM stood for ${stopped} ms`);
       process.stdout.write(`  ${name}: stood for ${Math.round(stopped)} ms\n`);
     }
-    for (const watch of watches) watch.close();
 
     const { epochs } = await bed.json<{ epochs: EpochInfo[] }>('epochs');
     assert.equal(
@@ -147,5 +151,14 @@ test('down leaves no process, no socket, no file', async () => {
   assert.equal([...bed.processes().values()], []);
   assert.equal(readdirSync(bed.home).sort(), ['cluster.yaml']);
 });
+
+/** The agent may have ended a frozen proxy meanwhile: that is what it is for. */
+function thaw(pid: number): void {
+  try {
+    process.kill(pid, 'SIGCONT');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
 
 test.run();

@@ -9,6 +9,7 @@ import { ensureGuestImage } from '../../tools/guest/image.ts';
 import { accelerator } from '../../tools/setup/accel.ts';
 import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
 import { Switch } from '../../tools/switch/switch.ts';
+import { GuestQmp } from './guest-qmp.ts';
 
 export interface GuestClusterOptions {
   readonly nodes: number;
@@ -69,7 +70,8 @@ export class GuestCluster {
         cluster.#spawn(node);
       }
       const { bootMs = 60_000 } = options;
-      await Promise.all(cluster.#children.map((_, node) => cluster.#connect(node, bootMs)));
+      await Promise.all(cluster.#children.map((_, node) => cluster.#connect(node)));
+      await Promise.all(cluster.nodes.map((node) => node.control.waitBoot({ timeoutMs: bootMs })));
       return cluster;
     } catch (error) {
       const consoles = Array.from({ length: options.nodes }, (_, node) => cluster.#console(node));
@@ -103,7 +105,11 @@ export class GuestCluster {
     old.process.kill('SIGKILL');
     await ended;
     this.#spawn(node, ['-incoming', `exec:cat '${file}'`]);
-    await this.#connect(node, 20_000);
+    await this.#connect(node);
+    const qmp = await GuestQmp.connect(join(old.dir, guestFiles.qmp));
+    await qmp.resume();
+    qmp.close();
+    await this.nodes[node]?.control.waitBoot({ timeoutMs: 20_000 });
   }
 
   #spawn(node: number, extra: readonly string[] = []): void {
@@ -113,13 +119,12 @@ export class GuestCluster {
     this.#children[node] = child;
   }
 
-  async #connect(node: number, timeoutMs: number): Promise<void> {
+  async #connect(node: number): Promise<void> {
     const process = this.#children[node];
     if (process === undefined) throw new Error(`node ${node} was not started`);
     const dir = this.#nodeDir(node);
     const control = await GuestControl.connect(join(dir, guestFiles.control));
     this.nodes[node] = { process, control, dir };
-    await control.waitBoot({ timeoutMs });
   }
 
   #console(node: number): string {

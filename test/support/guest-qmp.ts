@@ -1,15 +1,16 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { createInterface, type Interface } from 'node:readline';
+import { createInterface } from 'node:readline';
 
 /** As much QMP as the guest's own tests need; they must not depend on Umbra's client. */
 export class GuestQmp {
   readonly #socket: Socket;
-  readonly #lines: Interface;
+  /** An iterator keeps the lines that arrive together; events would be missed. */
+  readonly #lines: AsyncIterator<string>;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
-    this.#lines = createInterface({ input: socket });
+    this.#lines = createInterface({ input: socket })[Symbol.asyncIterator]();
   }
 
   static async connect(path: string): Promise<GuestQmp> {
@@ -24,8 +25,9 @@ export class GuestQmp {
   async execute(name: string, args: Record<string, unknown> = {}): Promise<unknown> {
     this.#socket.write(`${JSON.stringify({ execute: name, arguments: args })}\n`);
     for (;;) {
-      const [line] = (await once(this.#lines, 'line')) as [string];
-      const message = JSON.parse(line) as { return?: unknown; error?: { desc: string } };
+      const { value, done } = await this.#lines.next();
+      if (done) throw new Error(`${name}: QEMU closed the connection`);
+      const message = JSON.parse(value) as { return?: unknown; error?: { desc: string } };
       if (message.error !== undefined) throw new Error(`${name}: ${message.error.desc}`);
       if ('return' in message) return message.return;
     }
@@ -41,6 +43,16 @@ export class GuestQmp {
       if (status === 'failed') throw new Error('migration failed');
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+  }
+
+  /** Lets a machine go on that was saved stopped, once its state is loaded. */
+  async resume(): Promise<void> {
+    for (;;) {
+      const { status } = (await this.execute('query-status')) as { status: string };
+      if (status !== 'inmigrate') break;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    await this.execute('cont');
   }
 
   close(): void {

@@ -1,13 +1,12 @@
 /** Makes a cluster of VMs that already run, found by their QMP sockets. */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { findVm } from '../../proxy/agent/vm-process.ts';
 import { clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
-import { UmbraError } from '../../proxy/failure.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { up } from './commands.ts';
-import { storeConfig, umbraHome } from './home.ts';
+import { umbraHome } from './home.ts';
 import type { Output } from './output.ts';
 
 /** @param sockets `PATH` or `NAME=PATH`; without a name, QEMU's own (-name) or vmN is taken */
@@ -26,8 +25,9 @@ export async function attach(
   }
   const file = join(directory, 'cluster.yaml');
   const text = stringify({ cluster, members });
-  const config = parseClusterConfig(text, file, umbraHome());
-  storeConfig(config, file, text);
+  // Checked before a folder is made for it.
+  parseClusterConfig(text, file, umbraHome());
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
   writeFileSync(file, text, { mode: 0o600 });
   output.say(`wrote ${file}; adjust it to taste and start from it with umbra up`);
   await up(file, cluster, output);
@@ -35,9 +35,7 @@ export async function attach(
 
 /** QEMU's -name, if it serves as a member's name. */
 async function ownName(qmp: string): Promise<string | undefined> {
-  const client = await QmpClient.connect(qmp).catch((error: unknown) => {
-    throw new UmbraError({ code: 'E_VM_NOT_FOUND', message: String(error) }, error);
-  });
+  const client = await QmpClient.connect(qmp);
   try {
     const { name } = await client.execute('query-name');
     return (

@@ -8,7 +8,7 @@ const DEADLINE_MS = 20_000;
 const POLL_MS = 50;
 
 /** @throws UmbraError E_VM_START, naming the first member that does not answer */
-export async function isReady(client: DaemonClient): Promise<ClusterStatus> {
+export async function awaitReady(client: DaemonClient): Promise<ClusterStatus> {
   const end = performance.now() + DEADLINE_MS;
   for (;;) {
     const status = await client.request<ClusterStatus>('GET', '/v1/status');

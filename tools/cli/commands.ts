@@ -11,7 +11,7 @@ import type { RoundProgress } from '../../proxy/coordinator/round-runner.ts';
 import { runDaemon } from '../../proxy/daemon.ts';
 import { answers, apiSocketOf } from '../../proxy/daemon-socket.ts';
 import { toFailure, UmbraError } from '../../proxy/failure.ts';
-import { isReady } from './await-ready.ts';
+import { awaitReady } from './await-ready.ts';
 import { DaemonClient } from './client.ts';
 import { loadConfigFile, storeConfig, storedConfig } from './home.ts';
 import type { Output } from './output.ts';
@@ -23,23 +23,24 @@ import { progressView } from './round-progress.ts';
 const POLITE_MS = 5_000;
 
 export async function up(file: string | undefined, cluster: string, output: Output): Promise<void> {
-  const config = file === undefined ? storedConfig(cluster) : takeConfig(file);
-  ensureSwitch(config);
+  const { config, fresh } =
+    file === undefined ? { config: storedConfig(cluster), fresh: false } : takeConfig(file);
   try {
+    ensureSwitch(config);
     await ensureDaemon(config, true);
+    const status = await withDaemon(config, (client) => awaitReady(client));
+    output.result(status, statusText(status));
   } catch (error) {
-    if (file !== undefined) await abandon(config);
+    if (fresh) await abandon(config);
     throw error;
   }
-  const status = await withDaemon(config, (client) => isReady(client));
-  output.result(status, statusText(status));
 }
 
 /** A different config under a running cluster would be two truths: it is refused. */
-function takeConfig(file: string): ClusterConfig {
+function takeConfig(file: string): { config: ClusterConfig; fresh: boolean } {
   const { config, text } = loadConfigFile(file);
-  const present = join(config.directory, 'cluster.json');
-  if (existsSync(present)) {
+  const fresh = !existsSync(join(config.directory, 'cluster.json'));
+  if (!fresh) {
     const known = storedConfig(config.cluster);
     if (JSON.stringify(known) !== JSON.stringify(config)) {
       const message = `cluster ${config.cluster} exists with another configuration`;
@@ -48,15 +49,20 @@ function takeConfig(file: string): ClusterConfig {
     }
   }
   storeConfig(config, file, text);
-  return config;
+  return { config, fresh };
 }
 
 /** A cluster that did not come up leaves nothing behind. */
 async function abandon(config: ClusterConfig): Promise<void> {
-  const hasEpochs = existsSync(config.catalogueDirectory);
+  await stopDaemon(config);
   await stopVms(config);
   await stopSwitch(config);
-  if (!hasEpochs) rmSync(config.directory, { recursive: true, force: true });
+  removeFolders(config);
+}
+
+function removeFolders(config: ClusterConfig): void {
+  rmSync(config.shadowsDirectory, { recursive: true, force: true });
+  rmSync(config.directory, { recursive: true, force: true });
 }
 
 export async function serve(cluster: string, boot: boolean): Promise<void> {
@@ -161,11 +167,7 @@ export async function down(
   await stopDaemon(config);
   const stopped = keepVms ? [] : await stopVms(config);
   if (!keepVms) await stopSwitch(config);
-  const { directory } = config;
-  if (purge) {
-    rmSync(directory, { recursive: true, force: true });
-    rmSync(config.shadowsDirectory, { recursive: true, force: true });
-  }
+  if (purge) removeFolders(config);
   const kept = purge ? 'everything of it is removed' : 'its epochs are kept (--purge removes them)';
   const vms = stopped.length === 0 ? 'no VM was stopped' : `stopped: ${stopped.join(', ')}`;
   output.result({ cluster, stopped, purged: purge }, `cluster ${cluster} is down; ${vms}; ${kept}`);
