@@ -201,6 +201,8 @@ export class QmpClient {
     const { code, message } = cause as NodeJS.ErrnoException;
     const known = code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'EACCES';
     if (known) return this.#error('E_QMP_CONNECT', `cannot open the monitor: ${code}`, { cause });
+    // The monitor's backlog is full of clients that wait for their turn.
+    if (code === 'EAGAIN') return this.#silent(0);
     return this.#error('E_QMP_CLOSED', message, { cause });
   }
 

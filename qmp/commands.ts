@@ -63,8 +63,9 @@ export interface MigrationInfo {
   readonly ram?: MigrationRam;
   readonly 'error-desc'?: string;
   readonly 'blocked-reasons'?: readonly string[];
-  /** Milliseconds; present once a migration completed. */
+  /** Milliseconds; both present once a migration completed. */
   readonly downtime?: number;
+  readonly 'total-time'?: number;
 }
 
 export interface CapabilityState {

@@ -4,7 +4,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, readlink, rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { UmbraError } from '../failure.ts';
 import { processSchema, startTimeOf } from './process-card.ts';
@@ -102,13 +102,14 @@ export async function findVm(socketPath: string): Promise<VmProcess> {
       message: `${socketPath}: ${why}`,
       hint: 'Give the path of the -qmp unix socket of a running QEMU of this host.',
     });
-  const inodes = await listeningInodes(resolve(socketPath));
-  if (inodes.size === 0) throw notFound('no process listens on it');
+  const wanted = resolve(socketPath);
+  const listeners = await listenersNamed(basename(wanted));
+  if (listeners.size === 0) throw notFound('no process listens on it');
   for (const name of await readdir('/proc')) {
     const pid = Number(name);
-    if (Number.isInteger(pid) && (await holdsSocket(pid, inodes))) return describe(pid);
+    if (Number.isInteger(pid) && (await listensOn(pid, listeners, wanted))) return describe(pid);
   }
-  throw notFound('the process that listens on it cannot be seen (other user, or other namespace)');
+  throw notFound('no process that may be looked at listens on it (other user, other namespace?)');
 }
 
 async function describe(pid: number): Promise<VmProcess> {
@@ -120,22 +121,33 @@ async function describe(pid: number): Promise<VmProcess> {
   return { pid, startTime: startTimeOf(pid) ?? '', commandLine, workingDirectory, owned: false };
 }
 
-/** Columns: Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 marks a listener. */
-async function listeningInodes(path: string): Promise<Set<string>> {
-  const inodes = new Set<string>();
+/**
+ * Listening sockets by inode, with the path they were bound to, which may be relative.
+ * Columns: Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 marks a listener.
+ */
+async function listenersNamed(name: string): Promise<ReadonlyMap<string, string>> {
+  const listeners = new Map<string, string>();
   for (const line of (await readFile('/proc/net/unix', 'utf8')).split('\n')) {
     const [, , , flags = '', , , inode = '', ...rest] = line.trim().split(/\s+/);
+    const path = rest.join(' ');
     const listens = (Number.parseInt(flags, 16) & 0x10000) !== 0;
-    if (listens && resolve(rest.join(' ')) === path) inodes.add(inode);
+    if (listens && basename(path) === name) listeners.set(inode, path);
   }
-  return inodes;
+  return listeners;
 }
 
-async function holdsSocket(pid: number, inodes: ReadonlySet<string>): Promise<boolean> {
+/** Does a process hold one of these sockets, and is it, seen from its own folder, the wanted one? */
+async function listensOn(
+  pid: number,
+  listeners: ReadonlyMap<string, string>,
+  wanted: string,
+): Promise<boolean> {
   try {
     for (const fd of await readdir(`/proc/${pid}/fd`)) {
       const inode = /^socket:\[(\d+)\]$/.exec(await readlink(`/proc/${pid}/fd/${fd}`))?.[1];
-      if (inode !== undefined && inodes.has(inode)) return true;
+      const bound = inode === undefined ? undefined : listeners.get(inode);
+      if (bound === undefined) continue;
+      if (resolve(await readlink(`/proc/${pid}/cwd`), bound) === wanted) return true;
     }
   } catch {
     // the process went away, or is not ours to look at

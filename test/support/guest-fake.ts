@@ -8,7 +8,7 @@ export interface FakeRequest {
   readonly command: string;
 }
 
-/** Plays the guest's agent on a socket; what it answers is the test's business. */
+/** Plays the guest's end of the control channel; what it answers is the test's business. */
 export class FakeGuest {
   readonly requests: FakeRequest[] = [];
   readonly #server: Server;

@@ -4,6 +4,9 @@ import { constants } from 'node:fs';
 import { access, mkdir, readFile, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { measureRoom } from '../../shadow/index.ts';
+import { builtGuestImage } from '../guest/image.ts';
+import { accelerator } from '../setup/accel.ts';
+import { findQemus } from '../setup/qemu.ts';
 import { umbraHome } from './home.ts';
 import { bytes, type Output, table } from './output.ts';
 
@@ -59,10 +62,16 @@ async function kvm(): Promise<Finding> {
     const fix = absent ? 'modprobe kvm_amd || modprobe kvm_intel' : 'adduser $USER kvm';
     return { check, verdict: 'note', found, fix };
   }
-  const { probeKvm } = await import('../setup/accel.ts' as string);
-  const { usable, reason } = await probeKvm();
-  if (usable) return { check, verdict: 'ok', found: reason, fix: undefined };
-  return { check, verdict: 'note', found: `${reason}: ${without}`, fix: undefined };
+  const [image, [system]] = [await builtGuestImage(), await findQemus()];
+  if (image === undefined || system === undefined) {
+    const found = '/dev/kvm is there, but was not tried: that takes a QEMU and the guest image';
+    return { check, verdict: 'note', found, fix: 'npm run guest, in Umbra’s sources' };
+  }
+  if ((await accelerator({ qemu: system, image })) === 'kvm') {
+    return { check, verdict: 'ok', found: 'a guest boots under it', fix: undefined };
+  }
+  const found = `/dev/kvm is there, but a guest does not boot under it: ${without}`;
+  return { check, verdict: 'note', found, fix: undefined };
 }
 
 async function userfaultfd(): Promise<Finding> {

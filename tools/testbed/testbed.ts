@@ -81,9 +81,8 @@ export class Testbed {
     return join(this.home, CLUSTER);
   }
 
-  memberDirectory(node: number): string {
-    return join(this.directory, 'vm', `n${node}`);
-  }
+  /** The folder with a VM's sockets. */
+  memberDirectory = (node: number): string => join(this.directory, 'vm', `n${node}`);
 
   /** The file of names that processes of this testbed freeze at (proxy/fault-point.ts). */
   get stopAt(): string {

@@ -1,4 +1,11 @@
-/** Against real QEMU: what it sends is decoded right, and what the encoder makes is loaded. */
+/**
+ * Against real QEMU: what it sends is decoded right, and what the encoder makes is loaded.
+ *
+ * The measure of a live stream is the memory of a QEMU that loads the same bytes, not that of the
+ * source: under TCG, QEMU before 9.0 can miss a guest's write while it migrates (QEMU commit
+ * 03bfc2188f), so that source and destination differ through no fault of the stream. The source's
+ * memory is compared where the VM was stopped before.
+ */
 import { strict as assert } from 'node:assert';
 import { createReadStream, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -45,7 +52,7 @@ function assertPlain(image: Buffer, memory: readonly Buffer[], what: string): vo
 async function record(
   binary: string,
   dir: TempDir,
-  prepare: (qemu: Qemu) => Promise<void>,
+  prepare: (qemu: Qemu) => Promise<unknown>,
   live: (qemu: Qemu) => Promise<void> = async () => {},
 ): Promise<Recording> {
   const qemu = new Qemu(binary, dir, PC);
@@ -95,10 +102,22 @@ async function restore(
   }
 }
 
-function assertWhole({ sink, memory }: Recording): void {
+/** The shadow is what QEMU itself makes of the recorded bytes. */
+async function assertAsQemu(binary: string, dir: TempDir, sink: ShadowSink): Promise<void> {
+  const incoming = ['-S', '-incoming', `exec:cat ${dir.file('stream')}`];
+  const qemu = new Qemu(binary, dir, [...PC, ...incoming]);
+  try {
+    await qemu.open();
+    await qemu.migrated();
+    assertPlain(sink.image('pc.ram'), await plainMemory(qemu), 'loaded by QEMU');
+  } finally {
+    await qemu.close();
+  }
+}
+
+function assertWhole(sink: ShadowSink): void {
   assert.ok(sink.result);
   assert.ok(sink.ended);
-  assertPlain(sink.image('pc.ram'), memory, 'shadow');
   const vmdesc = parseVmdesc(sink.result.vmdesc ?? '');
   assert.ok(vmdesc, 'no VMDESC');
   const walk = walkDevices(sink.result.deviceState, vmdesc);
@@ -120,24 +139,29 @@ function withDir(body: (dir: TempDir) => Promise<void>): () => Promise<void> {
 async function somePasses(qemu: Qemu): Promise<void> {
   await qemu.until('four passes', async () => {
     const { ram, status } = await qemu.qmp('query-migrate');
-    assert.notEqual(status, 'completed', 'converged before it dirtied enough');
+    assert.equal(/^(setup|active)$/.test(status ?? ''), true, `converged: ${status}`);
     return (ram?.['dirty-sync-count'] ?? 0) >= 4;
   });
   await qemu.qmp('stop');
 }
 
-/** Slow enough, with the least downtime allowed, that dirty pages are left over from each pass. */
+/**
+ * Slow, so that the first pass outlasts QEMU's first measurement of bandwidth, before which it
+ * would switch over; and with less downtime than a page takes, but not 0, which QEMU takes for
+ * "never look at the dirty bitmap again".
+ */
 async function keepLive(qemu: Qemu): Promise<void> {
-  await qemu.qmp('migrate-set-parameters', { 'max-bandwidth': 16 << 20, 'downtime-limit': 1 });
+  await qemu.qmp('migrate-set-parameters', { 'max-bandwidth': 1 << 20, 'downtime-limit': 1 });
 }
 
 for (const binary of BINARIES) {
   test(
     `${binary}: to a file, decoded, encoded, restored`,
     withDir(async (dir) => {
-      const recording = await record(binary, dir, async () => {});
-      const { sink, decoder, migration } = recording;
-      assertWhole(recording);
+      const stop = (qemu: Qemu): Promise<unknown> => qemu.qmp('stop');
+      const { sink, decoder, migration, memory } = await record(binary, dir, stop);
+      assertWhole(sink);
+      assertPlain(sink.image('pc.ram'), memory, 'shadow');
       // QEMU's own accounting of the same stream.
       assert.equal(decoder.counters.zeroPages, migration.ram?.duplicate);
       assert.equal(decoder.counters.normalPages, migration.ram?.normal);
@@ -173,6 +197,7 @@ for (const binary of BINARIES) {
       const path = dir.file('migration');
       const sink = new ShadowSink(false);
       const decoder = new PrecopyDecoder(sink);
+      const chunks: Buffer[] = [];
       const seen: { socket?: Socket; closed: boolean; error?: unknown } = { closed: false };
       const server: Server = createServer((socket) => {
         seen.socket = socket;
@@ -183,6 +208,7 @@ for (const binary of BINARIES) {
             seen.closed = true;
           });
         socket.on('data', (chunk) => {
+          chunks.push(chunk);
           try {
             decoder.write(chunk);
           } catch (error) {
@@ -207,14 +233,16 @@ for (const binary of BINARIES) {
         assert.equal(sink.result?.end, 'walk');
         assert.notEqual((await qemu.qmp('query-migrate')).status, 'completed');
         seen.socket?.write(shut(0));
-        const migration = await qemu.migrated();
-        assertWhole({ sink, decoder, memory: await plainMemory(qemu), migration });
+        await qemu.migrated();
         assert.ifError(seen.error);
+        assertWhole(sink);
       } finally {
         seen.socket?.destroy();
         server.close();
         await qemu.close();
       }
+      writeFileSync(dir.file('stream'), Buffer.concat(chunks));
+      await assertAsQemu(binary, dir, sink);
     }),
   );
 
@@ -224,17 +252,18 @@ for (const binary of BINARIES) {
       const prepare = async (qemu: Qemu): Promise<void> => {
         await qemu.capability('xbzrle');
         await qemu.qmp('migrate-set-parameters', { 'xbzrle-cache-size': RAM_BYTES });
-        // XBZRLE shrinks each pass to a few KiB: only a crawl keeps it from converging.
-        await qemu.qmp('migrate-set-parameters', { 'max-bandwidth': 2 << 20, 'downtime-limit': 0 });
+        await keepLive(qemu);
       };
       const recording = await record(binary, dir, prepare, async (qemu) => {
         await qemu.until('xbzrle pages', async () => {
           const { status, 'xbzrle-cache': cache } = await qemu.qmp('query-migrate');
-          return status === 'completed' || (cache?.pages ?? 0) > 200;
+          assert.notEqual(status, 'completed', 'converged before XBZRLE began');
+          return (cache?.pages ?? 0) > 200;
         });
         await qemu.qmp('stop');
       });
-      assertWhole(recording);
+      assertWhole(recording.sink);
+      await assertAsQemu(binary, dir, recording.sink);
       const sent = recording.migration['xbzrle-cache']?.pages;
       assert.equal(recording.decoder.counters.xbzrlePages, sent);
       assert.ok(recording.decoder.counters.xbzrlePages > 0, 'no XBZRLE page was sent');
@@ -251,7 +280,8 @@ for (const binary of BINARIES) {
         await keepLive(qemu);
       };
       const recording = await record(binary, dir, prepare, somePasses);
-      assertWhole(recording);
+      assertWhole(recording.sink);
+      await assertAsQemu(binary, dir, recording.sink);
       assert.equal(recording.decoder.counters.compressedPages > 0, has);
     }),
   );

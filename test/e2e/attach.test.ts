@@ -1,0 +1,93 @@
+/**
+ * VMs that someone else started are made a cluster of: found by their QMP sockets, their command
+ * line read from the process; checkpointed, killed, restored; and left alone by `down`.
+ */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
+import { type StartedVm, startVm } from '../../proxy/agent/vm-process.ts';
+import { parseClusterConfig } from '../../proxy/config.ts';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import { findQemus } from '../../tools/setup/qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { ticker } from '../support/job.ts';
+
+const test = suite('attach');
+let bed: Testbed;
+let vms: StartedVm[] = [];
+
+test.before(async () => {
+  const [qemu] = await findQemus();
+  bed = await Testbed.create({ nodes: 2, memoryMiB: 192, qemu });
+  const { members } = parseClusterConfig(readFileSync(bed.file, 'utf8'), bed.file, bed.home);
+  vms = await Promise.all(
+    members.map(({ command = [], directory }) => {
+      // Elsewhere than where Umbra would have put them, and with relative paths.
+      const own = directory.replace('/demo/vm/', '/elsewhere-');
+      mkdirSync(own, { recursive: true });
+      return startVm(
+        command.map((word) => word.replaceAll(`${directory}/`, '')),
+        own,
+        own,
+      );
+    }),
+  );
+});
+
+test.after(async () => {
+  for (const { process } of vms) await killProcess(process);
+  await bed.dispose();
+});
+
+const socket = (node: number) => join(bed.home, `elsewhere-n${node}`, 'qmp.sock');
+
+test('a checkpoint of attached VMs brings them back as they were', async () => {
+  const watched = (node: number) => join(bed.home, `elsewhere-n${node}`);
+  bed.memberDirectory = watched;
+  for (const node of [0, 1]) await (await bed.guest(node)).waitBoot();
+  const before = [await ticker(bed, 0), await ticker(bed, 1)];
+
+  // One by QEMU's own name for it, one by a name given here.
+  const status = await bed.json<ClusterStatus>('attach', '-c', 'mine', socket(0), `b=${socket(1)}`);
+  assert.equal(
+    status.members.map(({ member, running, owned }) => [member, running, owned]),
+    [
+      ['n0', true, false],
+      ['b', true, false],
+    ],
+  );
+  await bed.json('checkpoint');
+  bed.hangUp();
+  for (const { process } of vms) await killProcess(process);
+  await bed.json('restore');
+  const after = [await ticker(bed, 0), await ticker(bed, 1)];
+  assert.equal(
+    after.map(({ nonce }) => nonce),
+    before.map(({ nonce }) => nonce),
+  );
+  bed.hangUp();
+});
+
+test('down leaves alone what Umbra did not start', async () => {
+  await bed.json('down', '-c', 'mine', '--purge');
+  const process = await startVm(
+    [
+      'qemu-system-x86_64',
+      '-nodefaults',
+      '-display',
+      'none',
+      '-qmp',
+      'unix:q.sock,server=on,wait=off',
+    ],
+    bed.home,
+    bed.home,
+  );
+  vms.push(process);
+  while ((await bed.umbra('attach', '-c', 'other', join(bed.home, 'q.sock'))).code !== 0);
+  await bed.json('down', '-c', 'other', '--purge');
+  assert.ok(isAlive(process.process));
+});
+
+test.run();

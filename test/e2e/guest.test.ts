@@ -1,0 +1,198 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { guestFiles } from '../../tools/guest/command-line.ts';
+import { GuestControl } from '../../tools/guest/control.ts';
+import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import { GuestCluster, type GuestNode } from '../support/guest-cluster.ts';
+import { GuestQmp } from '../support/guest-qmp.ts';
+
+/** Real guests under the switch, once with each QEMU that is there. */
+const nodes = 2;
+
+function guestTests(qemu: QemuBinary): void {
+  const test = suite(`guests on QEMU ${qemu.version}`);
+  let cluster: GuestCluster;
+
+  function node(index: number): GuestNode {
+    const found = cluster.nodes[index];
+    if (found === undefined) throw new Error(`no node ${index}`);
+    return found;
+  }
+
+  async function sh(index: number, command: string): Promise<string> {
+    const { output, exitCode } = await node(index).control.run(command);
+    assert.is(exitCode, 0, `n${index}$ ${command}\n${output}`);
+    return output;
+  }
+
+  async function ticker(index: number, command: 'show' | 'reset'): Promise<Map<string, string>> {
+    const words = (await sh(index, `ticker ${command}`)).trim().split(' ');
+    return new Map(words.map((word) => word.split('=') as [string, string]));
+  }
+
+  /** The job's own verdict: /job/verify's exit code and words. */
+  async function verdict(timeoutMs: number): Promise<{ output: string; exitCode: number }> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const result = await node(0).control.run('/job/verify');
+      if (result.exitCode !== 2 || performance.now() > deadline) return result;
+      await sleep(200);
+    }
+  }
+
+  test.before(async () => {
+    cluster = await GuestCluster.boot({ nodes, qemu });
+  });
+  test.after(() => cluster?.close());
+
+  test('reach each other by name', async () => {
+    await sh(0, 'ping -c 2 -W 5 n1');
+    await sh(1, 'ping -c 2 -W 5 n0');
+    assert.is(await sh(1, 'hostname'), 'n1\n');
+  });
+
+  test('run commands faithfully', async () => {
+    const { control } = node(0);
+    const both = await control.run('printf a; printf b >&2; exit 7');
+    assert.equal(both, { output: 'ab', exitCode: 7 });
+    assert.equal(await control.run('kill -9 $$'), { output: '', exitCode: 137 });
+    assert.is((await control.run('no-such-program')).exitCode, 127);
+    const long = `${'x'.repeat(20_000)} ü\n'"$`;
+    const quoted = long.replaceAll("'", `'\\''`);
+    assert.is((await control.run(`printf %s '${quoted}'`)).output, long);
+    assert.is((await control.run('seq 1 20000 | tail -c 6')).output, '20000\n');
+  });
+
+  test('run commands side by side, and do not wait for what stays in the background', async () => {
+    const { control } = node(0);
+    const slow = control.run('sleep 3; echo slow');
+    assert.is((await control.run('echo quick')).output, 'quick\n');
+    await sh(0, 'sleep 1000 >/dev/null 2>&1 & echo $! >/run/sleeper');
+    assert.is((await slow).output, 'slow\n');
+    await sh(0, 'kill $(cat /run/sleeper)');
+  });
+
+  test('a command that takes too long leaves nothing running', async () => {
+    const { control } = node(0);
+    await control.run('sleep 4321', { timeoutMs: 300 }).catch(() => {});
+    await sleep(300);
+    assert.is((await control.run('pgrep -f "sleep 432[1]" || ps | grep "432[1]"')).exitCode, 1);
+  });
+
+  test('ticks, and draws a nonce of its own', async () => {
+    const first = await ticker(0, 'reset');
+    await sleep(500);
+    const second = await ticker(0, 'show');
+    const other = await ticker(1, 'show');
+    assert.match(first.get('nonce') ?? '', /^[0-9a-f]{32}$/);
+    assert.is(first.get('nonce'), second.get('nonce'));
+    assert.is.not(first.get('nonce'), other.get('nonce'));
+    assert.ok(Number(second.get('ticks')) >= Number(first.get('ticks')) + 5);
+    assert.is(second.get('monotonic_steps_back'), '0');
+    assert.ok(Number(second.get('monotonic_gap_max_us')) >= 20_000);
+  });
+
+  test('dirty memory verifies itself', async () => {
+    await sh(1, 'dirty --size-mib 16 --rate-mib 20 --pattern random >/run/dirty 2>&1 & :');
+    await sleep(1_000);
+    await sh(1, 'killall -USR1 dirty; sleep 1; killall dirty; sleep 1');
+    const lines = (await sh(1, 'cat /run/dirty')).trim().split('\n');
+    assert.is(lines[0], 'dirty: ready, 4096 pages');
+    assert.is(lines.length, 3, lines.join('\n'));
+    for (const line of lines.slice(1)) {
+      assert.match(line, /^dirty: verified 4096 pages, generation [1-9][0-9]*$/);
+    }
+  });
+
+  test('stop and cont: the control channel holds, the clock stands still', async () => {
+    const { control, dir } = node(1);
+    const before = await ticker(1, 'reset');
+    const qmp = await GuestQmp.connect(join(dir, guestFiles.qmp));
+    await qmp.execute('stop');
+    const asked = control.run('echo awake');
+    await sleep(2_000);
+    await qmp.execute('cont');
+    qmp.close();
+    assert.is((await asked).output, 'awake\n');
+    const after = await ticker(1, 'show');
+    assert.is(after.get('nonce'), before.get('nonce'));
+    assert.ok(Number(after.get('monotonic_gap_max_us')) < 1_500_000, 'the clock jumped');
+    await sh(0, 'ping -c 1 -W 5 n1');
+  });
+
+  test('saved, killed and restored: the same machine, on the same network', async () => {
+    const before = await ticker(1, 'reset');
+    // What the saved guest still has to say will reach a client that did not ask.
+    const unanswered = node(1)
+      .control.run('sleep 2; echo for nobody')
+      .catch(() => {});
+    await sleep(100);
+    const file = join(cluster.dir, 'state');
+    const qmp = await GuestQmp.connect(join(node(1).dir, guestFiles.qmp));
+    await qmp.save(file);
+    qmp.close();
+    await cluster.restore(1, file);
+    await unanswered;
+    const after = await ticker(1, 'show');
+    assert.is(after.get('nonce'), before.get('nonce'));
+    assert.ok(Number(after.get('ticks')) > Number(before.get('ticks')));
+    assert.is(after.get('monotonic_steps_back'), '0');
+    await sh(0, 'ping -c 2 -W 5 n1');
+    await sleep(2_500);
+    assert.equal(await node(1).control.run('echo mine'), { output: 'mine\n', exitCode: 0 });
+  });
+
+  test('the next client takes over from one that left in mid-command', async () => {
+    const old = node(1);
+    const unanswered = old.control.run('sleep 1; echo for nobody').catch(() => {});
+    await sleep(100);
+    old.control.close();
+    await unanswered;
+    const control = await GuestControl.connect(join(old.dir, guestFiles.control));
+    cluster.nodes[1] = { ...old, control };
+    await sleep(1_500);
+    assert.equal(await control.run('echo mine'), { output: 'mine\n', exitCode: 0 });
+  });
+
+  test('xdlu passes its own verification', async () => {
+    assert.is((await node(0).control.run('/job/verify')).exitCode, 3);
+    await sh(0, '/job/xdlu 6 120');
+    assert.is((await node(0).control.run('/job/verify')).exitCode, 2);
+    assert.is((await sh(0, 'echo while it runs')).trim(), 'while it runs');
+    const { output, exitCode } = await verdict(60_000);
+    assert.is(exitCode, 0, output);
+    assert.is(output, 'verify: passed: xdlu 6 120\n');
+  });
+
+  test('a job that makes no sense is refused', async () => {
+    for (const job of ['xdlu', 'xdlu 0 100', 'xdlu 23 100', 'xdlu 4 801', 'xdlu x 1', 'hpcc']) {
+      assert.is((await node(0).control.run(`/job/${job}`)).exitCode, 2, job);
+    }
+  });
+
+  test('the verification fails on a doctored result', async () => {
+    await sh(0, 'cp /job/out /run/good');
+    const doctored = [
+      's/^\\(WALL .*\\)PASSED/\\1FAILED/',
+      '/^WALL/d',
+      's/6 tests completed and passed/5 tests completed and passed/',
+      's/0 tests completed and failed/1 tests completed and failed/',
+      's/0 tests skipped/1 tests skipped/',
+    ];
+    for (const edit of doctored) {
+      await sh(0, `sed '${edit}' /run/good >/job/out`);
+      assert.is((await node(0).control.run('/job/verify')).exitCode, 1, edit);
+    }
+    await sh(0, 'cp /run/good /job/out; /job/verify');
+    await sh(0, 'echo 1 >/job/rc');
+    assert.is((await node(0).control.run('/job/verify')).exitCode, 1, 'exit code');
+  });
+
+  test.run();
+}
+
+const qemus = await findQemus();
+if (qemus.length === 0) throw new Error('no QEMU here: node tools/setup/bootstrap.mjs');
+for (const qemu of qemus) guestTests(qemu);

@@ -1,0 +1,179 @@
+import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { accelerator, kvmBoots } from '../../../tools/setup/accel.ts';
+import { parsePrintedUri } from '../../../tools/setup/apt.ts';
+import { cachedFolder, cacheFolder } from '../../../tools/setup/cache.ts';
+import { runCommand } from '../../../tools/setup/command.ts';
+import { SetupError } from '../../../tools/setup/errors.ts';
+import { describe, parseVersion } from '../../../tools/setup/qemu.ts';
+import {
+  installCommand,
+  missingRequirements,
+  type Requirement,
+} from '../../../tools/setup/requirements.ts';
+import { withFolder } from '../../support/switch-peer.ts';
+
+function setupError(code: string): (error: Error) => boolean {
+  return (error) => error instanceof SetupError && error.code === code;
+}
+
+async function failure(promise: Promise<unknown>): Promise<unknown> {
+  return await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+}
+
+/** A program that answers like a QEMU, or misbehaves. */
+function fakeProgram(folder: string, script: string): string {
+  const path = join(folder, 'program');
+  writeFileSync(path, `#!/bin/sh\n${script}\n`);
+  chmodSync(path, 0o755);
+  return path;
+}
+
+test('the cache folder follows the environment', () => {
+  const both = { UMBRA_CACHE: '/a', XDG_CACHE_HOME: '/b' };
+  assert.is(cacheFolder(both), '/a');
+  assert.is(cacheFolder({ XDG_CACHE_HOME: '/b' }), '/b/umbra');
+  assert.match(cacheFolder({}), /\/\.cache\/umbra$/);
+});
+
+test('a cached folder is filled once', async () => {
+  await withFolder(async (folder) => {
+    const target = join(folder, 'built');
+    let fills = 0;
+    const fill = async (scratch: string) => {
+      fills++;
+      writeFileSync(join(scratch, 'file'), 'x');
+    };
+    await cachedFolder(target, fill);
+    await cachedFolder(target, fill);
+    assert.is(fills, 1);
+    assert.equal(readdirSync(target), ['file']);
+  });
+});
+
+test('a fill that fails leaves nothing, and the next one succeeds', async () => {
+  await withFolder(async (folder) => {
+    const target = join(folder, 'built');
+    const failed = await failure(
+      cachedFolder(target, async (scratch) => {
+        writeFileSync(join(scratch, 'half'), '');
+        throw new Error('broken');
+      }),
+    );
+    assert.is((failed as Error).message, 'broken');
+    assert.equal(readdirSync(folder), []);
+    await cachedFolder(target, async (scratch) => writeFileSync(join(scratch, 'file'), ''));
+    assert.equal(readdirSync(target), ['file']);
+  });
+});
+
+test('two fills at once: one wins, both succeed, no scratch stays', async () => {
+  await withFolder(async (folder) => {
+    const target = join(folder, 'built');
+    const fill = (name: string) =>
+      cachedFolder(target, async (scratch) => {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        writeFileSync(join(scratch, name), '');
+      });
+    await Promise.all([fill('a'), fill('b')]);
+    assert.equal(readdirSync(folder), ['built']);
+    assert.is(readdirSync(target).length, 1);
+  });
+});
+
+test('a command that fails says what it said', async () => {
+  const error = await failure(runCommand('sh', ['-c', 'echo because >&2; exit 3']));
+  assert.ok(setupError('SETUP_COMMAND_FAILED')(error as Error));
+  assert.match((error as Error).message, /exit code 3\nbecause$/);
+  const absent = await failure(runCommand('/nonexistent/program', []));
+  assert.ok(setupError('SETUP_COMMAND_FAILED')(absent as Error));
+  const slow = await failure(runCommand('sleep', ['10'], { timeoutMs: 50 }));
+  assert.match((slow as Error).message, 'killed by SIGKILL');
+});
+
+test("apt's answer is understood, epoch and all", () => {
+  const digest = 'a'.repeat(64);
+  const uri = 'mirror/pool/main/b/busybox/busybox-static_1.35_amd64.deb';
+  const fileName = 'busybox-static_1:1.35.0-4+deb12u1+b1_amd64.deb';
+  assert.equal(parsePrintedUri(`'${uri}' ${fileName} 928188 SHA256:${digest}`), {
+    name: 'busybox-static',
+    fileName,
+    bytes: 928188,
+    sha256: digest,
+  });
+  const unknown = setupError('SETUP_PACKAGE_UNKNOWN');
+  const nothing = [
+    '',
+    'W: something',
+    `'u' ../../x_1.deb 1 SHA256:${digest}`,
+    `'u' x_1.deb 1 MD5:a`,
+  ];
+  for (const line of nothing) assert.throws(() => parsePrintedUri(line), unknown, line);
+});
+
+const wanted: Requirement[] = [
+  { debianPackage: 'gcc', probe: 'gcc', purpose: '' },
+  { debianPackage: 'libc6-dev', probe: '/usr/lib/libc.a', purpose: '' },
+  { debianPackage: 'gcc', probe: 'cpp', purpose: '' },
+];
+
+test('requirements are looked for on the PATH and at their place', () => {
+  const present = new Set(['/b/gcc', '/usr/lib/libc.a', '/b/cpp']);
+  const missing = () => missingRequirements(wanted, '/a:/b', (file) => present.has(file));
+  assert.equal(missing(), []);
+  present.delete('/usr/lib/libc.a');
+  present.delete('/b/gcc');
+  assert.equal(missing(), wanted.slice(0, 2));
+});
+
+test('the command to run names each package once', () => {
+  assert.is(
+    installCommand(wanted),
+    'sudo apt-get install --no-install-recommends -y gcc libc6-dev',
+  );
+});
+
+test("QEMU's version, by running it; a program that does not run is none", async () => {
+  assert.is(parseVersion('QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n'), '7.2.22');
+  assert.is(parseVersion('bash: not found'), undefined);
+  await withFolder(async (folder) => {
+    const good = fakeProgram(folder, 'echo QEMU emulator version 9.1.0');
+    assert.equal(await describe(good, ['-L', '/x']), {
+      version: '9.1.0',
+      binary: good,
+      args: ['-L', '/x'],
+    });
+    assert.is(await describe(fakeProgram(folder, 'exit 127'), []), undefined);
+    assert.is(await describe(join(folder, 'absent'), []), undefined);
+  });
+});
+
+test('KVM is what prints; what hangs or fails is not', async () => {
+  await withFolder(async (folder) => {
+    const tries = async (script: string, timeoutMs: number) => {
+      const qemu = { version: '1.0.0', binary: fakeProgram(folder, script), args: [] };
+      return await kvmBoots(qemu, '/kernel', timeoutMs);
+    };
+    const line = 'echo "[    0.000000] Linux version 6.1"';
+    assert.is(await tries(`${line}; exec sleep 60`, 10_000), true);
+    assert.is(await tries('exec sleep 60', 100), false);
+    assert.is(await tries('echo "failed to set MSR"; exit 134', 10_000), false);
+  });
+});
+
+test('UMBRA_ACCEL overrides, and is checked', async () => {
+  const qemu = { version: '1.0.0', binary: '/nonexistent', args: [] };
+  const choose = (value: string) =>
+    accelerator({ qemu, image: { kernel: '/k' }, environment: { UMBRA_ACCEL: value } });
+  assert.is(await choose('tcg'), 'tcg');
+  assert.is(await choose('kvm'), 'kvm');
+  const error = await failure(choose('hax'));
+  assert.ok(setupError('SETUP_BAD_ACCELERATOR')(error as Error));
+});
+
+test.run();

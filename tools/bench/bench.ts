@@ -1,0 +1,43 @@
+/** What a benchmark is, and what it hands back. */
+import { type ExecFileSyncOptionsWithStringEncoding, execFileSync } from 'node:child_process';
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import type { Spread } from './statistics.ts';
+
+export interface Measurement {
+  /** Figures of the contract: name to value. */
+  readonly figures: Readonly<Record<string, number>>;
+  /** Each with its range, for people. */
+  readonly rows: readonly Row[];
+}
+
+export interface Row {
+  readonly what: string;
+  readonly unit: string;
+  readonly spread: Spread;
+}
+
+export type Benchmark = (progress: (line: string) => void) => Promise<Measurement>;
+
+/** Where figures were measured: they mean nothing without it. */
+export function environment(): Readonly<Record<string, string | number>> {
+  return {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: availableParallelism(),
+    memory_gib: Math.round(totalmem() / 2 ** 30),
+    kernel: release(),
+    node: process.version,
+    commit: commit(),
+  };
+}
+
+function commit(): string {
+  try {
+    const options: ExecFileSyncOptionsWithStringEncoding = {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    };
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], options).trim();
+  } catch {
+    return 'unknown';
+  }
+}

@@ -1,0 +1,199 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { downloadPackages, type PackageFile, resolvePackages } from '../setup/apt.ts';
+import { cachedFolder, cacheFolder } from '../setup/cache.ts';
+import { runCommand } from '../setup/command.ts';
+import { SetupError } from '../setup/errors.ts';
+import { type CpioEntry, cpioArchive } from './cpio.ts';
+import { guestLinks, guestPackages, kernelFiles, newestKernelPackage } from './packages.ts';
+import { guestSources, type SourceFile } from './sources.ts';
+import { checkLibraries, readTree } from './tree.ts';
+import { unpackPackage } from './unpack.ts';
+
+/** Raise it when the code below makes another image from the same inputs. */
+const builderVersion = 1;
+
+const compilerFlags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-s'];
+
+export interface GuestImage {
+  /** Path of the kernel. */
+  readonly kernel: string;
+  /** Path of the compressed initramfs: the whole guest, which needs no disk. */
+  readonly initrd: string;
+  /** Digest of what went in: our files, the builder, and the packages with their versions. */
+  readonly key: string;
+}
+
+export interface GuestImageOptions {
+  /** One line for people about each step. */
+  readonly progress?: (line: string) => void;
+  /** Build from the newest packages that apt knows, even if an image is there. */
+  readonly refresh?: boolean;
+}
+
+/**
+ * The guest image, built if there is none for our sources. An image that is there is used without
+ * asking apt, which would cost a second each time; `refresh` asks.
+ * @throws SetupError
+ */
+export async function ensureGuestImage(options: GuestImageOptions = {}): Promise<GuestImage> {
+  const progress = options.progress ?? (() => {});
+  const sources = await guestSources();
+  const base = join(cacheFolder(), 'guest');
+  const current = currentFile(base, sources);
+  const cached = options.refresh ? undefined : await cachedImage(base, current);
+  if (cached !== undefined) return cached;
+  const kernelName = await newestKernelPackage();
+  const packages = await resolvePackages([kernelName, ...Object.keys(guestPackages)]);
+  const key = imageKey(recipeKey(sources), packages);
+  await cachedFolder(join(base, key), async (scratch) => {
+    const bytes = packages.reduce((sum, file) => sum + file.bytes, 0);
+    progress(`guest image: ${packages.length} Debian packages, ${Math.round(bytes / 1e6)} MB`);
+    const files = await downloadPackages(packages, join(cacheFolder(), 'packages'));
+    progress('guest image: unpacking, compiling, packing');
+    await build(scratch, packages, files, sources);
+  });
+  await replaceFile(current, `${key}\n`);
+  return imageAt(base, key);
+}
+
+/** The image for our sources if it has been built; builds nothing. */
+export async function builtGuestImage(): Promise<GuestImage | undefined> {
+  const base = join(cacheFolder(), 'guest');
+  return cachedImage(base, currentFile(base, await guestSources()));
+}
+
+/** Names the image that was last built from these sources. */
+function currentFile(base: string, sources: readonly SourceFile[]): string {
+  return join(base, `${recipeKey(sources)}.current`);
+}
+
+async function cachedImage(base: string, current: string): Promise<GuestImage | undefined> {
+  if (!existsSync(current)) return undefined;
+  const key = (await readFile(current, 'utf8')).trim();
+  return existsSync(join(base, key)) ? imageAt(base, key) : undefined;
+}
+
+function imageAt(base: string, key: string): GuestImage {
+  return { kernel: join(base, key, 'vmlinuz'), initrd: join(base, key, 'initrd.zst'), key };
+}
+
+/** Digest of everything that is ours. */
+function recipeKey(sources: readonly SourceFile[]): string {
+  const hash = createHash('sha256');
+  hash.update(JSON.stringify([builderVersion, guestPackages, guestLinks, compilerFlags]));
+  for (const { path, contents } of sources) {
+    hash.update(`${path}\0${contents.length}\0`).update(contents);
+  }
+  return hash.digest('hex').slice(0, 16);
+}
+
+function imageKey(recipe: string, packages: readonly PackageFile[]): string {
+  const hash = createHash('sha256').update(recipe);
+  for (const { fileName, sha256 } of packages) hash.update(`${fileName} ${sha256}\n`);
+  return hash.digest('hex').slice(0, 16);
+}
+
+async function build(
+  scratch: string,
+  packages: readonly PackageFile[],
+  files: readonly string[],
+  sources: readonly SourceFile[],
+): Promise<void> {
+  const root = join(scratch, 'root');
+  const kernel = join(scratch, 'kernel');
+  const modules = moduleNames(sources);
+  await Promise.all(
+    packages.map(({ name }, i) => {
+      const path = files[i] ?? '';
+      const patterns = guestPackages[name];
+      return patterns === undefined
+        ? unpackPackage(path, kernelFiles(modules), kernel)
+        : unpackPackage(path, patterns, root);
+    }),
+  );
+  await takeKernel(kernel, join(scratch, 'vmlinuz'), join(root, 'usr/lib/umbra'), modules);
+  await compilePrograms(scratch, join(root, 'usr/bin'), sources);
+  const entries = (await readTree(root)).concat(ownEntries(sources));
+  await checkLibraries(root, entries);
+  const archive = join(scratch, 'initrd');
+  await writeFile(archive, cpioArchive(entries));
+  await runCommand('zstd', ['-q', '-T1', '-9', '--rm', archive]);
+  const manifest = packages.map((file) => `${file.sha256}  ${file.fileName}\n`).join('');
+  await writeFile(join(scratch, 'packages.txt'), manifest);
+  await rm(root, { recursive: true });
+  await rm(kernel, { recursive: true });
+}
+
+function moduleNames(sources: readonly SourceFile[]): string[] {
+  const list = sources.find(({ path }) => path === 'root/usr/lib/umbra/modules');
+  return list?.contents.toString().trim().split('\n') ?? [];
+}
+
+/** Splits the kernel package: the kernel goes beside the initramfs, the modules into it. */
+async function takeKernel(
+  unpacked: string,
+  kernel: string,
+  moduleFolder: string,
+  modules: readonly string[],
+): Promise<void> {
+  await mkdir(moduleFolder, { recursive: true });
+  for (const found of await readdir(unpacked, { recursive: true, withFileTypes: true })) {
+    if (!found.isFile()) continue;
+    const isKernel = found.name.startsWith('vmlinuz-');
+    await rename(
+      join(found.parentPath, found.name),
+      isKernel ? kernel : join(moduleFolder, found.name),
+    );
+  }
+  await chmod(kernel, 0o644);
+  const have = await readdir(moduleFolder);
+  const missing = modules.filter((name) => !have.includes(`${name}.ko`));
+  if (missing.length > 0 || !existsSync(kernel)) {
+    throw new SetupError('SETUP_IMAGE_INCOMPLETE', `kernel package lacks ${missing.join(', ')}`);
+  }
+}
+
+/** One static program for each C source, named after it. */
+async function compilePrograms(
+  scratch: string,
+  target: string,
+  sources: readonly SourceFile[],
+): Promise<void> {
+  const folder = join(scratch, 'src');
+  await mkdir(folder);
+  for (const { path, contents } of sources) {
+    if (path.startsWith('src/')) await writeFile(join(folder, basename(path)), contents);
+  }
+  const programs = (await readdir(folder)).filter((name) => name.endsWith('.c'));
+  await Promise.all(
+    programs.map((name) =>
+      runCommand('gcc', [...compilerFlags, '-o', join(target, name.slice(0, -2)), name], {
+        cwd: folder,
+      }),
+    ),
+  );
+  await rm(folder, { recursive: true });
+}
+
+/** Our files, the links, and the console that the kernel opens before anything is mounted. */
+function ownEntries(sources: readonly SourceFile[]): CpioEntry[] {
+  const entries: CpioEntry[] = [{ type: 'device', path: 'dev/console', major: 5, minor: 1 }];
+  for (const { path, contents } of sources) {
+    if (!path.startsWith('root/')) continue;
+    const executable = contents.subarray(0, 2).toString() === '#!';
+    entries.push({ type: 'file', path: path.slice('root/'.length), contents, executable });
+  }
+  for (const [path, target] of Object.entries(guestLinks)) {
+    entries.push({ type: 'link', path, target });
+  }
+  return entries;
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  const scratch = join(dirname(path), `.${basename(path)}.${process.pid}`);
+  await writeFile(scratch, text);
+  await rename(scratch, path);
+}

@@ -1,0 +1,43 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir } from 'node:fs/promises';
+import { SetupError } from '../setup/errors.ts';
+
+/** Packages still ship /lib and /bin; the image has them in /usr, as an installed system does. */
+const mergeUsr = String.raw`s,^\(\./\)\?\(lib\|lib64\|bin\|sbin\)/,usr/\2/,S`;
+
+/**
+ * Unpacks the files of a Debian package that match `patterns` into `folder`.
+ * @throws SetupError SETUP_IMAGE_INCOMPLETE when a pattern matches nothing.
+ */
+export async function unpackPackage(
+  path: string,
+  patterns: readonly string[],
+  folder: string,
+): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const source = spawn('dpkg-deb', ['--fsys-tarfile', path], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const target = spawn(
+    'tar',
+    ['-x', '-C', folder, '--no-same-owner', '--wildcards', '--transform', mergeUsr].concat(
+      patterns.map((pattern) => `./${pattern}`),
+    ),
+    { stdio: ['pipe', 'ignore', 'pipe'] },
+  );
+  let complaint = '';
+  target.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaint = (complaint + text).slice(-4096);
+  });
+  // tar may stop early on an error of its own; what matters then is its complaint, not our EPIPE.
+  target.stdin.on('error', () => source.kill());
+  source.stdout.pipe(target.stdin);
+  const [[sourceCode], [targetCode]] = await Promise.all([
+    once(source, 'close'),
+    once(target, 'close'),
+  ]);
+  if (sourceCode !== 0 || targetCode !== 0) {
+    throw new SetupError('SETUP_IMAGE_INCOMPLETE', `${path}: ${complaint || 'not readable'}`);
+  }
+}

@@ -1,0 +1,84 @@
+import { spawn } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { GuestImage } from '../guest/image.ts';
+import { cacheFolder } from './cache.ts';
+import { SetupError } from './errors.ts';
+import type { QemuBinary } from './qemu.ts';
+
+export type Accelerator = 'tcg' | 'kvm';
+
+/** A guest that works prints its first line within a second. */
+const probeMs = 5_000;
+
+export interface AcceleratorInputs {
+  readonly qemu: QemuBinary;
+  readonly image: Pick<GuestImage, 'kernel'>;
+  /** For tests. Default: `process.env`. */
+  readonly environment?: NodeJS.ProcessEnv;
+}
+
+/**
+ * KVM where it works, TCG otherwise. Decided by trying: /dev/kvm can be there and accept a machine
+ * that then hangs before its first line. The answer is kept until the next boot of the host.
+ * UMBRA_ACCEL overrides it.
+ * @throws SetupError SETUP_BAD_ACCELERATOR for another value of UMBRA_ACCEL than tcg and kvm.
+ */
+export async function accelerator(inputs: AcceleratorInputs): Promise<Accelerator> {
+  const chosen = (inputs.environment ?? process.env).UMBRA_ACCEL;
+  if (chosen === 'tcg' || chosen === 'kvm') return chosen;
+  if (chosen !== undefined && chosen !== '') {
+    throw new SetupError('SETUP_BAD_ACCELERATOR', `UMBRA_ACCEL is tcg or kvm, not "${chosen}"`);
+  }
+  try {
+    await access('/dev/kvm', constants.R_OK | constants.W_OK);
+  } catch {
+    return 'tcg';
+  }
+  const note = await noteFile(inputs.qemu);
+  const known = await readFile(note, 'utf8').catch(() => '');
+  if (known === 'tcg' || known === 'kvm') return known;
+  const accel = (await kvmBoots(inputs.qemu, inputs.image.kernel, probeMs)) ? 'kvm' : 'tcg';
+  await mkdir(cacheFolder(), { recursive: true, mode: 0o700 });
+  await writeFile(`${note}.${process.pid}`, accel);
+  await rename(`${note}.${process.pid}`, note);
+  return accel;
+}
+
+/** One answer for each boot of the host and each QEMU: kernels, modules and rights change. */
+async function noteFile(qemu: QemuBinary): Promise<string> {
+  const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  return join(cacheFolder(), `accelerator-${qemu.version}-${bootId}`);
+}
+
+/** Starts the guest's kernel alone under KVM: does it print anything within the time limit? */
+export function kvmBoots(qemu: QemuBinary, kernel: string, timeoutMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const child = spawn(
+      qemu.binary,
+      [
+        ...qemu.args,
+        ...['-no-user-config', '-nodefaults', '-display', 'none', '-no-reboot'],
+        ...['-machine', 'pc', '-accel', 'kvm', '-cpu', 'max', '-m', '128'],
+        ...['-kernel', kernel, '-append', 'console=ttyS0 earlyprintk=serial panic=-1'],
+        ...['-serial', 'stdio'],
+      ],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    );
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
+    let output = '';
+    let printed = false;
+    child.stdout.setEncoding('latin1').on('data', (text: string) => {
+      output = (output + text).slice(-1024);
+      if (!output.includes('Linux version')) return;
+      printed = true;
+      child.kill('SIGKILL');
+    });
+    const end = () => {
+      clearTimeout(timer);
+      resolve(printed);
+    };
+    child.once('error', end).once('close', end);
+  });
+}

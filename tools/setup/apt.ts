@@ -1,0 +1,117 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runCommand } from './command.ts';
+import { SetupError } from './errors.ts';
+
+/** One package as apt would download it now. */
+export interface PackageFile {
+  readonly name: string;
+  readonly fileName: string;
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/** Root would hand the download to the user _apt, who cannot write to a private cache. */
+const asOurselves = ['-o', `APT::Sandbox::User=${process.getuid?.() === 0 ? 'root' : ''}`];
+
+/**
+ * Fetches the system's package lists anew, as root.
+ * @throws SetupError SETUP_PACKAGES_MISSING with the command to run, if we are not root.
+ */
+export async function updateAptLists(): Promise<void> {
+  if (process.getuid?.() !== 0) {
+    const message = 'the package lists are missing or old. Run:\n\n  sudo apt-get update\n';
+    throw new SetupError('SETUP_PACKAGES_MISSING', message);
+  }
+  await runCommand('apt-get', ['-q', 'update']);
+}
+
+/**
+ * What `apt-get download` would fetch for each package, without fetching.
+ * @throws SetupError SETUP_PACKAGE_UNKNOWN when apt knows one of them not, or has no lists.
+ */
+export async function resolvePackages(
+  names: readonly string[],
+  aptOptions: readonly string[] = [],
+): Promise<PackageFile[]> {
+  let answer: string;
+  try {
+    answer = await runCommand('apt-get', [...aptOptions, 'download', '--print-uris', ...names]);
+  } catch (cause) {
+    throw new SetupError(
+      'SETUP_PACKAGE_UNKNOWN',
+      `apt does not offer every package needed (apt-get update? Debian 12?): ${String(cause)}`,
+      { cause },
+    );
+  }
+  return answer
+    .split('\n')
+    .filter((line) => line !== '')
+    .map(parsePrintedUri)
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** A line of --print-uris: 'URI' FILE-NAME SIZE SHA256:DIGEST */
+export function parsePrintedUri(line: string): PackageFile {
+  const match = /^'[^']+' (([^ _/]+)_[^ /]+\.deb) ([0-9]+) SHA256:([0-9a-f]{64})$/.exec(
+    line.trim(),
+  );
+  const [, fileName, name, bytes, sha256] = match ?? [];
+  if (fileName === undefined || name === undefined || bytes === undefined || sha256 === undefined) {
+    throw new SetupError('SETUP_PACKAGE_UNKNOWN', `apt-get answered something else: ${line}`);
+  }
+  return { name, fileName, bytes: Number(bytes), sha256 };
+}
+
+/** Downloads what is not yet in `folder` under its digest. Returns the paths, in order. */
+export async function downloadPackages(
+  packages: readonly PackageFile[],
+  folder: string,
+  aptOptions: readonly string[] = [],
+): Promise<string[]> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const paths = packages.map((file) => join(folder, `${file.sha256}.deb`));
+  const missing: PackageFile[] = [];
+  for (const [i, file] of packages.entries()) {
+    if ((await digestOf(paths[i] ?? '')) !== file.sha256) missing.push(file);
+  }
+  if (missing.length === 0) return paths;
+  const scratch = join(folder, `download.${process.pid}.${Date.now()}.tmp`);
+  await mkdir(scratch);
+  try {
+    const names = missing.map((file) => file.name);
+    await runCommand('apt-get', [...aptOptions, ...asOurselves, '-q', 'download', ...names], {
+      cwd: scratch,
+    });
+    for (const file of missing) await takeDownload(file, scratch, folder);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+  return paths;
+}
+
+/** apt escapes the colon of an epoch in the names of the files that it writes. */
+async function takeDownload(file: PackageFile, scratch: string, folder: string): Promise<void> {
+  const path = join(scratch, file.fileName.replaceAll(':', '%3a'));
+  const digest = await digestOf(path);
+  if (digest !== file.sha256) {
+    throw new SetupError(
+      'SETUP_PACKAGE_UNKNOWN',
+      `${file.fileName}: digest is ${digest ?? 'none'}`,
+    );
+  }
+  await rename(path, join(folder, `${file.sha256}.deb`));
+}
+
+async function digestOf(path: string): Promise<string | undefined> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  return hash.digest('hex');
+}

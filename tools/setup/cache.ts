@@ -1,0 +1,42 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** Everything built or downloaded lives here and can be deleted at any time. */
+export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
+  if (environment.UMBRA_CACHE) return environment.UMBRA_CACHE;
+  if (environment.XDG_CACHE_HOME) return join(environment.XDG_CACHE_HOME, 'umbra');
+  return join(homedir(), '.cache', 'umbra');
+}
+
+/**
+ * Returns `folder`, first filling it with `fill` if it does not exist.
+ *
+ * It appears whole or not at all: `fill` gets a scratch folder beside it that is renamed at the
+ * end. Two runs at once both do the work and the slower one's is thrown away, which needs no lock
+ * that a killed run could leave behind.
+ */
+export async function cachedFolder(
+  folder: string,
+  fill: (scratch: string) => Promise<void>,
+): Promise<string> {
+  if (existsSync(folder)) return folder;
+  const scratch = `${folder}.${randomBytes(6).toString('hex')}.tmp`;
+  await mkdir(scratch, { recursive: true, mode: 0o700 });
+  try {
+    await fill(scratch);
+    await rename(scratch, folder);
+  } catch (error) {
+    if (!isOccupied(error)) throw error;
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+function isOccupied(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code;
+  return code === 'ENOTEMPTY' || code === 'EEXIST';
+}

@@ -1,0 +1,54 @@
+import { spawn } from 'node:child_process';
+import { SetupError } from './errors.ts';
+
+/** Bytes of output kept of a command; apt's and readelf's longest answers are a tenth of it. */
+const outputBytesMax = 8 * 1024 * 1024;
+
+export interface CommandOptions {
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Kill it and fail after so many milliseconds. Default: ten minutes. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Runs a program and returns its standard output as text.
+ * @throws SetupError SETUP_COMMAND_FAILED with the end of its standard error.
+ */
+export function runCommand(
+  program: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      cwd: options.cwd,
+      env: { ...process.env, LC_ALL: 'C', ...options.env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: options.timeoutMs ?? 600_000,
+      killSignal: 'SIGKILL',
+    });
+    let output = '';
+    let complaint = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      if (output.length > outputBytesMax) child.kill('SIGKILL');
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      complaint = (complaint + text).slice(-4096);
+    });
+    const fail = (why: string, cause?: unknown) =>
+      reject(
+        new SetupError(
+          'SETUP_COMMAND_FAILED',
+          `${program} ${args.join(' ')}: ${why}\n${complaint}`.trim(),
+          { cause },
+        ),
+      );
+    child.once('error', (error) => fail(error.message, error));
+    child.once('close', (code, signal) => {
+      if (code === 0) resolve(output);
+      else fail(code === null ? `killed by ${signal}` : `exit code ${code}`);
+    });
+  });
+}

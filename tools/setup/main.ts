@@ -1,0 +1,74 @@
+import { parseArgs } from 'node:util';
+import { ensureGuestImage, type GuestImage } from '../guest/image.ts';
+import { accelerator } from './accel.ts';
+import { updateAptLists } from './apt.ts';
+import { SetupError } from './errors.ts';
+import { findQemus } from './qemu.ts';
+import { ensureRequirements } from './requirements.ts';
+import { ensureSecondQemu } from './second-qemu.ts';
+
+const usage = `usage: setup [--second-qemu]
+
+Makes this machine ready to run Umbra's tests, demo and benchmarks: installs what is missing (as
+root; otherwise says what to run) and builds the guest image. Does nothing when all is there.
+--second-qemu also fetches a newer QEMU for the tests, and goes on if there is none to be had.
+`;
+
+function progress(line: string): void {
+  process.stderr.write(`setup: ${line}\n`);
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      'second-qemu': { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(usage);
+    return;
+  }
+  await ensureRequirements(progress);
+  const image = await withAptLists(() => ensureGuestImage({ progress }));
+  if (values['second-qemu']) await trySecondQemu();
+  await report(image);
+}
+
+/** A fresh container has no package lists, or lists so old that what they name is gone. */
+async function withAptLists<T>(attempt: () => Promise<T>): Promise<T> {
+  try {
+    return await attempt();
+  } catch (error) {
+    const mayBeOld =
+      error instanceof SetupError &&
+      (error.code === 'SETUP_PACKAGE_UNKNOWN' || error.code === 'SETUP_COMMAND_FAILED');
+    if (!mayBeOld) throw error;
+    progress('updating the package lists');
+    await updateAptLists();
+    return await attempt();
+  }
+}
+
+async function trySecondQemu(): Promise<void> {
+  try {
+    await ensureSecondQemu(progress);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    progress(`NO SECOND QEMU: tests across QEMU versions will be skipped. ${why}`);
+  }
+}
+
+async function report(image: GuestImage): Promise<void> {
+  const qemus = await findQemus();
+  const [qemu] = qemus;
+  if (qemu === undefined) throw new Error('qemu-system-x86_64 is there but does not run');
+  const accel = await accelerator({ qemu, image });
+  const versions = qemus.map(({ version }) => version).join(' and ');
+  progress(`ready: QEMU ${versions}, ${accel}, guest image ${image.key}`);
+}
+
+main().catch((error: unknown) => {
+  progress(error instanceof Error ? error.message : String(error));
+  process.exitCode = 1;
+});

@@ -1,0 +1,73 @@
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { runCommand } from './command.ts';
+import { SetupError } from './errors.ts';
+
+/** Something the host must have, how to see whether it does, and the Debian package it is in. */
+export interface Requirement {
+  readonly debianPackage: string;
+  /** A program on the PATH, or the absolute path of a file. */
+  readonly probe: string;
+  readonly purpose: string;
+}
+
+export const requirements: readonly Requirement[] = [
+  { debianPackage: 'qemu-system-x86', probe: 'qemu-system-x86_64', purpose: 'runs the guests' },
+  { debianPackage: 'seabios', probe: '/usr/share/seabios/bios-256k.bin', purpose: "QEMU's BIOS" },
+  { debianPackage: 'gcc', probe: 'gcc', purpose: "compiles the guest's own programs" },
+  {
+    debianPackage: 'libc6-dev',
+    probe: '/usr/lib/x86_64-linux-gnu/libc.a',
+    purpose: 'links them statically',
+  },
+  { debianPackage: 'binutils', probe: 'readelf', purpose: "checks the image's libraries" },
+  { debianPackage: 'zstd', probe: 'zstd', purpose: 'compresses the image' },
+  { debianPackage: 'tar', probe: 'tar', purpose: 'unpacks packages' },
+  { debianPackage: 'dpkg', probe: 'dpkg-deb', purpose: 'unpacks packages' },
+  { debianPackage: 'apt', probe: 'apt-get', purpose: 'downloads packages' },
+];
+
+/** `exists` and `path` are for tests. */
+export function missingRequirements(
+  wanted: readonly Requirement[] = requirements,
+  path: string = process.env.PATH ?? '',
+  exists: (file: string) => boolean = existsSync,
+): Requirement[] {
+  const folders = path.split(delimiter);
+  return wanted.filter(({ probe }) =>
+    probe.startsWith('/') ? !exists(probe) : !folders.some((folder) => exists(join(folder, probe))),
+  );
+}
+
+/** What a person without root has to run, in one line. */
+export function installCommand(missing: readonly Requirement[]): string {
+  const names = [...new Set(missing.map(({ debianPackage }) => debianPackage))];
+  return `sudo apt-get install --no-install-recommends -y ${names.join(' ')}`;
+}
+
+/**
+ * Installs what is missing if we are root.
+ * @throws SetupError SETUP_PACKAGES_MISSING with the command to run, if we are not, or if it is
+ *   still missing afterwards; SETUP_COMMAND_FAILED if apt-get fails.
+ */
+export async function ensureRequirements(progress: (line: string) => void): Promise<void> {
+  const missing = missingRequirements();
+  if (missing.length === 0) return;
+  for (const { probe, purpose } of missing) progress(`missing: ${probe} (${purpose})`);
+  const names = [...new Set(missing.map(({ debianPackage }) => debianPackage))];
+  if (process.getuid?.() !== 0) throw packagesMissing(missing);
+  progress(`installing: ${names.join(' ')}`);
+  const env = { DEBIAN_FRONTEND: 'noninteractive' };
+  await runCommand('apt-get', ['-q', 'update'], { env });
+  await runCommand('apt-get', ['-q', 'install', '-y', '--no-install-recommends', ...names], {
+    env,
+  });
+  const still = missingRequirements();
+  if (still.length > 0) throw packagesMissing(still);
+}
+
+function packagesMissing(missing: readonly Requirement[]): SetupError {
+  const what = missing.map(({ probe }) => probe).join(', ');
+  const message = `${what} not found. Run:\n\n  ${installCommand(missing)}\n`;
+  return new SetupError('SETUP_PACKAGES_MISSING', message);
+}
