@@ -25,9 +25,9 @@ export function runCommand(
       cwd: options.cwd,
       env: { ...process.env, LC_ALL: 'C', ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: options.timeoutMs ?? 600_000,
-      killSignal: 'SIGKILL',
     });
+    // Not spawn's own `timeout`: its timer outlives a program that cannot be started.
+    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 600_000);
     let output = '';
     let complaint = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -45,8 +45,12 @@ export function runCommand(
           { cause },
         ),
       );
-    child.once('error', (error) => fail(error.message, error));
+    child.once('error', (error) => {
+      clearTimeout(timer);
+      fail(error.message, error);
+    });
     child.once('close', (code, signal) => {
+      clearTimeout(timer);
       if (code === 0) resolve(output);
       else fail(code === null ? `killed by ${signal}` : `exit code ${code}`);
     });
