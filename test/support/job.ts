@@ -7,6 +7,8 @@ const POLL_MS = 250;
 export interface Ticker {
   readonly nonce: string;
   readonly ticks: number;
+  /** The guest's CLOCK_MONOTONIC at its last tick, milliseconds. */
+  readonly monotonicMs: number;
   readonly monotonicGapMaxUs: number;
   readonly stepsBack: number;
 }
@@ -28,6 +30,7 @@ export async function ticker(bed: Testbed, node: number, command = 'show'): Prom
   return {
     nonce: values.get('nonce') ?? '',
     ticks: number('ticks'),
+    monotonicMs: number('monotonic_us') / 1000,
     monotonicGapMaxUs: number('monotonic_gap_max_us'),
     stepsBack: number('monotonic_steps_back'),
   };

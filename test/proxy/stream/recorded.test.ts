@@ -53,7 +53,7 @@ async function record(
   binary: string,
   dir: TempDir,
   prepare: (qemu: Qemu) => Promise<unknown>,
-  live: (qemu: Qemu) => Promise<void> = async () => {},
+  live: (qemu: Qemu) => Promise<unknown> = async () => {},
 ): Promise<Recording> {
   const qemu = new Qemu(binary, dir, PC);
   try {
@@ -264,9 +264,10 @@ for (const binary of BINARIES) {
       });
       assertWhole(recording.sink);
       await assertAsQemu(binary, dir, recording.sink);
-      const sent = recording.migration['xbzrle-cache']?.pages;
-      assert.equal(recording.decoder.counters.xbzrlePages, sent);
-      assert.ok(recording.decoder.counters.xbzrlePages > 0, 'no XBZRLE page was sent');
+      // QEMU counts pages that turned out unchanged too, of which nothing is sent.
+      const tried = recording.migration['xbzrle-cache']?.pages ?? 0;
+      const { xbzrlePages } = recording.decoder.counters;
+      assert.ok(xbzrlePages > 100 && xbzrlePages <= tried, `${xbzrlePages} of ${tried} pages`);
     }),
   );
 
@@ -277,9 +278,9 @@ for (const binary of BINARIES) {
       const prepare = async (qemu: Qemu): Promise<void> => {
         has = await qemu.hasCapability('compress');
         if (has) await qemu.capability('compress');
-        await keepLive(qemu);
       };
-      const recording = await record(binary, dir, prepare, somePasses);
+      // The first pass may be all there is: compressed, it is over before the rate is measured.
+      const recording = await record(binary, dir, prepare, (qemu) => qemu.qmp('stop'));
       assertWhole(recording.sink);
       await assertAsQemu(binary, dir, recording.sink);
       assert.equal(recording.decoder.counters.compressedPages > 0, has);

@@ -114,6 +114,12 @@ export class Qemu {
           if ('return' in reply || 'error' in reply) this.#replies.shift()?.(reply);
         }
       });
+    // A QEMU that dies must fail the test, not leave it waiting.
+    this.#socket?.on('close', () => {
+      for (const reply of this.#replies.splice(0)) {
+        reply({ error: { desc: `QEMU closed QMP: ${this.#stderr}` } });
+      }
+    });
     await this.qmp('qmp_capabilities');
     return this;
   }
