@@ -103,6 +103,11 @@ export class Qemu {
       if (opened) this.#socket = socket;
       return opened;
     });
+    // A QEMU that dies must fail the test, not leave it waiting.
+    const gone = { error: { desc: 'QEMU closed QMP' } };
+    this.#socket?.on('close', () => {
+      for (const reply of this.#replies.splice(0)) reply(gone);
+    });
     let text = '';
     this.#socket
       ?.on('error', () => {})
@@ -114,20 +119,17 @@ export class Qemu {
           if ('return' in reply || 'error' in reply) this.#replies.shift()?.(reply);
         }
       });
-    // A QEMU that dies must fail the test, not leave it waiting.
-    this.#socket?.on('close', () => {
-      for (const reply of this.#replies.splice(0)) {
-        reply({ error: { desc: `QEMU closed QMP: ${this.#stderr}` } });
-      }
-    });
     await this.qmp('qmp_capabilities');
     return this;
   }
 
   async qmp(execute: string, args: object = {}): Promise<Answer> {
-    this.#socket?.write(JSON.stringify({ execute, arguments: args }));
+    if (this.#socket?.writable !== true) throw new Error(`${execute}: no QMP. ${this.#stderr}`);
+    this.#socket.write(JSON.stringify({ execute, arguments: args }));
     const reply = await new Promise<Reply>((resolve) => this.#replies.push(resolve));
-    if (reply.error !== undefined) throw new Error(`${execute}: ${reply.error.desc}`);
+    if (reply.error !== undefined) {
+      throw new Error(`${execute}: ${reply.error.desc}. ${this.#stderr}`);
+    }
     return reply.return ?? {};
   }
 
