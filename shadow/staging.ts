@@ -72,7 +72,7 @@ export class StagingShadow {
       mkdirSync(directory, { recursive: true, mode: 0o700 });
       for (const [index, { length }] of layout.entries()) {
         const path = join(directory, ramFileName(index));
-        shadow.#images.push(RamImage.create(path, length, pageSize));
+        shadow.#images.push(new RamImage(path, length, pageSize));
       }
       return shadow;
     } catch (error) {
@@ -95,11 +95,6 @@ export class StagingShadow {
     this.#member = owner.member;
     this.#round = owner.round;
     this.#layout = layout;
-  }
-
-  /** Touches every reserved page now, so that writing it later costs no page fault. */
-  async prefault(): Promise<void> {
-    for (const image of this.#images) await image.prefault();
   }
 
   /**

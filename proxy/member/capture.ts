@@ -175,10 +175,7 @@ export class Capture {
     const blocks = await ramBlocks(qmp);
     const { member } = this.#place;
     const { round, shadowDirectory } = this.#prepare;
-    const shadow = StagingShadow.reserve(shadowDirectory, { member, round }, blocks, PAGE_SIZE);
-    this.#shadow = shadow;
-    // Without a live phase every page is first touched while the VM stands: do it now.
-    if (this.#stopFirst) await shadow.prefault();
+    this.#shadow = StagingShadow.reserve(shadowDirectory, { member, round }, blocks, PAGE_SIZE);
     const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
     const { major, minor, micro } = qmp.version;
     this.#learn({ reservedBytes, qemuVersion: `${major}.${minor}.${micro}` });
@@ -234,7 +231,9 @@ export class Capture {
     this.#decoder = decoder;
     socket.on('data', (chunk: Buffer) => {
       try {
+        sink.begin(chunk);
         decoder.write(chunk);
+        sink.end();
       } catch (error) {
         socket.destroy();
         this.#failed('stream', error);

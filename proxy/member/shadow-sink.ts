@@ -27,6 +27,8 @@ export class ShadowSink implements PrecopySink {
   readonly #events: SinkEvents;
   #images: readonly RamImage[] = [];
   #seen: readonly Uint8Array[] = [];
+  #chunk: Uint8Array | undefined;
+  #borrower: RamImage | undefined;
 
   constructor(shadow: StagingShadow, events: SinkEvents) {
     this.#shadow = shadow;
@@ -47,8 +49,25 @@ export class ShadowSink implements PrecopySink {
     this.totalPages = this.#seen.reduce((sum, { length }) => sum + length, 0);
   }
 
+  /** Pages of this chunk may be borrowed until `end`; those of any other array may not. */
+  begin(chunk: Uint8Array): void {
+    this.#chunk = chunk;
+  }
+
+  /** Writes what was borrowed. */
+  end(): void {
+    this.#chunk = undefined;
+    this.#borrower?.flush();
+    this.#borrower = undefined;
+  }
+
   page(block: number, offset: number, chunk: Uint8Array, at: number): void {
-    this.#image(block).writePage(offset, chunk, at);
+    const image = this.#image(block);
+    if (this.#borrower !== image) this.#borrower?.flush();
+    this.#borrower = image;
+    image.writePage(offset, chunk, at);
+    // The decoder's own buffers (a page over a chunk border, an unpacked page) are reused at once.
+    if (chunk !== this.#chunk) image.flush();
     this.#mark(block, offset);
   }
 

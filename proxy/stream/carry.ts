@@ -17,11 +17,8 @@ export class Carry {
    * @returns bytes taken
    */
   fill(chunk: Buffer, at: number, need: number): number {
-    if (this.bytes.length < need) {
-      const larger = Buffer.allocUnsafeSlow(need);
-      this.bytes.copy(larger, 0, 0, this.#length);
-      this.bytes = larger;
-    }
+    // An item keeps its need until it is whole, so the buffer can only be too small when empty.
+    if (this.bytes.length < need) this.bytes = Buffer.allocUnsafeSlow(need);
     const taken = chunk.copy(this.bytes, this.#length, at, at + need - this.#length);
     this.#length += taken;
     return taken;

@@ -68,7 +68,7 @@ const INTERESTING: readonly number[] = [
 
 /** Streams differ in what can go wrong by place: most mutations fall outside of page bodies. */
 export function mutate(stream: Buffer, random: () => number): Buffer {
-  let bytes = Buffer.from(stream);
+  let bytes: Buffer = Buffer.from(stream);
   const below = (n: number): number => Math.floor(random() * n);
   const pick = (list: readonly number[]): number => list[below(list.length)] ?? 0;
   const place = (room: number): number => {

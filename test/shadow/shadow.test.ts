@@ -168,6 +168,48 @@ test('blocks that disagree with the reservation are refused', () => {
   );
 });
 
+test('pages are borrowed until the flush, and no longer', async () => {
+  const shadow = reserve();
+  const [, ram] = shadow.match(STREAMED);
+  const chunk = randomBytes(PAGE);
+  const kept = Buffer.from(chunk);
+  ram?.writePage(0, chunk, 0);
+  ram?.flush();
+  chunk.fill(1);
+  const page = Buffer.alloc(PAGE);
+  ram?.readPage(0, page);
+  assert.ok(page.equals(kept));
+  ram?.close();
+});
+
+test('runs, gaps, repeats and zeros in any order end as the last write of each page', async () => {
+  let seed = 7;
+  const random = (below: number) => {
+    seed = (seed * 1_103_515_245 + 12_345) & 0x7fffffff;
+    return (seed >>> 16) % below;
+  };
+  const shadow = reserve();
+  const [, ram] = shadow.match(STREAMED);
+  const expected = Buffer.alloc(64 * PAGE);
+  const source = randomBytes(64 * PAGE);
+  let offset = 0;
+  for (let step = 0; step < 5000; step++) {
+    offset = random(3) === 0 ? random(64) * PAGE : (offset + PAGE) % (64 * PAGE);
+    const at = random(64) * PAGE;
+    if (random(4) === 0) {
+      ram?.zeroPage(offset);
+      expected.fill(0, offset, offset + PAGE);
+    } else {
+      ram?.writePage(offset, source, at);
+      source.copy(expected, offset, at, at + PAGE);
+    }
+    if (random(10) === 0) ram?.flush();
+  }
+  const { manifest } = await shadow.seal(SEAL);
+  const stored = readFileSync(join(shadow.directory, manifest.blocks[1]?.file ?? ''));
+  assert.ok(stored.equals(expected));
+});
+
 test('a page outside its block is refused', () => {
   const shadow = reserve();
   const [, ram] = shadow.match(STREAMED);

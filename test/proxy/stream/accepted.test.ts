@@ -127,9 +127,9 @@ const CASES: readonly Case[] = [
   },
   {
     name: 'a zero page of another byte',
-    stream: small(b.zero(4096, 'm', 0x7f)),
-    calls: [/^page 0 4096 /],
-    images: { m: b.join(poison, Buffer.alloc(b.PAGE_SIZE, 0x7f)) },
+    stream: small(b.zero(4096, 'm', 0x7f), b.zero(0, undefined, 0x80)),
+    calls: [/^page 0 4096 /, /^page 0 0 /],
+    images: { m: b.join(Buffer.alloc(b.PAGE_SIZE, 0x80), Buffer.alloc(b.PAGE_SIZE, 0x7f)) },
   },
   {
     name: 'XBZRLE over a page, a zero page and its own result',

@@ -64,6 +64,14 @@ test('what goes in comes out, for every size of chunk', () => {
   }
 });
 
+test('no item overruns its chunk, wherever the chunk ends', () => {
+  const few = [block('pc.ram', 5), block('n'.repeat(255), 3)];
+  for (let chunkBytes = 8700; chunkBytes < 8700 + 4500; chunkBytes += 7) {
+    const sink = roundTrip(source(few), { ...base, chunkBytes });
+    assert.equal(count(sink, /^(page|zero) /), 8);
+  }
+});
+
 test('chunks are of the asked size and belong to the consumer', () => {
   const chunks: Uint8Array[] = [];
   const copies: Buffer[] = [];

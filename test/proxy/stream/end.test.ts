@@ -125,6 +125,19 @@ test('a description of over 16 MiB, whose length has no NUL', () => {
   assert.equal(sink.result?.end, 'walk');
 });
 
+test('a length that lies is no end', () => {
+  const honest = b.vmdesc(b.DEVICES_JSON);
+  for (const lie of [-1, 1, 256, -256]) {
+    const section = Buffer.from(honest);
+    section.writeUInt32BE(b.DEVICES_JSON.length + lie, 1);
+    const stream = b.join(b.DEVICES, section);
+    for (const cut of CUTS) assert.equal(seenAfter(cut.chunks(stream)), -1, `${lie}, ${cut.name}`);
+    const decoder = new PrecopyDecoder(new ShadowSink());
+    decoder.write(b.join(before, stream));
+    assert.throws(() => decoder.end(), { code: 'E_STREAM_TRUNCATED' });
+  }
+});
+
 test('without return path only the transport ends the stream', () => {
   const sink = new ShadowSink();
   const decoder = new PrecopyDecoder(sink);
@@ -204,6 +217,12 @@ test('the walk: arrays, structs, subsections, and every way to be wrong', () => 
   ];
   for (const given of wrong) assert.equal(walk(given, none), false, JSON.stringify(given));
   assert.equal(walk(device), false);
+  const described = parseVmdesc(b.DEVICES_JSON);
+  assert.ok(described);
+  assert.ok(walkDevices(b.DEVICES, described).exact);
+  // The EOF byte must be the last one.
+  assert.equal(walkDevices(b.join(b.DEVICES, b.u8(0)), described).exact, false);
+  assert.equal(walkDevices(b.DEVICES.subarray(0, -1), described).exact, false);
   assert.equal(walk(none, device), false);
   assert.equal(walk(device, none, none), false);
   // Far deeper than the stack: JSON.parse copes, and so must the walk. (JSON.stringify would not.)

@@ -7,10 +7,10 @@
  * memory is compared where the VM was stopped before.
  */
 import { strict as assert } from 'node:assert';
-import { createReadStream, writeFileSync } from 'node:fs';
+import { createReadStream, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { suite } from 'uvu';
-import { PrecopyDecoder } from '../../../proxy/stream/decoder.ts';
+import { PrecopyDecoder, type StreamMode } from '../../../proxy/stream/decoder.ts';
 import { type EncodeOptions, encodePrecopy } from '../../../proxy/stream/encoder.ts';
 import { pong, shut } from '../../../proxy/stream/return-path.ts';
 import { parseVmdesc, walkDevices } from '../../../proxy/stream/vmdesc.ts';
@@ -54,6 +54,7 @@ async function record(
   dir: TempDir,
   prepare: (qemu: Qemu) => Promise<unknown>,
   live: (qemu: Qemu) => Promise<unknown> = async () => {},
+  mode: () => StreamMode = () => 'precopy',
 ): Promise<Recording> {
   const qemu = new Qemu(binary, dir, PC);
   try {
@@ -64,7 +65,7 @@ async function record(
     const migration = await qemu.migrated();
     const memory = await plainMemory(qemu);
     const sink = new ShadowSink(false);
-    const decoder = new PrecopyDecoder(sink);
+    const decoder = new PrecopyDecoder(sink, {}, { mode: mode() });
     for await (const chunk of createReadStream(dir.file('stream'))) decoder.write(chunk);
     decoder.end();
     return { sink, decoder, memory, migration };
@@ -273,6 +274,30 @@ for (const binary of BINARIES) {
       const tried = recording.migration['xbzrle-cache']?.pages ?? 0;
       const { xbzrlePages } = recording.decoder.counters;
       assert.ok(xbzrlePages > 0 && xbzrlePages <= tried, `${xbzrlePages} of ${tried} pages`);
+    }),
+  );
+
+  test(
+    `${binary}: background-snapshot`,
+    withDir(async (dir) => {
+      let can = true;
+      const prepare = async (qemu: Qemu): Promise<void> => {
+        // Needs write-protection by userfaultfd from the host's kernel.
+        await qemu.capability('background-snapshot').catch(() => {
+          can = false;
+        });
+      };
+      const live = async (): Promise<void> => {};
+      const mode = (): StreamMode => (can ? 'background' : 'precopy');
+      const { sink } = await record(binary, dir, prepare, live, mode);
+      if (!can) return console.warn('      background-snapshot: not on this host, NOT TESTED');
+      assertWhole(sink);
+      await assertAsQemu(binary, dir, sink);
+      await assert.rejects(
+        async () =>
+          new PrecopyDecoder(new ShadowSink(false)).write(readFileSync(dir.file('stream'))),
+        { code: 'E_STREAM_BACKGROUND' },
+      );
     }),
   );
 

@@ -1,0 +1,58 @@
+/**
+ * Files whose memory is theirs from the start. `fallocate` takes every page when the file is made, so
+ * that a full tmpfs is an error then and not in the middle of a stream; a hole gives pages back.
+ *
+ * Node has no fallocate(2), hence the call into libc.
+ */
+import { closeSync, constants, ftruncateSync, openSync, rmSync } from 'node:fs';
+import koffi from 'koffi';
+import { ShadowError } from './errors.ts';
+
+// <linux/falloc.h>
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+
+const libc = koffi.load('libc.so.6');
+const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+
+/**
+ * Makes a file of `length` zero bytes, all of them reserved.
+ * @returns its descriptor, open for reading and writing; the caller's to close
+ * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; no file is left
+ */
+export function createReserved(path: string, length: number): number {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
+  let fd: number;
+  try {
+    fd = openSync(path, flags, 0o600);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new ShadowError('E_STORE_IO', `cannot make ${path}: ${code}`, { path, cause });
+  }
+  ftruncateSync(fd, length);
+  if (length > 0 && fallocate(fd, 0, 0, length) !== 0) {
+    const error = systemError('cannot reserve', path, length);
+    closeSync(fd);
+    rmSync(path, { force: true });
+    throw error;
+  }
+  return fd;
+}
+
+/** Gives a range back to the system; it reads as zeros from now on. */
+export function punchHole(fd: number, path: string, offset: number, length: number): void {
+  const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  if (fallocate(fd, mode, offset, length) !== 0) {
+    throw systemError('cannot free a range of', path, length);
+  }
+}
+
+function systemError(what: string, path: string, bytes: number): ShadowError {
+  const errno = koffi.errno();
+  const full = errno === koffi.os.errno.ENOSPC || errno === koffi.os.errno.ENOMEM;
+  const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? errno;
+  const message = `${what} ${path} (${bytes} bytes): ${name}`;
+  return full
+    ? new ShadowError('E_STORE_NO_ROOM', message, { path, missingBytes: bytes })
+    : new ShadowError('E_STORE_IO', message, { path });
+}
