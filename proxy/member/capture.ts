@@ -353,12 +353,15 @@ export class Capture {
     this.handle({ type: 'sealed' });
   }
 
-  /** The pages we took in must be the pages QEMU says it sent. */
+  /**
+   * The pages we took in must be the pages QEMU says it sent. XBZRLE pages are left out: QEMU
+   * counts those it looked at and found unchanged, too.
+   */
   async #requireAccounting(qmp: QmpClient): Promise<void> {
     const { ram } = await qmp.execute('query-migrate');
     const counters = this.#decoder?.counters;
     if (ram === undefined || counters === undefined) return;
-    const normal = counters.normalPages + counters.xbzrlePages + counters.compressedPages;
+    const normal = counters.normalPages;
     if (ram.normal === normal && ram.duplicate === counters.zeroPages) return;
     throw new UmbraError({
       code: 'E_ACCOUNTING',

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { EpochInfo } from '../../proxy/coordinator/coordinator.ts';
-import { findQemus } from '../../tools/setup/qemu.ts';
+import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';
@@ -60,7 +60,7 @@ const CASES: readonly Case[] = [
     name: 'coordinator killed before the barrier',
     place: 'round/draining',
     victim: 'the frozen one',
-    code: /E_DAEMON_LOST|UND_ERR|ECONNRESET/,
+    code: /E_DAEMON_LOST/,
   },
   {
     name: 'coordinator frozen before the barrier',
@@ -72,85 +72,92 @@ const CASES: readonly Case[] = [
     name: 'coordinator killed before it publishes',
     place: 'round/committing',
     victim: 'the frozen one',
-    code: /E_DAEMON_LOST|UND_ERR|ECONNRESET/,
+    code: /E_DAEMON_LOST/,
   },
 ];
 
-const [system] = await findQemus();
-const test = suite('aborts');
-let bed: Testbed;
-let nonces: string[] = [];
-let watches: VmWatch[] = [];
+function aborts(qemu: QemuBinary): void {
+  const test = suite(`aborts on QEMU ${qemu.version}`);
+  let bed: Testbed;
+  let nonces: string[] = [];
+  let watches: VmWatch[] = [];
 
-test.before(async () => {
-  const settings = { round: { stopDeadline: `${DEADLINE_MS}ms` } };
-  bed = await Testbed.create({ nodes: 2, memoryMiB: 192, qemu: system, settings, watch: true });
-  await bed.up();
-  nonces = (await tickers(bed)).map(({ nonce }) => nonce);
-  await bed.json('checkpoint');
-});
-test.after(() => bed.dispose());
-test.after.each(() => {
-  for (const watch of watches) watch.close();
-  watches = [];
-});
+  test.before(async () => {
+    const settings = { round: { stopDeadline: `${DEADLINE_MS}ms` } };
+    bed = await Testbed.create({ nodes: 2, memoryMiB: 192, qemu, settings, watch: true });
+    await bed.up();
+    nonces = (await tickers(bed)).map(({ nonce }) => nonce);
+    await bed.json('checkpoint');
+  });
+  test.after(() => bed.dispose());
+  test.after.each(() => {
+    for (const watch of watches) watch.close();
+    watches = [];
+  });
 
-for (const { name, place, victim, code } of CASES) {
-  test(name, async () => {
-    const pids = [bed.pid(0), bed.pid(1)];
-    watches = await Promise.all([VmWatch.open(bed, 0), VmWatch.open(bed, 1)]);
-    freezeAt(bed, place);
-    const command = bed.umbra('checkpoint', '--json');
-    const frozen = await frozenProcess(bed);
-    const killsQemu = victim === 'QEMU of n0';
-    if (killsQemu) process.kill(pids[0] ?? 0, 'SIGKILL');
-    if (victim === 'the frozen one') process.kill(frozen, 'SIGKILL');
-    if (killsQemu) process.kill(frozen, 'SIGCONT');
+  for (const { name, place, victim, code } of CASES) {
+    test(name, async () => {
+      const pids = [bed.pid(0), bed.pid(1)];
+      watches = await Promise.all([VmWatch.open(bed, 0), VmWatch.open(bed, 1)]);
+      freezeAt(bed, place);
+      const command = bed.umbra('checkpoint', '--json');
+      const frozen = await frozenProcess(bed);
+      const killsQemu = victim === 'QEMU of n0';
+      if (killsQemu) process.kill(pids[0] ?? 0, 'SIGKILL');
+      if (victim === 'the frozen one') process.kill(frozen, 'SIGKILL');
+      if (killsQemu) process.kill(frozen, 'SIGCONT');
 
-    const left = killsQemu ? watches.slice(1) : watches;
-    await Promise.all(left.map((watch) => watch.running(DEADLINE_MS + GRACE_MS)));
-    if (victim === 'nobody') thaw(frozen);
-    const { code: status, stdout, stderr } = await command;
-    assert.is(status, 1, `${stdout}${stderr}`);
-    assert.match(stdout + stderr, code, `it said: ${stdout}${stderr}`);
-    for (const watch of left) {
-      assert.ok(await watch.isRunning());
-      const stopped = watch.longestStopMs;
-      assert.ok(stopped <= DEADLINE_MS + GRACE_MS, `a VM stood for ${stopped} ms`);
-      process.stdout.write(`  ${name}: stood for ${Math.round(stopped)} ms\n`);
-    }
+      const left = killsQemu ? watches.slice(1) : watches;
+      await Promise.all(left.map((watch) => watch.running(DEADLINE_MS + GRACE_MS)));
+      if (victim === 'nobody') thaw(frozen);
+      const { code: status, stdout, stderr } = await command;
+      assert.is(status, 1, `${stdout}${stderr}`);
+      assert.match(stdout + stderr, code, `it said: ${stdout}${stderr}`);
+      for (const watch of left) {
+        assert.ok(await watch.isRunning());
+        const stopped = watch.longestStopMs;
+        assert.ok(stopped <= DEADLINE_MS + GRACE_MS, `a VM stood for ${stopped} ms`);
+        process.stdout.write(`  ${name}: stood for ${Math.round(stopped)} ms\n`);
+      }
 
+      const { epochs } = await bed.json<{ epochs: EpochInfo[] }>('epochs');
+      assert.equal(
+        epochs.map(({ epoch }) => epoch),
+        [1],
+        'the previous epoch is the truth',
+      );
+      bed.hangUp();
+      await bed.json('restore', '--replace', '--verify');
+      assert.equal(
+        (await tickers(bed)).map(({ nonce }) => nonce),
+        nonces,
+      );
+      assert.is(
+        readdirSync(join(bed.directory, 'shadows')).length,
+        1,
+        'nothing of the round stays',
+      );
+    });
+  }
+
+  test('and the next round commits', async () => {
+    await bed.json('checkpoint');
     const { epochs } = await bed.json<{ epochs: EpochInfo[] }>('epochs');
     assert.equal(
       epochs.map(({ epoch }) => epoch),
-      [1],
-      'the previous epoch is the truth',
+      [1, 2],
     );
-    bed.hangUp();
-    await bed.json('restore', '--replace', '--verify');
-    assert.equal(
-      (await tickers(bed)).map(({ nonce }) => nonce),
-      nonces,
-    );
-    assert.is(readdirSync(join(bed.directory, 'shadows')).length, 1, 'nothing of the round stays');
   });
+
+  test('down leaves no process, no socket, no file', async () => {
+    bed.hangUp();
+    await bed.umbra('down', '--purge');
+    assert.equal([...bed.processes().values()], []);
+    assert.equal(readdirSync(bed.home).sort(), ['cluster.yaml']);
+  });
+
+  test.run();
 }
-
-test('and the next round commits', async () => {
-  await bed.json('checkpoint');
-  const { epochs } = await bed.json<{ epochs: EpochInfo[] }>('epochs');
-  assert.equal(
-    epochs.map(({ epoch }) => epoch),
-    [1, 2],
-  );
-});
-
-test('down leaves no process, no socket, no file', async () => {
-  bed.hangUp();
-  await bed.umbra('down', '--purge');
-  assert.equal([...bed.processes().values()], []);
-  assert.equal(readdirSync(bed.home).sort(), ['cluster.yaml']);
-});
 
 /** The agent may have ended a frozen proxy meanwhile: that is what it is for. */
 function thaw(pid: number): void {
@@ -161,4 +168,4 @@ function thaw(pid: number): void {
   }
 }
 
-test.run();
+for (const qemu of await findQemus()) aborts(qemu);

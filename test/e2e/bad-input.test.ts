@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { Failure } from '../../proxy/failure.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
@@ -153,6 +154,48 @@ async function withMonitor(use: (qmp: QmpClient) => Promise<void>): Promise<void
     qmp.close();
     watches = [await VmWatch.open(bed, 0), ...watches];
   }
+}
+
+const BLOCKERS = [
+  [
+    'a device that may not migrate',
+    '-device',
+    'nvme,drive=d,serial=x',
+    '-drive',
+    'if=none,id=d,driver=null-co,read-zeroes=on',
+  ],
+  [
+    'a share with another process',
+    '-device',
+    'ivshmem-plain,memdev=m',
+    '-object',
+    'memory-backend-ram,id=m,size=1M,share=on',
+  ],
+] as const;
+
+for (const [what, ...words] of BLOCKERS) {
+  test(`a VM with a migration blocker (${what})`, async () => {
+    const own = 'unix:{dir}/qmp.sock,server=on,wait=off';
+    const machine = ['-nodefaults', '-machine', 'pc', '-accel', 'tcg', '-m', '64'];
+    const command = ['qemu-system-x86_64', ...machine, '-display', 'none', '-qmp', own, ...words];
+    const file = config(
+      'umbra-blocked',
+      JSON.stringify({ cluster: 'blocked', members: [{ name: 'a', command }] }),
+    );
+    try {
+      await bed.json('up', file);
+      const end = await bed.umbra('checkpoint', '--cluster', 'blocked', '--json');
+      assert.is(end.code, 1);
+      const { failure } = JSON.parse(end.stdout) as { failure: Failure };
+      assert.is(failure.code, 'E_VM_BLOCKED');
+      assert.is(failure.member, 'a');
+      const { members } = await bed.json<ClusterStatus>('status', '--cluster', 'blocked');
+      assert.ok(members[0]?.running);
+    } finally {
+      await bed.json('down', '--cluster', 'blocked', '--purge');
+      rmSync(file);
+    }
+  });
 }
 
 test('a VM that is paused stays paused: it is someone’s wish', async () => {

@@ -17,6 +17,8 @@ const LOW_RAM_END = 0xa0000;
 const HIGH_RAM = 0x100000;
 
 const PATTERNS = ['random', 'sequential', 'burst'] as const;
+/** With XBZRLE, pages come as differences to the shadow's content. */
+const XBZRLE = [false, true] as const;
 
 const test = suite('oracle');
 let bench: MemberBench | undefined;
@@ -29,11 +31,15 @@ test.after.each(async () => {
 for (const qemu of await findQemus()) {
   test(`QEMU ${qemu.version}: the shadow is the stopped VM’s memory, at full dirty rate`, async () => {
     bench = await MemberBench.boot(qemu, MEMORY_MIB);
-    for (const pattern of PATTERNS) {
+    for (const [pattern, xbzrle] of PATTERNS.flatMap((one) =>
+      XBZRLE.map((state) => [one, state] as const),
+    )) {
+      const capabilities = [{ capability: 'xbzrle', state: xbzrle }];
+      await bench.monitor.execute('migrate-set-capabilities', { capabilities });
       const command = `dirty --size-mib 64 --rate-mib 0 --pattern ${pattern}`;
       const run = await bench.guest.run(`${command} >/run/dirty.log 2>&1 & echo $!`);
       const pid = run.output.trim();
-      await bench.live(pattern);
+      await bench.live(`${pattern}-${xbzrle}`);
       await bench.pass(2);
       bench.tell('stop');
       await bench.report('drained');
@@ -47,12 +53,12 @@ for (const qemu of await findQemus()) {
       await bench.report('sealed');
       bench.tell('commit');
 
-      const directory = bench.shadowDirectory(pattern);
+      const directory = bench.shadowDirectory(`${pattern}-${xbzrle}`);
       const manifest = await readShadow(directory);
       const ram = manifest.blocks.find(({ idstr }) => idstr === 'pc.ram');
       const shadow = readFileSync(join(directory, ram?.file ?? ''));
       const memory = readFileSync(dump);
-      assert.equal(differences(shadow, memory), [], pattern);
+      assert.equal(differences(shadow, memory), [], `${pattern}, xbzrle ${xbzrle}`);
       rmSync(directory, { recursive: true });
       rmSync(dump);
 

@@ -36,22 +36,22 @@ export class DaemonClient {
   async stream<T>(path: string, body: object, onLine: (line: StreamLine) => void): Promise<T> {
     const answer = await this.#send('POST', path, body);
     let rest = '';
-    for await (const chunk of answer.setEncoding('utf8')) {
-      const lines = `${rest}${chunk}`.split('\n');
-      rest = lines.pop() ?? '';
-      for (const text of lines) {
-        const line = JSON.parse(text) as StreamLine & { report?: T };
-        throwFailure(line);
-        if (line.kind === 'done' && line.report !== undefined) return line.report;
-        onLine(line);
+    try {
+      for await (const chunk of answer.setEncoding('utf8')) {
+        const lines = `${rest}${chunk}`.split('\n');
+        rest = lines.pop() ?? '';
+        for (const text of lines) {
+          const line = JSON.parse(text) as StreamLine & { report?: T };
+          throwFailure(line);
+          if (line.kind === 'done' && line.report !== undefined) return line.report;
+          onLine(line);
+        }
       }
+    } catch (error) {
+      throw error instanceof UmbraError ? error : this.#lost(error);
     }
     if (rest !== '') throwFailure(JSON.parse(rest));
-    throw new UmbraError({
-      code: 'E_DAEMON_LOST',
-      message: 'the daemon ended before it had answered',
-      hint: 'Its log says why: daemon.log in the cluster’s folder. Start it again: umbra up',
-    });
+    throw this.#lost();
   }
 
   async close(): Promise<void> {
@@ -72,8 +72,16 @@ export class DaemonClient {
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException;
       if (code === 'ECONNREFUSED' || code === 'ENOENT') throw this.#down(cause);
-      throw cause;
+      throw this.#lost(cause);
     }
+  }
+
+  #lost(cause?: unknown): UmbraError {
+    const message = 'the daemon ended before it had answered';
+    const hint =
+      'VMs run again within round.stopDeadline. Its log says why (daemon.log in the cluster’s ' +
+      `folder). Start it again: umbra up --cluster ${this.#cluster}`;
+    return new UmbraError({ code: 'E_DAEMON_LOST', message, hint }, cause);
   }
 
   #down(cause?: unknown): UmbraError {

@@ -14,6 +14,7 @@ import { PrecopyDecoder, type StreamMode } from '../../../proxy/stream/decoder.t
 import { type EncodeOptions, encodePrecopy } from '../../../proxy/stream/encoder.ts';
 import { pong, shut } from '../../../proxy/stream/return-path.ts';
 import { parseVmdesc, walkDevices } from '../../../proxy/stream/vmdesc.ts';
+import type { QemuBinary } from '../../../tools/setup/qemu.ts';
 import { atRandom } from './cuts.ts';
 import { ShadowSink } from './shadow-sink.ts';
 import { type Answer, BINARIES, Qemu, RAM_BYTES, TempDir } from './throwaway-qemu.ts';
@@ -50,7 +51,7 @@ function assertPlain(image: Buffer, memory: readonly Buffer[], what: string): vo
 
 /** Boots a VM, lets `prepare` set it up, migrates it to a file and decodes that. */
 async function record(
-  binary: string,
+  binary: QemuBinary,
   dir: TempDir,
   prepare: (qemu: Qemu) => Promise<unknown>,
   live: (qemu: Qemu) => Promise<unknown> = async () => {},
@@ -76,7 +77,7 @@ async function record(
 
 /** Loads a stream from the encoder into a fresh QEMU; its memory must be the shadow's. */
 async function restore(
-  binary: string,
+  binary: QemuBinary,
   dir: TempDir,
   sink: ShadowSink,
   options: Partial<EncodeOptions>,
@@ -104,7 +105,7 @@ async function restore(
 }
 
 /** The shadow is what QEMU itself makes of the recorded bytes. */
-async function assertAsQemu(binary: string, dir: TempDir, sink: ShadowSink): Promise<void> {
+async function assertAsQemu(binary: QemuBinary, dir: TempDir, sink: ShadowSink): Promise<void> {
   const incoming = ['-S', '-incoming', `exec:cat ${dir.file('stream')}`];
   const qemu = new Qemu(binary, dir, [...PC, ...incoming]);
   try {
@@ -159,7 +160,7 @@ async function keepLive(qemu: Qemu): Promise<void> {
 
 for (const binary of BINARIES) {
   test(
-    `${binary}: to a file, decoded, encoded, restored`,
+    `QEMU ${binary.version}: to a file, decoded, encoded, restored`,
     withDir(async (dir) => {
       const stop = (qemu: Qemu): Promise<unknown> => qemu.qmp('stop');
       const { sink, decoder, migration, memory } = await record(binary, dir, stop);
@@ -194,7 +195,7 @@ for (const binary of BINARIES) {
   );
 
   test(
-    `${binary}: return path, the end seen in band`,
+    `QEMU ${binary.version}: return path, the end seen in band`,
     withDir(async (dir) => {
       const qemu = new Qemu(binary, dir, PC);
       const path = dir.file('migration');
@@ -250,7 +251,7 @@ for (const binary of BINARIES) {
   );
 
   test(
-    `${binary}: xbzrle`,
+    `QEMU ${binary.version}: xbzrle`,
     withDir(async (dir) => {
       const prepare = async (qemu: Qemu): Promise<void> => {
         await qemu.capability('xbzrle');
@@ -278,7 +279,7 @@ for (const binary of BINARIES) {
   );
 
   test(
-    `${binary}: background-snapshot`,
+    `QEMU ${binary.version}: background-snapshot`,
     withDir(async (dir) => {
       let can = true;
       const prepare = async (qemu: Qemu): Promise<void> => {
@@ -302,7 +303,7 @@ for (const binary of BINARIES) {
   );
 
   test(
-    `${binary}: compress, where QEMU still has it`,
+    `QEMU ${binary.version}: compress, where QEMU still has it`,
     withDir(async (dir) => {
       let has = true;
       const prepare = async (qemu: Qemu): Promise<void> => {

@@ -2,12 +2,13 @@
  * One real QEMU for one test: SeaBIOS, a boot sector that never stops dirtying half a megabyte,
  * and just enough QMP to migrate it. Nothing of it survives `close`, nor the test's process.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findQemus, type QemuBinary } from '../../../tools/setup/qemu.ts';
 
 export const RAM_BYTES = 64 * 1024 * 1024;
 /** Nothing takes longer than this, or the test fails. */
@@ -33,11 +34,8 @@ const BOOT_SECTOR = Buffer.from(
   'hex',
 );
 
-/** The binaries to test with: that of PATH, and more by environment. */
-export const BINARIES: readonly string[] = [
-  'qemu-system-x86_64',
-  process.env.UMBRA_QEMU_10 ?? '',
-].filter((binary) => binary !== '' && spawnSync(binary, ['--version']).status === 0);
+/** The QEMUs to test with: every one there is. */
+export const BINARIES: readonly QemuBinary[] = await findQemus();
 
 export class TempDir {
   readonly path = mkdtempSync(join(tmpdir(), 'umbra-stream-'));
@@ -70,7 +68,7 @@ export class Qemu {
   #stderr = '';
   #replies: ((reply: Reply) => void)[] = [];
 
-  constructor(binary: string, dir: TempDir, args: readonly string[]) {
+  constructor(binary: QemuBinary, dir: TempDir, args: readonly string[]) {
     this.#dir = dir;
     this.#qmpPath = dir.file('qmp');
     rmSync(this.#qmpPath, { force: true });
@@ -84,7 +82,7 @@ export class Qemu {
       '-qmp',
       `unix:${this.#qmpPath},server=on,wait=off`,
     ];
-    this.#child = spawn(binary, [...fixed, ...boot, ...args], {
+    this.#child = spawn(binary.binary, [...binary.args, ...fixed, ...boot, ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.#child.stderr?.on('data', (text) => {
