@@ -16,7 +16,7 @@
  * In `command` and `network.switch`, `{dir}` is the member's own folder, `{name}` its name and
  * `{index}` its place in the list, from 0.
  */
-import { isAbsolute, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { qmpSocketOf } from './agent/command-line.ts';
@@ -26,9 +26,13 @@ import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from './units.ts';
 /** Names become folders, socket paths and labels. */
 const NAME = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;
 const NAME_HELP = 'must be 1 to 32 of a-z, 0-9 and "-", and not begin or end with "-"';
-/** A unix socket's path, less the longest name we append to a folder (sun_path, unix(7)). */
+/** The longest path of a unix socket (sun_path, unix(7)). */
 const SOCKET_PATH_LIMIT = 107;
 export const MEMBERS_MAX = 1000;
+/** Timers of Node hold 2³¹ ms; nobody waits for longer than a day. */
+const DURATION_MAX_MS = 86_400_000;
+/** The longest name of a socket we make in a member's folder. */
+const OWN_SOCKET = 'migration.sock';
 
 const name = z.string().regex(NAME, NAME_HELP);
 
@@ -43,7 +47,9 @@ function quantity(parse: (text: string) => number | undefined, help: string) {
 
 const size = quantity(parseSize, SIZE_HELP);
 const duration = quantity(parseDuration, DURATION_HELP);
-const positiveDuration = duration.refine((ms) => ms > 0, 'must be more than zero');
+const positiveDuration = duration
+  .refine((ms) => ms > 0, 'must be more than zero')
+  .refine((ms) => ms <= DURATION_MAX_MS, 'must be a day at most');
 
 const memberSchema = z.strictObject({
   name,
@@ -151,19 +157,23 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
         .replaceAll('{index}', String(index));
     const command = member.command?.map(fill);
     const qmp = member.qmp === undefined ? command && qmpSocketOf(command) : fill(member.qmp);
-    const path = qmp && (isAbsolute(qmp) ? qmp : join(base, qmp));
-    problems.push(...memberProblems(index, command, path));
+    const workingDirectory = resolve(base, member.workingDirectory ?? '.');
+    // In a command line it is relative to where QEMU runs, in `qmp` to this file.
+    const path = qmp && resolve(member.qmp === undefined ? workingDirectory : base, qmp);
+    problems.push(...memberProblems(index, command, path, own));
     return {
       name: member.name,
       command,
       qmp: path ?? '',
-      workingDirectory: resolve(base, member.workingDirectory ?? '.'),
+      workingDirectory,
       directory: own,
     };
   });
   problems.push(...duplicates(members.map((member) => member.name)));
   if (problems.length > 0) throw invalid(file, problems);
-  const shadowStore = store.directory === undefined ? directory : resolve(base, store.directory);
+  // With the cluster's name: several may share a store, and none may touch another's shadows.
+  const shadowStore =
+    store.directory === undefined ? directory : join(resolve(base, store.directory), cluster);
   return {
     cluster,
     directory,
@@ -186,6 +196,7 @@ function memberProblems(
   index: number,
   command: readonly string[] | undefined,
   qmp: string | undefined,
+  directory: string,
 ): string[] {
   const at = `members[${index}]`;
   if (qmp === undefined) {
@@ -193,10 +204,15 @@ function memberProblems(
       ? [`${at}: give either command (Umbra starts the VM) or qmp (it runs already)`]
       : [`${at}.command: has no -qmp unix:PATH,server=on,wait=off, and qmp does not say where`];
   }
-  const bytes = Buffer.byteLength(qmp);
-  return bytes > SOCKET_PATH_LIMIT
-    ? [`${at}.qmp: ${bytes} bytes are too long for a unix socket (${SOCKET_PATH_LIMIT}): ${qmp}`]
-    : [];
+  return [
+    [`${at}.qmp`, qmp],
+    [at, join(directory, OWN_SOCKET)],
+  ].flatMap(([where = '', path = '']) => {
+    const bytes = Buffer.byteLength(path);
+    if (bytes <= SOCKET_PATH_LIMIT) return [];
+    const limit = `too long for a unix socket (${SOCKET_PATH_LIMIT})`;
+    return [`${where}: ${bytes} bytes are ${limit}: ${path}`];
+  });
 }
 
 function duplicates(names: readonly string[]): string[] {

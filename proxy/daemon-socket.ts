@@ -6,6 +6,11 @@ export function apiSocketOf(clusterDirectory: string): string {
   return join(clusterDirectory, 'api.sock');
 }
 
+/** Where a daemon says which process it is. */
+export function daemonCardOf(clusterDirectory: string): string {
+  return join(clusterDirectory, 'daemon.json');
+}
+
 /** Does anyone accept connections on this unix socket? */
 export function answers(socket: string): Promise<boolean> {
   return new Promise((resolve) => {

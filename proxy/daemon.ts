@@ -3,14 +3,19 @@
  * process a member. VMs are started so that they outlive it.
  */
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { Catalogue } from '../shadow/index.ts';
 import { LocalAgent } from './agent/local-agent.ts';
+import { recordProcess } from './agent/process-card.ts';
 import type { ClusterConfig } from './config.ts';
 import { buildApi } from './coordinator/api.ts';
 import { Coordinator } from './coordinator/coordinator.ts';
-import { answers, apiSocketOf } from './daemon-socket.ts';
-import { UmbraError } from './failure.ts';
+import { apiSocketOf, daemonCardOf } from './daemon-socket.ts';
+import { lockCluster } from './lock.ts';
+
+/** How long a round may take to end when the daemon must. */
+const END_LIMIT_MS = 30_000;
 
 export interface DaemonOptions {
   /** Called when the API answers. */
@@ -26,11 +31,8 @@ export interface DaemonOptions {
 export async function runDaemon(config: ClusterConfig, options: DaemonOptions): Promise<void> {
   const log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ cluster: config.cluster });
   mkdirSync(config.directory, { recursive: true, mode: 0o700 });
+  const lock = lockCluster(config.directory, config.cluster);
   const socket = apiSocketOf(config.directory);
-  if (await answers(socket)) {
-    const message = `cluster ${config.cluster} has a daemon already`;
-    throw new UmbraError({ code: 'E_DAEMON_RUNS', message, hint: 'See: umbra status' });
-  }
   const catalogue = new Catalogue(config.catalogueDirectory, config.cluster);
   await catalogue.prepare();
   const agent = new LocalAgent(config, catalogue, log);
@@ -43,6 +45,7 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
     askedToEnd = resolve;
   });
   const api = buildApi(coordinator, log, askedToEnd);
+  recordProcess(daemonCardOf(config.directory), process.pid);
   try {
     await agent.start();
     if (options.boot) await agent.boot();
@@ -54,9 +57,14 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
     await Promise.race([ended, asked]);
     log.info('ending');
   } finally {
-    coordinator.abort('the daemon is ending');
+    // A round under way is brought to its end first: its members need us to hear that it is over.
+    await Promise.race([coordinator.end(), delay(END_LIMIT_MS, undefined, { ref: false })]);
     await api.close();
     await agent.close();
     rmSync(socket, { force: true });
+    rmSync(daemonCardOf(config.directory), { force: true });
+    lock.release();
   }
+  // Whatever a round that would not end still waits for must not keep us.
+  process.exit();
 }

@@ -3,12 +3,13 @@
  *
  *     CATALOGUE/000007.json        published: epoch 7 exists, whole
  *     CATALOGUE/.000008.json.tmp   being written; ignored, collected later
+ *     CATALOGUE/.highest           highest number of a removed epoch
  *
  * Publishing is one link(2) of a complete, synced file: before it the previous epoch is the truth,
  * after it the new one. Retiring removes the manifest first and the shadows after, so a crash in
  * between leaves unnamed shadows (collected), never a named epoch without its shadows.
  */
-import { link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShadowError } from './errors.ts';
 import {
@@ -19,6 +20,8 @@ import {
 } from './manifest.ts';
 import { writeSynced } from './staging.ts';
 
+/** Folders of rounds: `r`, the epoch they were for, and a random part. */
+const ROUND_NAME = /^r\d{6,}-[0-9a-f]{8}$/;
 const MANIFEST_NAME = /^(\d{6,})\.json$/;
 
 export interface DamagedEpoch {
@@ -79,9 +82,10 @@ export class Catalogue {
     return manifest;
   }
 
-  /** The number the next epoch gets: numbers are never used twice while a later one stands. */
+  /** The number the next epoch gets. No number is used twice, not even a removed epoch's. */
   async nextEpoch(): Promise<number> {
-    return ((await this.#numbers()).at(-1) ?? 0) + 1;
+    const used = await readFile(this.#highest, 'utf8').then(Number, () => 0);
+    return Math.max((await this.#numbers()).at(-1) ?? 0, Number.isSafeInteger(used) ? used : 0) + 1;
   }
 
   /**
@@ -96,16 +100,27 @@ export class Catalogue {
     try {
       await link(draft, path);
     } catch (cause) {
-      const message = `epoch ${manifest.epoch} is already published`;
-      throw new ShadowError('E_EPOCH_EXISTS', message, { path, cause });
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code === 'EEXIST') {
+        const message = `epoch ${manifest.epoch} is already published`;
+        throw new ShadowError('E_EPOCH_EXISTS', message, { path, cause });
+      }
+      throw new ShadowError('E_STORE_IO', `cannot publish ${path}: ${code}`, { path, cause });
     } finally {
       await rm(draft, { force: true });
     }
-    await this.#sync();
+    try {
+      await this.#sync();
+    } catch (cause) {
+      await rm(path, { force: true }); // it must not exist by halves
+      throw new ShadowError('E_STORE_IO', `cannot sync ${path}`, { path, cause });
+    }
   }
 
   /** Makes an epoch no longer exist. Its shadows are the caller's to remove, afterwards. */
   async retire(epoch: number): Promise<void> {
+    const highest = (await this.nextEpoch()) - 1;
+    await writeFile(this.#highest, String(highest), { mode: 0o600 });
     await rm(this.#path(epoch), { force: true });
     await this.#sync();
   }
@@ -116,6 +131,10 @@ export class Catalogue {
       .map((name) => Number(MANIFEST_NAME.exec(name)?.[1] ?? Number.NaN))
       .filter((epoch) => !Number.isNaN(epoch))
       .sort((a, b) => a - b);
+  }
+
+  get #highest(): string {
+    return join(this.directory, '.highest');
   }
 
   #path(epoch: number): string {
@@ -149,6 +168,7 @@ export async function collectLeftovers(
   const removed: string[] = [];
   for (const round of await readdir(shadowsDirectory)) {
     const path = join(shadowsDirectory, round);
+    if (!ROUND_NAME.test(round)) continue; // not ours
     if (named.has(round) || keep.has(round) || !(await stat(path)).isDirectory()) continue;
     await rm(path, { recursive: true, force: true });
     removed.push(round);

@@ -9,11 +9,14 @@
  * nothing, and `trim` gives its reserved memory back.
  */
 import { closeSync, readSync, writeSync, writevSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ShadowError } from './errors.ts';
 import { createReserved, punchHole } from './reservation.ts';
 
 /** Well below IOV_MAX (1024); a read of the stream brings 15 pages. */
 const RUN_PAGES_MAX = 256;
+/** Punching is done in pieces, so that the process stays responsive in between. */
+const HOLES_A_TURN = 256;
 
 export class RamImage {
   readonly #path: string;
@@ -28,13 +31,17 @@ export class RamImage {
   #open = true;
 
   /** @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO */
-  constructor(path: string, length: number, pageSize: number) {
+  static async create(path: string, length: number, pageSize: number): Promise<RamImage> {
+    return new RamImage(await createReserved(path, length), path, length, pageSize);
+  }
+
+  private constructor(fd: number, path: string, length: number, pageSize: number) {
     this.#path = path;
     this.#length = length;
     this.#pageSize = pageSize;
     this.#present = new Uint8Array(Math.ceil(length / pageSize));
     this.#zero = new Uint8Array(pageSize);
-    this.#fd = createReserved(path, length);
+    this.#fd = fd;
   }
 
   /**
@@ -74,10 +81,11 @@ export class RamImage {
   }
 
   /** Frees what zero pages had reserved. @returns bytes still stored */
-  trim(): number {
+  async trim(): Promise<number> {
     this.flush();
     let stored = 0;
     let hole = 0;
+    let holes = 0;
     for (let page = 0; page <= this.#present.length; page++) {
       if (this.#present[page] === 0) {
         hole++;
@@ -86,6 +94,7 @@ export class RamImage {
       if (hole > 0) {
         const [start, length] = [(page - hole) * this.#pageSize, hole * this.#pageSize];
         punchHole(this.#fd, this.#path, start, length);
+        if (++holes % HOLES_A_TURN === 0) await nextTurn();
       }
       hole = 0;
       if (page < this.#present.length) stored += this.#pageSize;

@@ -12,7 +12,11 @@ import { ShadowError } from './errors.ts';
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
+const STEP_BYTES = 256 * 2 ** 20;
+
 const libc = koffi.load('libc.so.6');
+// It returns its error instead of setting errno, which a call on another thread could not give us.
+const posixFallocate = libc.func('int posix_fallocate(int fd, int64_t offset, int64_t length)');
 const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 
 /**
@@ -20,7 +24,7 @@ const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int
  * @returns its descriptor, open for reading and writing; the caller's to close
  * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; no file is left
  */
-export function createReserved(path: string, length: number): number {
+export async function createReserved(path: string, length: number): Promise<number> {
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
   let fd: number;
   try {
@@ -29,26 +33,39 @@ export function createReserved(path: string, length: number): number {
     const { code } = cause as NodeJS.ErrnoException;
     throw new ShadowError('E_STORE_IO', `cannot make ${path}: ${code}`, { path, cause });
   }
-  ftruncateSync(fd, length);
-  if (length > 0 && fallocate(fd, 0, 0, length) !== 0) {
-    const error = systemError('cannot reserve', path, length);
+  try {
+    ftruncateSync(fd, length);
+    for (let offset = 0; offset < length; offset += STEP_BYTES) {
+      await reserve(fd, offset, Math.min(STEP_BYTES, length - offset));
+    }
+    return fd;
+  } catch (errno) {
     closeSync(fd);
     rmSync(path, { force: true });
-    throw error;
+    throw systemError('cannot reserve', path, length, Number(errno));
   }
-  return fd;
+}
+
+/** Off the main thread: taking gigabytes takes seconds. Rejects with errno. */
+function reserve(fd: number, offset: number, length: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    posixFallocate.async(fd, offset, length, (error: Error | null, errno: number) => {
+      if (error !== null) reject(error);
+      else if (errno !== 0) reject(errno);
+      else resolve();
+    });
+  });
 }
 
 /** Gives a range back to the system; it reads as zeros from now on. */
 export function punchHole(fd: number, path: string, offset: number, length: number): void {
   const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   if (fallocate(fd, mode, offset, length) !== 0) {
-    throw systemError('cannot free a range of', path, length);
+    throw systemError('cannot free a range of', path, length, koffi.errno());
   }
 }
 
-function systemError(what: string, path: string, bytes: number): ShadowError {
-  const errno = koffi.errno();
+function systemError(what: string, path: string, bytes: number, errno: number): ShadowError {
   const full = errno === koffi.os.errno.ENOSPC || errno === koffi.os.errno.ENOMEM;
   const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? errno;
   const message = `${what} ${path} (${bytes} bytes): ${name}`;

@@ -2,15 +2,14 @@
  * A member's shadow while it is being written. It belongs to a round, and nothing can restore it
  * before an epoch names it.
  *
- *     reserve ──▶ OPEN ──seal──▶ SEALED (files read-only, shadow.json last)
+ *     reserve ──▶ OPEN ──seal──▶ SEALED (never written again, shadow.json last)
  *                  └──discard──▶ gone
  *
  *     FOLDER/ram-0.img …   one a RAMBlock, in the order of the block list
  *     FOLDER/configuration.bin, device-state.bin, vmdesc.json
  *     FOLDER/shadow.json
  */
-import { mkdirSync } from 'node:fs';
-import { chmod, open, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestFile } from './digest.ts';
 import { ShadowError } from './errors.ts';
@@ -61,23 +60,22 @@ export class StagingShadow {
    * Makes the folder and reserves every byte of every block.
    * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; nothing is left behind
    */
-  static reserve(
+  static async reserve(
     directory: string,
     owner: { readonly member: string; readonly round: string },
     layout: readonly BlockLayout[],
     pageSize: number,
-  ): StagingShadow {
+  ): Promise<StagingShadow> {
     const shadow = new StagingShadow(directory, owner, layout, pageSize);
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      await mkdir(directory, { recursive: true, mode: 0o700 });
       for (const [index, { length }] of layout.entries()) {
         const path = join(directory, ramFileName(index));
-        shadow.#images.push(new RamImage(path, length, pageSize));
+        shadow.#images.push(await RamImage.create(path, length, pageSize));
       }
       return shadow;
     } catch (error) {
-      shadow.#closeImages();
-      void rm(directory, { recursive: true, force: true });
+      await shadow.discard().catch(() => {}); // the first error is the one to tell
       if (error instanceof ShadowError) throw error;
       const message = `cannot make ${directory}: ${(error as Error).message}`;
       throw new ShadowError('E_STORE_IO', message, { path: directory, cause: error });
@@ -120,7 +118,7 @@ export class StagingShadow {
     return this.#streamed.map((index) => this.#image(index));
   }
 
-  /** Frees zero pages, digests and freezes the files, and writes shadow.json last. */
+  /** Frees zero pages, takes the digests, and writes shadow.json last. */
   async seal(input: SealInput): Promise<SealedShadow> {
     if (!this.#open) throw new ShadowError('E_SHADOW_CLOSED', 'sealed or discarded already');
     this.#open = false;
@@ -131,10 +129,10 @@ export class StagingShadow {
     for (const index of this.#streamed ?? []) {
       const { idstr, length } = this.#layout[index] ?? { idstr: '', length: 0 };
       const image = this.#image(index);
-      const storedBytes = image.trim();
+      const storedBytes = await image.trim();
       image.close();
       const sha256 = await digestFile(join(this.directory, ramFileName(index)), length);
-      const frozen = await this.#freeze(ramFileName(index), length, sha256);
+      const frozen = await this.#describe(ramFileName(index), length, sha256);
       blocks.push({ idstr, storedBytes, ...frozen });
     }
     const manifest: ShadowManifest = {
@@ -181,12 +179,11 @@ export class StagingShadow {
 
   async #write(file: string, data: Uint8Array): Promise<ShadowFile> {
     await writeFile(join(this.directory, file), data, { mode: 0o600, flag: 'wx' });
-    return this.#freeze(file, data.length, sha256Of(data));
+    return this.#describe(file, data.length, sha256Of(data));
   }
 
-  async #freeze(file: string, bytes: number, sha256: string): Promise<ShadowFile> {
+  async #describe(file: string, bytes: number, sha256: string): Promise<ShadowFile> {
     const path = join(this.directory, file);
-    await chmod(path, 0o400);
     return { file, bytes, sha256, witness: await takeWitness(path) };
   }
 }

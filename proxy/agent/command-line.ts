@@ -14,9 +14,13 @@ import { UmbraError } from '../failure.ts';
 /** Options that take no value (qemu-options.hx); every other one takes the next word. */
 const FLAGS: ReadonlySet<string> = new Set([
   'S',
+  'alt-grab',
+  'ctrl-grab',
+  'curses',
   'daemonize',
   'enable-kvm',
   'full-screen',
+  'mem-prealloc',
   'nodefaults',
   'no-acpi',
   'no-fd-bootchk',
@@ -26,11 +30,17 @@ const FLAGS: ReadonlySet<string> = new Set([
   'no-user-config',
   'nographic',
   'only-migratable',
+  'portrait',
   'preconfig',
+  's',
+  'semihosting',
+  'show-cursor',
   'singlestep',
   'snapshot',
   'usb',
   'win2k-hack',
+  'xen-attach',
+  'xen-domid-restrict',
 ]);
 
 export interface QemuOption {
@@ -98,7 +108,7 @@ export function mapObstacle(commandLine: readonly string[], idstr: string): stri
     if (name === 'mem-path') return '-mem-path already gives its RAM a file';
     if (name !== 'object' || !isMemoryBackend(properties)) continue;
     if (!properties.includes(`id=${idstr}`)) continue;
-    if (properties.includes('share=on')) return 'its RAM is shared with another process';
+    if (isShared(properties)) return 'its RAM is shared with another process';
     if (properties.some((property) => property.startsWith('hugetlb'))) {
       return 'its RAM is made of huge pages';
     }
@@ -120,7 +130,7 @@ export function restoreCommandLine(
     throw new UmbraError({ code: 'E_COMMAND_LINE', message: 'the command line is empty' });
   }
   const kept = parseOptions(words).filter(({ name, value }) => {
-    if (name === 'add-fd' || value?.includes('fd=') === true) refuseDescriptor(name, value);
+    refuseDescriptor(name, value);
     if (name === 'S' || name === 'daemonize' || name === 'incoming' || name === 'loadvm') {
       return false;
     }
@@ -131,8 +141,12 @@ export function restoreCommandLine(
   return [program, ...formatOptions(options), '-S', '-incoming', 'defer'];
 }
 
+const DESCRIPTOR = /^(fd|fds|vhostfd|vhostfds|sockfd)=/;
+
 function refuseDescriptor(name: string, value: string | undefined): void {
-  if (name !== 'add-fd' && !/(^|,)(fd|fds|vhostfd|vhostfds|sockfd)=/.test(value ?? '')) return;
+  if (name === 'append') return; // the guest's business
+  const takes = splitProperties(value ?? '').some((property) => DESCRIPTOR.test(property));
+  if (name !== 'add-fd' && !takes) return;
   const message = `-${name} ${value} uses a file descriptor that exists only once`;
   const hint = 'Start the VM with paths instead of descriptors, or restore it through its manager.';
   throw new UmbraError({ code: 'E_COMMAND_LINE', message, hint });
@@ -148,7 +162,7 @@ function withMachineType(options: readonly QemuOption[], machineType: string): Q
     }
     found = true;
     const others = properties.filter((property) => typeProperty([property]) === undefined);
-    return { name, value: [machineType, ...others].join(',') };
+    return { name, value: joinProperties([machineType, ...others]) };
   });
   return found ? changed : [{ name: 'machine', value: machineType }, ...changed];
 }
@@ -174,9 +188,33 @@ function isMemoryBackend(properties: readonly string[]): boolean {
   return type.replace(/^qom-type=/, '').startsWith('memory-backend-');
 }
 
-/** QEMU's key=value lists; a doubled comma is a comma. */
+/** A memfd is shared unless it is told not to be (backends/hostmem-memfd.c). */
+function isShared(properties: readonly string[]): boolean {
+  if (properties.includes('share=on') || properties.includes('share=true')) return true;
+  const memfd = properties.some((property) => property.endsWith('memory-backend-memfd'));
+  return memfd && !properties.includes('share=off') && !properties.includes('share=false');
+}
+
+/** QEMU's key=value lists, in which a doubled comma is a comma; or a JSON object of the same. */
 function splitProperties(value: string): string[] {
-  return value.split(/(?<!,),(?!,)/).map((property) => property.replaceAll(',,', ','));
+  if (value.startsWith('{')) return jsonProperties(value);
+  return value
+    .replaceAll(',,', '\0')
+    .split(',')
+    .map((property) => property.replaceAll('\0', ','));
+}
+
+function jsonProperties(value: string): string[] {
+  try {
+    const object: unknown = JSON.parse(value);
+    return Object.entries(object ?? {}).map(([key, one]) => `${key}=${one}`);
+  } catch {
+    return [value]; // QEMU would not take it either
+  }
+}
+
+function joinProperties(properties: readonly string[]): string {
+  return properties.map((property) => property.replaceAll(',', ',,')).join(',');
 }
 
 /** `pc,accel=kvm` and `accel=kvm,type=pc` both ask for pc. */

@@ -84,7 +84,7 @@ export interface Agent {
   /** Makes the folder a round's shadows are staged in. */
   beginRound(round: string): Promise<void>;
   prepare(round: string, member: string, terms: RoundTerms): void;
-  command(member: string, command: AgentCommand): void;
+  command(round: string, member: string, command: AgentCommand): void;
   /** A sign of the coordinator's life, for members in a round; proxies silent for longer end. */
   alive(silenceMs: number): void;
   /** Removes shadows no epoch names. */
@@ -95,6 +95,10 @@ export interface Agent {
   /** Members whose VM is alive. */
   alivePids(): Promise<ReadonlyMap<string, number>>;
   killVm(member: string): Promise<void>;
+  /** From here to `endRestore`, what `load` starts is undone if we die. */
+  beginRestore(): Promise<void>;
+  /** `undo` kills what this restore has started, and nothing else. */
+  endRestore(how: 'done' | 'undo'): Promise<void>;
   /** Starts QEMU for a plan and loads the shadow; ends paused. */
   load(plan: RestorePlan): Promise<MemberRestored>;
   /** @returns QEMU's own time stamp of RESUME, microseconds since 1970 */

@@ -4,9 +4,10 @@
  * When a proxy ends in a round, its VM may stand stopped: the agent starts a new proxy at once and
  * has it put the VM right from the journal (`rescue`).
  */
-import { mkdirSync, rmSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import {
@@ -47,6 +48,8 @@ import { findVm, forgetVm, recordedVm, recordVm, startVm, type VmProcess } from 
 
 /** Reading whole images is bound by the cores, not by the number of members. */
 const VERIFY_AT_ONCE = 2;
+const RESCUE_RETRY_MS = 1_000;
+const START_ATTEMPTS = 5;
 
 interface Member {
   readonly config: MemberConfig;
@@ -54,6 +57,12 @@ interface Member {
   proxy: MemberProxy | undefined;
   /** The round its proxy is in. */
   round: string | undefined;
+  /** The proxy that was told to prepare for it. */
+  preparedWith: MemberProxy | undefined;
+  /** Settles when its proxy has ended and another has taken its place. */
+  replaced: Promise<void>;
+  /** There may be a journal of a proxy that died. */
+  awaitsRescue: boolean;
 }
 
 export class LocalAgent implements Agent {
@@ -63,6 +72,8 @@ export class LocalAgent implements Agent {
   readonly #members = new Map<string, Member>();
   readonly #activeRounds = new Set<string>();
   #listener: (notice: AgentNotice) => void = () => {};
+  /** What a restore under way has started, to be undone with it. */
+  readonly #restoring = new Map<string, VmProcess>();
   #closing = false;
 
   constructor(config: ClusterConfig, catalogue: Catalogue, log: Logger) {
@@ -76,6 +87,9 @@ export class LocalAgent implements Agent {
         directory,
         proxy: undefined,
         round: undefined,
+        preparedWith: undefined,
+        replaced: Promise.resolve(),
+        awaitsRescue: true,
       });
     }
   }
@@ -88,6 +102,7 @@ export class LocalAgent implements Agent {
   async start(): Promise<void> {
     mkdirSync(this.#config.shadowsDirectory, { recursive: true, mode: 0o700 });
     await this.collect();
+    await this.#undoRestore();
     await Promise.all(
       [...this.#members.values()].map(async (member) => {
         mkdirSync(member.directory, { recursive: true, mode: 0o700 });
@@ -98,7 +113,12 @@ export class LocalAgent implements Agent {
 
   async close(): Promise<void> {
     this.#closing = true;
-    await Promise.all([...this.#members.values()].map(({ proxy }) => proxy?.close()));
+    await Promise.all(
+      [...this.#members.values()].map(async (member) => {
+        await member.proxy?.close();
+        await member.replaced;
+      }),
+    );
   }
 
   onNotice(listener: (notice: AgentNotice) => void): void {
@@ -183,7 +203,9 @@ export class LocalAgent implements Agent {
     const member = this.#member(name);
     const vm = recordedVm(member.directory);
     member.round = round;
-    this.#withProxy(member, (proxy) =>
+    member.preparedWith = undefined;
+    this.#withProxy(member, (proxy) => {
+      member.preparedWith = proxy;
       proxy.command({
         type: 'prepare',
         round,
@@ -191,13 +213,19 @@ export class LocalAgent implements Agent {
         commandLine: vm?.commandLine ?? member.config.command ?? [],
         workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
         ...terms,
-      }),
-    );
+      });
+    });
   }
 
-  command(name: string, type: AgentCommand): void {
+  command(inRound: string, name: string, type: AgentCommand): void {
     const member = this.#member(name);
-    this.#withProxy(member, (proxy) => proxy.command({ type }));
+    const { round } = member;
+    if (round === undefined) {
+      // It left the round already; an abort wants to hear so.
+      if (type === 'abort') this.#tellGone(member, inRound);
+      return;
+    }
+    this.#withProxy(member, (proxy) => proxy.command({ type, round }));
     if (type === 'commit') this.#leaveRound(member);
   }
 
@@ -251,17 +279,24 @@ export class LocalAgent implements Agent {
   async alivePids(): Promise<ReadonlyMap<string, number>> {
     const alive = new Map<string, number>();
     for (const { config, directory } of this.#members.values()) {
-      const vm = recordedVm(directory) ?? (await findVm(config.qmp).catch(() => undefined));
-      if (vm !== undefined && isAlive(vm)) alive.set(config.name, vm.pid);
+      const vm = await this.#liveVm(config.qmp, directory);
+      if (vm !== undefined) alive.set(config.name, vm.pid);
     }
     return alive;
   }
 
   async killVm(name: string): Promise<void> {
     const { directory, config } = this.#member(name);
-    const vm = recordedVm(directory) ?? (await findVm(config.qmp).catch(() => undefined));
+    const vm = await this.#liveVm(config.qmp, directory);
     if (vm !== undefined) await killProcess(vm);
     await forgetVm(directory);
+  }
+
+  /** The VM we know of, or one its owner has started since on the same monitor. */
+  async #liveVm(qmp: string, directory: string): Promise<VmProcess | undefined> {
+    const recorded = recordedVm(directory);
+    if (recorded !== undefined && isAlive(recorded)) return recorded;
+    return findVm(qmp).catch(() => undefined);
   }
 
   async load(plan: RestorePlan): Promise<MemberRestored> {
@@ -269,7 +304,11 @@ export class LocalAgent implements Agent {
     rmSync(member.config.qmp, { force: true }); // a dead QEMU's: it would answer with ECONNREFUSED
     const startedAt = performance.now();
     const { commandLine, workingDirectory, shadowDirectory, mode } = plan;
-    const vm = await startVm(commandLine, workingDirectory, member.directory);
+    const { identity } = await readShadow(shadowDirectory);
+    // Recorded is how it was first started: that, not the way it is restored, starts it next time.
+    const first = identity.commandLine;
+    const vm = await startVm(commandLine, workingDirectory, member.directory, first);
+    this.#restoring.set(plan.member, vm.process);
     const exited = vm.exited.then((why) => {
       throw new UmbraError({ code: 'E_LOAD_FAILED', message: why, member: plan.member });
     });
@@ -283,24 +322,50 @@ export class LocalAgent implements Agent {
         throw error;
       });
       const { bytes } = await Promise.race([loaded, exited]);
-      // Record how it was first started: that, not the way it was restored, starts it next time.
-      recordVm(member.directory, await this.#asFirstStarted(vm.process, shadowDirectory));
       return { member: plan.member, mode, loadMs: performance.now() - startedAt, bytes };
     } catch (error) {
       throw new UmbraError(toFailure(error, { member: plan.member, where: 'load' }), error);
     }
   }
 
+  async beginRestore(): Promise<void> {
+    this.#restoring.clear();
+    await writeFile(this.#restoreNote, '', { mode: 0o600 });
+  }
+
+  async endRestore(how: 'done' | 'undo'): Promise<void> {
+    if (how === 'undo') {
+      await Promise.all([...this.#restoring.values()].map((vm) => killProcess(vm)));
+      for (const name of this.#restoring.keys()) await forgetVm(this.#member(name).directory);
+    }
+    this.#restoring.clear();
+    await rm(this.#restoreNote, { force: true });
+  }
+
+  /** There while a restore is under way: a partial one must not be taken for a cluster. */
+  get #restoreNote(): string {
+    return join(this.#config.directory, 'restore.json');
+  }
+
+  /** An earlier life died in a restore: what it had started is no cluster. */
+  async #undoRestore(): Promise<void> {
+    if (!existsSync(this.#restoreNote)) return;
+    const { mtimeMs } = statSync(this.#restoreNote);
+    this.#log.warn('a restore was cut short; undoing it');
+    for (const { directory } of this.#members.values()) {
+      const vm = recordedVm(directory);
+      const begun = vm !== undefined && statSync(join(directory, 'vm.json')).mtimeMs >= mtimeMs;
+      if (!begun) continue;
+      await killProcess(vm);
+      await forgetVm(directory);
+    }
+    await rm(this.#restoreNote, { force: true });
+  }
+
   async resume(name: string): Promise<number> {
     const proxy = this.#proxyOf(this.#member(name));
     const { resumedAtUs } = await proxy.request<ResumeResult>({ type: 'resume' });
     return resumedAtUs;
-  }
-
-  async #asFirstStarted(vm: VmProcess, shadowDirectory: string): Promise<VmProcess> {
-    const { identity } = await readShadow(shadowDirectory);
-    const { commandLine, workingDirectory } = identity;
-    return { ...vm, commandLine, workingDirectory };
   }
 
   async #plan(
@@ -332,37 +397,66 @@ export class LocalAgent implements Agent {
     };
   }
 
-  async #startProxy(member: Member): Promise<MemberProxy> {
+  async #startProxy(member: Member): Promise<void> {
     const { config, directory } = member;
     const place = { member: config.name, qmp: config.qmp, directory };
     const proxy = await MemberProxy.start(place, this.#log);
     member.proxy = proxy;
     proxy.onNotice((notice) => this.#onNotice(member, notice));
-    void proxy.exited.then(() => this.#onProxyGone(member));
-    await proxy.request({ type: 'rescue' });
-    return proxy;
+    const replaced = proxy.exited.then(() => this.#onProxyGone(member));
+    member.replaced = replaced.catch((error: unknown) => {
+      this.#log.error({ err: error, member: config.name }, 'could not replace a proxy');
+    });
+    if (member.awaitsRescue) await this.#rescue(member, proxy);
   }
 
-  async #onProxyGone(member: Member): Promise<void> {
-    if (this.#closing) return;
-    const { name } = member.config;
-    this.#log.warn({ member: name, round: member.round }, 'proxy gone; starting another');
-    const { round } = member;
+  /** Puts right what a dead proxy left, as its journal says. A failure is told, and tried again. */
+  async #rescue(member: Member, proxy: MemberProxy): Promise<void> {
     try {
-      await this.#startProxy(member);
+      await proxy.request({ type: 'rescue' });
+      member.awaitsRescue = false;
     } catch (error) {
-      const failure = toFailure(error, { member: name, where: 'rescue' });
-      this.#log.error({ failure }, 'could not start a proxy');
+      const failure = toFailure(error, { member: member.config.name, where: 'rescue' });
+      this.#log.error({ failure }, 'could not put a VM right; trying again');
+      if (!this.#closing) setTimeout(() => void this.#rescue(member, proxy), RESCUE_RETRY_MS);
     }
-    // Reported after the rescue, so that the round ends with its VM running again.
-    if (round !== undefined) this.#reportGone(member, round);
   }
 
-  #reportGone(member: Member, round: string): void {
+  /**
+   * A proxy ended. If that was in a round, its VM may stand: another proxy puts it right at once,
+   * even when we are closing. The round hears of it afterwards, when the VM runs again.
+   */
+  async #onProxyGone(member: Member): Promise<void> {
+    const { name } = member.config;
+    const gone = member.proxy;
+    const inRound = member.round !== undefined;
+    if (this.#closing && !inRound) return;
+    this.#log.warn({ member: name, round: member.round }, 'proxy gone; starting another');
+    member.awaitsRescue = true;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#startProxy(member);
+        break;
+      } catch (error) {
+        const failure = toFailure(error, { member: name, where: 'start proxy' });
+        this.#log.error({ failure, attempt }, 'could not start a proxy');
+        if (attempt >= START_ATTEMPTS) break;
+        await delay(RESCUE_RETRY_MS);
+      }
+    }
+    // Whatever round it is in by now was prepared with the proxy that is gone, or with none.
+    const { round } = member;
+    if (round !== undefined && member.preparedWith !== member.proxy) {
+      this.#leaveRound(member);
+      this.#tellGone(member, round);
+    }
+    if (this.#closing && member.proxy !== gone) await member.proxy?.close();
+  }
+
+  #tellGone(member: Member, round: string): void {
     const { name } = member.config;
     const message = 'its proxy ended in the middle of the round';
     const failure = { code: 'E_PROXY_GONE', message, member: name };
-    this.#leaveRound(member);
     this.#listener({ type: 'report', member: name, round, report: 'gone', facts: {}, failure });
   }
 
@@ -381,11 +475,10 @@ export class LocalAgent implements Agent {
     if (!others) this.#activeRounds.delete(round);
   }
 
-  /** A member whose proxy is not there answers at once: it is gone. */
+  /** When the proxy is gone, its replacement reports that: onProxyGone is under way. */
   #withProxy(member: Member, use: (proxy: MemberProxy) => void): void {
-    const { proxy, round } = member;
-    if (proxy?.isGone === false && round !== undefined) use(proxy);
-    else if (proxy === undefined && round !== undefined) this.#reportGone(member, round);
+    const { proxy } = member;
+    if (proxy?.isGone === false) use(proxy);
   }
 
   #proxyOf({ proxy, config }: Member): MemberProxy {

@@ -58,6 +58,7 @@ export class MemberProxy {
       const fail = () => reject(this.#goneError());
       const timer = setTimeout(() => this.kill(), READY_DEADLINE_MS);
       this.#child.once('exit', fail);
+      this.#child.once('error', fail);
       this.#child.on('message', (message: FromProxy) => {
         if (message.kind === 'ready') {
           clearTimeout(timer);
@@ -66,11 +67,17 @@ export class MemberProxy {
       });
     });
     this.#exited = new Promise((resolve) => {
-      this.#child.once('exit', () => {
+      const onGone = () => {
         this.#gone = true;
         for (const pending of this.#pending.values()) pending.reject(this.#goneError());
         this.#pending.clear();
         resolve();
+      };
+      this.#child.once('exit', onGone);
+      // It could not be started, or not be told something: either way it is of no use.
+      this.#child.once('error', () => {
+        this.#child.kill('SIGKILL');
+        if (this.#child.pid === undefined) onGone();
       });
     });
     this.#send({ kind: 'place', place });

@@ -45,11 +45,11 @@ export function isAlive({ pid, startTime }: KnownProcess): boolean {
 export async function killProcess(known: KnownProcess, politeMs = 0): Promise<void> {
   const start = performance.now();
   let killed = false;
-  if (isAlive(known) && politeMs > 0) process.kill(known.pid, 'SIGTERM');
+  if (isAlive(known) && politeMs > 0) signal(known.pid, 'SIGTERM');
   while (isAlive(known)) {
     const elapsed = performance.now() - start;
     if (!killed && elapsed >= politeMs) {
-      process.kill(known.pid, 'SIGKILL');
+      signal(known.pid, 'SIGKILL');
       killed = true;
     }
     if (elapsed > politeMs + EXIT_DEADLINE_MS) {
@@ -59,6 +59,14 @@ export async function killProcess(known: KnownProcess, politeMs = 0): Promise<vo
       });
     }
     await delay(EXIT_POLL_MS);
+  }
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // it ended by itself
   }
 }
 

@@ -2,7 +2,7 @@
  * QEMU processes: started so that they outlive us, and found by what they listen on.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
@@ -10,6 +10,7 @@ import { UmbraError } from '../failure.ts';
 import { processSchema, startTimeOf } from './process-card.ts';
 
 const LOG_EXCERPT_LINES = 3;
+const LOG_TAIL_BYTES = 4096;
 
 const vmProcessSchema = processSchema.extend({
   commandLine: z.array(z.string()),
@@ -28,12 +29,14 @@ export interface StartedVm {
 
 /**
  * Starts QEMU in a session of its own; its output goes to `vm.log`, its name card to `vm.json`.
+ * @param recorded the command line to start it with another time, if it is not this one
  * @throws UmbraError E_VM_START
  */
 export async function startVm(
   commandLine: readonly string[],
   workingDirectory: string,
   directory: string,
+  recorded: readonly string[] = commandLine,
 ): Promise<StartedVm> {
   const [program = '', ...args] = commandLine;
   const logPath = join(directory, 'vm.log');
@@ -66,7 +69,7 @@ export async function startVm(
   const process = {
     pid,
     startTime,
-    commandLine: [...commandLine],
+    commandLine: [...recorded],
     workingDirectory,
     owned: true,
   };
@@ -155,7 +158,20 @@ async function listensOn(
   return false;
 }
 
+/** Never throws: it is called when a VM ends, whatever became of its log. */
 function lastLines(path: string): string {
-  const lines = readFileSync(path, 'utf8').trim().split('\n');
-  return lines.slice(-LOG_EXCERPT_LINES).join(' | ') || 'it said nothing';
+  try {
+    const fd = openSync(path, 'r');
+    try {
+      const { size } = fstatSync(fd);
+      const tail = Buffer.alloc(Math.min(size, LOG_TAIL_BYTES));
+      readSync(fd, tail, 0, tail.length, size - tail.length);
+      const lines = tail.toString('utf8').trim().split('\n');
+      return lines.slice(-LOG_EXCERPT_LINES).join(' | ') || 'it said nothing';
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return 'its log cannot be read';
+  }
 }

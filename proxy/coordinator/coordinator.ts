@@ -31,6 +31,8 @@ export class Coordinator {
   readonly #catalogue: Catalogue;
   readonly #log: Logger;
   #busy: string | undefined;
+  #work: Promise<unknown> = Promise.resolve();
+  #ending = false;
   #runner: RoundRunner | undefined;
   #lastRound: RoundReport | undefined;
 
@@ -71,6 +73,7 @@ export class Coordinator {
   checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
     return this.#exclusively('checkpoint', async () => {
       await this.#agent.admit();
+      this.#requireGoingOn();
       const epoch = await this.#catalogue.nextEpoch();
       const id = `r${String(epoch).padStart(6, '0')}-${randomBytes(4).toString('hex')}`;
       const runner = new RoundRunner(
@@ -87,8 +90,13 @@ export class Coordinator {
         this.#runner = undefined;
       });
       this.#lastRound = report;
-      if (report.failure === undefined) await this.#retireOld();
-      await this.#agent.collect();
+      // The epoch stands by now, or does not: tidying up must not change what is reported.
+      try {
+        if (report.failure === undefined) await this.#retireOld();
+        await this.#agent.collect();
+      } catch (error) {
+        this.#log.error({ err: error }, 'could not remove what is no longer needed');
+      }
       return report;
     });
   }
@@ -127,14 +135,29 @@ export class Coordinator {
     return this.#runner !== undefined;
   }
 
+  /** Ends what is under way, takes on nothing more, and resolves when nothing is. */
+  async end(): Promise<void> {
+    this.#ending = true;
+    this.abort('the daemon is ending');
+    await this.#work.catch(() => {}); // whoever asked for it hears of it
+  }
+
+  #requireGoingOn(): void {
+    if (!this.#ending) return;
+    throw new UmbraError({ code: 'E_DAEMON_ENDING', message: 'the daemon is ending' });
+  }
+
   async #exclusively<T>(what: string, work: () => Promise<T>): Promise<T> {
+    this.#requireGoingOn();
     if (this.#busy !== undefined) {
       const message = `the cluster is busy with another ${this.#busy}`;
       throw new UmbraError({ code: 'E_ROUND_BUSY', message });
     }
     this.#busy = what;
+    const running = work();
+    this.#work = running;
     try {
-      return await work();
+      return await running;
     } finally {
       this.#busy = undefined;
     }

@@ -48,6 +48,7 @@ export async function restoreEpoch(
   const plans = await agent.planRestore(epoch, options.mode);
   const killed = await killRunning(agent, epoch, options.replace, (member) => tell('kill', member));
   tell('load');
+  await agent.beginRestore();
   const loadingAt = performance.now();
   const limit = pLimit(LOADS_AT_ONCE);
   try {
@@ -66,6 +67,7 @@ export async function restoreEpoch(
     const resumes = requireAll(
       await Promise.allSettled(plans.map(({ member }) => agent.resume(member))),
     );
+    await agent.endRestore('done');
     return {
       kind: 'restore',
       epoch: epoch.epoch,
@@ -78,7 +80,7 @@ export async function restoreEpoch(
     };
   } catch (error) {
     log.error({ epoch: epoch.epoch, err: error }, 'restore failed; undoing it');
-    await Promise.allSettled(plans.map(({ member }) => agent.killVm(member)));
+    await agent.endRestore('undo');
     throw error;
   }
 }

@@ -26,6 +26,8 @@ import {
 const END_CHECK_MS = 50;
 /** Four signs of life within the silence a proxy tolerates. */
 const SIGNS_PER_SILENCE = 4;
+/** A frozen part is given up early enough for its VM to run again within the stop deadline. */
+const SILENCE_SHARE = 0.5;
 /** A round that makes no progress at all is given up after the live phase's maximum and this. */
 const ROUND_GRACE_MS = 120_000;
 
@@ -116,7 +118,7 @@ export class RoundRunner {
   }
 
   #keepTime(): void {
-    const silenceMs = this.#config.round.stopDeadlineMs;
+    const silenceMs = this.#config.round.stopDeadlineMs * SILENCE_SHARE;
     const { maxLiveMs } = this.#config.round;
     this.#timers.push(
       setInterval(() => this.#agent.alive(silenceMs), silenceMs / SIGNS_PER_SILENCE),
@@ -149,10 +151,10 @@ export class RoundRunner {
       case 'command':
         if (action.command === 'prepare') {
           const { stopDeadlineMs, capture } = this.#config.round;
-          const terms = { capture, stopDeadlineMs, silenceMs: stopDeadlineMs };
+          const terms = { capture, stopDeadlineMs, silenceMs: stopDeadlineMs * SILENCE_SHARE };
           this.#agent.prepare(this.id, action.member, terms);
         } else {
-          this.#agent.command(action.member, action.command);
+          this.#agent.command(this.id, action.member, action.command);
         }
         break;
       case 'publish':
@@ -188,8 +190,6 @@ export class RoundRunner {
     try {
       await this.#catalogue.publish(manifest);
     } catch (error) {
-      // It must not exist by halves: what was linked before the failure is taken back.
-      await this.#catalogue.retire(this.#epoch).catch(() => {});
       this.#handle({ type: 'publish-failed', failure: toFailure(error, { where: 'publish' }) });
       return;
     }

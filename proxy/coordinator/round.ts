@@ -54,6 +54,8 @@ export type MemberPhase =
   | 'stopped'
   | 'resumed'
   | 'sealed'
+  /** Sealed, and its proxy gone since: its shadow is whole, and there is nobody to command. */
+  | 'left'
   | 'aborting'
   | 'aborted'
   | 'gone';
@@ -138,7 +140,7 @@ function onReport(
   failure: Failure | undefined,
 ): RoundStep {
   const phase = round.members.get(member);
-  if (phase === undefined || phase === 'gone') return unchanged(round);
+  if (phase === undefined || phase === 'gone' || phase === 'left') return unchanged(round);
   switch (report) {
     case 'failed':
     case 'gone':
@@ -176,7 +178,7 @@ function whenAllReached(round: Round): RoundStep {
       }
       break;
     case DRAINING:
-      if (all(round, 'sealed')) {
+      if (all(round, 'sealed', 'left')) {
         return { round: { ...round, state: COMMITTING }, actions: [{ type: 'publish' }] };
       }
       break;
@@ -205,7 +207,7 @@ function commit(round: Round): RoundStep {
   return { round: { ...round, state: COMMITTED }, actions };
 }
 
-/** Losing a member after it sealed costs nothing: its shadow is whole. */
+/** Losing a proxy after it sealed costs nothing: its shadow is whole. */
 function lose(
   round: Round,
   member: string,
@@ -213,12 +215,10 @@ function lose(
   failure: Failure | undefined,
 ): RoundStep {
   const sealed = round.members.get(member) === 'sealed';
-  const phase = how === 'gone' ? 'gone' : 'aborting';
-  if (round.state === COMMITTING || (sealed && round.state < COMMITTING)) {
-    return how === 'gone' && round.state === COMMITTING
-      ? { round: withPhase(round, member, 'gone'), actions: [] }
-      : unchanged(round);
+  if (sealed && round.state <= COMMITTING) {
+    return how === 'gone' ? whenAllReached(withPhase(round, member, 'left')) : unchanged(round);
   }
+  const phase = how === 'gone' ? 'gone' : 'aborting';
   const cause = failure ?? { code: 'E_MEMBER_GONE', message: `${member} is gone`, member };
   return abort(withPhase(round, member, phase), cause);
 }
@@ -234,7 +234,7 @@ function onAborted(round: Round, member: string): RoundStep {
 
 function abort(round: Round, failure: Failure): RoundStep {
   if (round.state === ABORTING) return endAbort(round);
-  const over = new Set<MemberPhase>(['aborted', 'gone', 'aborting']);
+  const over = new Set<MemberPhase>(['aborted', 'gone', 'left', 'aborting']);
   const actions = [...round.members]
     .filter(([, phase]) => !over.has(phase))
     .map(([member]) => ({ type: 'command', member, command: 'abort' }) as const);
@@ -244,7 +244,7 @@ function abort(round: Round, failure: Failure): RoundStep {
 }
 
 function endAbort(round: Round): RoundStep {
-  if (!all(round, 'aborted', 'gone')) return unchanged(round);
+  if (!all(round, 'aborted', 'gone', 'left')) return unchanged(round);
   return { round: { ...round, state: ABORTED }, actions: [{ type: 'done' }] };
 }
 

@@ -6,26 +6,24 @@
  *     stream ─────┼─▶ step(session, event) ──┼▶ votes on the return path
  *     commands ───┘                          └▶ staging shadow, reports
  *
- * Only reading is ever paused, and only while the VM runs: once it has stopped, an unread stream
- * would block QEMU's monitor (design notes: "never pace a stopped VM").
+ * Steps run one after the other. Undoing first lets the step under way end (each looks up after every
+ * wait, and stops when the round is over), so that nothing is done to the VM behind its back.
  */
-import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { QmpClient, type QmpEvent } from '../../qmp/index.ts';
 import { StagingShadow } from '../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
-import { PrecopyDecoder } from '../stream/decoder.ts';
-import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { Journal } from './journal.ts';
 import type { MemberNotice, MemberPlace, PrepareCommand, RoundFacts } from './messages.ts';
-import { MigrationListener } from './migration-listener.ts';
+import { putRight } from './put-right.ts';
 import {
-  cancelMigration,
+  applyMigration,
   canHold,
-  configureMigration,
+  isSwitchover,
   makeRun,
+  planMigration,
   precopyObstacle,
   ramBlocks,
   requireReady,
@@ -41,37 +39,39 @@ import {
   type SessionEvent,
   STATE_NAMES,
   step,
+  UNDOING,
 } from './session.ts';
-import { ShadowSink, type StreamResult } from './shadow-sink.ts';
+import type { StreamResult } from './shadow-sink.ts';
+import { StreamIntake } from './stream-intake.ts';
 
 const PAGE_SIZE = 4096;
 const SAMPLE_INTERVAL_MS = 100;
-/** Undoing must end, too: long enough for a loaded host, shorter than anyone's patience. */
-const UNDO_DEADLINE_MS = 5_000;
+/** How long putting a VM right is tried before another process is left to it. */
+const UNDO_LIMIT_MS = 60_000;
+
+/** Thrown by a step that finds the round over; told to nobody. */
+class RoundOver extends Error {}
 
 export class Capture {
   readonly #place: MemberPlace;
   readonly #prepare: PrepareCommand;
   readonly #notify: (notice: MemberNotice) => void;
-  readonly #onOver: () => void;
+  readonly #onOver: (how: 'as it was' | 'not put right') => void;
   readonly #log: Logger;
   readonly #journal: Journal;
+  readonly #over = new AbortController();
   #session: Session = NEW_SESSION;
   #facts: RoundFacts = {};
+  #step: Promise<void> = Promise.resolve();
   #qmp: QmpClient | undefined;
   #shadow: StagingShadow | undefined;
+  #intake: StreamIntake | undefined;
   #saved: SavedSettings | undefined;
-  #listener: MigrationListener | undefined;
-  #stream: Socket | undefined;
-  #decoder: PrecopyDecoder | undefined;
-  #sink: ShadowSink | undefined;
   #result: StreamResult | undefined;
-  #returnPath = false;
   #holds = false;
   #stopFirst = false;
+  #stopAsked = false;
   #passes = 0;
-  /** The VM ran when the round began, so it must run when the round is over. */
-  #mustRun = false;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
   #startedAt = 0;
@@ -82,7 +82,7 @@ export class Capture {
     place: MemberPlace,
     prepare: PrepareCommand,
     notify: (notice: MemberNotice) => void,
-    onOver: () => void,
+    onOver: (how: 'as it was' | 'not put right') => void,
     log: Logger,
   ) {
     this.#place = place;
@@ -124,16 +124,16 @@ export class Capture {
         this.#attempt('stop', () => this.#stop());
         break;
       case 'vote':
-        this.#stream?.write(shut(0));
+        this.#intake?.vote();
         break;
       case 'resume':
-        this.#attempt('resume', () => this.#resume());
+        this.#attempt('resume', () => makeRun(this.#monitor(), this.#prepare.stopDeadlineMs));
         break;
       case 'seal':
         this.#attempt('seal', () => this.#seal());
         break;
       case 'release':
-        void this.#release();
+        this.#end('as it was');
         break;
       case 'undo':
         void this.#undo(action.keepShadow);
@@ -154,47 +154,44 @@ export class Capture {
   }
 
   #attempt(where: string, work: () => Promise<void>): void {
-    work().catch((error: unknown) => this.#failed(where, error));
+    this.#step = this.#step
+      .then(() => this.#lookUp())
+      .then(work)
+      .catch((error: unknown) => this.#failed(where, error));
+  }
+
+  /** Between two waits of a step: is the round still on? */
+  #lookUp(): void {
+    const { state } = this.#session;
+    if (state === UNDOING || state === IDLE) throw new RoundOver();
   }
 
   #failed(where: string, error: unknown): void {
-    if (this.#session.state === IDLE) return;
+    const { state } = this.#session;
+    if (state === IDLE || state === UNDOING || error instanceof RoundOver) return;
     const failure = toFailure(error, { member: this.#place.member, where });
-    this.#log.warn({ failure, state: STATE_NAMES[this.#session.state] }, 'member failed');
+    this.#log.warn({ failure, state: STATE_NAMES[state] }, 'member failed');
     this.handle({ type: 'failed', failure });
   }
 
   async #admit(): Promise<void> {
-    const qmp = await QmpClient.connect(this.#place.qmp);
+    const qmp = await QmpClient.connect(this.#place.qmp, { signal: this.#over.signal });
     this.#qmp = qmp;
     qmp.onEvent((event) => this.#onQmpEvent(event));
     void qmp.closed.then((error) => this.#failed('qmp', error));
     await requireReady(qmp);
-    this.#mustRun = true;
     await this.#chooseCapture(qmp);
     const blocks = await ramBlocks(qmp);
+    this.#lookUp();
     const { member } = this.#place;
     const { round, shadowDirectory } = this.#prepare;
-    this.#shadow = StagingShadow.reserve(shadowDirectory, { member, round }, blocks, PAGE_SIZE);
+    const owner = { member, round };
+    this.#shadow = await StagingShadow.reserve(shadowDirectory, owner, blocks, PAGE_SIZE);
+    this.#lookUp();
     const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
     const { major, minor, micro } = qmp.version;
     this.#learn({ reservedBytes, qemuVersion: `${major}.${minor}.${micro}` });
     this.handle({ type: 'admitted' });
-  }
-
-  async #open(): Promise<void> {
-    const qmp = this.#requireQmp();
-    const saved = await configureMigration(qmp);
-    this.#saved = saved;
-    this.#journal.write({
-      round: this.round,
-      saved: { capabilities: [...saved.capabilities], parameters: saved.parameters },
-    });
-    this.#holds = await canHold(qmp);
-    const path = join(this.#place.directory, 'migration.sock');
-    this.#listener = await MigrationListener.open(path, (socket) => this.#onStream(socket));
-    if (this.#stopFirst) this.handle({ type: 'streaming' });
-    else await this.#migrate();
   }
 
   async #chooseCapture(qmp: QmpClient): Promise<void> {
@@ -210,51 +207,43 @@ export class Capture {
     });
   }
 
-  async #migrate(): Promise<void> {
-    const { path } = this.#requireListener();
-    await this.#requireQmp().execute('migrate', { uri: `unix:${path}` });
+  async #open(): Promise<void> {
+    const { qmp, shadow } = this.#admitted();
+    const plan = await planMigration(qmp);
+    this.#lookUp();
+    const { capabilities, parameters } = plan.saved;
+    const saved = { capabilities: [...capabilities], parameters: { ...parameters } };
+    this.#journal.write({ round: this.round, stopping: false, saved });
+    this.#saved = saved;
+    await applyMigration(qmp, plan);
+    this.#lookUp();
+    this.#holds = await canHold(qmp);
+    this.#intake = new StreamIntake(shadow, {
+      onConnected: () => this.#onConnected(),
+      onWhole: (result) => this.#onWhole(result),
+      onError: (error) => this.#failed('stream', error),
+    });
+    await this.#intake.listen(this.#migrationSocket);
+    this.#lookUp();
+    if (this.#stopFirst) this.handle({ type: 'streaming' });
+    else await this.#migrate(qmp);
   }
 
-  #onStream(socket: Socket): void {
-    const shadow = this.#shadow;
-    if (shadow === undefined) return;
-    this.#stream = socket;
-    const sink = new ShadowSink(shadow, {
-      onReturnPath: () => {
-        this.#returnPath = true;
-      },
-      onPing: (value) => socket.write(pong(value)),
-      onComplete: (result) => this.#onComplete(result),
-    });
-    const decoder = new PrecopyDecoder(sink);
-    this.#sink = sink;
-    this.#decoder = decoder;
-    socket.on('data', (chunk: Buffer) => {
-      try {
-        sink.begin(chunk);
-        decoder.write(chunk);
-        sink.end();
-      } catch (error) {
-        socket.destroy();
-        this.#failed('stream', error);
-      }
-    });
-    socket.on('end', () => this.#onStreamEnd(decoder));
-    socket.on('error', (error) => this.#failed('stream', error));
-    // A VM that stands is never kept waiting; a running one waits for the coordinator's start.
-    if (this.#stopFirst) socket.resume();
+  get #migrationSocket(): string {
+    return join(this.#place.directory, 'migration.sock');
+  }
+
+  async #migrate(qmp: QmpClient): Promise<void> {
+    await qmp.execute('migrate', { uri: `unix:${this.#migrationSocket}` });
+  }
+
+  /** A VM that stands is never kept waiting; a running one waits for the coordinator's start. */
+  #onConnected(): void {
+    if (this.#stopFirst) this.#intake?.flow();
     else this.handle({ type: 'streaming' });
   }
 
-  #onStreamEnd(decoder: PrecopyDecoder): void {
-    try {
-      decoder.end();
-    } catch (error) {
-      this.#failed('stream', error);
-    }
-  }
-
-  #onComplete(result: StreamResult): void {
+  #onWhole(result: StreamResult): void {
     this.#result = result;
     const drainMs = this.#stoppedAt === 0 ? 0 : performance.now() - this.#stoppedAt;
     this.#learn({ drainMs });
@@ -265,7 +254,7 @@ export class Capture {
     this.#startedAt = performance.now();
     this.#sample();
     this.#sampler = setInterval(() => this.#sample(), SAMPLE_INTERVAL_MS);
-    this.#stream?.resume();
+    this.#intake?.flow();
   }
 
   #onQmpEvent(event: QmpEvent): void {
@@ -274,6 +263,8 @@ export class Capture {
         this.#onVmStopped(event.timestampUs);
         break;
       case 'RESUME':
+        this.#stopAsked = false;
+        this.#journal.note(false);
         this.#learn({ resumedAtUs: event.timestampUs });
         this.handle({ type: 'vm-resumed' });
         break;
@@ -287,11 +278,23 @@ export class Capture {
   }
 
   #onVmStopped(stoppedAtUs: number): void {
-    this.#stream?.resume();
+    this.#intake?.flow();
     this.#stoppedAt = performance.now();
-    const liveBytes = this.#decoder?.position ?? 0;
+    const liveBytes = this.#intake?.position ?? 0;
     this.#learn({ stoppedAtUs, liveBytes, liveMs: this.#stoppedAt - this.#startedAt });
-    this.handle({ type: 'vm-stopped' });
+    if (this.#stopAsked) this.handle({ type: 'vm-stopped' });
+    else void this.#whoStopped().catch((error: unknown) => this.#failed('stop', error));
+  }
+
+  /** QEMU stops a VM to switch over; any other stop is its operator's, and none of our business. */
+  async #whoStopped(): Promise<void> {
+    const { status } = await this.#monitor().execute('query-status');
+    if (this.#stopAsked || isSwitchover(status)) {
+      this.handle({ type: 'vm-stopped' });
+      return;
+    }
+    const message = `the VM was stopped by someone else (${status}); it is left so`;
+    throw new UmbraError({ code: 'E_VM_PAUSED', message });
   }
 
   /**
@@ -300,10 +303,9 @@ export class Capture {
    */
   #onPass(pass: number): void {
     this.#passes = pass;
-    if (pass === 2 && this.#session.state === LIVE) {
-      this.#sample();
-      this.#stream?.pause();
-    }
+    if (pass !== 2 || this.#session.state !== LIVE) return;
+    this.#sample();
+    this.#intake?.hold();
   }
 
   #onMigration(status: string): void {
@@ -313,34 +315,38 @@ export class Capture {
   }
 
   async #stop(): Promise<void> {
-    const stopped = this.#requireQmp().execute('stop');
-    if (this.#holds && this.#returnPath) this.#stream?.write(switchoverAck());
-    this.#stream?.resume();
+    const qmp = this.#monitor();
+    this.#stopAsked = true;
+    this.#journal.note(true);
+    const stopped = qmp.execute('stop');
+    if (this.#holds) this.#intake?.allowSwitchover();
+    this.#intake?.flow();
     await stopped;
-    if (this.#stopFirst) await this.#migrate();
-  }
-
-  async #resume(): Promise<void> {
-    await makeRun(this.#requireQmp(), this.#prepare.stopDeadlineMs);
+    this.#lookUp();
+    if (this.#stopFirst) await this.#migrate(qmp);
   }
 
   async #seal(): Promise<void> {
     const sealingAt = performance.now();
     clearInterval(this.#sampler);
-    const { qmp, shadow, result, sink } = this.#complete();
+    const { qmp, shadow } = this.#admitted();
+    const result = this.#result;
+    if (result === undefined) throw new Error('sealing before the stream was whole');
     await this.#requireAccounting(qmp);
     const { name = '' } = await qmp.execute('query-name');
     const { UUID: uuid } = await qmp.execute('query-uuid');
-    const drainBytes = (this.#decoder?.position ?? 0) - (this.#facts.liveBytes ?? 0);
+    const drainBytes = (this.#intake?.position ?? 0) - (this.#facts.liveBytes ?? 0);
     this.#learn({ drainBytes });
     this.#sample();
-    this.#listener?.close();
+    this.#lookUp();
+    this.#intake?.close();
     if (this.#saved !== undefined) await restoreMigration(qmp, this.#saved);
+    this.#lookUp();
     this.#journal.remove();
     const sealed = await shadow.seal({
       ...result,
       identity: {
-        machineType: sink.machineType,
+        machineType: this.#intake?.sink.machineType ?? '',
         qemuVersion: this.#facts.qemuVersion ?? '',
         uuid,
         name,
@@ -359,61 +365,56 @@ export class Capture {
    */
   async #requireAccounting(qmp: QmpClient): Promise<void> {
     const { ram } = await qmp.execute('query-migrate');
-    const counters = this.#decoder?.counters;
+    const counters = this.#intake?.counters;
     if (ram === undefined || counters === undefined) return;
-    const normal = counters.normalPages;
-    if (ram.normal === normal && ram.duplicate === counters.zeroPages) return;
+    const { normalPages, zeroPages } = counters;
+    if (ram.normal === normalPages && ram.duplicate === zeroPages) return;
     throw new UmbraError({
       code: 'E_ACCOUNTING',
       message:
         `QEMU sent ${ram.normal} normal and ${ram.duplicate} zero pages, ` +
-        `but ${normal} and ${counters.zeroPages} arrived`,
+        `but ${normalPages} and ${zeroPages} arrived`,
     });
   }
 
-  async #release(): Promise<void> {
-    this.#end();
-  }
-
-  /** Leaves the VM running as it was found, and nothing behind. */
+  /** Leaves the VM as it was found, and nothing behind. */
   async #undo(keepShadow: boolean): Promise<void> {
     clearInterval(this.#sampler);
-    this.#listener?.close(); // first: it unblocks the monitor of a stopped VM
-    const qmp = this.#qmp;
+    this.#intake?.close(); // first: it unblocks the monitor of a stopped VM
+    if (this.#qmp === undefined) this.#over.abort();
+    await this.#step;
+    this.#intake?.close();
+    let how: 'as it was' | 'not put right' = 'as it was';
     try {
-      if (this.#mustRun && qmp?.isOpen === true) {
-        await cancelMigration(qmp, UNDO_DEADLINE_MS);
-        await makeRun(qmp, UNDO_DEADLINE_MS);
-        if (this.#saved !== undefined) await restoreMigration(qmp, this.#saved);
-        this.#journal.remove();
-      }
+      await putRight(this.#place.qmp, this.#journal, UNDO_LIMIT_MS, this.#qmp);
     } catch (error) {
       const failure = toFailure(error, { member: this.#place.member, where: 'undo' });
       this.#log.error({ failure }, 'could not put the VM right; its journal stays');
+      how = 'not put right';
     }
     if (!keepShadow) {
       await this.#shadow?.discard().catch((error: unknown) => {
-        this.#log.error({ error }, 'could not remove the staged shadow');
+        this.#log.error({ err: error }, 'could not remove the staged shadow');
       });
     }
-    this.handle({ type: 'undone' });
-    this.#end();
+    if (how === 'as it was') this.handle({ type: 'undone' });
+    this.#end(how);
   }
 
-  #end(): void {
+  #end(how: 'as it was' | 'not put right'): void {
     clearInterval(this.#sampler);
     clearTimeout(this.#deadline);
-    this.#listener?.close();
+    this.#intake?.close();
     this.#qmp?.close();
-    this.#onOver();
+    this.#onOver(how);
   }
 
   #sample(): void {
-    const counters = this.#decoder?.counters;
+    const { counters, sink, position = 0 } = this.#intake ?? {};
     const sample = {
-      bytes: this.#decoder?.position ?? 0,
-      seenPages: this.#sink?.seenPages ?? 0,
-      totalPages: this.#sink?.totalPages ?? 0,
+      bytes: position,
+      seenPages: sink?.seenPages ?? 0,
+      totalPages: sink?.totalPages ?? 0,
       normalPages: counters?.normalPages ?? 0,
       zeroPages: counters?.zeroPages ?? 0,
       passes: this.#passes,
@@ -435,23 +436,13 @@ export class Capture {
     this.#facts = { ...this.#facts, ...facts };
   }
 
-  #requireListener(): MigrationListener {
-    if (this.#listener === undefined) throw new Error('no listener');
-    return this.#listener;
-  }
-
-  #requireQmp(): QmpClient {
+  #monitor(): QmpClient {
     if (this.#qmp === undefined) throw new Error('no monitor connection');
     return this.#qmp;
   }
 
-  #complete() {
-    const shadow = this.#shadow;
-    const result = this.#result;
-    const sink = this.#sink;
-    if (shadow === undefined || result === undefined || sink === undefined) {
-      throw new Error('sealing before the stream was complete');
-    }
-    return { qmp: this.#requireQmp(), shadow, result, sink };
+  #admitted(): { qmp: QmpClient; shadow: StagingShadow } {
+    if (this.#shadow === undefined) throw new Error('nothing was reserved');
+    return { qmp: this.#monitor(), shadow: this.#shadow };
   }
 }

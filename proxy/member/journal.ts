@@ -1,8 +1,10 @@
 /**
  * A note on tmpfs, there for as long as a round holds a VM: what to put right if its proxy dies.
- * It is written before the VM is touched and removed when the VM runs as before.
+ * It is written before the VM is touched and removed when the VM is as before.
  *
- *     FOLDER/round.json   {"round": ID, "saved": {"capabilities": […], "parameters": {…}}}
+ *     FOLDER/round.json   {"round": ID, "stopping": BOOL, "saved": {"capabilities": …, "parameters": …}}
+ *
+ * `stopping` says that a stop was asked for by us: without it, a paused VM is someone's wish.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,6 +12,7 @@ import { z } from 'zod';
 
 const journalSchema = z.object({
   round: z.string(),
+  stopping: z.boolean(),
   saved: z.object({
     capabilities: z.array(z.object({ capability: z.string(), state: z.boolean() })),
     parameters: z.record(z.string(), z.unknown()),
@@ -31,7 +34,13 @@ export class Journal {
     renameSync(draft, this.#path);
   }
 
-  /** @returns the entry a round left, or undefined if none did; a damaged one asks for the same care */
+  /** Notes whether a stop of ours is under way. Does nothing without an entry. */
+  note(stopping: boolean): void {
+    const entry = this.read();
+    if (entry !== undefined) this.write({ ...entry, stopping });
+  }
+
+  /** @returns undefined if no round holds the VM; a damaged entry asks for the VM to be resumed */
   read(): JournalEntry | undefined {
     let text: string;
     try {
@@ -42,7 +51,7 @@ export class Journal {
     try {
       return journalSchema.parse(JSON.parse(text));
     } catch {
-      return { round: '', saved: { capabilities: [], parameters: {} } };
+      return { round: '', stopping: true, saved: { capabilities: [], parameters: {} } };
     }
   }
 

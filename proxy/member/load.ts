@@ -66,7 +66,7 @@ async function send(
   const { pageSize } = manifest;
   const ram = SealedRam.open(shadowDirectory, manifest);
   const socket = connect(path);
-  const broken = once(socket, 'close').then(() => {});
+  const broken = new Promise<void>((resolve) => socket.once('close', () => resolve()));
   try {
     await once(socket, 'connect');
     socket.resume(); // the destination may answer; nothing it says matters here

@@ -43,7 +43,10 @@ export interface PrepareCommand {
 
 export type RoundCommand =
   | PrepareCommand
-  | { readonly type: 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort' }
+  | {
+      readonly type: 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
+      readonly round: string;
+    }
   /** A sign of life; nothing else. */
   | { readonly type: 'alive' };
 

@@ -17,8 +17,9 @@ class ProxyProcess {
   readonly #log;
   #capture: Capture | undefined;
   #silence: NodeJS.Timeout | undefined;
-  #leaving = false;
   #silenceMs = 0;
+  #underWay = 0;
+  #leaving = false;
 
   constructor(place: MemberPlace) {
     this.#place = place;
@@ -31,12 +32,14 @@ class ProxyProcess {
     if (message.kind === 'request') this.#request(message);
   }
 
-  /** The parent is gone: put the VM right and leave. */
-  orphan(): void {
+  /** The parent is gone, or we are told to go: put the VM right and leave. */
+  leave(why: string): void {
     this.#leaving = true;
-    if (this.#capture === undefined) process.exit(0);
-    this.#log.warn('the coordinator is gone');
-    this.#capture.handle({ type: 'orphaned' });
+    if (this.#capture !== undefined) {
+      this.#log.warn({ why }, 'leaving in a round');
+      this.#capture.handle({ type: 'orphaned' });
+    }
+    this.#leaveWhenDone();
   }
 
   #command(command: RoundCommand): void {
@@ -46,8 +49,8 @@ class ProxyProcess {
       return;
     }
     if (command.type === 'prepare') this.#prepare(command);
-    else this.#capture?.handle({ type: command.type });
-    if (command.type === 'abort' && this.#capture === undefined) this.#reportIdle();
+    else if (this.#capture?.round === command.round) this.#capture.handle({ type: command.type });
+    else if (command.type === 'abort') this.#reportIdle(command.round);
   }
 
   #prepare(command: PrepareCommand): void {
@@ -57,7 +60,7 @@ class ProxyProcess {
       this.#place,
       command,
       (notice) => send({ kind: 'notice', notice }),
-      () => this.#over(),
+      (how) => this.#over(how),
       this.#log,
     );
     this.#watchSilence();
@@ -72,27 +75,40 @@ class ProxyProcess {
     }, this.#silenceMs);
   }
 
-  #over(): void {
+  #over(how: 'as it was' | 'not put right'): void {
     clearTimeout(this.#silence);
     this.#capture = undefined;
-    if (this.#leaving) process.exit(0);
+    // The agent sees us go, and has another proxy try: the journal is still there.
+    if (how === 'not put right') process.exit(1);
+    this.#leaveWhenDone();
+  }
+
+  #leaveWhenDone(): void {
+    if (this.#leaving && this.#capture === undefined && this.#underWay === 0) process.exit(0);
   }
 
   /** An abort for a round this proxy knows nothing of (it was started anew) is done already. */
-  #reportIdle(): void {
-    const notice = { type: 'report', round: '', report: 'aborted', facts: {} } as const;
+  #reportIdle(round: string): void {
+    const notice = { type: 'report', round, report: 'aborted', facts: {} } as const;
     send({ kind: 'notice', notice });
   }
 
   #request({ id, request }: ToProxy & { kind: 'request' }): void {
     const { member } = this.#place;
-    this.#requests.answer(request).then(
-      (result) => send({ kind: 'reply', id, result }),
-      (error: unknown) => {
-        const failure = toFailure(error, { member, where: request.type });
-        send({ kind: 'refusal', id, failure });
-      },
-    );
+    this.#underWay++;
+    this.#requests
+      .answer(request)
+      .then(
+        (result) => send({ kind: 'reply', id, result }),
+        (error: unknown) => {
+          const failure = toFailure(error, { member, where: request.type });
+          send({ kind: 'refusal', id, failure });
+        },
+      )
+      .finally(() => {
+        this.#underWay--;
+        this.#leaveWhenDone();
+      });
   }
 }
 
@@ -107,10 +123,14 @@ process.on('message', (message: ToProxy) => {
   if (message.kind === 'place') proxy ??= new ProxyProcess(message.place);
   else proxy?.receive(message);
 });
-process.on('disconnect', () => {
-  if (proxy === undefined) process.exit(0);
-  proxy.orphan();
-});
+process.on('disconnect', () => leave('the coordinator is gone'));
+// A service manager ends us all at once: a VM that stands must not be left standing.
+for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => leave(signal));
 // The terminal's Ctrl-C reaches the whole process group; the parent decides what to do about it.
 process.on('SIGINT', () => {});
 send({ kind: 'ready' });
+
+function leave(why: string): void {
+  if (proxy === undefined) process.exit(0);
+  proxy.leave(why);
+}

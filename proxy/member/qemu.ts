@@ -1,18 +1,20 @@
 /** What a member asks of its QEMU over QMP, beyond single commands. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CapabilityState, MigrationStatus, QmpClient, StatusInfo } from '../../qmp/index.ts';
+import type { CapabilityState, MigrationStatus, QmpClient, RunState } from '../../qmp/index.ts';
 import { QmpError } from '../../qmp/index.ts';
 import { UmbraError } from '../failure.ts';
 
 /** QEMU's own limit for max-bandwidth is the largest int64; this is "do not throttle". */
 const FULL_SPEED_BYTES_PER_SECOND = 2 ** 50;
-/** Zero would mean "no limit" to QEMU; ten bytes are one a 100 ms slice (migration/migration.c). */
-const STANDSTILL_BYTES_PER_SECOND = 10;
 /**
  * QEMU switches over by itself when what is left fits bandwidth × downtime-limit. A millisecond, the
  * least it takes, leaves that decision to the coordinator for all but idle VMs. (Zero means "at once".)
  */
 const DOWNTIME_LIMIT_MS = 1;
+const PARAMETERS = {
+  'max-bandwidth': FULL_SPEED_BYTES_PER_SECOND,
+  'downtime-limit': DOWNTIME_LIMIT_MS,
+};
 const RETRY_MS = 2;
 const DIRTY_LOG_SAFE_MAJOR = 9;
 
@@ -126,32 +128,35 @@ export interface SavedSettings {
   readonly parameters: Readonly<Record<string, unknown>>;
 }
 
-/** Sets the capabilities and parameters a round needs. @returns what they were before */
-export async function configureMigration(qmp: QmpClient): Promise<SavedSettings> {
+export interface MigrationPlan {
+  /** Settings as they are, for those that will change. */
+  readonly saved: SavedSettings;
+  readonly capabilities: readonly CapabilityState[];
+}
+
+/** Finds out what a round must change. Changes nothing. */
+export async function planMigration(qmp: QmpClient): Promise<MigrationPlan> {
   const present = await qmp.execute('query-migrate-capabilities');
   const changed = present.filter(({ capability, state }) => {
     const wanted = CAPABILITIES[capability];
     return wanted !== undefined && wanted !== state;
   });
   const before = await qmp.execute('query-migrate-parameters');
-  if (changed.length > 0) {
-    const capabilities = changed.map(({ capability, state }) => ({ capability, state: !state }));
-    await qmp.execute('migrate-set-capabilities', { capabilities });
-  }
-  const wanted = {
-    'max-bandwidth': FULL_SPEED_BYTES_PER_SECOND,
-    'downtime-limit': DOWNTIME_LIMIT_MS,
-  };
-  await qmp.execute('migrate-set-parameters', wanted);
-  const parameters = Object.fromEntries(Object.keys(wanted).map((key) => [key, before[key]]));
-  return { capabilities: changed, parameters };
+  const parameters = Object.fromEntries(Object.keys(PARAMETERS).map((key) => [key, before[key]]));
+  const capabilities = changed.map(({ capability, state }) => ({ capability, state: !state }));
+  return { saved: { capabilities: changed, parameters }, capabilities };
+}
+
+/** Sets what a plan says. */
+export async function applyMigration(qmp: QmpClient, plan: MigrationPlan): Promise<void> {
+  const { capabilities } = plan;
+  if (capabilities.length > 0) await qmp.execute('migrate-set-capabilities', { capabilities });
+  await qmp.execute('migrate-set-parameters', PARAMETERS);
 }
 
 export async function restoreMigration(qmp: QmpClient, saved: SavedSettings): Promise<void> {
-  if (saved.capabilities.length > 0) {
-    const { capabilities } = saved;
-    await qmp.execute('migrate-set-capabilities', { capabilities });
-  }
+  const capabilities = [...saved.capabilities];
+  if (capabilities.length > 0) await qmp.execute('migrate-set-capabilities', { capabilities });
   await qmp.execute('migrate-set-parameters', saved.parameters);
 }
 
@@ -159,11 +164,6 @@ export async function restoreMigration(qmp: QmpClient, saved: SavedSettings): Pr
 export async function canHold(qmp: QmpClient): Promise<boolean> {
   const capabilities = await qmp.execute('query-migrate-capabilities');
   return capabilities.some(({ capability, state }) => capability === 'switchover-ack' && state);
-}
-
-export async function throttle(qmp: QmpClient, speed: 'full' | 'standstill'): Promise<void> {
-  const rate = speed === 'full' ? FULL_SPEED_BYTES_PER_SECOND : STANDSTILL_BYTES_PER_SECOND;
-  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': rate });
 }
 
 /** Cancels an outgoing migration, if there is one, and waits until QEMU has let go of it. */
@@ -184,19 +184,27 @@ export async function cancelMigration(qmp: QmpClient, deadlineMs: number): Promi
 /**
  * Makes a stopped VM run. Right after a migration `cont` may be refused for a moment with
  * "Migration is not finalized yet", so it is tried until the deadline.
- * @throws QmpError what QEMU said last
+ * @throws QmpError what QEMU said last, or UmbraError E_VM_NOT_RUNNING
  */
-export async function makeRun(qmp: QmpClient, deadlineMs: number): Promise<StatusInfo> {
-  const end = performance.now() + deadlineMs;
-  for (;;) {
+export async function makeRun(qmp: QmpClient, deadlineMs: number): Promise<void> {
+  for (const end = performance.now() + deadlineMs; ; await delay(RETRY_MS)) {
+    const { running, status } = await qmp.execute('query-status');
+    // A guest that suspended itself (ACPI S3) goes on as it was: it is not for us to wake.
+    if (running || status === 'suspended') return;
+    const late = performance.now() > end;
     try {
-      const status = await qmp.execute('query-status');
-      if (status.running) return status;
       await qmp.execute('cont');
     } catch (error) {
       const refused = error instanceof QmpError && error.code === 'E_QMP_COMMAND';
-      if (!refused || performance.now() > end) throw error;
-      await delay(RETRY_MS);
+      if (!refused || late) throw error;
     }
+    if (!late) continue;
+    const message = `the VM does not resume: it is ${status}`;
+    throw new UmbraError({ code: 'E_VM_NOT_RUNNING', message });
   }
+}
+
+/** Stopped by QEMU itself, to complete a migration; anything else is someone's doing. */
+export function isSwitchover(status: RunState): boolean {
+  return status === 'finish-migrate' || status === 'postmigrate';
 }

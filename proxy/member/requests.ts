@@ -12,13 +12,14 @@ import type {
   ProbeResult,
   ResumeResult,
 } from './messages.ts';
-import { cancelMigration, makeRun, ramBlocks, requireReady, restoreMigration } from './qemu.ts';
+import { putRight } from './put-right.ts';
+import { makeRun, ramBlocks, requireReady } from './qemu.ts';
 
 const PROBE_TIMEOUT_MS = 2_000;
 /** A QEMU just started needs a moment to make its sockets; more under load. */
 const START_DEADLINE_MS = 20_000;
 const RESUME_DEADLINE_MS = 10_000;
-const RESCUE_DEADLINE_MS = 5_000;
+const RESCUE_LIMIT_MS = 60_000;
 const CONNECT_RETRY_MS = 5;
 
 export class Requests {
@@ -106,20 +107,7 @@ export class Requests {
   /** Only a journal allows us to touch a VM: without one it is as its owner wants it. */
   async #rescue(): Promise<{ rescued: boolean }> {
     const journal = new Journal(this.#place.directory);
-    const entry = journal.read();
-    if (entry === undefined) return { rescued: false };
-    try {
-      await this.#with(async (qmp) => {
-        await cancelMigration(qmp, RESCUE_DEADLINE_MS);
-        await makeRun(qmp, RESCUE_DEADLINE_MS);
-        await restoreMigration(qmp, entry.saved);
-      });
-    } catch (error) {
-      const gone = error instanceof QmpError && GONE.has(error.code);
-      if (!gone) throw error;
-    }
-    journal.remove();
-    return { rescued: true };
+    return { rescued: await putRight(this.#place.qmp, journal, RESCUE_LIMIT_MS) };
   }
 
   async #with<T>(use: (qmp: QmpClient) => Promise<T>, timeoutMs?: number): Promise<T> {

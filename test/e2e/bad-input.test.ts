@@ -13,7 +13,7 @@ import type { Failure } from '../../proxy/failure.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
-import { VmWatch } from '../support/freeze.ts';
+import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 
 const [system] = await findQemus();
 const test = suite('bad input');
@@ -243,6 +243,42 @@ test('an operator’s migration settings are put back after a round', async () =
     const capabilities = [{ ...mine, state: false }];
     await qmp.execute('migrate-set-capabilities', { capabilities });
   });
+});
+
+test('a VM its operator pauses in the middle of a round stays paused', async () => {
+  await withMonitor(async (qmp) => {
+    freezeAt(bed, 'member/n1/live');
+    const command = bed.umbra('checkpoint', '--json');
+    const frozen = await frozenProcess(bed);
+    await qmp.execute('stop');
+    process.kill(frozen, 'SIGCONT');
+    const { code, stdout } = await command;
+    assert.is(code, 1);
+    assert.match(stdout, 'E_VM_PAUSED');
+    assert.not((await qmp.execute('query-status')).running, 'it is left as its operator wants it');
+    await qmp.execute('cont');
+  });
+});
+
+test('many commands at once start one daemon', async () => {
+  await endDaemon();
+  const ends = await Promise.all([1, 2, 3].map(() => bed.umbra('epochs', '--json')));
+  for (const { code, stdout, stderr } of ends) assert.is(code, 0, stdout + stderr);
+  const daemons = [...bed.processes().values()].filter((line) => line.includes(' serve '));
+  assert.is(daemons.length, 1);
+});
+
+test('everything told to end in the middle of a round: every VM runs', async () => {
+  freezeAt(bed, 'member/n1/stopped');
+  const command = bed.umbra('checkpoint', '--json');
+  const frozen = await frozenProcess(bed);
+  for (const [pid, line] of bed.processes()) {
+    if (/ serve |member.process/.test(line)) process.kill(pid, 'SIGTERM');
+  }
+  process.kill(frozen, 'SIGCONT');
+  assert.is((await command).code, 1);
+  for (const watch of watches) await watch.running(10_000);
+  await bed.json('epochs');
 });
 
 test('two rounds at once: the second is told to wait', async () => {

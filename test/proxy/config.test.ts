@@ -55,7 +55,7 @@ network: {switch: ['{dir}/net.sock']}
     ['/etc/umbra/a-0.sock', '/etc/umbra/b-1.sock'],
   );
   assert.is(config.members[1]?.workingDirectory, '/etc/umbra/vm');
-  assert.is(config.shadowsDirectory, '/etc/umbra/store/shadows');
+  assert.is(config.shadowsDirectory, '/etc/umbra/store/demo/shadows');
   assert.is(config.store.headroomBytes, 1.5 * 2 ** 30);
   assert.equal(config.round, { capture: 'auto', stopDeadlineMs: 250, maxLiveMs: 120_000 });
   assert.equal(config.switchSockets, [

@@ -27,11 +27,15 @@ function manifest(epoch: number, changes: Partial<EpochManifest> = {}): EpochMan
     version: 1,
     cluster: 'demo',
     epoch,
-    round: `r${epoch}`,
+    round: roundOf(epoch),
     createdAt: '2030-01-01T00:00:00.000Z',
     members: [{ name: 'a', shadow: 'f'.repeat(64) }],
     ...changes,
   };
+}
+
+function roundOf(epoch: number): string {
+  return `r${String(epoch).padStart(6, '0')}-0123abcd`;
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
@@ -53,11 +57,18 @@ test('published epochs are listed, oldest first, and read back whole', async () 
   assert.is(await catalogue.nextEpoch(), 11);
 });
 
+test('the number of a removed epoch is not used again', async () => {
+  for (const epoch of [1, 2]) await catalogue.publish(manifest(epoch));
+  await catalogue.retire(2);
+  await catalogue.retire(1);
+  assert.is(await catalogue.nextEpoch(), 3);
+});
+
 test('an epoch is never published twice', async () => {
   await catalogue.publish(manifest(1));
   const other = manifest(1, { round: 'other' });
   assert.is(await codeOf(catalogue.publish(other)), 'E_EPOCH_EXISTS');
-  assert.is((await catalogue.read(1)).round, 'r1');
+  assert.is((await catalogue.read(1)).round, roundOf(1));
 });
 
 test('a draft left by a crash is no epoch, and does not disturb the next', async () => {
@@ -119,7 +130,7 @@ test('a manifest cannot name a folder outside the store', async () => {
 
 test('leftovers are what no epoch names; nothing goes while a manifest cannot be read', async () => {
   const shadows = join(root, 'shadows');
-  for (const round of ['r1', 'r2', 'aborted', 'under-way']) {
+  for (const round of [roundOf(1), roundOf(2), roundOf(3), roundOf(4), 'not-ours']) {
     mkdirSync(join(shadows, round, 'a'), { recursive: true });
   }
   await catalogue.publish(manifest(1));
@@ -127,11 +138,11 @@ test('leftovers are what no epoch names; nothing goes while a manifest cannot be
   const path = join(catalogue.directory, '000002.json');
   const whole = readFileSync(path);
   writeFileSync(path, 'rotten');
-  const keep = new Set(['under-way']);
+  const keep = new Set([roundOf(4)]);
   assert.equal(await collectLeftovers(shadows, catalogue, keep), []);
   writeFileSync(path, whole);
-  assert.equal(await collectLeftovers(shadows, catalogue, keep), ['aborted']);
-  assert.equal(readdirSync(shadows).sort(), ['r1', 'r2', 'under-way']);
+  assert.equal(await collectLeftovers(shadows, catalogue, keep), [roundOf(3)]);
+  assert.equal(readdirSync(shadows).sort(), ['not-ours', ...[1, 2, 4].map(roundOf)]);
 });
 
 test.run();

@@ -56,7 +56,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-function reserve(name = 'a'): StagingShadow {
+function reserve(name = 'a'): Promise<StagingShadow> {
   return StagingShadow.reserve(join(root, name), { member: name, round: 'r1' }, LAYOUT, PAGE);
 }
 
@@ -77,7 +77,7 @@ async function rejection(promise: Promise<unknown>): Promise<ShadowError> {
 }
 
 async function sealed() {
-  const shadow = reserve();
+  const shadow = await reserve();
   const [bios, ram] = shadow.match(STREAMED);
   const content = randomBytes(64 * PAGE);
   content.fill(0, 5 * PAGE, 9 * PAGE);
@@ -119,7 +119,7 @@ test('zero pages cost no memory, and reading does not wake them', async () => {
 });
 
 test('a page that became zero later is zero', async () => {
-  const shadow = reserve();
+  const shadow = await reserve();
   const [, ram] = shadow.match(STREAMED);
   ram?.writePage(PAGE, randomBytes(PAGE), 0);
   ram?.zeroPage(PAGE);
@@ -141,8 +141,8 @@ test('sealed RAM is read back page by page', async () => {
   ram.close();
 });
 
-test('reservation is real: the memory is taken before a page is written', () => {
-  const shadow = reserve();
+test('reservation is real: the memory is taken before a page is written', async () => {
+  const shadow = await reserve();
   const path = join(shadow.directory, 'ram-0.img');
   assert.is(statSync(path).blocks * 512, 64 * PAGE);
 });
@@ -154,8 +154,8 @@ test('too little room is refused with what is missing, and leaves nothing', asyn
   await requireRoom(root, PAGE, 0);
 });
 
-test('blocks that disagree with the reservation are refused', () => {
-  const shadow = reserve();
+test('blocks that disagree with the reservation are refused', async () => {
+  const shadow = await reserve();
   const grown = [{ idstr: 'pc.ram', usedLength: 65 * PAGE }];
   const unknown = [{ idstr: 'pc.ram2', usedLength: PAGE }];
   assert.is(
@@ -169,7 +169,7 @@ test('blocks that disagree with the reservation are refused', () => {
 });
 
 test('pages are borrowed until the flush, and no longer', async () => {
-  const shadow = reserve();
+  const shadow = await reserve();
   const [, ram] = shadow.match(STREAMED);
   const chunk = randomBytes(PAGE);
   const kept = Buffer.from(chunk);
@@ -188,7 +188,7 @@ test('runs, gaps, repeats and zeros in any order end as the last write of each p
     seed = (seed * 1_103_515_245 + 12_345) & 0x7fffffff;
     return (seed >>> 16) % below;
   };
-  const shadow = reserve();
+  const shadow = await reserve();
   const [, ram] = shadow.match(STREAMED);
   const expected = Buffer.alloc(64 * PAGE);
   const source = randomBytes(64 * PAGE);
@@ -210,8 +210,8 @@ test('runs, gaps, repeats and zeros in any order end as the last write of each p
   assert.ok(stored.equals(expected));
 });
 
-test('a page outside its block is refused', () => {
-  const shadow = reserve();
+test('a page outside its block is refused', async () => {
+  const shadow = await reserve();
   const [, ram] = shadow.match(STREAMED);
   assert.is(
     codeOf(() => ram?.writePage(64 * PAGE, Buffer.alloc(PAGE), 0)),
@@ -220,7 +220,7 @@ test('a page outside its block is refused', () => {
 });
 
 test('a discarded shadow is gone, and writing to it fails rather than crashes', async () => {
-  const shadow = reserve();
+  const shadow = await reserve();
   const [, ram] = shadow.match(STREAMED);
   await shadow.discard();
   assert.not(existsSync(shadow.directory));

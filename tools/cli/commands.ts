@@ -15,7 +15,7 @@ import { awaitReady } from './await-ready.ts';
 import { DaemonClient } from './client.ts';
 import { loadConfigFile, storeConfig, storedConfig } from './home.ts';
 import type { Output } from './output.ts';
-import { ensureDaemon, ensureSwitch, sayHello, stopSwitch } from './processes.ts';
+import { endDaemon, ensureDaemon, ensureSwitch, sayHello, stopSwitch } from './processes.ts';
 import { epochsText, restoreText, roundText, statusText } from './reports.ts';
 import { progressView } from './round-progress.ts';
 
@@ -24,7 +24,7 @@ const POLITE_MS = 5_000;
 
 export async function up(file: string | undefined, cluster: string, output: Output): Promise<void> {
   const { config, fresh } =
-    file === undefined ? { config: storedConfig(cluster), fresh: false } : takeConfig(file);
+    file === undefined ? { config: storedConfig(cluster), fresh: false } : await takeConfig(file);
   try {
     ensureSwitch(config);
     await ensureDaemon(config, true);
@@ -36,14 +36,14 @@ export async function up(file: string | undefined, cluster: string, output: Outp
   }
 }
 
-/** A different config under a running cluster would be two truths: it is refused. */
-function takeConfig(file: string): { config: ClusterConfig; fresh: boolean } {
+/** Another config under a running cluster would be two truths: it is refused. */
+async function takeConfig(file: string): Promise<{ config: ClusterConfig; fresh: boolean }> {
   const { config, text } = loadConfigFile(file);
   const fresh = !existsSync(join(config.directory, 'cluster.json'));
-  if (!fresh) {
+  if (await answers(apiSocketOf(config.directory))) {
     const known = storedConfig(config.cluster);
     if (JSON.stringify(known) !== JSON.stringify(config)) {
-      const message = `cluster ${config.cluster} exists with another configuration`;
+      const message = `cluster ${config.cluster} runs with another configuration`;
       const hint = `End it first: umbra down --cluster ${config.cluster}`;
       throw new UmbraError({ code: 'E_CLUSTER_EXISTS', message, hint });
     }
@@ -174,10 +174,9 @@ export async function down(
 }
 
 async function stopDaemon(config: ClusterConfig): Promise<void> {
-  const socket = apiSocketOf(config.directory);
-  if (!(await answers(socket))) return;
-  await withDaemon(config, (client) => client.request('POST', '/v1/shutdown'));
-  while (existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 20));
+  await endDaemon(config, async () => {
+    await withDaemon(config, (client) => client.request('POST', '/v1/shutdown'));
+  });
 }
 
 /** Stops the VMs Umbra started. Attached ones belong to someone else. */

@@ -2,13 +2,22 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { killProcess, recordedProcess, recordProcess } from '../../proxy/agent/process-card.ts';
+import {
+  isAlive,
+  killProcess,
+  recordedProcess,
+  recordProcess,
+} from '../../proxy/agent/process-card.ts';
 import type { ClusterConfig } from '../../proxy/config.ts';
-import { answers, apiSocketOf } from '../../proxy/daemon-socket.ts';
+import { answers, apiSocketOf, daemonCardOf } from '../../proxy/daemon-socket.ts';
 import { type Failure, UmbraError } from '../../proxy/failure.ts';
 
 const LOG_EXCERPT_BYTES = 600;
+const OTHER_DAEMON_MS = 20_000;
+const END_LIMIT_MS = 40_000;
+const POLL_MS = 20;
 
 /** What a daemon tells the command that started it. */
 export type DaemonHello =
@@ -36,10 +45,36 @@ export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promis
     const message = `the daemon ended before it was ready: ${tail}`;
     throw new UmbraError({ code: 'E_DAEMON_LOST', message });
   }
-  if (!hello.ready) throw new UmbraError(hello.failure);
+  if (!hello.ready) {
+    // Another command was faster: then its daemon is ours as well, as soon as it answers.
+    if (hello.failure.code !== 'E_DAEMON_RUNS') throw new UmbraError(hello.failure);
+    await otherDaemon(config, new UmbraError(hello.failure));
+    return false;
+  }
   child.disconnect();
   child.unref();
   return true;
+}
+
+async function otherDaemon(config: ClusterConfig, failure: UmbraError): Promise<void> {
+  const end = performance.now() + OTHER_DAEMON_MS;
+  while (!(await answers(apiSocketOf(config.directory)))) {
+    if (performance.now() > end) throw failure;
+    await delay(POLL_MS);
+  }
+}
+
+/**
+ * Asks the daemon to end by way of `ask`, and waits until it has: a round under way is brought to its
+ * end first. One that does not end is killed; its proxies put their VMs right by themselves.
+ */
+export async function endDaemon(config: ClusterConfig, ask: () => Promise<void>): Promise<void> {
+  const daemon = recordedProcess(daemonCardOf(config.directory));
+  if (daemon === undefined) return;
+  await ask().catch(() => {}); // it may be ending already, or hang: the process is what counts
+  for (const end = performance.now() + END_LIMIT_MS; isAlive(daemon); await delay(POLL_MS)) {
+    if (performance.now() > end) await killProcess(daemon);
+  }
 }
 
 /** Starts the user-space switch between the guests, if the config asks for one and none runs. */

@@ -23,6 +23,8 @@ const RESTORED: readonly (readonly [before: string, after: string])[] = [
   ['-S -daemonize -machine pc', `-machine ${TYPE} -S -incoming defer`],
   ['-incoming tcp:0:4444 -machine pc', `-machine ${TYPE} -S -incoming defer`],
   ['--machine pc disk.img -nodefaults', `-machine ${TYPE} disk.img -nodefaults -S -incoming defer`],
+  ['-mem-prealloc -s -machine pc', `-mem-prealloc -s -machine ${TYPE} -S -incoming defer`],
+  ['-machine pc,x=a,,b', `-machine ${TYPE},x=a,,b -S -incoming defer`],
   ['-machine pc -append -S', `-machine ${TYPE} -append -S -S -incoming defer`],
 ];
 
@@ -59,7 +61,10 @@ const OBSTACLES: readonly (readonly [text: string, idstr: string, why: RegExp | 
   ['-m 64', 'pc.ram', undefined],
   ['-object memory-backend-ram,id=m0,size=1', 'm0', undefined],
   ['-object memory-backend-memfd,id=m0,size=1,share=on', 'm0', /shared/],
-  ['-object memory-backend-memfd,id=m0,hugetlb=on', 'm0', /huge/],
+  ['-object memory-backend-memfd,id=m0,hugetlb=on,share=off', 'm0', /huge/],
+  ['-object memory-backend-memfd,id=m0', 'm0', /shared/],
+  ['-object {"qom-type":"memory-backend-memfd","id":"m0"}', 'm0', /shared/],
+  ['-object {"qom-type":"memory-backend-ram","id":"m0"}', 'm0', undefined],
   ['-object memory-backend-memfd,id=other,share=on', 'pc.ram', undefined],
   ['-numa node,memdev=m0', 'm0', /NUMA/],
   ['-mem-path /dev/hugepages', 'pc.ram', /-mem-path/],
@@ -75,7 +80,12 @@ for (const [text, idstr, why] of OBSTACLES) {
 }
 
 test('descriptors exist only once: refused, clearly', () => {
-  for (const text of ['-netdev tap,id=n,fd=3', '-add-fd fd=3,set=1', '-netdev tap,vhostfd=4']) {
+  for (const text of [
+    '-netdev tap,id=n,fd=3',
+    '-add-fd fd=3,set=1',
+    '-netdev tap,vhostfd=4',
+    '-netdev {"type":"tap","fd":"3"}',
+  ]) {
     assert.throws(
       () => restoreCommandLine(line(text), TYPE),
       (error: { code?: string }) => error.code === 'E_COMMAND_LINE',

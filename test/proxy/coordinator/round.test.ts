@@ -145,9 +145,13 @@ test('once publishing has begun, only its failure aborts', () => {
   assert.is(failed.report('aborted').state, 'aborted');
 });
 
-test('a member lost after it sealed does not spoil the epoch', () => {
-  const game = new Game().live().report('stopped').report('sealed', 'a').report('gone', 'a');
-  assert.equal(game.report('sealed', 'b').take().at(-1), 'publish');
+test('a proxy lost after it sealed does not spoil the epoch, nor hold up an abort', () => {
+  const game = () => new Game().live().report('stopped').report('sealed', 'a').report('gone', 'a');
+  assert.equal(game().report('sealed', 'b').take().at(-1), 'publish');
+  const aborted = game();
+  aborted.take();
+  assert.equal(aborted.report('failed', 'b').take(), []);
+  assert.equal(aborted.report('aborted', 'b').take(), ['done']);
 });
 
 const REPORTS: readonly R.MemberReport[] = [
@@ -207,12 +211,12 @@ test('in any order of events: no early barrier, no early publication, no early e
         }
         if (action.type === 'publish')
           assert.ok(
-            phases.every((one) => one === 'sealed'),
+            phases.every((one) => one === 'sealed' || one === 'left'),
             at,
           );
         if (action.type === 'done' && next.state === R.ABORTED) {
           assert.ok(
-            phases.every((phase) => phase === 'aborted' || phase === 'gone'),
+            phases.every((phase) => ['aborted', 'gone', 'left'].includes(phase)),
             at,
           );
         }

@@ -1,0 +1,123 @@
+/**
+ * Where QEMU's migration stream comes in: listener, socket, decoder, sink, and what is said back.
+ *
+ *     listen ──QEMU connects──▶ held (unread) ──flow──▶ read ◀─hold/flow─▶ held … ──▶ whole
+ *
+ * Holding stalls only QEMU's migration thread, and only while the VM runs: once it has stopped, an
+ * unread stream blocks QEMU's monitor. So nobody holds a stopped VM's stream.
+ */
+import type { Socket } from 'node:net';
+import type { StagingShadow } from '../../shadow/index.ts';
+import { PrecopyDecoder } from '../stream/decoder.ts';
+import { pong, shut, switchoverAck } from '../stream/return-path.ts';
+import { MigrationListener } from './migration-listener.ts';
+import { ShadowSink, type StreamResult } from './shadow-sink.ts';
+
+export interface IntakeEvents {
+  readonly onConnected: () => void;
+  /** The stream is whole, and written. */
+  readonly onWhole: (result: StreamResult) => void;
+  readonly onError: (error: unknown) => void;
+}
+
+export class StreamIntake {
+  readonly #sink: ShadowSink;
+  readonly #decoder: PrecopyDecoder;
+  readonly #events: IntakeEvents;
+  #listener: MigrationListener | undefined;
+  #socket: Socket | undefined;
+  #returnPath = false;
+  #result: StreamResult | undefined;
+  #closed = false;
+
+  constructor(shadow: StagingShadow, events: IntakeEvents) {
+    this.#events = events;
+    this.#sink = new ShadowSink(shadow, {
+      onReturnPath: () => {
+        this.#returnPath = true;
+      },
+      onPing: (value) => this.#socket?.write(pong(value)),
+      onComplete: (result) => {
+        this.#result = result;
+      },
+    });
+    this.#decoder = new PrecopyDecoder(this.#sink);
+  }
+
+  /** @throws UmbraError E_LISTEN */
+  async listen(path: string): Promise<void> {
+    const listener = await MigrationListener.open(path, (socket) => this.#accept(socket));
+    this.#listener = listener;
+    if (this.#closed) listener.close();
+  }
+
+  get position(): number {
+    return this.#decoder.position;
+  }
+
+  get counters() {
+    return this.#decoder.counters;
+  }
+
+  get sink(): Readonly<Pick<ShadowSink, 'machineType' | 'seenPages' | 'totalPages'>> {
+    return this.#sink;
+  }
+
+  flow(): void {
+    this.#socket?.resume();
+  }
+
+  hold(): void {
+    this.#socket?.pause();
+  }
+
+  /** Tells the source that all has arrived: it ends its migration, completed. */
+  vote(): void {
+    this.#socket?.write(shut(0));
+  }
+
+  /** Lets a source with switchover-ack leave precopy. */
+  allowSwitchover(): void {
+    if (this.#returnPath) this.#socket?.write(switchoverAck());
+  }
+
+  /** Without a vote, the source takes this as a failed migration. Idempotent. */
+  close(): void {
+    this.#closed = true;
+    this.#listener?.close();
+  }
+
+  #accept(socket: Socket): void {
+    this.#socket = socket;
+    socket.on('data', (chunk: Buffer) => this.#take(chunk));
+    socket.on('end', () => this.#ended());
+    socket.on('error', (error) => this.#events.onError(error));
+    socket.pause();
+    this.#events.onConnected();
+  }
+
+  #take(chunk: Buffer): void {
+    const whole = this.#result !== undefined;
+    try {
+      this.#sink.begin(chunk);
+      this.#decoder.write(chunk);
+      this.#sink.end();
+    } catch (error) {
+      this.#socket?.destroy();
+      this.#events.onError(error);
+      return;
+    }
+    if (!whole && this.#result !== undefined) this.#events.onWhole(this.#result);
+  }
+
+  #ended(): void {
+    const whole = this.#result !== undefined;
+    try {
+      this.#decoder.end();
+    } catch (error) {
+      this.#events.onError(error);
+      return;
+    }
+    if (!whole && this.#result !== undefined) this.#events.onWhole(this.#result);
+  }
+}
