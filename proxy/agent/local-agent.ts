@@ -177,7 +177,12 @@ export class LocalAgent implements Agent {
     try {
       recordVm(directory, await findVm(config.qmp));
     } catch (error) {
-      throw new UmbraError(toFailure(error, { member: config.name, where: 'find' }), error);
+      const { name: member } = config;
+      if (recorded === undefined) {
+        throw new UmbraError(toFailure(error, { member, where: 'find' }), error);
+      }
+      const message = `the VM of ${member} is gone`;
+      throw new UmbraError({ code: 'E_VM_GONE', message, member, where: 'find' }, error);
     }
   }
 

@@ -8,6 +8,7 @@
  */
 import type { Socket } from 'node:net';
 import type { StagingShadow } from '../../shadow/index.ts';
+import { UmbraError } from '../failure.ts';
 import { PrecopyDecoder } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { MigrationListener } from './migration-listener.ts';
@@ -91,7 +92,10 @@ export class StreamIntake {
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.on('end', () => this.#ended());
-    socket.on('error', (error) => this.#events.onError(error));
+    socket.on('error', (cause: NodeJS.ErrnoException) => {
+      const message = `QEMU’s migration stream broke: ${cause.code}`;
+      this.#events.onError(new UmbraError({ code: 'E_STREAM_LOST', message }, cause));
+    });
     socket.pause();
     this.#events.onConnected();
   }
