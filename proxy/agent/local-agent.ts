@@ -4,8 +4,8 @@
  * When a proxy ends in a round, its VM may stand stopped: the agent starts a new proxy at once and
  * has it put the VM right from the journal (`rescue`).
  */
-import { existsSync, mkdirSync, rmSync, statSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
@@ -16,21 +16,17 @@ import {
   type EpochManifest,
   readShadow,
   requireRoom,
-  type ShadowManifest,
   verifyShadow,
 } from '../../shadow/index.ts';
 import type { ClusterConfig, MemberConfig } from '../config.ts';
 import { toFailure, UmbraError } from '../failure.ts';
-import { mainRamIndex } from '../member/load.ts';
 import type {
   ExamineResult,
-  LoadResult,
   MemberNotice,
   ProbeResult,
   RestoreMode,
   ResumeResult,
 } from '../member/messages.ts';
-import { mapObstacle, restoreCommandLine } from './command-line.ts';
 import type {
   Admission,
   Agent,
@@ -41,9 +37,9 @@ import type {
   RestorePlan,
   RoundTerms,
 } from './contract.ts';
-import { requireMachine } from './machine-type.ts';
 import { MemberProxy } from './member-proxy.ts';
 import { isAlive, killProcess } from './process-card.ts';
+import { Restores } from './restores.ts';
 import { findVm, forgetVm, recordedVm, recordVm, startVm, type VmProcess } from './vm-process.ts';
 
 /** Reading whole images is bound by the cores, not by the number of members. */
@@ -72,14 +68,14 @@ export class LocalAgent implements Agent {
   readonly #members = new Map<string, Member>();
   readonly #activeRounds = new Set<string>();
   #listener: (notice: AgentNotice) => void = () => {};
-  /** What a restore under way has started, to be undone with it. */
-  readonly #restoring = new Map<string, VmProcess>();
+  readonly #restores: Restores;
   #closing = false;
 
   constructor(config: ClusterConfig, catalogue: Catalogue, log: Logger) {
     this.#config = config;
     this.#catalogue = catalogue;
     this.#log = log;
+    this.#restores = new Restores(config, log);
     for (const member of config.members) {
       const { directory } = member;
       this.#members.set(member.name, {
@@ -102,7 +98,7 @@ export class LocalAgent implements Agent {
   async start(): Promise<void> {
     mkdirSync(this.#config.shadowsDirectory, { recursive: true, mode: 0o700 });
     await this.collect();
-    await this.#undoRestore();
+    await this.#restores.undoCutShort();
     await Promise.all(
       [...this.#members.values()].map(async (member) => {
         mkdirSync(member.directory, { recursive: true, mode: 0o700 });
@@ -269,18 +265,6 @@ export class LocalAgent implements Agent {
     );
   }
 
-  planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]> {
-    return allOrFirstFailure(
-      epoch.members.map(async ({ name, shadow }) => {
-        try {
-          return await this.#plan(epoch, name, shadow, mode);
-        } catch (error) {
-          throw new UmbraError(toFailure(error, { member: name, where: 'plan restore' }), error);
-        }
-      }),
-    );
-  }
-
   async alivePids(): Promise<ReadonlyMap<string, number>> {
     const alive = new Map<string, number>();
     for (const { config, directory } of this.#members.values()) {
@@ -304,102 +288,28 @@ export class LocalAgent implements Agent {
     return findVm(qmp).catch(() => undefined);
   }
 
-  async load(plan: RestorePlan): Promise<MemberRestored> {
-    const member = this.#member(plan.member);
-    rmSync(member.config.qmp, { force: true }); // a dead QEMU's: it would answer with ECONNREFUSED
-    const startedAt = performance.now();
-    const { commandLine, workingDirectory, shadowDirectory, mode } = plan;
-    const { identity } = await readShadow(shadowDirectory);
-    // Recorded is how it was first started: that, not the way it is restored, starts it next time.
-    const first = identity.commandLine;
-    const vm = await startVm(commandLine, workingDirectory, member.directory, first);
-    this.#restoring.set(plan.member, vm.process);
-    const exited = vm.exited.then((why) => {
-      throw new UmbraError({ code: 'E_LOAD_FAILED', message: why, member: plan.member });
-    });
-    exited.catch(() => {});
-    const proxy = this.#proxyOf(member);
-    try {
-      const request = { type: 'load', shadowDirectory, mode } as const;
-      const loaded = proxy.request<LoadResult>(request).catch(async (error: unknown) => {
-        // A VM that died says best itself why.
-        if (!isAlive(vm.process)) await exited;
-        throw error;
-      });
-      const { bytes } = await Promise.race([loaded, exited]);
-      return { member: plan.member, mode, loadMs: performance.now() - startedAt, bytes };
-    } catch (error) {
-      throw new UmbraError(toFailure(error, { member: plan.member, where: 'load' }), error);
-    }
+  planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]> {
+    return allOrFirstFailure(
+      epoch.members.map((member) => this.#restores.plan(epoch.round, member, mode)),
+    );
   }
 
-  async beginRestore(): Promise<void> {
-    this.#restoring.clear();
-    await writeFile(this.#restoreNote, '', { mode: 0o600 });
+  beginRestore(): Promise<void> {
+    return this.#restores.begin();
   }
 
-  async endRestore(how: 'done' | 'undo'): Promise<void> {
-    if (how === 'undo') {
-      await Promise.all([...this.#restoring.values()].map((vm) => killProcess(vm)));
-      for (const name of this.#restoring.keys()) await forgetVm(this.#member(name).directory);
-    }
-    this.#restoring.clear();
-    await rm(this.#restoreNote, { force: true });
+  load(plan: RestorePlan): Promise<MemberRestored> {
+    return this.#restores.load(plan, this.#proxyOf(this.#member(plan.member)));
   }
 
-  /** There while a restore is under way: a partial one must not be taken for a cluster. */
-  get #restoreNote(): string {
-    return join(this.#config.directory, 'restore.json');
-  }
-
-  /** An earlier life died in a restore: what it had started is no cluster. */
-  async #undoRestore(): Promise<void> {
-    if (!existsSync(this.#restoreNote)) return;
-    const { mtimeMs } = statSync(this.#restoreNote);
-    this.#log.warn('a restore was cut short; undoing it');
-    for (const { directory } of this.#members.values()) {
-      const vm = recordedVm(directory);
-      const begun = vm !== undefined && statSync(join(directory, 'vm.json')).mtimeMs >= mtimeMs;
-      if (!begun) continue;
-      await killProcess(vm);
-      await forgetVm(directory);
-    }
-    await rm(this.#restoreNote, { force: true });
+  endRestore(how: 'done' | 'undo'): Promise<void> {
+    return this.#restores.end(how);
   }
 
   async resume(name: string): Promise<number> {
     const proxy = this.#proxyOf(this.#member(name));
     const { resumedAtUs } = await proxy.request<ResumeResult>({ type: 'resume' });
     return resumedAtUs;
-  }
-
-  async #plan(
-    epoch: EpochManifest,
-    name: string,
-    sha256: string,
-    wanted: RestoreMode | 'auto',
-  ): Promise<RestorePlan> {
-    const member = this.#member(name);
-    const shadowDirectory = this.#shadowDirectory(epoch.round, name);
-    const shadow = await readShadow(shadowDirectory, sha256);
-    const { commandLine, machineType, workingDirectory } = shadow.identity;
-    await requireMachine(commandLine[0] ?? '', machineType, member.config.command);
-    const index = mainRamIndex(shadow);
-    const main = shadow.blocks[index];
-    const obstacle = main && mapObstacle(commandLine, main.idstr);
-    if (wanted === 'map' && obstacle !== undefined) {
-      throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${obstacle}` });
-    }
-    const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
-    const mapped = mode === 'map' ? mappedRam(shadowDirectory, shadow, index) : undefined;
-    return {
-      member: name,
-      mode,
-      reason: wanted === 'auto' ? obstacle : undefined,
-      commandLine: restoreCommandLine(commandLine, machineType, mapped),
-      workingDirectory,
-      shadowDirectory,
-    };
   }
 
   async #startProxy(member: Member): Promise<void> {
@@ -512,9 +422,3 @@ async function allOrFirstFailure<T>(work: readonly Promise<T>[]): Promise<T[]> {
 
 const IN_ROUND = { status: 'in a round', running: true, qemuVersion: '' };
 const UNKNOWN = { status: 'unknown', running: false, qemuVersion: '' };
-
-function mappedRam(directory: string, { blocks }: ShadowManifest, index: number) {
-  const block = blocks[index];
-  if (block === undefined) throw new Error('a shadow without RAM');
-  return { id: block.idstr, bytes: block.bytes, path: join(directory, block.file) };
-}

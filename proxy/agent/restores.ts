@@ -1,0 +1,155 @@
+/**
+ * Restores on one host: what to start, starting and loading it, and undoing all of it.
+ *
+ *     begin ──▶ load … load ──▶ end(done)
+ *       │            └── any failure ──▶ end(undo): what this restore started is killed, nothing else
+ *       └── a note on tmpfs, so that a restore cut short by our own death is undone by our next life
+ */
+import { existsSync, rmSync, statSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { type EpochManifest, readShadow, type ShadowManifest } from '../../shadow/index.ts';
+import type { ClusterConfig, MemberConfig } from '../config.ts';
+import { toFailure, UmbraError } from '../failure.ts';
+import { mainRamIndex } from '../member/load.ts';
+import type { LoadResult, RestoreMode } from '../member/messages.ts';
+import { type MappedRam, mapObstacle, restoreCommandLine } from './command-line.ts';
+import type { MemberRestored, RestorePlan } from './contract.ts';
+import { requireMachine } from './machine-type.ts';
+import type { MemberProxy } from './member-proxy.ts';
+import { isAlive, killProcess } from './process-card.ts';
+import { forgetVm, recordedVm, startVm, type VmProcess } from './vm-process.ts';
+
+type EpochMember = EpochManifest['members'][number];
+
+export class Restores {
+  readonly #config: ClusterConfig;
+  readonly #log: Logger;
+  readonly #started = new Map<string, VmProcess>();
+
+  constructor(config: ClusterConfig, log: Logger) {
+    this.#config = config;
+    this.#log = log;
+  }
+
+  /**
+   * How a member of an epoch is to be brought back. Changes nothing.
+   * @throws UmbraError E_MACHINE_TYPE, E_MAP_UNSUPPORTED, E_COMMAND_LINE, or a damaged shadow's
+   */
+  async plan(
+    round: string,
+    member: EpochMember,
+    wanted: RestoreMode | 'auto',
+  ): Promise<RestorePlan> {
+    try {
+      return await this.#plan(round, member, wanted);
+    } catch (error) {
+      const context = { member: member.name, where: 'plan restore' };
+      throw new UmbraError(toFailure(error, context), error);
+    }
+  }
+
+  async #plan(
+    round: string,
+    { name, shadow: sha256 }: EpochMember,
+    wanted: RestoreMode | 'auto',
+  ): Promise<RestorePlan> {
+    const member = this.#member(name);
+    const shadowDirectory = join(this.#config.shadowsDirectory, round, name);
+    const shadow = await readShadow(shadowDirectory, sha256);
+    const { commandLine, machineType, workingDirectory } = shadow.identity;
+    await requireMachine(commandLine[0] ?? '', machineType, member.command);
+    const index = mainRamIndex(shadow);
+    const main = shadow.blocks[index];
+    const obstacle = main && mapObstacle(commandLine, main.idstr);
+    if (wanted === 'map' && obstacle !== undefined) {
+      throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${obstacle}` });
+    }
+    const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
+    const mapped = mode === 'map' ? mappedRam(shadowDirectory, shadow, index) : undefined;
+    return {
+      member: name,
+      mode,
+      reason: wanted === 'auto' ? obstacle : undefined,
+      commandLine: restoreCommandLine(commandLine, machineType, mapped),
+      workingDirectory,
+      shadowDirectory,
+    };
+  }
+
+  async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
+    const member = this.#member(plan.member);
+    rmSync(member.qmp, { force: true }); // a dead QEMU's: it would answer with ECONNREFUSED
+    const startedAt = performance.now();
+    const { commandLine, workingDirectory, shadowDirectory, mode } = plan;
+    const { identity } = await readShadow(shadowDirectory);
+    // Recorded is how it was first started: that, not the way it is restored, starts it next time.
+    const first = identity.commandLine;
+    const vm = await startVm(commandLine, workingDirectory, member.directory, first);
+    this.#started.set(plan.member, vm.process);
+    const exited = vm.exited.then((why) => {
+      throw new UmbraError({ code: 'E_LOAD_FAILED', message: why, member: plan.member });
+    });
+    exited.catch(() => {});
+    try {
+      const request = { type: 'load', shadowDirectory, mode } as const;
+      const loaded = proxy.request<LoadResult>(request).catch(async (error: unknown) => {
+        // A VM that died says best itself why.
+        if (!isAlive(vm.process)) await exited;
+        throw error;
+      });
+      const { bytes } = await Promise.race([loaded, exited]);
+      return { member: plan.member, mode, loadMs: performance.now() - startedAt, bytes };
+    } catch (error) {
+      throw new UmbraError(toFailure(error, { member: plan.member, where: 'load' }), error);
+    }
+  }
+
+  async begin(): Promise<void> {
+    this.#started.clear();
+    await writeFile(this.#note, '', { mode: 0o600 });
+  }
+
+  async end(how: 'done' | 'undo'): Promise<void> {
+    if (how === 'undo') {
+      await Promise.all([...this.#started.values()].map((vm) => killProcess(vm)));
+      for (const name of this.#started.keys()) await forgetVm(this.#member(name).directory);
+    }
+    this.#started.clear();
+    await rm(this.#note, { force: true });
+  }
+
+  /** There while a restore is under way: a partial one must not be taken for a cluster. */
+  get #note(): string {
+    return join(this.#config.directory, 'restore.json');
+  }
+
+  /** An earlier life died in a restore: what it had started is no cluster. */
+  async undoCutShort(): Promise<void> {
+    if (!existsSync(this.#note)) return;
+    const { mtimeMs } = statSync(this.#note);
+    this.#log.warn('a restore was cut short; undoing it');
+    for (const { directory } of this.#config.members) {
+      const vm = recordedVm(directory);
+      const begun = vm !== undefined && statSync(join(directory, 'vm.json')).mtimeMs >= mtimeMs;
+      if (!begun) continue;
+      await killProcess(vm);
+      await forgetVm(directory);
+    }
+    await rm(this.#note, { force: true });
+  }
+
+  #member(name: string): MemberConfig {
+    const member = this.#config.members.find((one) => one.name === name);
+    if (member !== undefined) return member;
+    const message = `the epoch has a member ${name}, this cluster has not`;
+    throw new UmbraError({ code: 'E_MEMBER_UNKNOWN', message, member: name });
+  }
+}
+
+function mappedRam(directory: string, { blocks }: ShadowManifest, index: number): MappedRam {
+  const block = blocks[index];
+  if (block === undefined) throw new Error('a shadow without RAM');
+  return { id: block.idstr, bytes: block.bytes, path: join(directory, block.file) };
+}
