@@ -11,6 +11,7 @@ import type { Logger } from 'pino';
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { Agent, MemberRestored } from '../agent/contract.ts';
 import { UmbraError } from '../failure.ts';
+import { faultPoint } from '../fault-point.ts';
 import type { RestoreMode } from '../member/messages.ts';
 import type { RestoreReport } from './report.ts';
 
@@ -63,6 +64,7 @@ export async function restoreEpoch(
     );
     const members = requireAll(loads);
     const loadMs = performance.now() - loadingAt;
+    faultPoint('restore/loaded');
     tell('resume');
     const resumes = requireAll(
       await Promise.allSettled(plans.map(({ member }) => agent.resume(member))),

@@ -149,6 +149,24 @@ function aborts(qemu: QemuBinary): void {
     );
   });
 
+  test('a restore cut short is undone by the next life, and can be repeated', async () => {
+    bed.hangUp();
+    freezeAt(bed, 'restore/loaded');
+    const command = bed.umbra('restore', '1', '--replace', '--json');
+    const frozen = await frozenProcess(bed);
+    const begun = [bed.pid(0), bed.pid(1)];
+    process.kill(frozen, 'SIGKILL');
+    assert.is((await command).code, 1);
+    await bed.json('epochs'); // starts the daemon anew
+    const alive = [...bed.processes().keys()];
+    for (const pid of begun) assert.not(alive.includes(pid), 'half a cluster is no cluster');
+    await bed.json('restore', '1');
+    assert.equal(
+      (await tickers(bed)).map(({ nonce }) => nonce),
+      nonces,
+    );
+  });
+
   test('down leaves no process, no socket, no file', async () => {
     bed.hangUp();
     await bed.umbra('down', '--purge');
