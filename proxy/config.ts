@@ -7,7 +7,7 @@
  *         command: [qemu-system-x86_64, …, -qmp, 'unix:{dir}/qmp.sock,server=on,wait=off']
  *       - name: n1
  *         qmp: /run/vm/n1/qmp.sock          # a VM that runs already
- *     round: {capture: auto, stopDeadline: 10s, maxLive: 60s}
+ *     round: {capture: auto, stopDeadline: 10s, endWhen: [all-first-pass], memoryBound: 2, maxLive: 60s}
  *     store: {headroom: 256MiB}
  *     epochs: {keep: 2}
  *     restore: {mode: auto}
@@ -19,7 +19,9 @@
 import { join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import type { EndCondition } from '../policies/index.ts';
 import { qmpSocketOf } from './agent/command-line.ts';
+import { END_WHEN_HELP, parseEndCondition } from './end-when.ts';
 import { UmbraError } from './failure.ts';
 import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from './units.ts';
 
@@ -36,7 +38,7 @@ const OWN_SOCKET = 'migration.sock';
 
 const name = z.string().regex(NAME, NAME_HELP);
 
-function quantity(parse: (text: string) => number | undefined, help: string) {
+function quantity<T>(parse: (text: string) => T | undefined, help: string) {
   return z.string(`must be ${help}`).transform((text, context) => {
     const value = parse(text);
     if (value !== undefined) return value;
@@ -45,6 +47,7 @@ function quantity(parse: (text: string) => number | undefined, help: string) {
   });
 }
 
+const endCondition = quantity(parseEndCondition, END_WHEN_HELP);
 const size = quantity(parseSize, SIZE_HELP);
 const duration = quantity(parseDuration, DURATION_HELP);
 const positiveDuration = duration
@@ -70,6 +73,10 @@ const clusterSchema = z.strictObject({
       stopDeadline: positiveDuration.default(10_000),
       /** How state is taken; `auto` is precopy wherever QEMU's dirty log can be trusted. */
       capture: z.enum(['auto', 'precopy', 'stop-copy']).default('auto'),
+      /** What ends the live phase of all members; the first that holds does. */
+      endWhen: z.array(endCondition).min(1, 'must list at least one').prefault(['all-first-pass']),
+      /** No member streams more than this many times its RAM while it runs. */
+      memoryBound: z.number().min(1, 'must be at least 1: all memory once').default(2),
       /** The longest the live phase may last. */
       maxLive: positiveDuration.default(60_000),
     })
@@ -108,7 +115,7 @@ export interface ClusterConfig {
   readonly round: {
     readonly capture: 'auto' | 'precopy' | 'stop-copy';
     readonly stopDeadlineMs: number;
-    readonly maxLiveMs: number;
+    readonly endWhen: readonly EndCondition[];
   };
   readonly store: { readonly headroomBytes: number };
   readonly epochs: { readonly keep: number };
@@ -183,7 +190,12 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     round: {
       capture: round.capture,
       stopDeadlineMs: round.stopDeadline,
-      maxLiveMs: round.maxLive,
+      // Whatever else is wished for, the live phase ends by the bound or by its maximum.
+      endWhen: [
+        ...round.endWhen,
+        { kind: 'memory-bound', factor: round.memoryBound },
+        { kind: 'elapsed', ms: round.maxLive },
+      ],
     },
     store: { headroomBytes: store.headroom },
     epochs,

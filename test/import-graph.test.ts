@@ -39,6 +39,7 @@ const PURE = [
   'proxy/coordinator/report.ts',
   'proxy/agent/command-line.ts',
   'proxy/units.ts',
+  'proxy/end-when.ts',
 ];
 const PURE_MAY_USE: readonly string[] = ['node:zlib'];
 

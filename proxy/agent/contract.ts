@@ -10,6 +10,8 @@ export type AgentCommand = 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'a
 
 export interface RoundTerms {
   readonly capture: CaptureMode | 'auto';
+  readonly firstPassOnly: boolean;
+  readonly memoryBound: number;
   readonly stopDeadlineMs: number;
   readonly silenceMs: number;
 }

@@ -19,6 +19,8 @@ export interface RoundReport {
   readonly startedAt: string;
   readonly durationMs: number;
   readonly endReason: string | undefined;
+  /** For the slowest member, when the live phase ended; undefined if it could not be told. */
+  readonly predictedDowntimeMs: number | undefined;
   /** First STOP to last RESUME, milliseconds. */
   readonly clusterDowntimeMs: number | undefined;
   /** First STOP to last STOP, milliseconds. */
@@ -51,6 +53,7 @@ export interface RoundSummary {
   readonly startedAt: string;
   readonly durationMs: number;
   readonly endReason: string | undefined;
+  readonly predictedDowntimeMs: number | undefined;
   readonly failure: Failure | undefined;
 }
 

@@ -3,7 +3,13 @@
  * clock of the live phase, and publishes the epoch.
  */
 import type { Logger } from 'pino';
-import { decideEnd } from '../../policies/index.ts';
+import {
+  decideEnd,
+  type EndCondition,
+  type Estimate,
+  estimate,
+  type LiveSample,
+} from '../../policies/index.ts';
 import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
 import type { Agent, AgentNotice } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
@@ -24,6 +30,8 @@ import {
 
 /** How often the end condition is looked at when no sample arrives. */
 const END_CHECK_MS = 50;
+/** Samples kept of each member: several seconds of them. */
+const HISTORY_LENGTH = 60;
 /** Four signs of life within the silence a proxy tolerates. */
 const SIGNS_PER_SILENCE = 4;
 /** A frozen part is given up early enough for its VM to run again within the stop deadline. */
@@ -53,7 +61,9 @@ export class RoundRunner {
   readonly #startedAt = new Date();
   readonly #facts = new Map<string, RoundFacts>();
   readonly #samples = new Map<string, MemberSample>();
+  readonly #history = new Map<string, LiveSample[]>();
   readonly #timers: NodeJS.Timeout[] = [];
+  #predictedMs: number | undefined;
   #round: Round | undefined;
   #liveSince = 0;
   #finish: () => void = () => {};
@@ -94,6 +104,7 @@ export class RoundRunner {
       startedAt: this.#startedAt.toISOString(),
       durationMs: performance.now() - startedAt,
       endReason,
+      predictedDowntimeMs: this.#predictedMs,
       failure,
     };
     return reportRound(summary, this.#facts);
@@ -104,6 +115,7 @@ export class RoundRunner {
     if (notice.round !== this.id) return;
     if (notice.type === 'sample') {
       this.#samples.set(notice.member, notice.sample);
+      this.#remember(notice.member, notice.sample);
       this.#progress();
       this.#checkEnd();
       return;
@@ -119,7 +131,8 @@ export class RoundRunner {
 
   #keepTime(): void {
     const silenceMs = this.#config.round.stopDeadlineMs * SILENCE_SHARE;
-    const { maxLiveMs } = this.#config.round;
+    const { endWhen } = this.#config.round;
+    const maxLiveMs = Math.max(...endWhen.map((one) => (one.kind === 'elapsed' ? one.ms : 0)));
     this.#timers.push(
       setInterval(() => this.#agent.alive(silenceMs), silenceMs / SIGNS_PER_SILENCE),
       setInterval(() => this.#checkEnd(), END_CHECK_MS),
@@ -150,8 +163,16 @@ export class RoundRunner {
     switch (action.type) {
       case 'command':
         if (action.command === 'prepare') {
-          const { stopDeadlineMs, capture } = this.#config.round;
-          const terms = { capture, stopDeadlineMs, silenceMs: stopDeadlineMs * SILENCE_SHARE };
+          const { stopDeadlineMs, capture, endWhen } = this.#config.round;
+          const memoryBound = boundOf(endWhen);
+          const firstPassOnly = endWhen[0]?.kind.endsWith('first-pass') === true;
+          const terms = {
+            capture,
+            firstPassOnly,
+            memoryBound,
+            stopDeadlineMs,
+            silenceMs: stopDeadlineMs * SILENCE_SHARE,
+          };
           this.#agent.prepare(this.id, action.member, terms);
         } else {
           this.#agent.command(this.id, action.member, action.command);
@@ -168,12 +189,27 @@ export class RoundRunner {
 
   #checkEnd(): void {
     if (this.#round?.state !== LIVE) return;
-    const { maxLiveMs } = this.#config.round;
-    const samples = new Map(
-      this.#agent.members.map((member) => [member, this.#samples.get(member) ?? NOTHING_YET]),
+    const now = performance.now();
+    const estimates = new Map(
+      this.#agent.members.map((member) => [member, this.#estimate(member, now)] as const),
     );
-    const decision = decideEnd(samples, performance.now() - this.#liveSince, { maxLiveMs });
-    if (decision.end) this.#handle({ type: 'end', reason: decision.reason });
+    const { endWhen } = this.#config.round;
+    const decision = decideEnd(estimates, now - this.#liveSince, endWhen);
+    if (!decision.end) return;
+    const predictions = [...estimates.values()].flatMap(({ downtimeMs }) => downtimeMs ?? []);
+    if (predictions.length === estimates.size) this.#predictedMs = Math.max(...predictions);
+    this.#handle({ type: 'end', reason: decision.reason });
+  }
+
+  #estimate(member: string, atMs: number): Estimate {
+    return estimate(this.#history.get(member) ?? [{ ...NOTHING_YET, atMs }]);
+  }
+
+  #remember(member: string, sample: MemberSample): void {
+    const history = this.#history.get(member) ?? [];
+    history.push({ ...sample, atMs: performance.now() });
+    if (history.length > HISTORY_LENGTH) history.shift();
+    this.#history.set(member, history);
   }
 
   async #publish(): Promise<void> {
@@ -212,4 +248,19 @@ export class RoundRunner {
   }
 }
 
-const NOTHING_YET = { seenPages: 0, totalPages: 0, passes: 0, waits: false };
+function boundOf(endWhen: readonly EndCondition[]): number {
+  const factors = endWhen.map((one) => {
+    return one.kind === 'memory-bound' ? one.factor : Number.POSITIVE_INFINITY;
+  });
+  return Math.min(...factors);
+}
+
+const NOTHING_YET = {
+  bytes: 0,
+  seenPages: 0,
+  totalPages: 0,
+  passes: 0,
+  waits: false,
+  remainingBytes: undefined,
+  dirtyBytesPerSecond: undefined,
+};

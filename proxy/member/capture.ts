@@ -72,6 +72,9 @@ export class Capture {
   #stopFirst = false;
   #stopAsked = false;
   #passes = 0;
+  #asking = false;
+  #remainingBytes: number | undefined;
+  #dirtyBytesPerSecond: number | undefined;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
   #startedAt = 0;
@@ -218,7 +221,8 @@ export class Capture {
     await applyMigration(qmp, plan);
     this.#lookUp();
     this.#holds = await canHold(qmp);
-    this.#intake = new StreamIntake(shadow, {
+    const liveLimit = this.#prepare.memoryBound * (this.#facts.reservedBytes ?? 0);
+    this.#intake = new StreamIntake(shadow, liveLimit, {
       onConnected: () => this.#onConnected(),
       onWhole: (result) => this.#onWhole(result),
       onError: (error) => this.#failed('stream', error),
@@ -239,7 +243,7 @@ export class Capture {
 
   /** A VM that stands is never kept waiting; a running one waits for the coordinator's start. */
   #onConnected(): void {
-    if (this.#stopFirst) this.#intake?.flow();
+    if (this.#stopFirst) this.#intake?.drain();
     else this.handle({ type: 'streaming' });
   }
 
@@ -253,7 +257,7 @@ export class Capture {
   #start(): void {
     this.#startedAt = performance.now();
     this.#sample();
-    this.#sampler = setInterval(() => this.#sample(), SAMPLE_INTERVAL_MS);
+    this.#sampler = setInterval(() => this.#tick(), SAMPLE_INTERVAL_MS);
     this.#intake?.flow();
   }
 
@@ -278,7 +282,7 @@ export class Capture {
   }
 
   #onVmStopped(stoppedAtUs: number): void {
-    this.#intake?.flow();
+    this.#intake?.drain();
     this.#stoppedAt = performance.now();
     const liveBytes = this.#intake?.position ?? 0;
     this.#learn({ stoppedAtUs, liveBytes, liveMs: this.#stoppedAt - this.#startedAt });
@@ -298,14 +302,42 @@ export class Capture {
   }
 
   /**
-   * The first pass is done when the second begins. A member that is ahead is held by not reading:
-   * the source's socket fills, and its VM runs on.
+   * The first pass is done when the second begins. From then on passes are paced by not reading until
+   * the next tick: a member that waits for others keeps up with what it dirties, and a QEMU with
+   * nothing to send does not spin through thousands of passes a second. Without switchover-ack it
+   * might converge and stop by itself, so if nothing is to be gained it is held for good.
    */
   #onPass(pass: number): void {
     this.#passes = pass;
-    if (pass !== 2 || this.#session.state !== LIVE) return;
-    this.#sample();
+    if (pass < 2 || this.#session.state !== LIVE) return;
+    if (pass === 2) this.#sample();
     this.#intake?.hold();
+  }
+
+  #tick(): void {
+    const mayFlow = this.#holds || !this.#prepare.firstPassOnly || this.#passes < 2;
+    if (this.#session.state === LIVE) {
+      if (mayFlow) this.#intake?.flow();
+      if (!this.#stopFirst) void this.#ask();
+    }
+    this.#sample();
+  }
+
+  /** QEMU's own view of what is left. It is asked again only when it has answered. */
+  async #ask(): Promise<void> {
+    if (this.#asking) return;
+    this.#asking = true;
+    try {
+      const { ram } = await this.#monitor().execute('query-migrate');
+      if (ram === undefined) return;
+      this.#remainingBytes = ram.remaining;
+      const rate = ram['dirty-pages-rate'] * ram['page-size'];
+      this.#dirtyBytesPerSecond = this.#passes >= 2 ? rate : undefined;
+    } catch {
+      // The monitor tells of its own end elsewhere; without an answer nothing is predicted.
+    } finally {
+      this.#asking = false;
+    }
   }
 
   #onMigration(status: string): void {
@@ -320,7 +352,7 @@ export class Capture {
     this.#journal.note(true);
     const stopped = qmp.execute('stop');
     if (this.#holds) this.#intake?.allowSwitchover();
-    this.#intake?.flow();
+    this.#intake?.drain();
     await stopped;
     this.#lookUp();
     if (this.#stopFirst) await this.#migrate(qmp);
@@ -419,6 +451,8 @@ export class Capture {
       zeroPages: counters?.zeroPages ?? 0,
       passes: this.#passes,
       waits: this.#stopFirst,
+      remainingBytes: this.#remainingBytes,
+      dirtyBytesPerSecond: this.#dirtyBytesPerSecond,
     };
     this.#learn({ sample });
     this.#notify({ type: 'sample', round: this.round, sample });

@@ -32,6 +32,10 @@ export interface PrepareCommand {
   /** Folder the shadow is staged in; it does not exist yet. */
   readonly shadowDirectory: string;
   readonly capture: CaptureMode | 'auto';
+  /** The live phase ends with the first pass: nothing is gained by streaming on after it. */
+  readonly firstPassOnly: boolean;
+  /** No more than this many times its RAM is streamed while the VM runs. */
+  readonly memoryBound: number;
   /** How the VM was started: recorded with the shadow, used by restore. */
   readonly commandLine: readonly string[];
   readonly workingDirectory: string;
@@ -97,6 +101,10 @@ export interface MemberSample {
   readonly passes: number;
   /** It has no live phase, and waits to be stopped. */
   readonly waits: boolean;
+  /** Dirty and unsent, as QEMU counts; undefined until it has said. */
+  readonly remainingBytes: number | undefined;
+  /** As QEMU has measured; undefined until it has. */
+  readonly dirtyBytesPerSecond: number | undefined;
 }
 
 /** Facts that come with reports: each is present from the report it belongs to onwards. */

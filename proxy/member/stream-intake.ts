@@ -30,8 +30,12 @@ export class StreamIntake {
   #returnPath = false;
   #result: StreamResult | undefined;
   #closed = false;
+  #liveLimitBytes: number;
+  #full = false;
 
-  constructor(shadow: StagingShadow, events: IntakeEvents) {
+  /** @param liveLimitBytes no more than this, give or take a chunk, is read before `drain` */
+  constructor(shadow: StagingShadow, liveLimitBytes: number, events: IntakeEvents) {
+    this.#liveLimitBytes = liveLimitBytes;
     this.#events = events;
     this.#sink = new ShadowSink(shadow, {
       onReturnPath: () => {
@@ -64,7 +68,15 @@ export class StreamIntake {
     return this.#sink;
   }
 
+  /** Reads on, unless the live limit has been reached. */
   flow(): void {
+    if (!this.#full) this.#socket?.resume();
+  }
+
+  /** The VM stands, or is about to: whatever is left is taken, at once. */
+  drain(): void {
+    this.#liveLimitBytes = Number.POSITIVE_INFINITY;
+    this.#full = false;
     this.#socket?.resume();
   }
 
@@ -110,6 +122,10 @@ export class StreamIntake {
       this.#socket?.destroy();
       this.#events.onError(error);
       return;
+    }
+    if (this.position >= this.#liveLimitBytes) {
+      this.#full = true;
+      this.hold();
     }
     if (!whole && this.#result !== undefined) this.#events.onWhole(this.#result);
   }

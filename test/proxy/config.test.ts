@@ -27,7 +27,11 @@ test('the least there can be, and every default', () => {
   assert.equal(config.round, {
     capture: 'auto',
     stopDeadlineMs: 10_000,
-    maxLiveMs: 60_000,
+    endWhen: [
+      { kind: 'all-first-pass' },
+      { kind: 'memory-bound', factor: 2 },
+      { kind: 'elapsed', ms: 60_000 },
+    ],
   });
   assert.equal(config.store, { headroomBytes: 256 * 2 ** 20 });
   assert.equal(config.epochs, { keep: 2 });
@@ -47,7 +51,11 @@ members:
   - {name: a, qmp: '{name}-{index}.sock'}
   - {name: b, qmp: '{name}-{index}.sock', workingDirectory: vm}
 store: {directory: store, headroom: 1.5 GiB}
-round: {stopDeadline: 250ms, maxLive: 2min}
+round:
+  stopDeadline: 250ms
+  maxLive: 2min
+  endWhen: [predicted-downtime 50ms, no-progress]
+  memoryBound: 3
 network: {switch: ['{dir}/net.sock']}
 `);
   assert.equal(
@@ -57,7 +65,15 @@ network: {switch: ['{dir}/net.sock']}
   assert.is(config.members[1]?.workingDirectory, '/etc/umbra/vm');
   assert.is(config.shadowsDirectory, '/etc/umbra/store/demo/shadows');
   assert.is(config.store.headroomBytes, 1.5 * 2 ** 30);
-  assert.equal(config.round, { capture: 'auto', stopDeadlineMs: 250, maxLiveMs: 120_000 });
+  assert.is(config.round.stopDeadlineMs, 250);
+  assert.equal(config.round.endWhen.slice(0, 2), [
+    { kind: 'predicted-downtime', ms: 50 },
+    { kind: 'no-progress' },
+  ]);
+  assert.equal(config.round.endWhen.slice(2), [
+    { kind: 'memory-bound', factor: 3 },
+    { kind: 'elapsed', ms: 120_000 },
+  ]);
   assert.equal(config.switchSockets, [
     '/run/umbra/demo/vm/a/net.sock',
     '/run/umbra/demo/vm/b/net.sock',

@@ -76,6 +76,8 @@ export class MemberBench {
       type: 'prepare',
       round,
       capture: this.capture,
+      firstPassOnly: false,
+      memoryBound: 100,
       shadowDirectory: this.shadowDirectory(round),
       commandLine: this.commandLine,
       workingDirectory: this.directory,

@@ -1,6 +1,7 @@
 /** What each command does, without how it was spelled. */
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { POLICIES } from '../../policies/index.ts';
 import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
 import { forgetVm, recordedVm } from '../../proxy/agent/vm-process.ts';
 import type { ClusterConfig } from '../../proxy/config.ts';
@@ -151,6 +152,27 @@ export async function removeEpoch(cluster: string, epoch: number, output: Output
     client.request<object>('DELETE', `/v1/epochs/${epoch}`),
   );
   output.result(answer, `epoch ${epoch} is gone`);
+}
+
+/** @throws UmbraError E_POLICY_UNKNOWN */
+export function explain(policy: string | undefined, output: Output): void {
+  const names = policy === undefined ? Object.keys(POLICIES) : [policy];
+  const chosen = names.map((name) => {
+    const options = POLICIES[name];
+    if (options !== undefined) return { name, options };
+    const message = `there is no policy ${name}; there are: ${Object.keys(POLICIES).join(', ')}`;
+    throw new UmbraError({ code: 'E_POLICY_UNKNOWN', message });
+  });
+  const text = chosen.map(({ name, options }) => {
+    const lines = options.map(({ option, unit, default: usual, effect }) =>
+      [option, `    ${effect}`, `    unit: ${unit}`, `    default: ${usual}`].join('\n'),
+    );
+    return [name, ...lines].join('\n\n');
+  });
+  output.result(
+    Object.fromEntries(chosen.map(({ name, options }) => [name, options])),
+    text.join('\n\n'),
+  );
 }
 
 export interface DownArguments {

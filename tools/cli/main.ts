@@ -2,6 +2,7 @@
 /** The umbra command: how it is spelled. commands.ts says what each command does. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { POLICIES } from '../../policies/index.ts';
 import { toFailure } from '../../proxy/failure.ts';
 import { attach } from './attach.ts';
 import * as commands from './commands.ts';
@@ -94,6 +95,12 @@ command('down', 'stop the cluster: its daemon, and the VMs Umbra started')
   .action(async (options: GlobalOptions & { keepVms: boolean; purge: boolean }) => {
     const { keepVms, purge } = options;
     await commands.down(chooseCluster(options.cluster), { keepVms, purge }, outputOf(options));
+  });
+
+command('explain', 'say what the policy options mean')
+  .argument('[policy]', `one of: ${Object.keys(POLICIES).join(', ')}`)
+  .action((policy: string | undefined, options: GlobalOptions) => {
+    commands.explain(policy, outputOf(options));
   });
 
 command('doctor', 'check what Umbra needs on this host, and say how to get what is missing').action(

@@ -23,7 +23,10 @@ export function roundText(report: RoundReport): string {
   return [
     `epoch ${report.epoch} committed in ${duration(report.durationMs)}`,
     `  cluster downtime ${duration(report.clusterDowntimeMs)} (first stop to last resume), ` +
-      `stop skew ${duration(report.skewMs)}`,
+      `stop skew ${duration(report.skewMs)}` +
+      (report.predictedDowntimeMs === undefined
+        ? ''
+        : `; predicted for the slowest member: ${duration(report.predictedDowntimeMs)}`),
     `  ${bytes(report.streamBytes)} streamed, ${bytes(report.storedBytes)} kept in memory`,
     `  live phase ended by ${report.endReason}`,
     ...captureNotes(report),

@@ -1,0 +1,82 @@
+/**
+ * Each end condition ends the live phase of real VMs for its own reason, and the report names it. A
+ * VM that dirties memory faster than anyone wants to wait ends by the bound, not never.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { parse, stringify } from 'yaml';
+import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { jobRuns, jobVerdict } from '../support/job.ts';
+
+const MEMORY_MIB = 192;
+const CHUNK_BYTES = 64 * 1024;
+
+const test = suite('end conditions');
+let bed: Testbed;
+let plain: Record<string, unknown>;
+
+test.before(async () => {
+  bed = await Testbed.create({ nodes: 2, memoryMiB: MEMORY_MIB, qemu: await newestQemu() });
+  await bed.up();
+  plain = parse(readFileSync(bed.file, 'utf8'));
+});
+test.after(() => bed.dispose());
+
+/** A checkpoint under other settings; the VMs run on while the daemon is started anew. */
+async function checkpoint(round: object): Promise<RoundReport> {
+  writeFileSync(bed.file, stringify({ ...plain, round }));
+  await bed.json('down', '--keep-vms');
+  await bed.json('up', bed.file);
+  return bed.json<RoundReport>('checkpoint');
+}
+
+test('all-first-pass is the default', async () => {
+  const { endReason, members } = await checkpoint({});
+  assert.match(endReason ?? '', /^all-first-pass/);
+  for (const { sample } of members) assert.ok((sample?.passes ?? 0) >= 2);
+});
+
+test('any-first-pass', async () => {
+  const { endReason } = await checkpoint({ endWhen: ['any-first-pass'] });
+  assert.match(endReason ?? '', /^any-first-pass: n[01]/);
+});
+
+test('predicted-downtime waits until little is left, and says what it expects', async () => {
+  const report = await checkpoint({ endWhen: ['predicted-downtime 500ms'] });
+  assert.match(report.endReason ?? '', /^predicted-downtime/);
+  assert.ok((report.predictedDowntimeMs ?? Number.POSITIVE_INFINITY) <= 500);
+});
+
+test('elapsed ends what nothing else does', async () => {
+  const { endReason } = await checkpoint({ endWhen: ['predicted-downtime 1ms'], maxLive: '700ms' });
+  assert.match(endReason ?? '', /^elapsed/);
+});
+
+test('a VM that never calms down ends by the memory bound, and keeps to it', async () => {
+  const guest = await bed.guest(1);
+  const command = 'dirty --size-mib 64 --rate-mib 0 --pattern random';
+  const { output: pid } = await guest.run(`${command} >/run/dirty.log 2>&1 & echo $!`);
+  const bound = 1.5;
+  const report = await checkpoint({ endWhen: ['predicted-downtime 1ms'], memoryBound: bound });
+  assert.match(report.endReason ?? '', /^memory-bound: n1/);
+  for (const { member, liveBytes = 0, reservedBytes = 0 } of report.members) {
+    const most = bound * reservedBytes + 2 * CHUNK_BYTES;
+    assert.ok(liveBytes <= most, `${member} streamed ${liveBytes} bytes, ${most} were allowed`);
+  }
+  const { output } = await guest.run(`kill -TERM ${pid.trim()}; sleep 1; cat /run/dirty.log`);
+  assert.match(output, /verified/);
+});
+
+test('a job under a round of many passes goes on, and verifies', async () => {
+  await bed.shell(0, '/job/xdlu 20 300');
+  await jobRuns(bed, 2);
+  const { outcome } = await checkpoint({ endWhen: ['predicted-downtime 100ms', 'no-progress'] });
+  assert.is(outcome, 'committed');
+  const verdict = await jobVerdict(bed, 120_000);
+  assert.is(verdict.code, 0, verdict.output);
+});
+
+test.run();
