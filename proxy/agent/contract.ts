@@ -5,6 +5,7 @@
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure.ts';
 import type { CaptureMode, MemberSample, RestoreMode, RoundFacts } from '../member/messages.ts';
+import type { SessionReport } from '../member/session.ts';
 
 export type AgentCommand = 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
 
@@ -16,21 +17,15 @@ export interface RoundTerms {
   readonly silenceMs: number;
 }
 
+/** What a member's session reports, and that its proxy is gone. */
+export type MemberReport = SessionReport | 'gone';
+
 export type AgentNotice =
   | {
       readonly type: 'report';
       readonly member: string;
       readonly round: string;
-      readonly report:
-        | 'admitted'
-        | 'live'
-        | 'stopped'
-        | 'drained'
-        | 'resumed'
-        | 'sealed'
-        | 'failed'
-        | 'aborted'
-        | 'gone';
+      readonly report: MemberReport;
       readonly facts: RoundFacts;
       readonly failure?: Failure;
     }

@@ -21,6 +21,7 @@
  *  - After `failed` or `gone`, every other member is told to abort, and the round ends only when
  *    each has confirmed that its VM runs (`aborted`) or is gone.
  */
+import type { MemberReport } from '../agent/contract.ts';
 import type { Failure } from '../failure.ts';
 
 export const ADMITTING = 0;
@@ -62,16 +63,7 @@ export type MemberPhase =
 
 export type MemberCommand = 'prepare' | 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
 
-export type MemberReport =
-  | 'admitted'
-  | 'live'
-  | 'stopped'
-  | 'drained'
-  | 'resumed'
-  | 'sealed'
-  | 'failed'
-  | 'aborted'
-  | 'gone';
+export type { MemberReport };
 
 export interface Round {
   readonly state: number;

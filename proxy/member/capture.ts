@@ -16,6 +16,7 @@ import { StagingShadow } from '../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
 import { Journal } from './journal.ts';
+import { LiveMeter } from './live-meter.ts';
 import type { MemberNotice, MemberPlace, PrepareCommand, RoundFacts } from './messages.ts';
 import { putRight } from './put-right.ts';
 import {
@@ -62,6 +63,7 @@ export class Capture {
   readonly #over = new AbortController();
   #session: Session = NEW_SESSION;
   #facts: RoundFacts = {};
+  readonly #meter = new LiveMeter();
   #step: Promise<void> = Promise.resolve();
   #qmp: QmpClient | undefined;
   #shadow: StagingShadow | undefined;
@@ -71,10 +73,6 @@ export class Capture {
   #holds = false;
   #stopFirst = false;
   #stopAsked = false;
-  #passes = 0;
-  #asking = false;
-  #remainingBytes: number | undefined;
-  #dirtyBytesPerSecond: number | undefined;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
   #startedAt = 0;
@@ -204,6 +202,7 @@ export class Capture {
       throw new UmbraError({ code: 'E_CAPTURE_UNSAFE', message: obstacle });
     }
     this.#stopFirst = capture === 'stop-copy' || obstacle !== undefined;
+    this.#meter.waits = this.#stopFirst;
     this.#learn({
       capture: this.#stopFirst ? 'stop-copy' : 'precopy',
       ...(capture === 'auto' && obstacle !== undefined && { captureReason: obstacle }),
@@ -308,36 +307,19 @@ export class Capture {
    * might converge and stop by itself, so if nothing is to be gained it is held for good.
    */
   #onPass(pass: number): void {
-    this.#passes = pass;
+    this.#meter.passes = pass;
     if (pass < 2 || this.#session.state !== LIVE) return;
     if (pass === 2) this.#sample();
     this.#intake?.hold();
   }
 
   #tick(): void {
-    const mayFlow = this.#holds || !this.#prepare.firstPassOnly || this.#passes < 2;
+    const mayFlow = this.#holds || !this.#prepare.firstPassOnly || this.#meter.passes < 2;
     if (this.#session.state === LIVE) {
       if (mayFlow) this.#intake?.flow();
-      if (!this.#stopFirst) void this.#ask();
+      if (!this.#stopFirst) void this.#meter.ask(this.#monitor());
     }
     this.#sample();
-  }
-
-  /** QEMU's own view of what is left. It is asked again only when it has answered. */
-  async #ask(): Promise<void> {
-    if (this.#asking) return;
-    this.#asking = true;
-    try {
-      const { ram } = await this.#monitor().execute('query-migrate');
-      if (ram === undefined) return;
-      this.#remainingBytes = ram.remaining;
-      const rate = ram['dirty-pages-rate'] * ram['page-size'];
-      this.#dirtyBytesPerSecond = this.#passes >= 2 ? rate : undefined;
-    } catch {
-      // The monitor tells of its own end elsewhere; without an answer nothing is predicted.
-    } finally {
-      this.#asking = false;
-    }
   }
 
   #onMigration(status: string): void {
@@ -442,18 +424,7 @@ export class Capture {
   }
 
   #sample(): void {
-    const { counters, sink, position = 0 } = this.#intake ?? {};
-    const sample = {
-      bytes: position,
-      seenPages: sink?.seenPages ?? 0,
-      totalPages: sink?.totalPages ?? 0,
-      normalPages: counters?.normalPages ?? 0,
-      zeroPages: counters?.zeroPages ?? 0,
-      passes: this.#passes,
-      waits: this.#stopFirst,
-      remainingBytes: this.#remainingBytes,
-      dirtyBytesPerSecond: this.#dirtyBytesPerSecond,
-    };
+    const sample = this.#meter.sample(this.#intake);
     this.#learn({ sample });
     this.#notify({ type: 'sample', round: this.round, sample });
   }

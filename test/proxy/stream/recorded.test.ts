@@ -319,6 +319,6 @@ for (const binary of BINARIES) {
   );
 }
 
-if (BINARIES.length === 0) test.skip('no qemu-system-x86_64 in PATH', () => {});
+test('there is a QEMU to test with', () => assert.ok(BINARIES.length > 0));
 
 test.run();
