@@ -73,6 +73,14 @@ export interface CapabilityState {
   readonly state: boolean;
 }
 
+export interface BlockInfo {
+  /** Name of the drive, or '' for one that was made as a node. */
+  readonly device: string;
+  readonly qdev?: string;
+  /** Absent without a medium. */
+  readonly inserted?: { readonly ro: boolean; readonly file: string };
+}
+
 export interface MemorySize {
   readonly 'base-memory': number;
   readonly 'plugged-memory'?: number;
@@ -84,6 +92,7 @@ export interface QmpCommands {
   quit: { arguments: undefined; result: object };
   'query-kvm': { arguments: undefined; result: { enabled: boolean; present: boolean } };
   'query-status': { arguments: undefined; result: StatusInfo };
+  'query-block': { arguments: undefined; result: readonly BlockInfo[] };
   'query-name': { arguments: undefined; result: { name?: string } };
   'query-uuid': { arguments: undefined; result: { UUID: string } };
   'query-migrate': { arguments: undefined; result: MigrationInfo };

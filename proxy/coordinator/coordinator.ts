@@ -23,6 +23,7 @@ export interface ClusterStatus {
   readonly members: readonly MemberStatus[];
   readonly epochs: readonly EpochInfo[];
   readonly lastRound: RoundReport | undefined;
+  readonly lastRestore: RestoreReport | undefined;
 }
 
 export class Coordinator {
@@ -35,6 +36,7 @@ export class Coordinator {
   #ending = false;
   #runner: RoundRunner | undefined;
   #lastRound: RoundReport | undefined;
+  #lastRestore: RestoreReport | undefined;
 
   constructor(config: ClusterConfig, agent: Agent, catalogue: Catalogue, log: Logger) {
     this.#config = config;
@@ -51,6 +53,7 @@ export class Coordinator {
       members: await this.#agent.status(),
       epochs: await this.epochs(),
       lastRound: this.#lastRound,
+      lastRestore: this.#lastRestore,
     };
   }
 
@@ -109,7 +112,9 @@ export class Coordinator {
     return this.#exclusively('restore', async () => {
       const manifest = await this.#choose(epoch);
       try {
-        return await restoreEpoch(this.#agent, manifest, options, this.#log, onProgress);
+        const done = await restoreEpoch(this.#agent, manifest, options, this.#log, onProgress);
+        this.#lastRestore = done;
+        return done;
       } catch (error) {
         throw await this.#offerAnother(manifest.epoch, error);
       }

@@ -30,6 +30,7 @@ import {
   requireReady,
   restoreMigration,
   type SavedSettings,
+  writableDisks,
 } from './qemu.ts';
 import {
   IDLE,
@@ -182,6 +183,8 @@ export class Capture {
     void qmp.closed.then((error) => this.#failed('qmp', error));
     await requireReady(qmp);
     await this.#chooseCapture(qmp);
+    const disks = await writableDisks(qmp);
+    if (disks.length > 0) this.#learn({ writableDisks: disks });
     const blocks = await ramBlocks(qmp);
     this.#lookUp();
     const { member } = this.#place;

@@ -114,6 +114,8 @@ export interface RoundFacts {
   readonly capture?: CaptureMode;
   /** Why `auto` did not choose precopy. */
   readonly captureReason?: string;
+  /** Disks the guest can write to: they are not part of the epoch. */
+  readonly writableDisks?: readonly string[];
   /** QEMU's own time stamps, microseconds since 1970. */
   readonly stoppedAtUs?: number;
   readonly resumedAtUs?: number;

@@ -198,6 +198,41 @@ for (const [what, ...words] of BLOCKERS) {
   });
 }
 
+test('a writable disk is no part of an epoch: the checkpoint says so', async () => {
+  const own = 'unix:{dir}/qmp.sock,server=on,wait=off';
+  const machine = [
+    '-nodefaults',
+    '-machine',
+    'pc',
+    '-accel',
+    'tcg',
+    '-m',
+    '64',
+    '-display',
+    'none',
+  ];
+  const disk = [
+    '-drive',
+    'if=none,id=data,driver=null-co,read-zeroes=on',
+    '-device',
+    'virtio-blk-pci,drive=data',
+  ];
+  const command = ['qemu-system-x86_64', ...machine, '-qmp', own, ...disk];
+  const file = config(
+    'umbra-disk',
+    JSON.stringify({ cluster: 'disk', members: [{ name: 'a', command }] }),
+  );
+  try {
+    await bed.json('up', file);
+    const { code, stdout } = await bed.umbra('checkpoint', '--cluster', 'disk');
+    assert.is(code, 0);
+    assert.match(stdout, /WARNING a: .*data/);
+  } finally {
+    await bed.json('down', '--cluster', 'disk', '--purge');
+    rmSync(file);
+  }
+});
+
 test('a VM that is paused stays paused: it is someone’s wish', async () => {
   await withMonitor(async (qmp) => {
     await qmp.execute('stop');

@@ -30,9 +30,19 @@ export function roundText(report: RoundReport): string {
     `  ${bytes(report.streamBytes)} streamed, ${bytes(report.storedBytes)} kept in memory`,
     `  live phase ended by ${report.endReason}`,
     ...captureNotes(report),
+    ...diskNotes(report),
     '',
     members,
   ].join('\n');
+}
+
+/** RAM goes back in time with an epoch, disks do not: whoever has both should know. */
+function diskNotes({ members }: RoundReport): string[] {
+  return members.flatMap(({ member, writableDisks }) =>
+    writableDisks === undefined
+      ? []
+      : [`  WARNING ${member}: not in the epoch, but writable: ${writableDisks.join(', ')}`],
+  );
 }
 
 /** Why a member was not taken live, once for all whom it concerns. */

@@ -8,6 +8,7 @@
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import { bytes, duration } from '../cli/output.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
@@ -59,8 +60,7 @@ class Demo {
     await this.#timed('job before', () => this.#watchJob(bed, CASES_BEFORE));
 
     this.#say('Checkpoint the running cluster: $ umbra checkpoint');
-    const round = await this.#timed('checkpoint', () => bed.json<RoundReport>('checkpoint'));
-    this.#tell(round);
+    await this.#timed('checkpoint', () => bed.show('checkpoint'));
     await this.#watchJob(bed, (await cases(bed)) + 1);
 
     this.#say('Kill every VM with SIGKILL');
@@ -69,30 +69,15 @@ class Demo {
     process.stdout.write(`   ${done} of ${CASES} systems were solved; all of it is lost\n`);
 
     this.#say('Bring the cluster back: $ umbra restore');
-    const restore = await this.#timed('restore', () => bed.json<RestoreReport>('restore'));
-    for (const { member, mode, loadMs } of restore.members) {
-      process.stdout.write(`   ${member}: loaded by ${mode} in ${duration(loadMs)}\n`);
-    }
-    process.stdout.write(`   all run again ${duration(restore.durationMs)} after the command\n`);
+    await this.#timed('restore', () => bed.show('restore'));
+    const { lastRound, lastRestore } = await bed.json<ClusterStatus>('status');
+    if (lastRound === undefined || lastRestore === undefined) throw new Error('nothing was done');
 
     const continued = (await tickerOf(bed)) === nonce;
     this.#say('Wait for the job to end');
     const passed = await this.#timed('job after', () => this.#finishJob(bed));
-    this.#summary(round, restore, continued, passed);
+    this.#summary(lastRound, lastRestore, continued, passed);
     return continued && passed;
-  }
-
-  #tell({ members, clusterDowntimeMs, streamBytes, storedBytes }: RoundReport): void {
-    for (const { member, capture, liveBytes, drainBytes, downtimeMs } of members) {
-      const sent = `${bytes(liveBytes)} while it ran, ${bytes(drainBytes)} while it stood`;
-      process.stdout.write(
-        `   ${member}: ${capture}, ${sent}; stood still for ${duration(downtimeMs)}\n`,
-      );
-    }
-    process.stdout.write(
-      `   ${bytes(streamBytes)} streamed, ${bytes(storedBytes)} kept in RAM; ` +
-        `the cluster stood still for ${duration(clusterDowntimeMs)}\n`,
-    );
   }
 
   async #watchJob(bed: Testbed, until: number): Promise<void> {
@@ -124,7 +109,8 @@ class Demo {
     const verdict = passed ? 'ended, and its own verification passed' : 'FAILED its verification';
     const lines = [
       `  ${this.members} VMs were checkpointed together while an MPI job ran on them;`,
-      `  they stood still for ${duration(round.clusterDowntimeMs)}.`,
+      `  they stood still for ${duration(round.clusterDowntimeMs)}; ` +
+        `${bytes(round.storedBytes)} of their state are kept in RAM.`,
       '  Then every one of them was killed.',
       `  ${duration(restore.durationMs)} later all ran again, from RAM, where they had been` +
         `${continued ? '' : ' - BUT THEY WERE NOT CONTINUED'},`,

@@ -4,7 +4,7 @@
  * Everything it starts inherits UMBRA_HOME, a folder of this testbed alone: that is how what is left
  * is found and ended, whatever happened to whom.
  */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -103,6 +103,15 @@ export class Testbed {
         resolve({ code, stdout, stderr });
       });
     });
+  }
+
+  /** Runs the umbra command where everyone can see it. @throws Error if it fails */
+  async show(...args: readonly string[]): Promise<void> {
+    const [program, ...words] = umbraCommand();
+    const env = { ...process.env, UMBRA_HOME: this.home };
+    const child = spawn(program, [...words, ...args], { env, stdio: 'inherit' });
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    if (code !== 0) throw new Error(`umbra ${args.join(' ')}: status ${code}`);
   }
 
   /** Runs the umbra command with --json. @throws Error if it fails */
