@@ -337,8 +337,9 @@ export class Capture {
     this.#journal.note(true);
     const stopped = qmp.execute('stop');
     if (this.#holds) this.#intake?.allowSwitchover();
-    this.#intake?.drain();
+    this.#intake?.flow(); // until the VM has stopped, the live limit stands
     await stopped;
+    this.#intake?.drain();
     this.#lookUp();
     if (this.#stopFirst) await this.#migrate(qmp);
   }
