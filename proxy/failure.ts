@@ -35,7 +35,6 @@ const HINTS: Readonly<Record<string, string>> = {
   E_MANIFEST_INVALID: 'Restore another epoch: umbra epochs',
   E_MACHINE_TYPE: 'Restore an epoch of this machine type, or correct the member’s command.',
   E_MAP_UNSUPPORTED: 'Use --mode stream, or --mode auto.',
-  E_COORDINATOR_LOST: 'Start it again: umbra up',
 };
 
 export class UmbraError extends Error {
