@@ -1,5 +1,5 @@
 /**
- * When does the live phase end, for all members at once? PURE: estimates and time in, decision out.
+ * When does the live phase end, for all members at once? PURE: what a look has shown in, decision out.
  *
  * Conditions are composed; the first in the list that holds ends the phase, and its reason is told.
  * (A member that switches over by itself ends it, too; that is the round's own rule.)
@@ -18,14 +18,19 @@ export type EndDecision =
   | { readonly end: false }
   | { readonly end: true; readonly condition: EndCondition['kind']; readonly reason: string };
 
-/** @param elapsedMs since the live phase began */
-export function decideEnd(
-  members: ReadonlyMap<string, Estimate>,
-  elapsedMs: number,
-  conditions: readonly EndCondition[],
-): EndDecision {
+export interface Look {
+  readonly members: ReadonlyMap<string, Estimate>;
+  /** Since the live phase began. */
+  readonly elapsedMs: number;
+  /** Cluster downtime if it ended now, milliseconds; undefined while it cannot be told. */
+  readonly predictedMs: number | undefined;
+  /** Why waiting buys nothing (progress.ts), undefined while it may. */
+  readonly stalled: string | undefined;
+}
+
+export function decideEnd(look: Look, conditions: readonly EndCondition[]): EndDecision {
   for (const condition of conditions) {
-    const why = holds(condition, members, elapsedMs);
+    const why = holds(condition, look);
     if (why === undefined) continue;
     return { end: true, condition: condition.kind, reason: `${condition.kind}: ${why}` };
   }
@@ -33,65 +38,48 @@ export function decideEnd(
 }
 
 /** @returns why it holds, or undefined if it does not */
-function holds(
-  condition: EndCondition,
-  members: ReadonlyMap<string, Estimate>,
-  elapsedMs: number,
-): string | undefined {
-  const all = [...members];
-  const live = all.filter(([, { waits }]) => !waits);
+function holds(condition: EndCondition, look: Look): string | undefined {
+  const { members, elapsedMs, predictedMs, stalled } = look;
   switch (condition.kind) {
     case 'all-first-pass':
-      return live.every(([, { firstPassDone }]) => firstPassDone)
+      return find(members, (one) => !one.firstPassDone) === undefined
         ? 'every member has sent all its memory once'
         : undefined;
     case 'any-first-pass': {
-      const [first] = live.find(([, { firstPassDone }]) => firstPassDone) ?? [];
-      if (live.length === 0) return 'no member has a live phase';
+      if (find(members, () => true) === undefined) return 'no member has a live phase';
+      const first = find(members, (one) => one.firstPassDone);
       return first && `${first} has sent all its memory once`;
     }
     case 'predicted-downtime':
-      return predictedDowntime(live, condition.ms);
+      if (predictedMs === undefined || predictedMs > condition.ms) return undefined;
+      return `${Math.round(predictedMs)} ms predicted`;
     case 'no-progress':
-      return noProgress(live);
+      return stalled;
     case 'memory-bound': {
-      const [over] = live.find(([, one]) => isOverBound(one, condition.factor)) ?? [];
-      return over && `${over} has sent ${condition.factor} times its RAM`;
+      const { factor } = condition;
+      const over = find(members, (one) => isOverBound(one, factor));
+      return over && `${over} has sent ${factor} times its RAM`;
     }
-    case 'elapsed': {
-      if (elapsedMs < condition.ms) return undefined;
-      const late = live.filter(([, { firstPassDone }]) => !firstPassDone).map(([name]) => name);
-      const rest = late.length === 0 ? '' : `; not sent once: ${late.join(', ')}`;
-      return `the live phase lasted ${condition.ms} ms${rest}`;
-    }
+    case 'elapsed':
+      return elapsedMs < condition.ms ? undefined : elapsedReason(members, condition.ms);
   }
 }
 
-type Members = readonly (readonly [string, Estimate])[];
-
-/** The slowest counts: nobody resumes before all have stopped. */
-function predictedDowntime(live: Members, limitMs: number): string | undefined {
-  let worst = 0;
-  for (const [, { firstPassDone, downtimeMs }] of live) {
-    if (!firstPassDone || downtimeMs === undefined) return undefined;
-    worst = Math.max(worst, downtimeMs);
-  }
-  return worst <= limitMs ? `${Math.round(worst)} ms predicted for the slowest` : undefined;
-}
-
-/** Every member that still has something to gain dirties faster than it streams. */
-function noProgress(live: Members): string | undefined {
-  const behind: string[] = [];
-  for (const [name, { firstPassDone, bandwidth, dirtyBytesPerSecond }] of live) {
-    if (!firstPassDone || bandwidth === undefined || dirtyBytesPerSecond === undefined) {
-      return undefined;
-    }
-    if (dirtyBytesPerSecond >= bandwidth) behind.push(name);
-  }
-  if (behind.length === 0) return undefined;
-  return `${behind.join(', ')} dirty memory as fast as it can be sent: waiting buys nothing`;
+/** The first member with a live phase that is so. */
+function find(
+  members: ReadonlyMap<string, Estimate>,
+  isSo: (one: Estimate) => boolean,
+): string | undefined {
+  for (const [name, one] of members) if (!one.waits && isSo(one)) return name;
+  return undefined;
 }
 
 function isOverBound({ liveBytes, ramBytes }: Estimate, factor: number): boolean {
   return ramBytes > 0 && liveBytes >= factor * ramBytes;
+}
+
+function elapsedReason(members: ReadonlyMap<string, Estimate>, ms: number): string {
+  const late = [...members].filter(([, { waits, firstPassDone }]) => !waits && !firstPassDone);
+  const names = late.map(([name]) => name).join(', ');
+  return `the live phase lasted ${ms} ms${names === '' ? '' : `; not sent once: ${names}`}`;
 }

@@ -8,7 +8,104 @@ export interface OptionHelp {
   readonly effect: string;
 }
 
+const NONE = '–';
+
 export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
+  'memory-budget': [
+    {
+      option: 'store.budget',
+      unit: 'size',
+      default: 'none: what the host has, less store.headroom',
+      effect:
+        'epochs + the round’s shadows (all RAM of all members) + in-flight never take more on this ' +
+        'host; a round that would is not begun, and the bytes that are missing are named',
+    },
+    {
+      option: 'store.headroom',
+      unit: 'size',
+      default: '256MiB',
+      effect: 'stays free of the host’s memory after a round’s reservation',
+    },
+    {
+      option: 'store.whenFull',
+      unit: 'refuse or queue',
+      default: 'refuse',
+      effect: 'whether a round that does not fit is refused, or waits until epochs have gone',
+    },
+    {
+      option: 'store.queueLimit',
+      unit: 'duration',
+      default: '5min, with whenFull: queue',
+      effect: 'a queued round is refused after that time',
+    },
+    {
+      option: 'round.inFlight',
+      unit: 'size, for each member',
+      default: '64MiB',
+      effect:
+        'the most its proxy keeps outside of the reserved shadow, which is device state: a VM with ' +
+        'more of it is refused. Counted against the budget',
+    },
+  ],
+  'memory-bound': [
+    {
+      option: 'round.memoryBound',
+      unit: 'multiple of a member’s RAM, at least 1',
+      default: '2',
+      effect:
+        'no member streams more while it runs, and one that has ends the live phase: it always ends. ' +
+        'Enforced where the stream is read, whatever the coordinator does',
+    },
+  ],
+  multiplexing: [
+    {
+      option: 'round.multiplexing',
+      unit: 'parallel, round-robin or finish-together',
+      default: 'parallel',
+      effect:
+        'whose streams flow at the same time until all have sent their memory once; the others run ' +
+        'on, unread, and a page they rewrite meanwhile is sent once',
+    },
+    {
+      option: 'parallel',
+      unit: NONE,
+      default: 'the default',
+      effect:
+        'all at once; members past their first pass stream on in round.dirtyShare of the slots',
+    },
+    {
+      option: 'round-robin',
+      unit: NONE,
+      default: 'not chosen',
+      effect: 'round.slots members at a time, for a round.slot each, in turn',
+    },
+    {
+      option: 'finish-together',
+      unit: NONE,
+      default: 'not chosen',
+      effect: 'round.slots members at a time, those with the most still to send',
+    },
+    {
+      option: 'round.slots',
+      unit: 'members, at least 1',
+      default: '2',
+      effect: 'how many streams flow at once, for round-robin and finish-together',
+    },
+    {
+      option: 'round.slot',
+      unit: 'duration, at least 50ms',
+      default: '100ms',
+      effect: 'how long a slot lasts; shorter ones share more evenly and cost more messages',
+    },
+    {
+      option: 'round.dirtyShare',
+      unit: 'share of the slots, more than 0, at most 1',
+      default: '0.5',
+      effect:
+        'with parallel: how much of the time goes to pages sent before, while others still send ' +
+        'theirs for the first time (MTD’s 50 dirty / 50 non-dirty)',
+    },
+  ],
   'end-condition': [
     {
       option: 'round.endWhen',
@@ -18,39 +115,59 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
     },
     {
       option: 'all-first-pass',
-      unit: '–',
+      unit: NONE,
       default: 'in the list',
       effect: 'ends when every member has sent all its memory once; the shortest checkpoint',
     },
     {
       option: 'any-first-pass',
-      unit: '–',
+      unit: NONE,
       default: 'not in the list',
       effect: 'ends when the first member has; the others send the rest while they stand',
     },
     {
       option: 'predicted-downtime T',
-      unit: 'duration',
+      unit: 'duration, less than round.stopDeadline',
       default: 'not in the list',
-      effect: 'ends when remaining ÷ bandwidth is at most T for the slowest member',
+      effect: 'ends when the predicted cluster downtime is at most T',
     },
     {
       option: 'no-progress',
-      unit: '–',
+      unit: NONE,
       default: 'not in the list',
-      effect: 'ends when a member dirties memory as fast as it streams: waiting buys nothing',
-    },
-    {
-      option: 'round.memoryBound',
-      unit: 'multiple of a member’s RAM, at least 1',
-      default: '2',
-      effect: 'ends when a member has streamed that much while it ran: the live phase always ends',
+      effect:
+        'ends when the predicted downtime falls no more: the slowest member dirties memory as fast ' +
+        'as it streams, and waiting buys nothing. The shortest downtime a cluster can have',
     },
     {
       option: 'round.maxLive',
       unit: 'duration',
       default: '60s',
       effect: 'ends the live phase by then, whatever the rest says',
+    },
+  ],
+  interval: [
+    {
+      option: 'checkpoint.every',
+      unit: 'duration, at least 1s, or optimal',
+      default: 'none: a checkpoint is taken when asked for',
+      effect:
+        'takes checkpoints by itself, so long after the last one ended. optimal is Daly’s interval, ' +
+        'from what a checkpoint costs and checkpoint.mtbf',
+    },
+    {
+      option: 'checkpoint.mtbf',
+      unit: 'duration',
+      default: 'none; needed by every: optimal',
+      effect: 'mean time between failures of the hosts the cluster runs on, all of them together',
+    },
+    {
+      option: 'checkpoint.liveSlowdown',
+      unit: 'share of the job’s speed, 0 to 1',
+      default: '0.25',
+      effect:
+        'with every: optimal, a checkpoint costs its downtime and this share of its live phase: what ' +
+        'the job loses while memory streams',
     },
   ],
 };

@@ -1,3 +1,22 @@
-export { decideEnd, type EndCondition, type EndDecision } from './end-condition.ts';
-export { type Estimate, estimate, type LiveSample } from './estimator.ts';
+export { admitRound, type BudgetDecision, type MemoryNeed } from './budget.ts';
+export {
+  type Calibration,
+  type DrainOutcome,
+  learn,
+  NO_CALIBRATION,
+  predictionError,
+  type RoundOutcome,
+} from './calibration.ts';
+export { decideEnd, type EndCondition, type EndDecision, type Look } from './end-condition.ts';
+export {
+  type Estimate,
+  type Experience,
+  estimate,
+  type LiveSample,
+  NO_EXPERIENCE,
+} from './estimator.ts';
 export { type OptionHelp, POLICIES } from './explain.ts';
+export { dalyIntervalMs, type Interval, LEAST_INTERVAL_MS, nextInterval } from './interval.ts';
+export { type LiveDecision, LivePhase, type LivePolicy } from './live-phase.ts';
+export { chooseSlots, type Multiplexing, type SlotDecision } from './multiplexing.ts';
+export { observeProgress, type Progress, whyStalled } from './progress.ts';

@@ -7,8 +7,10 @@
  *         command: [qemu-system-x86_64, …, -qmp, 'unix:{dir}/qmp.sock,server=on,wait=off']
  *       - name: n1
  *         qmp: /run/vm/n1/qmp.sock          # a VM that runs already
- *     round: {capture: auto, stopDeadline: 10s, endWhen: [all-first-pass], memoryBound: 2, maxLive: 60s}
- *     store: {headroom: 256MiB}
+ *     round: {capture: auto, stopDeadline: 10s, endWhen: [no-progress], memoryBound: 2, maxLive: 60s,
+ *             multiplexing: finish-together, slots: 2, slot: 100ms, inFlight: 64MiB}
+ *     store: {budget: 8GiB, headroom: 256MiB, whenFull: refuse}
+ *     checkpoint: {every: 10min}                # or {every: optimal, mtbf: 24h}
  *     epochs: {keep: 2}
  *     restore: {mode: auto}
  *     network: {switch: ['{dir}/net.sock']}
@@ -19,7 +21,12 @@
 import { join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import type { EndCondition } from '../policies/index.ts';
+import {
+  type EndCondition,
+  type Interval,
+  LEAST_INTERVAL_MS,
+  type Multiplexing,
+} from '../policies/index.ts';
 import { qmpSocketOf } from './agent/command-line.ts';
 import { END_WHEN_HELP, parseEndCondition } from './end-when.ts';
 import { UmbraError } from './failure.ts';
@@ -35,6 +42,14 @@ export const MEMBERS_MAX = 1000;
 const DURATION_MAX_MS = 86_400_000;
 /** The longest name of a socket we make in a member's folder. */
 const OWN_SOCKET = 'migration.sock';
+const SLOT_MIN_MS = 50;
+const IN_FLIGHT_MIN = 2 ** 20;
+const IN_FLIGHT_MAX = 2 ** 30;
+const DEFAULT_SLOT_MS = 100;
+const DEFAULT_SLOTS = 2;
+const DEFAULT_DIRTY_SHARE = 0.5;
+const DEFAULT_QUEUE_LIMIT_MS = 300_000;
+const DEFAULT_LIVE_SLOWDOWN = 0.25;
 
 const name = z.string().regex(NAME, NAME_HELP);
 
@@ -47,12 +62,21 @@ function quantity<T>(parse: (text: string) => T | undefined, help: string) {
   });
 }
 
+const EVERY_HELP = `optimal, or ${DURATION_HELP}`;
 const endCondition = quantity(parseEndCondition, END_WHEN_HELP);
 const size = quantity(parseSize, SIZE_HELP);
 const duration = quantity(parseDuration, DURATION_HELP);
 const positiveDuration = duration
   .refine((ms) => ms > 0, 'must be more than zero')
   .refine((ms) => ms <= DURATION_MAX_MS, 'must be a day at most');
+
+const positiveLongDuration = duration.refine((ms) => ms > 0, 'must be more than zero');
+const everySchema = quantity(
+  (text) => (text === 'optimal' ? text : parseDuration(text)),
+  EVERY_HELP,
+)
+  .refine((every) => every === 'optimal' || every >= LEAST_INTERVAL_MS, 'must be at least 1s')
+  .refine((every) => every === 'optimal' || every <= DURATION_MAX_MS, 'must be a day at most');
 
 const memberSchema = z.strictObject({
   name,
@@ -79,6 +103,21 @@ const clusterSchema = z.strictObject({
       memoryBound: z.number().min(1, 'must be at least 1: all memory once').default(2),
       /** The longest the live phase may last. */
       maxLive: positiveDuration.default(60_000),
+      /** Whose streams flow at the same time (policies/multiplexing.ts). */
+      multiplexing: z.enum(['parallel', 'round-robin', 'finish-together']).default('parallel'),
+      /** How many streams flow at once; not for parallel. */
+      slots: z.number().int().min(1, 'must be at least 1: somebody has to stream').optional(),
+      /** How long a slot lasts. */
+      slot: duration
+        .refine((ms) => ms >= SLOT_MIN_MS, `must be at least ${SLOT_MIN_MS}ms`)
+        .optional(),
+      /** Share of the slots for pages sent before, while others are sent first; for parallel. */
+      dirtyShare: z.number().gt(0, 'must be more than 0').max(1, 'must be at most 1').optional(),
+      /** The most a proxy keeps of a stream outside of the reserved shadow. */
+      inFlight: size
+        .refine((bytes) => bytes >= IN_FLIGHT_MIN, 'must be at least 1MiB')
+        .refine((bytes) => bytes <= IN_FLIGHT_MAX, 'must be at most 1GiB')
+        .default(64 * 2 ** 20),
     })
     .prefault({}),
   store: z
@@ -87,8 +126,24 @@ const clusterSchema = z.strictObject({
       directory: z.string().optional(),
       /** Memory of the host that must stay free after a round's reservation. */
       headroom: size.default(256 * 2 ** 20),
+      /** Memory this cluster's epochs and rounds may take on this host; without it, what is there. */
+      budget: size.refine((bytes) => bytes > 0, 'must be more than zero').optional(),
+      /** What becomes of a round that does not fit. */
+      whenFull: z.enum(['refuse', 'queue']).default('refuse'),
+      /** How long a queued round waits for memory before it is refused. */
+      queueLimit: positiveDuration.optional(),
     })
     .prefault({}),
+  /** Checkpoints by themselves, at a period or at the optimum (policies/interval.ts). */
+  checkpoint: z
+    .strictObject({
+      every: everySchema,
+      /** Mean time between failures of the hosts the cluster runs on, for `every: optimal`. */
+      mtbf: positiveLongDuration.optional(),
+      /** Share of its speed the job loses while memory streams, for `every: optimal`. */
+      liveSlowdown: z.number().min(0).max(1).optional(),
+    })
+    .optional(),
   epochs: z
     .strictObject({ keep: z.number().int().min(1, 'must keep at least 1').default(2) })
     .prefault({}),
@@ -105,6 +160,11 @@ export interface MemberConfig {
   readonly directory: string;
 }
 
+export interface Schedule {
+  readonly interval: Interval;
+  readonly liveSlowdown: number;
+}
+
 export interface ClusterConfig {
   readonly cluster: string;
   /** The cluster's folder, 0700: everything of it is below. */
@@ -116,8 +176,17 @@ export interface ClusterConfig {
     readonly capture: 'auto' | 'precopy' | 'stop-copy';
     readonly stopDeadlineMs: number;
     readonly endWhen: readonly EndCondition[];
+    readonly multiplexing: Multiplexing;
+    readonly inFlightBytes: number;
   };
-  readonly store: { readonly headroomBytes: number };
+  readonly store: {
+    readonly headroomBytes: number;
+    readonly budgetBytes: number | undefined;
+    /** How long a round that does not fit waits; 0: it is refused at once. */
+    readonly queueLimitMs: number;
+  };
+  /** Checkpoints by themselves; undefined: only when asked for. */
+  readonly schedule: Schedule | undefined;
   readonly epochs: { readonly keep: number };
   readonly restore: { readonly mode: 'auto' | 'map' | 'stream' };
   /** Sockets of the guests' network cards, for Umbra's own switch. */
@@ -151,7 +220,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
   if (!parsed.success) {
     throw invalid(file, parsed.error.issues.flatMap(describeIssue));
   }
-  const { cluster, round, store, epochs, restore, network } = parsed.data;
+  const { cluster, round, store, epochs, restore, network, checkpoint } = parsed.data;
   const directory = clusterDirectory(home, cluster);
   const base = resolve(file, '..');
   const problems: string[] = [];
@@ -177,6 +246,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     };
   });
   problems.push(...duplicates(members.map((member) => member.name)));
+  problems.push(...contradictions(parsed.data));
   if (problems.length > 0) throw invalid(file, problems);
   // With the cluster's name: several may share a store, and none may touch another's shadows.
   const shadowStore =
@@ -196,12 +266,90 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
         { kind: 'memory-bound', factor: round.memoryBound },
         { kind: 'elapsed', ms: round.maxLive },
       ],
+      multiplexing: multiplexingOf(round),
+      inFlightBytes: round.inFlight,
     },
-    store: { headroomBytes: store.headroom },
+    store: {
+      headroomBytes: store.headroom,
+      budgetBytes: store.budget,
+      queueLimitMs: store.whenFull === 'queue' ? (store.queueLimit ?? DEFAULT_QUEUE_LIMIT_MS) : 0,
+    },
+    schedule: checkpoint && scheduleOf(checkpoint),
     epochs,
     restore,
     switchSockets: switchSockets(network?.switch ?? [], members),
   };
+}
+
+type Settings = z.infer<typeof clusterSchema>;
+
+function multiplexingOf(round: Settings['round']): Multiplexing {
+  const { multiplexing: kind, slot: slotMs = DEFAULT_SLOT_MS } = round;
+  const { slots: atOnce = DEFAULT_SLOTS, dirtyShare = DEFAULT_DIRTY_SHARE } = round;
+  return kind === 'parallel' ? { kind, slotMs, dirtyShare } : { kind, slotMs, atOnce };
+}
+
+function scheduleOf({ every, mtbf, liveSlowdown }: NonNullable<Settings['checkpoint']>): Schedule {
+  return {
+    interval:
+      every === 'optimal'
+        ? { kind: 'optimal', mtbfMs: mtbf ?? 0 }
+        : { kind: 'fixed', everyMs: every },
+    liveSlowdown: liveSlowdown ?? DEFAULT_LIVE_SLOWDOWN,
+  };
+}
+
+/** Settings that cannot both be meant. What is given and has no effect is a misunderstanding, too. */
+function contradictions({ round, store, checkpoint, members }: Settings): string[] {
+  const problems: string[] = [];
+  const { multiplexing, slots, dirtyShare } = round;
+  if (multiplexing === 'parallel' && slots !== undefined) {
+    problems.push('round.slots: multiplexing parallel lets all stream; choose round-robin, say');
+  }
+  if (slots !== undefined && slots > members.length) {
+    problems.push(`round.slots: ${slots} of ${members.length} members cannot stream at once`);
+  }
+  if (multiplexing !== 'parallel' && dirtyShare !== undefined) {
+    problems.push(`round.dirtyShare: only multiplexing parallel shares slots, not ${multiplexing}`);
+  }
+  problems.push(...endWhenProblems(round));
+  if (store.whenFull === 'refuse' && store.queueLimit !== undefined) {
+    problems.push('store.queueLimit: nothing is queued unless store.whenFull is queue');
+  }
+  if (store.budget !== undefined && store.budget < round.inFlight * members.length) {
+    const needed = round.inFlight * members.length;
+    problems.push(`store.budget: ${store.budget} bytes are less than in-flight alone (${needed})`);
+  }
+  if (checkpoint?.every === 'optimal' && checkpoint.mtbf === undefined) {
+    problems.push('checkpoint.mtbf: every: optimal needs it, as "mtbf: 24h"');
+  }
+  for (const option of ['mtbf', 'liveSlowdown'] as const) {
+    if (checkpoint === undefined || checkpoint.every === 'optimal') break;
+    if (checkpoint[option] === undefined) continue;
+    problems.push(`checkpoint.${option}: has no effect on a fixed period; use every: optimal`);
+  }
+  return problems;
+}
+
+/** A condition that can never be the first to hold is not what its author meant. */
+function endWhenProblems({ endWhen, stopDeadline, maxLive }: Settings['round']): string[] {
+  const problems: string[] = [];
+  const earlier = endWhen.find(({ kind }) => kind.endsWith('first-pass'));
+  for (const [index, condition] of endWhen.entries()) {
+    const at = `round.endWhen[${index}]`;
+    const { kind } = condition;
+    if (endWhen.findIndex((one) => one.kind === kind) < index) {
+      problems.push(`${at}: ${kind} is there already`);
+    } else if (earlier !== undefined && condition !== earlier) {
+      problems.push(`${at}: ${kind} never holds before ${earlier.kind}, which is listed, too`);
+    }
+    if (condition.kind !== 'predicted-downtime') continue;
+    if (condition.ms >= stopDeadline) {
+      problems.push(`${at}: a downtime of ${condition.ms} ms breaks round.stopDeadline`);
+    }
+  }
+  if (maxLive < SLOT_MIN_MS) problems.push(`round.maxLive: must be at least ${SLOT_MIN_MS}ms`);
+  return problems;
 }
 
 function memberProblems(

@@ -50,6 +50,7 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
     await agent.start();
     if (options.boot) await agent.boot();
     rmSync(socket, { force: true });
+    await coordinator.start();
     await api.listen({ path: socket });
     chmodSync(socket, 0o600);
     log.info({ members: agent.members.length }, 'ready');

@@ -10,6 +10,8 @@ export interface Failure {
   /** What was being done, such as `open` or `drain`. */
   readonly where?: string;
   readonly hint?: string;
+  /** Of memory, for a failure that more of it would have prevented. */
+  readonly missingBytes?: number;
 }
 
 /** What the operator can do about a code. A code with no entry speaks for itself. */
@@ -25,12 +27,15 @@ const HINTS: Readonly<Record<string, string>> = {
   E_VM_MIGRATING: 'Wait for the other migration, or cancel it, then try again.',
   E_VM_BLOCKED: 'Remove the device or mount QEMU names, then try again.',
   E_STORE_NO_ROOM: 'Remove epochs (umbra rm EPOCH), lower store.headroom, or add memory.',
+  E_BUDGET: 'Remove epochs (umbra rm EPOCH), lower epochs.keep, or raise store.budget.',
+  E_BUDGET_TOO_SMALL: 'Raise store.budget: without any epoch it would not hold a round, either.',
   E_SHADOW_LAYOUT: 'The VM changed its memory layout during the round (a reboot?). Try again.',
   E_CAPTURE_UNSAFE: 'Set round.capture to auto or stop-copy, use KVM, or QEMU 9.0 or newer.',
   E_STOP_DEADLINE: 'Raise round.stopDeadline, or end the live phase with less left to send.',
   E_ROUND_BUSY: 'Wait until the present round has ended: umbra status',
   E_MEMBERS_RUNNING: 'Stop those VMs, or add --replace to have Umbra kill them first.',
   E_EPOCH_UNKNOWN: 'List the epochs there are: umbra epochs',
+  E_ROUND_UNKNOWN: 'Take a checkpoint first, or list the rounds there are: umbra report --list',
   E_EPOCH_CORRUPT: 'Restore another epoch: umbra epochs',
   E_MANIFEST_INVALID: 'Restore another epoch: umbra epochs',
   E_MACHINE_TYPE: 'Restore an epoch of this machine type, or correct the member’s command.',
@@ -57,7 +62,9 @@ export function toFailure(error: unknown, context: Pick<Failure, 'member' | 'whe
   if (error instanceof UmbraError) return { ...located, ...error.failure };
   if (error instanceof Error) {
     const code = 'code' in error && typeof error.code === 'string' ? error.code : 'E_INTERNAL';
-    return withHint({ code, message: error.message, ...located });
+    const missing = 'missingBytes' in error && typeof error.missingBytes === 'number';
+    const missingBytes = missing ? { missingBytes: Number(error.missingBytes) } : {};
+    return withHint({ code, message: error.message, ...missingBytes, ...located });
   }
   return { code: 'E_INTERNAL', message: String(error), ...located };
 }

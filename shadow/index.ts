@@ -3,7 +3,7 @@ export { ShadowError, type ShadowErrorCode } from './errors.ts';
 export type { EpochManifest, Identity, ShadowManifest } from './manifest.ts';
 export { sha256Of } from './manifest.ts';
 export type { RamImage } from './ram-image.ts';
-export { measureRoom, type Room, requireRoom } from './room.ts';
+export { measureRoom, occupiedBytes, type Room, requireRoom } from './room.ts';
 export {
   readShadow,
   readShadowFile,

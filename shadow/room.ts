@@ -2,7 +2,8 @@
  * How much memory the host can still give. tmpfs is as large as RAM: filling it wakes the OOM killer
  * instead of returning ENOSPC, so Umbra asks before it writes.
  */
-import { readFile, statfs } from 'node:fs/promises';
+import { readdir, readFile, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import { ShadowError } from './errors.ts';
 
 export interface Room {
@@ -11,6 +12,9 @@ export interface Room {
   /** What sets that limit. */
   readonly limitedBy: 'memory' | 'cgroup' | 'filesystem';
 }
+
+/** The unit of st_blocks, whatever the filesystem (stat(2)). */
+const BLOCK_BYTES = 512;
 
 /** Reads the kernel's own accounts: /proc/meminfo, the process's cgroup, statfs. */
 export async function measureRoom(directory: string): Promise<Room> {
@@ -44,6 +48,19 @@ export async function requireRoom(
       `${availableBytes} are available (limit: ${limitedBy}): ${missingBytes} bytes are missing`,
     { path: directory, missingBytes },
   );
+}
+
+/** Memory the files below a folder hold, by the kernel's count of their blocks; 0 if it is not there. */
+export async function occupiedBytes(directory: string): Promise<number> {
+  const names = await readdir(directory, { recursive: true }).catch(() => []);
+  const sizes = await Promise.all(
+    names.map(async (name) => {
+      // What goes away meanwhile occupies nothing.
+      const stats = await stat(join(directory, name)).catch(() => undefined);
+      return stats?.isFile() ? stats.blocks * BLOCK_BYTES : 0;
+    }),
+  );
+  return sizes.reduce((sum, bytes) => sum + bytes, 0);
 }
 
 async function memoryAvailable(): Promise<number> {

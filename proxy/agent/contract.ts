@@ -7,12 +7,21 @@ import type { Failure } from '../failure.ts';
 import type { CaptureMode, MemberSample, RestoreMode, RoundFacts } from '../member/messages.ts';
 import type { SessionReport } from '../member/session.ts';
 
-export type AgentCommand = 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
+export type AgentCommand =
+  | 'open'
+  | 'start'
+  | 'flow'
+  | 'hold'
+  | 'stop'
+  | 'barrier'
+  | 'commit'
+  | 'abort';
 
 export interface RoundTerms {
   readonly capture: CaptureMode | 'auto';
   readonly firstPassOnly: boolean;
   readonly memoryBound: number;
+  readonly inFlightBytes: number;
   readonly stopDeadlineMs: number;
   readonly silenceMs: number;
 }
@@ -51,6 +60,8 @@ export interface MemberStatus {
 export interface Admission {
   /** Bytes that will be reserved for the round's shadows on this host. */
   readonly neededBytes: number;
+  /** Bytes left in the memory budget; infinite without one. */
+  readonly freeBytes: number;
 }
 
 export interface RestorePlan {
@@ -76,7 +87,10 @@ export interface Agent {
   readonly members: readonly string[];
   onNotice(listener: (notice: AgentNotice) => void): void;
   status(): Promise<MemberStatus[]>;
-  /** Checks every member and the host's room; changes nothing. */
+  /**
+   * Checks every member, the memory budget and the host's room; changes nothing.
+   * @throws UmbraError E_BUDGET, E_STORE_NO_ROOM: it may fit later; others: why it cannot be
+   */
   admit(): Promise<Admission>;
   /** Makes the folder a round's shadows are staged in. */
   beginRound(round: string): Promise<void>;

@@ -10,10 +10,12 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
+import { admitRound } from '../../policies/index.ts';
 import {
   type Catalogue,
   collectLeftovers,
   type EpochManifest,
+  occupiedBytes,
   readShadow,
   requireRoom,
   verifyShadow,
@@ -66,7 +68,8 @@ export class LocalAgent implements Agent {
   readonly #catalogue: Catalogue;
   readonly #log: Logger;
   readonly #members = new Map<string, Member>();
-  readonly #activeRounds = new Set<string>();
+  /** Rounds under way, and how many members are still in each. */
+  readonly #activeRounds = new Map<string, number>();
   #listener: (notice: AgentNotice) => void = () => {};
   readonly #restores: Restores;
   #closing = false;
@@ -190,13 +193,26 @@ export class LocalAgent implements Agent {
       }),
     );
     const neededBytes = examined.reduce((sum, { shadowBytes }) => sum + shadowBytes, 0);
+    const freeBytes = await this.#requireBudget(neededBytes);
     const { shadowsDirectory, store } = this.#config;
     await requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
-    return { neededBytes };
+    return { neededBytes, freeBytes };
+  }
+
+  async #requireBudget(stagingBytes: number): Promise<number> {
+    const { shadowsDirectory, store, round, members } = this.#config;
+    const committedBytes = await occupiedBytes(shadowsDirectory);
+    const inFlightBytes = round.inFlightBytes * members.length;
+    const need = { committedBytes, stagingBytes, inFlightBytes };
+    const decision = admitRound(need, store.budgetBytes);
+    if (decision.admit) return decision.freeBytes;
+    const { reason, missingBytes, never } = decision;
+    const code = never ? 'E_BUDGET_TOO_SMALL' : 'E_BUDGET';
+    throw new UmbraError({ code, message: `store.budget: ${reason}`, missingBytes });
   }
 
   async beginRound(round: string): Promise<void> {
-    this.#activeRounds.add(round);
+    this.#activeRounds.set(round, this.#members.size);
     await mkdir(join(this.#config.shadowsDirectory, round), { mode: 0o700 });
   }
 
@@ -242,7 +258,8 @@ export class LocalAgent implements Agent {
   }
 
   collect(): Promise<readonly string[]> {
-    return collectLeftovers(this.#config.shadowsDirectory, this.#catalogue, this.#activeRounds);
+    const active = new Set(this.#activeRounds.keys());
+    return collectLeftovers(this.#config.shadowsDirectory, this.#catalogue, active);
   }
 
   async removeShadows(round: string): Promise<void> {
@@ -386,8 +403,9 @@ export class LocalAgent implements Agent {
     const { round } = member;
     member.round = undefined;
     if (round === undefined) return;
-    const others = [...this.#members.values()].some((other) => other.round === round);
-    if (!others) this.#activeRounds.delete(round);
+    const others = (this.#activeRounds.get(round) ?? 1) - 1;
+    if (others > 0) this.#activeRounds.set(round, others);
+    else this.#activeRounds.delete(round);
   }
 
   /** When the proxy is gone, its replacement reports that: onProxyGone is under way. */

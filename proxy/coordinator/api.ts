@@ -3,6 +3,8 @@
  *
  *     GET    /v1/status
  *     GET    /v1/epochs
+ *     GET    /v1/rounds                          names of the rounds there are reports of
+ *     GET    /v1/rounds/:round                   one report; `last` is the newest
  *     POST   /v1/checkpoint                      ─┐ answer: lines of JSON, progress first,
  *     POST   /v1/restore {epoch?, mode, …}       ─┘ then one {"kind": "done" | "failed", …}
  *     POST   /v1/abort
@@ -20,7 +22,11 @@ import { toFailure, UmbraError } from '../failure.ts';
 import type { Coordinator } from './coordinator.ts';
 
 const BODY_LIMIT_BYTES = 64 * 1024;
-const NOT_FOUND: ReadonlySet<string> = new Set(['E_EPOCH_UNKNOWN', 'E_MEMBER_UNKNOWN']);
+const NOT_FOUND: ReadonlySet<string> = new Set([
+  'E_EPOCH_UNKNOWN',
+  'E_MEMBER_UNKNOWN',
+  'E_ROUND_UNKNOWN',
+]);
 
 const restoreSchema = z.strictObject({
   epoch: z.number().int().positive().optional(),
@@ -28,6 +34,7 @@ const restoreSchema = z.strictObject({
   replace: z.boolean().default(false),
   verify: z.enum(['changed', 'all']).default('changed'),
 });
+const roundParameters = z.object({ round: z.string().max(64) });
 const epochParameters = z.object({ epoch: z.coerce.number().int().positive() });
 
 /** @param shutdown called when a client asks the daemon to end, after it was answered */
@@ -47,6 +54,10 @@ export function buildApi(
   });
   api.get('/v1/status', () => coordinator.status());
   api.get('/v1/epochs', async () => ({ epochs: await coordinator.epochs() }));
+  api.get('/v1/rounds', async () => ({ rounds: await coordinator.rounds() }));
+  api.get('/v1/rounds/:round', (request) => {
+    return coordinator.report(parse(roundParameters, request.params).round);
+  });
   api.post('/v1/checkpoint', (_request, reply) =>
     streamed(reply, (tell) => coordinator.checkpoint(tell)),
   );

@@ -1,13 +1,19 @@
 /** One cluster: its rounds, its epochs, its restores; one of them at a time. */
 import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { type Calibration, learn, NO_CALIBRATION } from '../../policies/index.ts';
 import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
 import type { Agent, MemberStatus } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import type { RestoreReport, RoundReport } from './report.ts';
 import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
+import { RoundArchive } from './round-archive.ts';
+import { outcomeOf } from './round-outcome.ts';
 import { type RoundProgress, RoundRunner } from './round-runner.ts';
+import { Schedule, type ScheduleStatus } from './schedule.ts';
 
 export interface EpochInfo {
   readonly epoch: number;
@@ -24,7 +30,23 @@ export interface ClusterStatus {
   readonly epochs: readonly EpochInfo[];
   readonly lastRound: RoundReport | undefined;
   readonly lastRestore: RestoreReport | undefined;
+  /** Checkpoints by themselves; undefined if none are configured. */
+  readonly schedule: ScheduleStatus | undefined;
+  /** Median of |predicted − real| ÷ real of the last rounds' downtime. */
+  readonly predictionErrorMedian: number | undefined;
 }
+
+/** A round that does not fit now, and waits for memory. */
+export interface QueuedProgress {
+  readonly kind: 'queued';
+  readonly failure: Failure;
+}
+
+/** Codes of what more memory would cure. */
+const MAY_FIT_LATER: ReadonlySet<string> = new Set(['E_BUDGET', 'E_STORE_NO_ROOM']);
+/** The kernel tells nobody when memory becomes free, so a queued round asks. */
+const QUEUE_LOOK_MS = 500;
+const LEARN_FROM = 8;
 
 export class Coordinator {
   readonly #config: ClusterConfig;
@@ -37,6 +59,10 @@ export class Coordinator {
   #runner: RoundRunner | undefined;
   #lastRound: RoundReport | undefined;
   #lastRestore: RestoreReport | undefined;
+  readonly #archive: RoundArchive;
+  readonly #schedule: Schedule | undefined;
+  #calibration: Calibration = NO_CALIBRATION;
+  #endQueue = new AbortController();
 
   constructor(config: ClusterConfig, agent: Agent, catalogue: Catalogue, log: Logger) {
     this.#config = config;
@@ -44,6 +70,22 @@ export class Coordinator {
     this.#catalogue = catalogue;
     this.#log = log;
     agent.onNotice((notice) => this.#runner?.onNotice(notice));
+    this.#archive = new RoundArchive(join(config.directory, 'rounds'));
+    const take = () => this.checkpoint(() => {});
+    this.#schedule = config.schedule && new Schedule(config.schedule, take, log);
+  }
+
+  /** Learns from the rounds of an earlier life, and begins to keep the schedule. */
+  async start(): Promise<void> {
+    const past = await this.#archive.last(LEARN_FROM);
+    this.#lastRound = past.at(-1);
+    for (const report of past) this.#learn(report);
+    this.#schedule?.start();
+  }
+
+  #learn(report: RoundReport): void {
+    const outcome = outcomeOf(report);
+    if (outcome !== undefined) this.#calibration = learn(this.#calibration, outcome);
   }
 
   async status(): Promise<ClusterStatus> {
@@ -54,6 +96,8 @@ export class Coordinator {
       epochs: await this.epochs(),
       lastRound: this.#lastRound,
       lastRestore: this.#lastRestore,
+      schedule: this.#schedule?.status,
+      predictionErrorMedian: this.#calibration.errorMedian,
     };
   }
 
@@ -68,12 +112,47 @@ export class Coordinator {
     return [...whole, ...broken].sort((a, b) => a.epoch - b.epoch);
   }
 
+  /** Rounds there are reports of, oldest first. */
+  rounds(): Promise<string[]> {
+    return this.#archive.names();
+  }
+
+  /** @param round its name, or `last` @throws UmbraError E_ROUND_UNKNOWN */
+  async report(round: string): Promise<RoundReport> {
+    const name = round === 'last' ? (await this.#archive.names()).at(-1) : round;
+    const report = name === undefined ? undefined : await this.#archive.read(name);
+    if (report !== undefined) return report;
+    const message = name === undefined ? 'no round was run yet' : `no report of round ${name}`;
+    throw new UmbraError({ code: 'E_ROUND_UNKNOWN', message });
+  }
+
   /**
-   * Takes a checkpoint.
+   * Takes a checkpoint; queued, as configured, while there is no room for it.
    * @throws UmbraError what made admission refuse, before anything was touched
    * @returns the report, committed or aborted
    */
-  checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
+  async checkpoint(
+    onProgress: (progress: RoundProgress | QueuedProgress) => void,
+  ): Promise<RoundReport> {
+    const end = performance.now() + this.#config.store.queueLimitMs;
+    for (;;) {
+      try {
+        return await this.#checkpoint(onProgress);
+      } catch (error) {
+        // Epochs may be removed while a round waits: the cluster is not kept busy by it.
+        const failure = toFailure(error, {});
+        if (!MAY_FIT_LATER.has(failure.code) || performance.now() >= end) throw error;
+        onProgress({ kind: 'queued', failure });
+        const { signal } = this.#endQueue;
+        await delay(QUEUE_LOOK_MS, undefined, { signal }).catch(() => {
+          const message = 'the round was ended while it waited for memory';
+          throw new UmbraError({ code: 'E_ROUND_ABORTED', message });
+        });
+      }
+    }
+  }
+
+  #checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
     return this.#exclusively('checkpoint', async () => {
       await this.#agent.admit();
       this.#requireGoingOn();
@@ -85,6 +164,7 @@ export class Coordinator {
         this.#config,
         this.#agent,
         this.#catalogue,
+        this.#calibration,
         this.#log,
         onProgress,
       );
@@ -93,8 +173,11 @@ export class Coordinator {
         this.#runner = undefined;
       });
       this.#lastRound = report;
+      this.#learn(report);
+      this.#schedule?.onRound(report);
       // The epoch stands by now, or does not: tidying up must not change what is reported.
       try {
+        await this.#archive.add(report);
         if (report.failure === undefined) await this.#retireOld();
         await this.#agent.collect();
       } catch (error) {
@@ -137,12 +220,15 @@ export class Coordinator {
   /** Ends a round that is under way. @returns false if there is none */
   abort(reason: string): boolean {
     this.#runner?.abort({ code: 'E_ROUND_ABORTED', message: reason });
+    this.#endQueue.abort();
+    this.#endQueue = new AbortController();
     return this.#runner !== undefined;
   }
 
   /** Ends what is under way, takes on nothing more, and resolves when nothing is. */
   async end(): Promise<void> {
     this.#ending = true;
+    this.#schedule?.stop();
     this.abort('the daemon is ending');
     await this.#work.catch(() => {}); // whoever asked for it hears of it
   }

@@ -2,13 +2,17 @@
 import type { MemberRestored } from '../agent/contract.ts';
 import type { Failure } from '../failure.ts';
 import type { RoundFacts } from '../member/messages.ts';
+import { type Span, timelineOf } from './timeline.ts';
 
-export interface MemberReport extends RoundFacts {
+export interface MemberReport extends Omit<RoundFacts, 'flow'> {
   readonly member: string;
   /** STOP to RESUME by QEMU's own clock, milliseconds. */
   readonly downtimeMs: number | undefined;
   /** How much later than the first member this one stopped, milliseconds. */
   readonly stopSkewMs: number | undefined;
+  /** Its downtime as predicted when the live phase ended, milliseconds. */
+  readonly predictedDowntimeMs: number | undefined;
+  readonly timeline: readonly Span[];
 }
 
 export interface RoundReport {
@@ -19,8 +23,12 @@ export interface RoundReport {
   readonly startedAt: string;
   readonly durationMs: number;
   readonly endReason: string | undefined;
-  /** For the slowest member, when the live phase ended; undefined if it could not be told. */
+  /** How the streams shared the time. */
+  readonly multiplexing: string;
+  /** Cluster downtime as predicted when the live phase ended; undefined if it could not be. */
   readonly predictedDowntimeMs: number | undefined;
+  /** |predicted − real| ÷ real. */
+  readonly predictionError: number | undefined;
   /** First STOP to last RESUME, milliseconds. */
   readonly clusterDowntimeMs: number | undefined;
   /** First STOP to last STOP, milliseconds. */
@@ -28,6 +36,10 @@ export interface RoundReport {
   /** No member resumed before all had stopped, by QEMU's own time stamps. */
   readonly barrierHeld: boolean | undefined;
   readonly streamBytes: number;
+  /** While the VMs ran, and after they had stopped. */
+  readonly liveBytes: number;
+  readonly drainBytes: number;
+  readonly repeatedPages: number;
   readonly storedBytes: number;
   readonly members: readonly MemberReport[];
   readonly failure: Failure | undefined;
@@ -53,6 +65,7 @@ export interface RoundSummary {
   readonly startedAt: string;
   readonly durationMs: number;
   readonly endReason: string | undefined;
+  readonly multiplexing: string;
   readonly predictedDowntimeMs: number | undefined;
   readonly failure: Failure | undefined;
 }
@@ -60,6 +73,7 @@ export interface RoundSummary {
 export function reportRound(
   summary: RoundSummary,
   facts: ReadonlyMap<string, RoundFacts>,
+  predictions: ReadonlyMap<string, number>,
 ): RoundReport {
   const all = [...facts.values()];
   const stops = all.flatMap(({ stoppedAtUs }) => stoppedAtUs ?? []);
@@ -67,22 +81,35 @@ export function reportRound(
   const whole = stops.length === all.length && resumes.length === all.length && all.length > 0;
   const firstStop = Math.min(...stops);
   const lastStop = Math.max(...stops);
+  const startedAtMs = Date.parse(summary.startedAt);
+  const clusterDowntimeMs = whole ? milliseconds(Math.max(...resumes) - firstStop) : undefined;
   return {
     kind: 'round',
     ...summary,
     outcome: summary.failure === undefined ? 'committed' : 'aborted',
-    clusterDowntimeMs: whole ? milliseconds(Math.max(...resumes) - firstStop) : undefined,
+    clusterDowntimeMs,
+    predictionError: relativeError(summary.predictedDowntimeMs, clusterDowntimeMs),
     skewMs: stops.length > 0 ? milliseconds(lastStop - firstStop) : undefined,
     barrierHeld: whole ? Math.min(...resumes) >= lastStop : undefined,
     streamBytes: sum(all, ({ liveBytes = 0, drainBytes = 0 }) => liveBytes + drainBytes),
+    liveBytes: sum(all, ({ liveBytes = 0 }) => liveBytes),
+    drainBytes: sum(all, ({ drainBytes = 0 }) => drainBytes),
+    repeatedPages: sum(all, ({ repeatedPages = 0 }) => repeatedPages),
     storedBytes: sum(all, ({ storedBytes = 0 }) => storedBytes),
-    members: [...facts].map(([member, known]) => ({
+    members: [...facts].map(([member, { flow = [], ...known }]) => ({
       member,
       ...known,
       downtimeMs: difference(known.resumedAtUs, known.stoppedAtUs),
       stopSkewMs: difference(known.stoppedAtUs, firstStop),
+      predictedDowntimeMs: predictions.get(member),
+      timeline: timelineOf({ flow, ...known }, startedAtMs),
     })),
   };
+}
+
+function relativeError(predicted: number | undefined, real: number | undefined) {
+  if (predicted === undefined || real === undefined || real <= 0) return undefined;
+  return Math.abs(predicted - real) / real;
 }
 
 function difference(later: number | undefined, earlier: number | undefined): number | undefined {

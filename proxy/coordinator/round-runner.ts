@@ -3,13 +3,7 @@
  * clock of the live phase, and publishes the epoch.
  */
 import type { Logger } from 'pino';
-import {
-  decideEnd,
-  type EndCondition,
-  type Estimate,
-  estimate,
-  type LiveSample,
-} from '../../policies/index.ts';
+import { type Calibration, type EndCondition, LivePhase } from '../../policies/index.ts';
 import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
 import type { Agent, AgentNotice } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
@@ -28,10 +22,8 @@ import {
   step,
 } from './round.ts';
 
-/** How often the end condition is looked at when no sample arrives. */
-const END_CHECK_MS = 50;
-/** Samples kept of each member: several seconds of them. */
-const HISTORY_LENGTH = 60;
+/** How often the live phase is looked at: a look walks over all members, a sample does not. */
+const LOOK_MS = 50;
 /** Four signs of life within the silence a proxy tolerates. */
 const SIGNS_PER_SILENCE = 4;
 /** A frozen part is given up early enough for its VM to run again within the stop deadline. */
@@ -61,8 +53,10 @@ export class RoundRunner {
   readonly #startedAt = new Date();
   readonly #facts = new Map<string, RoundFacts>();
   readonly #samples = new Map<string, MemberSample>();
-  readonly #history = new Map<string, LiveSample[]>();
   readonly #timers: NodeJS.Timeout[] = [];
+  readonly #live: LivePhase;
+  /** Downtime of each member, as predicted when the live phase ended. */
+  readonly #predictions = new Map<string, number>();
   #predictedMs: number | undefined;
   #round: Round | undefined;
   #liveSince = 0;
@@ -74,10 +68,13 @@ export class RoundRunner {
     config: ClusterConfig,
     agent: Agent,
     catalogue: Catalogue,
+    calibration: Calibration,
     log: Logger,
     onProgress: (progress: RoundProgress) => void,
   ) {
     this.id = id;
+    const { endWhen, multiplexing } = config.round;
+    this.#live = new LivePhase(agent.members, { endWhen, multiplexing }, calibration);
     this.#epoch = epoch;
     this.#config = config;
     this.#agent = agent;
@@ -105,9 +102,10 @@ export class RoundRunner {
       durationMs: performance.now() - startedAt,
       endReason,
       predictedDowntimeMs: this.#predictedMs,
+      multiplexing: this.#config.round.multiplexing.kind,
       failure,
     };
-    return reportRound(summary, this.#facts);
+    return reportRound(summary, this.#facts, this.#predictions);
   }
 
   /** Takes a notice of the agent; those of other rounds are not ours. */
@@ -115,9 +113,7 @@ export class RoundRunner {
     if (notice.round !== this.id) return;
     if (notice.type === 'sample') {
       this.#samples.set(notice.member, notice.sample);
-      this.#remember(notice.member, notice.sample);
-      this.#progress();
-      this.#checkEnd();
+      this.#live.observe(notice.member, notice.sample);
       return;
     }
     const { member, report, facts, failure } = notice;
@@ -135,7 +131,7 @@ export class RoundRunner {
     const maxLiveMs = Math.max(...endWhen.map((one) => (one.kind === 'elapsed' ? one.ms : 0)));
     this.#timers.push(
       setInterval(() => this.#agent.alive(silenceMs), silenceMs / SIGNS_PER_SILENCE),
-      setInterval(() => this.#checkEnd(), END_CHECK_MS),
+      setInterval(() => this.#look(), LOOK_MS),
       setTimeout(() => {
         const message = 'the round did not end in time';
         this.abort({ code: 'E_ROUND_TIMEOUT', message });
@@ -157,19 +153,21 @@ export class RoundRunner {
       faultPoint(`round/${ROUND_STATE_NAMES[round.state]}`);
     }
     for (const action of actions) this.#enact(action);
+    if (round.state === LIVE && before !== LIVE) this.#look(); // opens the first slots
   }
 
   #enact(action: RoundAction): void {
     switch (action.type) {
       case 'command':
         if (action.command === 'prepare') {
-          const { stopDeadlineMs, capture, endWhen } = this.#config.round;
+          const { stopDeadlineMs, capture, endWhen, inFlightBytes } = this.#config.round;
           const memoryBound = boundOf(endWhen);
           const firstPassOnly = endWhen[0]?.kind.endsWith('first-pass') === true;
           const terms = {
             capture,
             firstPassOnly,
             memoryBound,
+            inFlightBytes,
             stopDeadlineMs,
             silenceMs: stopDeadlineMs * SILENCE_SHARE,
           };
@@ -187,29 +185,19 @@ export class RoundRunner {
     }
   }
 
-  #checkEnd(): void {
+  /** Opens and closes slots, and ends the live phase when its time has come. */
+  #look(): void {
     if (this.#round?.state !== LIVE) return;
-    const now = performance.now();
-    const estimates = new Map(
-      this.#agent.members.map((member) => [member, this.#estimate(member, now)] as const),
-    );
-    const { endWhen } = this.#config.round;
-    const decision = decideEnd(estimates, now - this.#liveSince, endWhen);
-    if (!decision.end) return;
-    const predictions = [...estimates.values()].flatMap(({ downtimeMs }) => downtimeMs ?? []);
-    if (predictions.length === estimates.size) this.#predictedMs = Math.max(...predictions);
-    this.#handle({ type: 'end', reason: decision.reason });
-  }
-
-  #estimate(member: string, atMs: number): Estimate {
-    return estimate(this.#history.get(member) ?? [{ ...NOTHING_YET, atMs }]);
-  }
-
-  #remember(member: string, sample: MemberSample): void {
-    const history = this.#history.get(member) ?? [];
-    history.push({ ...sample, atMs: performance.now() });
-    if (history.length > HISTORY_LENGTH) history.shift();
-    this.#history.set(member, history);
+    this.#progress();
+    const { flow, hold, predictedMs, end } = this.#live.look(performance.now() - this.#liveSince);
+    for (const member of hold) this.#agent.command(this.id, member, 'hold');
+    for (const member of flow) this.#agent.command(this.id, member, 'flow');
+    if (!end.end) return;
+    this.#predictedMs = predictedMs;
+    for (const [member, { downtimeMs }] of this.#live.members) {
+      if (downtimeMs !== undefined) this.#predictions.set(member, downtimeMs);
+    }
+    this.#handle({ type: 'end', reason: end.reason });
   }
 
   async #publish(): Promise<void> {
@@ -254,13 +242,3 @@ function boundOf(endWhen: readonly EndCondition[]): number {
   });
   return Math.min(...factors);
 }
-
-const NOTHING_YET = {
-  bytes: 0,
-  seenPages: 0,
-  totalPages: 0,
-  passes: 0,
-  waits: false,
-  remainingBytes: undefined,
-  dirtyBytesPerSecond: undefined,
-};

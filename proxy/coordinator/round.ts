@@ -23,6 +23,7 @@
  */
 import type { MemberReport } from '../agent/contract.ts';
 import type { Failure } from '../failure.ts';
+import { Phases } from './phases.ts';
 
 export const ADMITTING = 0;
 export const OPENING = 1;
@@ -67,7 +68,7 @@ export type { MemberReport };
 
 export interface Round {
   readonly state: number;
-  readonly members: ReadonlyMap<string, MemberPhase>;
+  readonly members: Phases<MemberPhase>;
   /** Why the live phase ended, in words. */
   readonly endReason: string | undefined;
   /** The first thing that went wrong; it is what the operator is told. */
@@ -99,7 +100,7 @@ export interface RoundStep {
 
 /** Starts a round: every member is asked to prepare. */
 export function begin(members: readonly string[]): RoundStep {
-  const phases = new Map(members.map((name) => [name, 'preparing' as MemberPhase]));
+  const phases = new Phases<MemberPhase>(members.map((name) => [name, 'preparing']));
   const round = { state: ADMITTING, members: phases, endReason: undefined, failure: undefined };
   return { round, actions: commandAll(round, 'prepare') };
 }
@@ -108,7 +109,10 @@ export function isOver(round: Round): boolean {
   return round.state === COMMITTED || round.state === ABORTED;
 }
 
-/** Advances a round. An event that means nothing in a state changes nothing. */
+/**
+ * Advances a round. An event that means nothing in a state changes nothing. The round that is given is
+ * used up: its phases are updated in place, for a copy at every report would cost N² for N members.
+ */
 export function step(round: Round, event: RoundEvent): RoundStep {
   if (isOver(round)) return { round, actions: [] };
   switch (event.type) {
@@ -159,18 +163,18 @@ function onStopped(round: Round, member: string): RoundStep {
 function whenAllReached(round: Round): RoundStep {
   switch (round.state) {
     case ADMITTING:
-      if (all(round, 'admitted')) return advance(round, OPENING, 'opening', 'open');
+      if (round.members.all('admitted')) return advance(round, OPENING, 'opening', 'open');
       break;
     case OPENING:
-      if (all(round, 'live', 'stopped')) return startLivePhase(round);
+      if (round.members.all('live', 'stopped')) return startLivePhase(round);
       break;
     case STOPPING:
-      if (all(round, 'stopped')) {
+      if (round.members.all('stopped')) {
         return { round: { ...round, state: DRAINING }, actions: commandAll(round, 'barrier') };
       }
       break;
     case DRAINING:
-      if (all(round, 'sealed', 'left')) {
+      if (round.members.all('sealed', 'left')) {
         return { round: { ...round, state: COMMITTING }, actions: [{ type: 'publish' }] };
       }
       break;
@@ -181,16 +185,16 @@ function whenAllReached(round: Round): RoundStep {
 function startLivePhase(round: Round): RoundStep {
   const live = { ...round, state: LIVE };
   const actions = commandAll(live, 'start', 'live');
-  const early = [...round.members].find(([, phase]) => phase === 'stopped');
+  const [early] = round.members.in('stopped');
   if (early === undefined) return { round: live, actions };
-  const ended = endLivePhase(live, `${early[0]} switched over by itself`);
+  const ended = endLivePhase(live, `${early} switched over by itself`);
   return { round: ended.round, actions: [...actions, ...ended.actions] };
 }
 
 function endLivePhase(round: Round, endReason: string): RoundStep {
   const actions = commandAll(round, 'stop', 'live');
-  const members = mapPhases(round, (phase) => (phase === 'live' ? 'stopping' : phase));
-  const ended = whenAllReached({ ...round, state: STOPPING, members, endReason });
+  move(round, (phase) => (phase === 'live' ? 'stopping' : phase));
+  const ended = whenAllReached({ ...round, state: STOPPING, endReason });
   return { round: ended.round, actions: [...actions, ...ended.actions] };
 }
 
@@ -230,13 +234,13 @@ function abort(round: Round, failure: Failure): RoundStep {
   const actions = [...round.members]
     .filter(([, phase]) => !over.has(phase))
     .map(([member]) => ({ type: 'command', member, command: 'abort' }) as const);
-  const members = mapPhases(round, (phase) => (over.has(phase) ? phase : 'aborting'));
-  const ended = endAbort({ ...round, state: ABORTING, members, failure });
+  move(round, (phase) => (over.has(phase) ? phase : 'aborting'));
+  const ended = endAbort({ ...round, state: ABORTING, failure });
   return { round: ended.round, actions: [...actions, ...ended.actions] };
 }
 
 function endAbort(round: Round): RoundStep {
-  if (!all(round, 'aborted', 'gone', 'left')) return unchanged(round);
+  if (!round.members.all('aborted', 'gone', 'left')) return unchanged(round);
   return { round: { ...round, state: ABORTED }, actions: [{ type: 'done' }] };
 }
 
@@ -246,29 +250,22 @@ function advance(
   phase: MemberPhase,
   command: MemberCommand,
 ): RoundStep {
-  const members = mapPhases(round, () => phase);
-  return { round: { ...round, state, members }, actions: commandAll(round, command) };
+  move(round, () => phase);
+  return { round: { ...round, state }, actions: commandAll(round, command) };
 }
 
 function commandAll(round: Round, command: MemberCommand, only?: MemberPhase): RoundAction[] {
-  return [...round.members]
-    .filter(([, phase]) => only === undefined || phase === only)
-    .map(([member]) => ({ type: 'command', member, command }));
-}
-
-function all(round: Round, ...phases: readonly MemberPhase[]): boolean {
-  return [...round.members.values()].every((phase) => phases.includes(phase));
+  const names = only === undefined ? round.members.names() : round.members.in(only);
+  return names.map((member) => ({ type: 'command', member, command }));
 }
 
 function withPhase(round: Round, member: string, phase: MemberPhase): Round {
-  return { ...round, members: new Map(round.members).set(member, phase) };
+  round.members.set(member, phase);
+  return round;
 }
 
-function mapPhases(
-  round: Round,
-  change: (phase: MemberPhase) => MemberPhase,
-): ReadonlyMap<string, MemberPhase> {
-  return new Map([...round.members].map(([name, phase]) => [name, change(phase)]));
+function move(round: Round, change: (phase: MemberPhase) => MemberPhase): void {
+  for (const [member, phase] of round.members) round.members.set(member, change(phase));
 }
 
 function unchanged(round: Round): RoundStep {

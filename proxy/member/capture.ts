@@ -48,6 +48,8 @@ import { StreamIntake } from './stream-intake.ts';
 
 const PAGE_SIZE = 4096;
 const SAMPLE_INTERVAL_MS = 100;
+/** Rest between two passes: a QEMU with nothing to send would go through thousands a second. */
+const PASS_GAP_MS = 20;
 /** How long putting a VM right is tried before another process is left to it. */
 const UNDO_LIMIT_MS = 60_000;
 
@@ -76,6 +78,7 @@ export class Capture {
   #stopAsked = false;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
+  #rest: NodeJS.Timeout | undefined;
   #startedAt = 0;
   #stoppedAt = 0;
 
@@ -97,6 +100,11 @@ export class Capture {
 
   get round(): string {
     return this.#prepare.round;
+  }
+
+  /** Opens or closes the member's slot; a stream that is being drained flows regardless. */
+  slot(open: boolean): void {
+    this.#intake?.slot(open);
   }
 
   /** Takes a command of the coordinator, or what happened. */
@@ -223,8 +231,10 @@ export class Capture {
     await applyMigration(qmp, plan);
     this.#lookUp();
     this.#holds = await canHold(qmp);
-    const liveLimit = this.#prepare.memoryBound * (this.#facts.reservedBytes ?? 0);
-    this.#intake = new StreamIntake(shadow, liveLimit, {
+    const { memoryBound, inFlightBytes } = this.#prepare;
+    const liveLimitBytes = memoryBound * (this.#facts.reservedBytes ?? 0);
+    const limits = { liveLimitBytes, inFlightBytes };
+    this.#intake = new StreamIntake(shadow, limits, {
       onConnected: () => this.#onConnected(),
       onWhole: (result) => this.#onWhole(result),
       onError: (error) => this.#failed('stream', error),
@@ -252,15 +262,22 @@ export class Capture {
   #onWhole(result: StreamResult): void {
     this.#result = result;
     const drainMs = this.#stoppedAt === 0 ? 0 : performance.now() - this.#stoppedAt;
-    this.#learn({ drainMs });
+    this.#learn({ drainMs, passes: this.#meter.passes, repeatedPages: this.#repeatedPages() });
     this.handle({ type: 'drained' });
   }
 
+  #repeatedPages(): number {
+    const { counters, sink } = this.#intake ?? {};
+    if (counters === undefined || sink === undefined) return 0;
+    return Math.max(0, counters.normalPages + counters.zeroPages - sink.seenPages);
+  }
+
+  /** The stream flows from here on when the coordinator opens the member's slot. */
   #start(): void {
     this.#startedAt = performance.now();
+    this.#intake?.clock.start();
     this.#sample();
     this.#sampler = setInterval(() => this.#tick(), SAMPLE_INTERVAL_MS);
-    this.#intake?.flow();
   }
 
   #onQmpEvent(event: QmpEvent): void {
@@ -287,7 +304,10 @@ export class Capture {
     this.#intake?.drain();
     this.#stoppedAt = performance.now();
     const liveBytes = this.#intake?.position ?? 0;
-    this.#learn({ stoppedAtUs, liveBytes, liveMs: this.#stoppedAt - this.#startedAt });
+    const liveMs = this.#startedAt === 0 ? 0 : this.#stoppedAt - this.#startedAt;
+    const flowedMs = this.#intake?.clock.flowedMs ?? 0;
+    const flow = this.#intake?.clock.end() ?? [];
+    this.#learn({ stoppedAtUs, liveBytes, liveMs, heldMs: Math.max(0, liveMs - flowedMs), flow });
     if (this.#stopAsked) this.handle({ type: 'vm-stopped' });
     else void this.#whoStopped().catch((error: unknown) => this.#failed('stop', error));
   }
@@ -304,25 +324,28 @@ export class Capture {
   }
 
   /**
-   * The first pass is done when the second begins. From then on passes are paced by not reading until
-   * the next tick: a member that waits for others keeps up with what it dirties, and a QEMU with
-   * nothing to send does not spin through thousands of passes a second. Without switchover-ack it
-   * might converge and stop by itself, so if nothing is to be gained it is held for good.
+   * The first pass is done when the second begins. From then on there is a rest at the start of each,
+   * in which QEMU is asked what the pass has found. Without switchover-ack QEMU might converge and
+   * stop by itself, so if nothing is to be gained by further passes the rest is for good.
    */
   #onPass(pass: number): void {
-    this.#meter.passes = pass;
+    this.#meter.onPass(pass);
     if (pass < 2 || this.#session.state !== LIVE) return;
-    if (pass === 2) this.#sample();
-    this.#intake?.hold();
+    this.#intake?.pace(true);
+    void this.#askAndTell();
+    if (!this.#holds && this.#prepare.firstPassOnly) return;
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => this.#intake?.pace(false), PASS_GAP_MS);
   }
 
   #tick(): void {
-    const mayFlow = this.#holds || !this.#prepare.firstPassOnly || this.#meter.passes < 2;
-    if (this.#session.state === LIVE) {
-      if (mayFlow) this.#intake?.flow();
-      if (!this.#stopFirst) void this.#meter.ask(this.#monitor());
-    }
-    this.#sample();
+    if (this.#session.state === LIVE && !this.#stopFirst) void this.#askAndTell();
+    else this.#sample();
+  }
+
+  async #askAndTell(): Promise<void> {
+    await this.#meter.ask(this.#monitor());
+    if (this.#session.state === LIVE) this.#sample();
   }
 
   #onMigration(status: string): void {
@@ -337,7 +360,7 @@ export class Capture {
     this.#journal.note(true);
     const stopped = qmp.execute('stop');
     if (this.#holds) this.#intake?.allowSwitchover();
-    this.#intake?.flow(); // until the VM has stopped, the live limit stands
+    this.#intake?.letGo(); // until the VM has stopped, the live limit stands
     await stopped;
     this.#intake?.drain();
     this.#lookUp();
@@ -421,6 +444,7 @@ export class Capture {
 
   #end(how: 'as it was' | 'not put right'): void {
     clearInterval(this.#sampler);
+    clearTimeout(this.#rest);
     clearTimeout(this.#deadline);
     this.#intake?.close();
     this.#qmp?.close();

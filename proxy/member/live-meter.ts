@@ -1,45 +1,71 @@
-/** What is known of a member while it streams: passes, QEMU's own view of what is left, counters. */
+/**
+ * What is known of a member while it streams: QEMU's passes, its own view of what is left, counters.
+ *
+ * What a pass has found dirty is known only in the instant it begins, before it is sent; QEMU is asked
+ * right then, with the stream held.
+ */
 import type { QmpClient } from '../../qmp/index.ts';
 import type { MemberSample } from './messages.ts';
 import type { StreamIntake } from './stream-intake.ts';
 
 export class LiveMeter {
-  /** QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
-  passes = 0;
   /** The member has no live phase. */
   waits = false;
-  #asking = false;
+  #passes = 0;
+  #passAtMs = 0;
+  #passBytes: number | undefined;
+  #asking: Promise<void> | undefined;
   #remainingBytes: number | undefined;
   #dirtyBytesPerSecond: number | undefined;
 
-  /** Asks QEMU what is left. It is asked again only when it has answered. */
+  /** QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
+  get passes(): number {
+    return this.#passes;
+  }
+
+  onPass(pass: number): void {
+    this.#passes = pass;
+    this.#passAtMs = performance.now();
+    this.#passBytes = undefined;
+  }
+
+  /** Asks QEMU what is left, after any question that is still open. Never rejects. */
   async ask(qmp: QmpClient): Promise<void> {
-    if (this.#asking) return;
-    this.#asking = true;
+    await this.#asking;
+    this.#asking ??= this.#query(qmp).finally(() => {
+      this.#asking = undefined;
+    });
+    await this.#asking;
+  }
+
+  async #query(qmp: QmpClient): Promise<void> {
+    const pass = this.#passes;
     try {
       const { ram } = await qmp.execute('query-migrate');
       if (ram === undefined) return;
       this.#remainingBytes = ram.remaining;
+      if (pass === this.#passes && pass >= 2) this.#passBytes ??= ram.remaining;
       const rate = ram['dirty-pages-rate'] * ram['page-size'];
-      this.#dirtyBytesPerSecond = this.passes >= 2 ? rate : undefined;
+      this.#dirtyBytesPerSecond = pass >= 2 ? rate : undefined;
     } catch {
       // The monitor tells of its own end elsewhere; without an answer nothing is predicted.
-    } finally {
-      this.#asking = false;
     }
   }
 
   sample(intake: StreamIntake | undefined): MemberSample {
-    const { counters, sink, position = 0 } = intake ?? {};
+    const { counters, sink, position = 0, clock } = intake ?? {};
     return {
       bytes: position,
+      flowedMs: clock?.flowedMs ?? 0,
       seenPages: sink?.seenPages ?? 0,
       totalPages: sink?.totalPages ?? 0,
       normalPages: counters?.normalPages ?? 0,
       zeroPages: counters?.zeroPages ?? 0,
-      passes: this.passes,
+      passes: this.#passes,
+      passAtMs: this.#passAtMs,
       waits: this.waits,
       remainingBytes: this.#remainingBytes,
+      passBytes: this.#passBytes,
       dirtyBytesPerSecond: this.#dirtyBytesPerSecond,
     };
   }

@@ -7,6 +7,7 @@
  * Requests are answered; commands drive a round and are answered by notices as it moves on.
  */
 import type { Failure } from '../failure.ts';
+import type { FlowSpan } from './flow-clock.ts';
 import type { SessionReport } from './session.ts';
 
 /** Where a member lives. All paths absolute. */
@@ -36,6 +37,8 @@ export interface PrepareCommand {
   readonly firstPassOnly: boolean;
   /** No more than this many times its RAM is streamed while the VM runs. */
   readonly memoryBound: number;
+  /** The most the proxy keeps of the stream outside of the reserved shadow, bytes. */
+  readonly inFlightBytes: number;
   /** How the VM was started: recorded with the shadow, used by restore. */
   readonly commandLine: readonly string[];
   readonly workingDirectory: string;
@@ -51,6 +54,8 @@ export type RoundCommand =
       readonly type: 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
       readonly round: string;
     }
+  /** The member's slot opens or closes: its stream flows, or is held while the VM runs on. */
+  | { readonly type: 'flow' | 'hold'; readonly round: string }
   /** A sign of life; nothing else. */
   | { readonly type: 'alive' };
 
@@ -93,12 +98,18 @@ export interface ResumeResult {
 /** What the decoder and QEMU have told so far. */
 export interface MemberSample {
   readonly bytes: number;
+  /** Milliseconds of the live phase in which the stream was read. */
+  readonly flowedMs: number;
   readonly seenPages: number;
   readonly totalPages: number;
   readonly normalPages: number;
   readonly zeroPages: number;
   /** QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
   readonly passes: number;
+  /** When the present pass began, milliseconds of the proxy's own clock. */
+  readonly passAtMs: number;
+  /** Bytes the present pass found dirty; undefined in the first, and until QEMU has said. */
+  readonly passBytes: number | undefined;
   /** It has no live phase, and waits to be stopped. */
   readonly waits: boolean;
   /** Dirty and unsent, as QEMU counts; undefined until it has said. */
@@ -123,6 +134,12 @@ export interface RoundFacts {
   readonly liveMs?: number;
   readonly drainMs?: number;
   readonly sealMs?: number;
+  /** Of the live phase, how long its stream was held, milliseconds; and when it was and was not. */
+  readonly heldMs?: number;
+  readonly flow?: readonly FlowSpan[];
+  /** QEMU's passes over dirty memory, and pages sent again after they had been sent. */
+  readonly passes?: number;
+  readonly repeatedPages?: number;
   /** Bytes received while the VM ran, and after it had stopped. */
   readonly liveBytes?: number;
   readonly drainBytes?: number;

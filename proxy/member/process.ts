@@ -49,7 +49,7 @@ class ProxyProcess {
       return;
     }
     if (command.type === 'prepare') this.#prepare(command);
-    else if (this.#capture?.round === command.round) this.#capture.handle({ type: command.type });
+    else if (this.#capture?.round === command.round) direct(this.#capture, command.type);
     else if (command.type === 'abort') this.#reportIdle(command.round);
   }
 
@@ -110,6 +110,11 @@ class ProxyProcess {
         this.#leaveWhenDone();
       });
   }
+}
+
+function direct(capture: Capture, type: Exclude<RoundCommand['type'], 'prepare' | 'alive'>): void {
+  if (type === 'flow' || type === 'hold') capture.slot(type === 'flow');
+  else capture.handle({ type });
 }
 
 function send(message: FromProxy): void {

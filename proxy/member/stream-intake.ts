@@ -1,7 +1,13 @@
 /**
  * Where QEMU's migration stream comes in: listener, socket, decoder, sink, and what is said back.
  *
- *     listen ──QEMU connects──▶ held (unread) ──flow──▶ read ◀─hold/flow─▶ held … ──▶ whole
+ * The stream is read while nothing holds it:
+ *
+ *     slot      the coordinator's: whose stream may flow now
+ *     pace      the member's own: a moment's rest between two passes
+ *     full      the live limit is reached
+ *
+ *     listen ──▶ HELD ◀── slot, pace, full ──▶ FLOWING ──letGo──▶ slot and pace are over ──drain──▶ so is the limit
  *
  * Holding stalls only QEMU's migration thread, and only while the VM runs: once it has stopped, an
  * unread stream blocks QEMU's monitor. So nobody holds a stopped VM's stream.
@@ -11,6 +17,7 @@ import type { StagingShadow } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
 import { PrecopyDecoder } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
+import { FlowClock } from './flow-clock.ts';
 import { MigrationListener } from './migration-listener.ts';
 import { ShadowSink, type StreamResult } from './shadow-sink.ts';
 
@@ -19,6 +26,11 @@ export interface IntakeEvents {
   /** The stream is whole, and written. */
   readonly onWhole: (result: StreamResult) => void;
   readonly onError: (error: unknown) => void;
+}
+
+export interface IntakeLimits {
+  readonly liveLimitBytes: number;
+  readonly inFlightBytes: number;
 }
 
 export class StreamIntake {
@@ -30,11 +42,22 @@ export class StreamIntake {
   #returnPath = false;
   #result: StreamResult | undefined;
   #closed = false;
-  #liveLimitBytes: number;
+  readonly clock = new FlowClock();
+  readonly #liveLimitBytes: number;
+  #slot = false;
+  #paced = false;
   #full = false;
+  #stage: 'live' | 'let go' | 'draining' = 'live';
 
-  /** @param liveLimitBytes no more than this, give or take a chunk, is read before `drain` */
-  constructor(shadow: StagingShadow, liveLimitBytes: number, events: IntakeEvents) {
+  /**
+   * @param liveLimitBytes no more than this, give or take a chunk, is read before `drain`
+   * @param inFlightBytes no more than this is kept outside of the shadow: device state
+   */
+  constructor(
+    shadow: StagingShadow,
+    { liveLimitBytes, inFlightBytes }: IntakeLimits,
+    events: IntakeEvents,
+  ) {
     this.#liveLimitBytes = liveLimitBytes;
     this.#events = events;
     this.#sink = new ShadowSink(shadow, {
@@ -46,7 +69,7 @@ export class StreamIntake {
         this.#result = result;
       },
     });
-    this.#decoder = new PrecopyDecoder(this.#sink);
+    this.#decoder = new PrecopyDecoder(this.#sink, { tailBytes: inFlightBytes });
   }
 
   /** @throws UmbraError E_LISTEN */
@@ -68,20 +91,36 @@ export class StreamIntake {
     return this.#sink;
   }
 
-  /** Reads on, unless the live limit has been reached. */
-  flow(): void {
-    if (!this.#full) this.#socket?.resume();
+  /** Opens or closes the member's slot. */
+  slot(open: boolean): void {
+    this.#slot = open;
+    this.#readOrHold();
   }
 
-  /** The VM stands, or is about to: whatever is left is taken, at once. */
+  /** Rests between two passes, or goes on. */
+  pace(resting: boolean): void {
+    this.#paced = resting;
+    this.#readOrHold();
+  }
+
+  /** The VM is about to stop: slots and pacing are over, the live limit stands. */
+  letGo(): void {
+    if (this.#stage === 'live') this.#stage = 'let go';
+    this.#readOrHold();
+  }
+
+  /** The VM stands: whatever is left is taken, at once. */
   drain(): void {
-    this.#liveLimitBytes = Number.POSITIVE_INFINITY;
-    this.#full = false;
-    this.#socket?.resume();
+    this.#stage = 'draining';
+    this.#readOrHold();
   }
 
-  hold(): void {
-    this.#socket?.pause();
+  #readOrHold(): void {
+    const free = this.#stage === 'let go' || (this.#slot && !this.#paced);
+    const reads = this.#stage === 'draining' || (free && !this.#full);
+    this.clock.note(reads);
+    if (reads) this.#socket?.resume();
+    else this.#socket?.pause();
   }
 
   /** Tells the source that all has arrived: it ends its migration, completed. */
@@ -108,7 +147,7 @@ export class StreamIntake {
       const message = `QEMU’s migration stream broke: ${cause.code}`;
       this.#events.onError(new UmbraError({ code: 'E_STREAM_LOST', message }, cause));
     });
-    socket.pause();
+    this.#readOrHold();
     this.#events.onConnected();
   }
 
@@ -123,9 +162,9 @@ export class StreamIntake {
       this.#events.onError(error);
       return;
     }
-    if (this.position >= this.#liveLimitBytes) {
+    if (!this.#full && this.position >= this.#liveLimitBytes) {
       this.#full = true;
-      this.hold();
+      this.#readOrHold();
     }
     if (!whole && this.#result !== undefined) this.#events.onWhole(this.#result);
   }

@@ -1,53 +1,103 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { estimate, type LiveSample } from '../../policies/index.ts';
+import { type Estimate, estimate, type LiveSample } from '../../policies/index.ts';
 
 const MIB = 2 ** 20;
 
-function sample(atMs: number, mebibytes: number, more: Partial<LiveSample> = {}): LiveSample {
+/** A member that has read `mebibytes` in `flowedMs`. */
+function sample(flowedMs: number, mebibytes: number, more: Partial<LiveSample> = {}): LiveSample {
   return {
-    atMs,
     bytes: mebibytes * MIB,
+    flowedMs,
     seenPages: 100,
     totalPages: 100,
+    normalPages: 100,
+    zeroPages: 0,
     passes: 2,
+    passAtMs: 0,
     waits: false,
     remainingBytes: undefined,
+    passBytes: undefined,
     dirtyBytesPerSecond: undefined,
     ...more,
   };
 }
 
+function after(...samples: readonly LiveSample[]): Estimate {
+  let now: Estimate | undefined;
+  for (const one of samples) now = estimate(now, one);
+  if (now === undefined) throw new RangeError('no sample');
+  return now;
+}
+
 const test = suite('estimator');
 
 test('downtime is what remains at the speed the stream can have', () => {
-  const history = [sample(0, 0), sample(100, 100), sample(200, 200, { remainingBytes: 50 * MIB })];
-  const { bandwidth, downtimeMs } = estimate(history);
+  const { bandwidth, downtimeMs } = after(
+    sample(0, 0),
+    sample(100, 100),
+    sample(200, 200, { remainingBytes: 50 * MIB }),
+  );
   assert.is(bandwidth, 1000 * MIB);
   assert.is(downtimeMs, 60); // 50 ms for what remains, 10 for the switchover
 });
 
+test('what earlier rounds have taught counts for more', () => {
+  const now = sample(100, 100, { remainingBytes: 50 * MIB });
+  const experience = { drainBandwidth: 500 * MIB, switchoverMs: 3 };
+  assert.is(estimate(after(sample(0, 0)), now, experience).downtimeMs, 103);
+});
+
 test('a member that was held is not taken for a slow one', () => {
-  const history = [sample(0, 0), sample(100, 100), sample(1100, 101), sample(2100, 102)];
-  assert.is(estimate(history).bandwidth, 1000 * MIB);
+  const held = after(sample(0, 0), sample(100, 100), sample(100, 100), sample(100, 100));
+  assert.is(held.bandwidth, 1000 * MIB);
 });
 
 test('but speed is forgotten in time', () => {
-  const history = [sample(0, 0), sample(100, 100), sample(4000, 100), sample(4100, 110)];
-  assert.is(estimate(history).bandwidth, 100 * MIB);
+  const slow = Array.from({ length: 40 }, (_, index) =>
+    sample(200 + 100 * index, 110 + 10 * index),
+  );
+  assert.is(after(sample(0, 0), sample(100, 100), ...slow).bandwidth, 100 * MIB);
 });
 
-test('two samples at one instant tell nothing about speed', () => {
-  assert.is(estimate([sample(0, 0), sample(1, 100)]).bandwidth, undefined);
+test('too little to measure is measured together with what follows', () => {
+  const crumbs = Array.from({ length: 10 }, (_, index) => sample(index, index));
+  assert.is(Math.round((after(...crumbs).bandwidth ?? 0) / MIB), 1000);
+  assert.is(after(sample(0, 0), sample(1, 100)).bandwidth, undefined);
 });
 
 test('what is not known is not guessed', () => {
-  const { bandwidth, downtimeMs, dirtyBytesPerSecond } = estimate([sample(0, 0)]);
+  const { bandwidth, downtimeMs, dirtyBytesPerSecond } = after(sample(0, 0));
   assert.equal([bandwidth, downtimeMs, dirtyBytesPerSecond], [undefined, undefined, undefined]);
 });
 
+test('the dirty rate is what a pass found, over the time since the pass before', () => {
+  const second = sample(10, 10, { passes: 2, passAtMs: 1000, passBytes: 30 * MIB });
+  const third = sample(20, 20, { passes: 3, passAtMs: 1200, passBytes: 10 * MIB });
+  const now = after(second, third);
+  assert.is(now.dirtyBytesPerSecond, 50 * MIB);
+  assert.is(now.workingSetBytes, 30 * MIB);
+});
+
+test('passes missed between two samples leave the rate as it was', () => {
+  const second = sample(10, 10, { passes: 2, passAtMs: 1000, dirtyBytesPerSecond: 7 });
+  const ninth = sample(20, 20, { passes: 9, passAtMs: 1200, passBytes: 10 * MIB });
+  assert.is(after(second, ninth).dirtyBytesPerSecond, 7);
+});
+
+test('what is left of the first pass leaves out its share of empty pages', () => {
+  const half = { passes: 1, seenPages: 40, totalPages: 100, normalPages: 10, zeroPages: 30 };
+  assert.is(after(sample(0, 0, half)).firstPassBytes, 60 * 4096 * 0.25);
+  assert.is(after(sample(0, 0)).firstPassBytes, 0);
+});
+
+test('pages sent again are counted', () => {
+  const more = { seenPages: 100, normalPages: 130, zeroPages: 20 };
+  assert.is(after(sample(0, 0, more)).repeatedPages, 50);
+});
+
 test('the first pass is done by count or by QEMU’s word', () => {
-  const done = (more: Partial<LiveSample>) => estimate([sample(0, 0, more)]).firstPassDone;
+  const done = (more: Partial<LiveSample>) => after(sample(0, 0, more)).firstPassDone;
   assert.ok(done({ passes: 1, seenPages: 100 }));
   assert.ok(done({ passes: 2, seenPages: 3 }));
   assert.not(done({ passes: 1, seenPages: 99 }));

@@ -32,8 +32,15 @@ test('the least there can be, and every default', () => {
       { kind: 'memory-bound', factor: 2 },
       { kind: 'elapsed', ms: 60_000 },
     ],
+    multiplexing: { kind: 'parallel', slotMs: 100, dirtyShare: 0.5 },
+    inFlightBytes: 64 * 2 ** 20,
   });
-  assert.equal(config.store, { headroomBytes: 256 * 2 ** 20 });
+  assert.equal(config.store, {
+    headroomBytes: 256 * 2 ** 20,
+    budgetBytes: undefined,
+    queueLimitMs: 0,
+  });
+  assert.is(config.schedule, undefined);
   assert.equal(config.epochs, { keep: 2 });
   assert.equal(config.members[0], {
     name: 'a',
@@ -79,6 +86,69 @@ network: {switch: ['{dir}/net.sock']}
     '/run/umbra/demo/vm/b/net.sock',
   ]);
 });
+
+test('multiplexing, budget and schedule', () => {
+  const config = parse(`
+cluster: demo
+members: [{name: a, qmp: a.sock}, {name: b, qmp: b.sock}]
+round: {multiplexing: finish-together, slots: 1, slot: 200ms, inFlight: 8MiB}
+store: {budget: 2GiB, whenFull: queue, queueLimit: 30s}
+checkpoint: {every: optimal, mtbf: 24h, liveSlowdown: 0.1}
+`);
+  assert.equal(config.round.multiplexing, { kind: 'finish-together', slotMs: 200, atOnce: 1 });
+  assert.is(config.round.inFlightBytes, 8 * 2 ** 20);
+  assert.is(config.store.budgetBytes, 2 ** 31);
+  assert.is(config.store.queueLimitMs, 30_000);
+  assert.equal(config.schedule, {
+    interval: { kind: 'optimal', mtbfMs: 86_400_000 },
+    liveSlowdown: 0.1,
+  });
+  const fixed = parse(`{cluster: demo, members: [${MEMBER}], checkpoint: {every: 10min}}`);
+  assert.equal(fixed.schedule?.interval, { kind: 'fixed', everyMs: 600_000 });
+});
+
+/** Policies that contradict each other or themselves: [the settings, what is said]. */
+const CONTRADICTIONS: readonly (readonly [string, RegExp])[] = [
+  ['round: {slots: 0, multiplexing: round-robin}', /round\.slots: must be at least 1/],
+  ['round: {slots: 1}', /round\.slots: multiplexing parallel lets all stream/],
+  ['round: {slots: 3, multiplexing: round-robin}', /round\.slots: 3 of 2 members cannot/],
+  ['round: {slot: 10ms}', /round\.slot: must be at least 50ms/],
+  ['round: {slot: 3 moons}', /round\.slot: must be a duration.*3 moons/],
+  ['round: {dirtyShare: 0.5, multiplexing: round-robin}', /round\.dirtyShare: only multiplexing/],
+  ['round: {dirtyShare: 0}', /round\.dirtyShare: must be more than 0/],
+  ['round: {multiplexing: sometimes}', /round\.multiplexing: .*finish-together/],
+  ['round: {memoryBound: 0.9}', /round\.memoryBound: must be at least 1/],
+  ['round: {maxLive: 1ms}', /round\.maxLive: must be at least 50ms/],
+  ['round: {inFlight: 1kB}', /round\.inFlight: must be at least 1MiB/],
+  ['round: {endWhen: [no-progress, no-progress]}', /endWhen\[1\]: no-progress is there already/],
+  [
+    'round: {endWhen: [all-first-pass, no-progress]}',
+    /endWhen\[1\]: no-progress never holds before all-first-pass/,
+  ],
+  [
+    'round: {endWhen: [predicted-downtime 10s]}',
+    /endWhen\[0\]: a downtime of 10000 ms breaks round\.stopDeadline/,
+  ],
+  ['store: {budget: 0B}', /store\.budget: must be more than zero/],
+  ['store: {budget: 100MiB}', /store\.budget: 104857600 bytes are less than in-flight alone/],
+  ['store: {budget: 9 lives}', /store\.budget: must be a size.*9 lives/],
+  ['store: {queueLimit: 5s}', /store\.queueLimit: nothing is queued unless/],
+  ['store: {whenFull: explode}', /store\.whenFull: .*refuse/],
+  ['checkpoint: {every: optimal}', /checkpoint\.mtbf: every: optimal needs it/],
+  ['checkpoint: {every: 1min, mtbf: 1h}', /checkpoint\.mtbf: has no effect on a fixed period/],
+  ['checkpoint: {every: 10ms}', /checkpoint\.every: must be .*at least 1s/],
+  ['checkpoint: {every: weekly}', /checkpoint\.every: must be .*optimal/],
+  ['checkpoint: {mtbf: 1h}', /checkpoint\.every: /],
+];
+
+for (const [settings, expected] of CONTRADICTIONS) {
+  test(`refuses ${settings}`, () => {
+    const both = '[{name: a, qmp: a.sock}, {name: b, qmp: b.sock}]';
+    const error = problems(`cluster: demo\nmembers: ${both}\n${settings}`);
+    assert.is(error.code, 'E_CONFIG');
+    assert.match(error.message, expected);
+  });
+}
 
 const WRONG: readonly (readonly [name: string, text: string, expected: readonly RegExp[]])[] = [
   ['no YAML', '{cluster: [', [/cluster\.yaml: \d problem/]],

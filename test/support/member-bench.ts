@@ -78,6 +78,7 @@ export class MemberBench {
       capture: this.capture,
       firstPassOnly: false,
       memoryBound: 100,
+      inFlightBytes: 64 * 2 ** 20,
       shadowDirectory: this.shadowDirectory(round),
       commandLine: this.commandLine,
       workingDirectory: this.directory,
@@ -98,6 +99,7 @@ export class MemberBench {
     this.tell('open');
     await this.report('live');
     this.tell('start');
+    this.#capture.slot(true);
   }
 
   tell(type: 'prepare' | 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort'): void {

@@ -1,11 +1,15 @@
 /** What each command does, without how it was spelled. */
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { POLICIES } from '../../policies/index.ts';
 import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
 import { forgetVm, recordedVm } from '../../proxy/agent/vm-process.ts';
 import type { ClusterConfig } from '../../proxy/config.ts';
-import type { ClusterStatus, EpochInfo } from '../../proxy/coordinator/coordinator.ts';
+import type {
+  ClusterStatus,
+  EpochInfo,
+  QueuedProgress,
+} from '../../proxy/coordinator/coordinator.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restore.ts';
 import type { RoundProgress } from '../../proxy/coordinator/round-runner.ts';
@@ -19,6 +23,7 @@ import type { Output } from './output.ts';
 import { endDaemon, ensureDaemon, ensureSwitch, sayHello, stopSwitch } from './processes.ts';
 import { epochsText, restoreText, roundText, statusText } from './reports.ts';
 import { progressView } from './round-progress.ts';
+import { timelineSvg } from './timeline-svg.ts';
 
 /** SIGTERM lets QEMU flush its disks; a hung one is killed after this. */
 const POLITE_MS = 5_000;
@@ -89,12 +94,42 @@ export async function checkpoint(cluster: string, output: Output): Promise<Round
   await ensureDaemon(config, false);
   const view = progressView(process.stdout, output.json);
   const report = await withDaemon(config, (client) =>
-    client.stream<RoundReport>('/v1/checkpoint', {}, (line) => view.show(line as RoundProgress)),
+    client.stream<RoundReport>('/v1/checkpoint', {}, (line) => {
+      const progress = line as RoundProgress | QueuedProgress;
+      if (progress.kind === 'queued') view.queued(progress.failure);
+      else view.show(progress);
+    }),
   ).finally(() => view.stop());
   output.result(report, report.failure === undefined ? roundText(report) : '');
   if (report.failure !== undefined && !output.json) throw new UmbraError(report.failure);
   if (report.failure !== undefined) process.exitCode = 1;
   return report;
+}
+
+export interface ReportArguments {
+  readonly round: string;
+  readonly svg: string | undefined;
+  readonly list: boolean;
+}
+
+export async function report(
+  cluster: string,
+  { round, svg, list }: ReportArguments,
+  output: Output,
+): Promise<void> {
+  const config = storedConfig(cluster);
+  await ensureDaemon(config, false);
+  await withDaemon(config, async (client) => {
+    if (list) {
+      const answer = await client.request<{ rounds: string[] }>('GET', '/v1/rounds');
+      output.result(answer, answer.rounds.join('\n') || 'no round was run yet');
+      return;
+    }
+    const path = `/v1/rounds/${encodeURIComponent(round)}`;
+    const found = await client.request<RoundReport>('GET', path);
+    if (svg !== undefined) writeFileSync(svg, timelineSvg(found));
+    output.result(found, roundText(found));
+  });
 }
 
 export async function epochs(cluster: string, output: Output): Promise<void> {

@@ -59,6 +59,16 @@ command('epochs', 'list the epochs that can be restored').action(async (options:
   await commands.epochs(chooseCluster(options.cluster), outputOf(options));
 });
 
+command('report', 'what a round cost, and why: in time, bytes, passes and predictions')
+  .argument('[round]', 'its name; the newest if left out', 'last')
+  .option('--svg <file>', 'draw it as a timeline, members as lanes')
+  .option('--list', 'name the rounds there are reports of', false)
+  .action(async (round: string, options: GlobalOptions & { svg?: string; list: boolean }) => {
+    const { svg, list } = options;
+    const cluster = chooseCluster(options.cluster);
+    await commands.report(cluster, { round, svg, list }, outputOf(options));
+  });
+
 command('restore', 'bring the cluster back as it was in an epoch')
   .argument('[epoch]', 'its number; the newest if left out', epochNumber)
   .addOption(

@@ -3,17 +3,26 @@ import type { ClusterStatus, EpochInfo } from '../../proxy/coordinator/coordinat
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import { bytes, duration, failureText, table } from './output.ts';
 
+const PAGE_BYTES = 4096;
+
 export function roundText(report: RoundReport): string {
   const members = table(
-    ['MEMBER', 'DOWNTIME', 'STOP SKEW', 'LIVE', 'DRAIN', 'STORED', 'LIVE PHASE', 'SEAL'],
+    [
+      ...['MEMBER', 'DOWNTIME', 'PREDICTED', 'STOP SKEW', 'LIVE PHASE', 'HELD', 'PASSES'],
+      ...['LIVE', 'RESENT', 'DRAIN', 'STORED', 'SEAL'],
+    ],
     report.members.map((member) => [
       member.member,
       duration(member.downtimeMs),
+      duration(member.predictedDowntimeMs),
       duration(member.stopSkewMs),
+      duration(member.liveMs),
+      duration(member.heldMs),
+      String(member.passes ?? '-'),
       bytes(member.liveBytes),
+      bytes(member.repeatedPages === undefined ? undefined : member.repeatedPages * PAGE_BYTES),
       bytes(member.drainBytes),
       bytes(member.storedBytes),
-      duration(member.liveMs),
       duration(member.sealMs),
     ]),
   );
@@ -26,8 +35,9 @@ export function roundText(report: RoundReport): string {
       `stop skew ${duration(report.skewMs)}` +
       (report.predictedDowntimeMs === undefined
         ? ''
-        : `; predicted for the slowest member: ${duration(report.predictedDowntimeMs)}`),
-    `  ${bytes(report.streamBytes)} streamed, ${bytes(report.storedBytes)} kept in memory`,
+        : `; predicted ${duration(report.predictedDowntimeMs)}`),
+    `  ${bytes(report.liveBytes)} streamed live (${report.multiplexing}), ` +
+      `${bytes(report.drainBytes)} while they stood; ${bytes(report.storedBytes)} kept in memory`,
     `  live phase ended by ${report.endReason}`,
     ...captureNotes(report),
     ...diskNotes(report),
@@ -81,7 +91,15 @@ export function statusText(status: ClusterStatus): string {
   );
   const busy = status.busy === undefined ? '' : ` · busy: ${status.busy}`;
   const head = `cluster ${status.cluster}${busy}`;
-  return [head, '', members, '', epochsText(status.epochs)].join('\n');
+  return [head, ...scheduleLines(status), '', members, '', epochsText(status.epochs)].join('\n');
+}
+
+function scheduleLines({ schedule }: ClusterStatus): string[] {
+  if (schedule === undefined) return [];
+  const next = `next checkpoint at ${schedule.nextAt ?? '-'} (${schedule.reason})`;
+  return schedule.failure === undefined
+    ? [next]
+    : [next, `the last one was not taken: ${schedule.failure.message}`];
 }
 
 export function epochsText(epochs: readonly EpochInfo[]): string {

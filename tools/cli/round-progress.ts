@@ -1,6 +1,7 @@
 /** A round as it goes on: a bar a member on a terminal, lines otherwise. */
 import { MultiBar, type SingleBar } from 'cli-progress';
 import type { RoundProgress } from '../../proxy/coordinator/round-runner.ts';
+import type { Failure } from '../../proxy/failure.ts';
 import { bytes } from './output.ts';
 
 /** Off a terminal, a line at each change of state and no more than one this often otherwise. */
@@ -8,17 +9,20 @@ const LINE_INTERVAL_MS = 1000;
 
 export interface ProgressView {
   show(progress: RoundProgress): void;
+  /** The round waits for memory. */
+  queued(failure: Failure): void;
   stop(): void;
 }
 
 export function progressView(stream: NodeJS.WriteStream, quiet: boolean): ProgressView {
-  if (quiet) return { show: () => {}, stop: () => {} };
+  if (quiet) return { show: () => {}, queued: () => {}, stop: () => {} };
   return stream.isTTY ? new Bars(stream) : new Lines(stream);
 }
 
 class Bars implements ProgressView {
   readonly #multi: MultiBar;
   readonly #bars = new Map<string, SingleBar>();
+  #queued = false;
 
   constructor(stream: NodeJS.WriteStream) {
     this.#multi = new MultiBar({
@@ -40,6 +44,12 @@ class Bars implements ProgressView {
       bar.setTotal(total);
       bar.update(sample?.seenPages ?? 0, payload);
     }
+  }
+
+  queued(failure: Failure): void {
+    if (!this.#queued) this.#multi.log(`  queued: ${failure.message}\n`);
+    this.#queued = true;
+    this.#multi.update();
   }
 
   stop(): void {
@@ -67,6 +77,12 @@ class Lines implements ProgressView {
       return `${member} ${share}% ${bytes(sample.bytes)}`;
     });
     this.#stream.write(`  ${state.padEnd(10)} ${details.join(' · ')}\n`);
+  }
+
+  queued(failure: Failure): void {
+    if (this.#lastState === 'queued') return;
+    this.#lastState = 'queued';
+    this.#stream.write(`  queued     ${failure.message}\n`);
   }
 
   stop(): void {}

@@ -24,7 +24,7 @@ class Game {
   }
 
   report(report: R.MemberReport, ...members: readonly string[]): this {
-    for (const member of members.length === 0 ? this.round.members.keys() : members) {
+    for (const member of members.length === 0 ? this.round.members.names() : members) {
       this.event({
         type: 'report',
         member,
@@ -166,6 +166,11 @@ const REPORTS: readonly R.MemberReport[] = [
   'gone',
 ];
 
+/** A step uses up the round it is given. */
+function copyOf(round: R.Round): R.Round {
+  return { ...round, members: round.members.copy() };
+}
+
 /** All rounds that any order of events can lead to. */
 function reachable(): Map<string, R.Round> {
   const key = (round: R.Round) =>
@@ -174,7 +179,7 @@ function reachable(): Map<string, R.Round> {
   const found = new Map([[key(first), first]]);
   for (const round of found.values()) {
     for (const event of events()) {
-      const next = R.step(round, event).round;
+      const next = R.step(copyOf(round), event).round;
       if (!found.has(key(next))) found.set(key(next), next);
     }
   }
@@ -199,9 +204,9 @@ test('in any order of events: no early barrier, no early publication, no early e
   assert.is(new Set([...rounds.values()].map(({ state }) => state)).size, 9);
   for (const round of rounds.values()) {
     for (const event of events()) {
-      const { round: next, actions } = R.step(round, event);
+      const { round: next, actions } = R.step(copyOf(round), event);
       const at = `${R.ROUND_STATE_NAMES[round.state]} + ${JSON.stringify(event)}`;
-      const phases = [...next.members.values()];
+      const phases = [...next.members].map(([, phase]) => phase);
       for (const action of actions) {
         if (action.type === 'command' && action.command === 'barrier') {
           assert.ok(
@@ -229,7 +234,7 @@ test('in any order of events: no early barrier, no early publication, no early e
 test('from any round that is not over, an abort is answered by its end', () => {
   for (const round of reachable().values()) {
     if (R.isOver(round) || round.state === R.COMMITTING) continue;
-    let now = R.step(round, { type: 'abort', failure: FAILURE }).round;
+    let now = R.step(copyOf(round), { type: 'abort', failure: FAILURE }).round;
     for (const member of MEMBERS) {
       now = R.step(now, { type: 'report', member, report: 'aborted' }).round;
     }

@@ -1,0 +1,41 @@
+/**
+ * How long until the next checkpoint? PURE.
+ *
+ *     fixed     every so often
+ *     optimal   from what a checkpoint costs the job and how often hosts fail. With C the cost and M
+ *               the mean time between failures (J. T. Daly, "A higher order estimate of the optimum
+ *               checkpoint interval for restart dumps", FGCS 22, 2006, equation 37):
+ *
+ *                   √(2CM) · (1 + ⅓·√(C/2M) + ⅑·C/2M) − C     for C < 2M
+ *                   M                                          otherwise
+ *
+ *               The first term alone is Young's (CACM 17, 1974).
+ */
+
+export type Interval =
+  | { readonly kind: 'fixed'; readonly everyMs: number }
+  | { readonly kind: 'optimal'; readonly mtbfMs: number };
+
+/** No job is checkpointed more often than this, however little it costs. */
+export const LEAST_INTERVAL_MS = 1_000;
+
+/**
+ * @param costMs what one checkpoint costs the job; undefined before the first: it is taken at once
+ * @returns milliseconds from the end of the last checkpoint to the next, and why
+ */
+export function nextInterval(
+  interval: Interval,
+  costMs: number | undefined,
+): { readonly ms: number; readonly reason: string } {
+  if (interval.kind === 'fixed') return { ms: interval.everyMs, reason: 'as configured' };
+  if (costMs === undefined) return { ms: 0, reason: 'to learn what a checkpoint costs' };
+  const ms = Math.max(LEAST_INTERVAL_MS, dalyIntervalMs(costMs, interval.mtbfMs));
+  const reason = `a checkpoint costs ${Math.round(costMs)} ms, failures are ${interval.mtbfMs} ms apart`;
+  return { ms, reason };
+}
+
+export function dalyIntervalMs(costMs: number, mtbfMs: number): number {
+  if (costMs >= 2 * mtbfMs) return mtbfMs;
+  const ratio = costMs / (2 * mtbfMs);
+  return Math.sqrt(2 * costMs * mtbfMs) * (1 + Math.sqrt(ratio) / 3 + ratio / 9) - costMs;
+}

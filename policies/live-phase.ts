@@ -1,0 +1,99 @@
+/**
+ * The live phase of a round: all decisions of it, from samples and time. PURE: the coordinator feeds it
+ * what proxies tell and enacts what it says, the simulator does the same with modelled VMs.
+ *
+ *     observe(member, sample) ──▶ estimate        at every sample; costs the same for any cluster
+ *     look(elapsedMs) ──▶ slots, prediction, end  at every tick; costs one walk over the members
+ */
+import type { Calibration } from './calibration.ts';
+import { decideEnd, type EndCondition, type EndDecision } from './end-condition.ts';
+import { type Estimate, estimate, type LiveSample } from './estimator.ts';
+import { chooseSlots, type Multiplexing } from './multiplexing.ts';
+import { observeProgress, type Progress, whyStalled } from './progress.ts';
+
+export interface LivePolicy {
+  readonly endWhen: readonly EndCondition[];
+  readonly multiplexing: Multiplexing;
+}
+
+export interface LiveDecision {
+  /** Members whose stream is to flow from now on, and those to be held. */
+  readonly flow: readonly string[];
+  readonly hold: readonly string[];
+  /** Cluster downtime if the phase ended now, milliseconds; undefined while it cannot be told. */
+  readonly predictedMs: number | undefined;
+  readonly end: EndDecision;
+}
+
+export class LivePhase {
+  readonly #policy: LivePolicy;
+  readonly #calibration: Calibration;
+  readonly #members = new Map<string, Estimate>();
+  /** Members whose stream flows, as last decided. */
+  #open: ReadonlySet<string> = new Set();
+  #progress: Progress | undefined;
+
+  constructor(members: readonly string[], policy: LivePolicy, calibration: Calibration) {
+    this.#policy = policy;
+    this.#calibration = calibration;
+    for (const name of members) this.#members.set(name, estimate(undefined, NOTHING_YET));
+  }
+
+  get members(): ReadonlyMap<string, Estimate> {
+    return this.#members;
+  }
+
+  observe(member: string, sample: LiveSample): void {
+    const before = this.#members.get(member);
+    const known = before?.last === NOTHING_YET ? undefined : before;
+    this.#members.set(member, estimate(known, sample, this.#calibration.members.get(member)));
+  }
+
+  /** @param elapsedMs since the live phase began */
+  look(elapsedMs: number): LiveDecision {
+    const members = this.#members;
+    const { endWhen, multiplexing } = this.#policy;
+    const { open } = chooseSlots(members, elapsedMs, multiplexing);
+    const flow = [...open].filter((name) => !this.#open.has(name));
+    const hold = [...this.#open].filter((name) => !open.has(name));
+    this.#open = open;
+    this.#progress = observeProgress(this.#progress, members);
+    const predictedMs = this.#predict();
+    const stalled = this.#isLive() ? whyStalled(this.#progress, members) : NOBODY_LIVE;
+    const end = decideEnd({ members, elapsedMs, predictedMs, stalled }, endWhen);
+    return { flow, hold, predictedMs, end };
+  }
+
+  #isLive(): boolean {
+    for (const { waits } of this.#members.values()) if (!waits) return true;
+    return false;
+  }
+
+  /** The slowest counts: nobody resumes before all have stopped. */
+  #predict(): number | undefined {
+    let slowestMs = 0;
+    for (const { waits, firstPassDone, downtimeMs } of this.#members.values()) {
+      if (waits) continue;
+      if (!firstPassDone || downtimeMs === undefined) return undefined;
+      slowestMs = Math.max(slowestMs, downtimeMs);
+    }
+    return slowestMs + this.#calibration.overheadMs;
+  }
+}
+
+const NOBODY_LIVE = 'no member has a live phase';
+
+const NOTHING_YET: LiveSample = {
+  bytes: 0,
+  flowedMs: 0,
+  seenPages: 0,
+  totalPages: 0,
+  normalPages: 0,
+  zeroPages: 0,
+  passes: 0,
+  passAtMs: 0,
+  waits: false,
+  remainingBytes: undefined,
+  passBytes: undefined,
+  dirtyBytesPerSecond: undefined,
+};

@@ -1,0 +1,84 @@
+/**
+ * Whose stream flows now? PURE: estimates and time in, the members that may stream out. The others run
+ * on, unread: a page they rewrite while they wait is sent once, not once a pass.
+ *
+ *     parallel          all at once. Members past their first pass are extended (MPLM's word): they
+ *                       stream on, in a share of the slots, so that pages sent for the first time
+ *                       and pages sent again alternate on the host as MTD alternates them in a VM
+ *     round-robin       so many at a time, a slot each, in turn
+ *     finish-together   so many at a time, those with the most still to send: the rest catches up
+ *                       with nobody, so all finish their first pass together
+ *
+ * When every member has finished its first pass, all flow, whatever the policy: what is left is to
+ * close in on the end.
+ */
+import type { Estimate } from './estimator.ts';
+
+export type Multiplexing =
+  | { readonly kind: 'parallel'; readonly slotMs: number; readonly dirtyShare: number }
+  | { readonly kind: 'round-robin'; readonly slotMs: number; readonly atOnce: number }
+  | { readonly kind: 'finish-together'; readonly slotMs: number; readonly atOnce: number };
+
+export interface SlotDecision {
+  /** Members whose stream may flow. */
+  readonly open: ReadonlySet<string>;
+  readonly reason: string;
+}
+
+/** Members that have this much of the largest remainder still to send share its slot. */
+const TOGETHER = 0.95;
+
+/** @param elapsedMs since the live phase began */
+export function chooseSlots(
+  members: ReadonlyMap<string, Estimate>,
+  elapsedMs: number,
+  policy: Multiplexing,
+): SlotDecision {
+  const unfinished: string[] = [];
+  const finished: string[] = [];
+  for (const [name, { waits, firstPassDone }] of members) {
+    if (!waits) (firstPassDone ? finished : unfinished).push(name);
+  }
+  if (unfinished.length === 0) {
+    return { open: new Set(members.keys()), reason: 'all have sent their memory once' };
+  }
+  const slot = Math.floor(elapsedMs / policy.slotMs);
+  switch (policy.kind) {
+    case 'parallel': {
+      const extended = isDirtySlot(slot, policy.dirtyShare) ? finished : [];
+      return { open: new Set([...unfinished, ...extended]), reason: 'all at once' };
+    }
+    case 'round-robin': {
+      const count = Math.min(policy.atOnce, unfinished.length);
+      const turn = Array.from({ length: count }, (_, index) => {
+        return unfinished[(slot * count + index) % unfinished.length] ?? '';
+      });
+      return { open: new Set(turn), reason: `the turn of ${turn.join(', ')}` };
+    }
+    case 'finish-together':
+      return { open: furthestBehind(members, unfinished, policy.atOnce), reason: 'most to send' };
+  }
+}
+
+/** Spreads a share of the slots evenly: of 0.5 every second one, of 0.25 every fourth. */
+function isDirtySlot(slot: number, share: number): boolean {
+  return Math.floor((slot + 1) * share) > Math.floor(slot * share);
+}
+
+function furthestBehind(
+  members: ReadonlyMap<string, Estimate>,
+  unfinished: readonly string[],
+  atOnce: number,
+): ReadonlySet<string> {
+  const left = unfinished.map((name) => ({ name, bytes: toSend(members.get(name)) }));
+  left.sort((a, b) => b.bytes - a.bytes);
+  const least = (left[0]?.bytes ?? 0) * TOGETHER;
+  const open = left.filter(({ bytes }, index) => index < atOnce || bytes >= least);
+  return new Set(open.map(({ name }) => name));
+}
+
+/** A member nothing is known of yet counts as the largest: it must be heard to be known. */
+function toSend(one: Estimate | undefined): number {
+  if (one === undefined || one.ramBytes === 0) return Number.POSITIVE_INFINITY;
+  return one.firstPassBytes;
+}

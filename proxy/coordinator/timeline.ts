@@ -1,0 +1,36 @@
+/**
+ * A member's round as spans of time, for the report's lanes. PURE.
+ *
+ *     live      runs, and its stream flows
+ *     held      runs, and its stream waits
+ *     stopped   stands, and sends what is left
+ *     drained   stands, and all has arrived: it waits for the barrier, or to be resumed
+ *
+ * Times come from QEMU (STOP, RESUME) and from the member's proxy, all by the clock of one host.
+ */
+import type { RoundFacts } from '../member/messages.ts';
+
+export interface Span {
+  readonly state: 'live' | 'held' | 'stopped' | 'drained';
+  /** Milliseconds since the round began. */
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** @param startedAtMs when the round began, milliseconds since 1970 */
+export function timelineOf(facts: RoundFacts, startedAtMs: number): readonly Span[] {
+  const { flow = [], stoppedAtUs, resumedAtUs, drainMs } = facts;
+  const since = (ms: number) => ms - startedAtMs;
+  const spans: Span[] = flow.map(({ state, fromMs, toMs }) => {
+    return { state, fromMs: since(fromMs), toMs: since(toMs) };
+  });
+  if (stoppedAtUs === undefined || resumedAtUs === undefined) return spans;
+  const stopped = since(stoppedAtUs / 1000);
+  const resumed = since(resumedAtUs / 1000);
+  const drained = Math.min(resumed, stopped + (drainMs ?? 0));
+  return [
+    ...spans,
+    { state: 'stopped', fromMs: stopped, toMs: drained },
+    { state: 'drained', fromMs: drained, toMs: resumed },
+  ];
+}

@@ -1,0 +1,109 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  type Estimate,
+  LivePhase,
+  type LiveSample,
+  NO_CALIBRATION,
+  observeProgress,
+  type Progress,
+  whyStalled,
+} from '../../policies/index.ts';
+import { EARLY, members, WAITING } from './member.ts';
+
+const test = suite('live phase');
+
+function look(progress: Progress | undefined, all: ReadonlyMap<string, Estimate>) {
+  const next = observeProgress(progress, all);
+  return { next, stalled: whyStalled(next, all) };
+}
+
+test('while the prediction falls, waiting is worth it', () => {
+  let progress: Progress | undefined;
+  for (const [pass, downtimeMs] of [900, 500, 200, 90, 40, 20].entries()) {
+    const { next, stalled } = look(progress, members({ downtimeMs, passes: pass + 2 }));
+    assert.is(stalled, undefined);
+    progress = next;
+  }
+});
+
+test('when it falls no more, and passes go by, waiting buys nothing', () => {
+  let progress: Progress | undefined;
+  const found: (string | undefined)[] = [];
+  for (let pass = 2; pass < 8; pass++) {
+    const step = look(progress, members({ downtimeMs: 100 - pass, passes: pass }));
+    progress = step.next;
+    found.push(step.stalled);
+  }
+  assert.equal(found.slice(0, 3), [undefined, undefined, undefined]);
+  assert.match(found[3] ?? '', /^n0 dirties/);
+});
+
+test('a slow stream is given its passes, however many looks that takes', () => {
+  let progress: Progress | undefined;
+  for (let count = 0; count < 20; count++) {
+    const { next, stalled } = look(progress, members({ passes: 3 }));
+    assert.is(stalled, undefined);
+    progress = next;
+  }
+});
+
+test('nothing is told before all have sent their memory once', () => {
+  assert.is(observeProgress(undefined, members({}, EARLY)), undefined);
+  assert.is(observeProgress(undefined, members({}, { downtimeMs: undefined })), undefined);
+  assert.ok(observeProgress(undefined, members({}, WAITING)) !== undefined);
+});
+
+const SAMPLE: LiveSample = {
+  bytes: 0,
+  flowedMs: 0,
+  seenPages: 0,
+  totalPages: 1000,
+  normalPages: 0,
+  zeroPages: 0,
+  passes: 1,
+  passAtMs: 0,
+  waits: false,
+  remainingBytes: undefined,
+  passBytes: undefined,
+  dirtyBytesPerSecond: undefined,
+};
+
+const ROBIN = { kind: 'round-robin', slotMs: 100, atOnce: 1 } as const;
+
+test('slots are told as they change, and only then', () => {
+  const phase = new LivePhase(['a', 'b'], { endWhen: [], multiplexing: ROBIN }, NO_CALIBRATION);
+  const first = phase.look(0);
+  assert.equal([first.flow, first.hold], [['a'], []]);
+  const same = phase.look(50);
+  assert.equal([same.flow, same.hold], [[], []]);
+  const next = phase.look(100);
+  assert.equal([next.flow, next.hold], [['b'], ['a']]);
+});
+
+test('members without a live phase are waited for by nobody, whatever ends it', () => {
+  for (const kind of ['all-first-pass', 'any-first-pass', 'no-progress'] as const) {
+    const policy = { endWhen: [{ kind }], multiplexing: ROBIN };
+    const phase = new LivePhase(['a'], policy, NO_CALIBRATION);
+    assert.not(phase.look(0).end.end, kind);
+    phase.observe('a', { ...SAMPLE, waits: true });
+    assert.ok(phase.look(50).end.end, kind);
+  }
+});
+
+test('the slowest member and what earlier rounds cost besides make the prediction', () => {
+  const parallel = { kind: 'parallel', slotMs: 100, dirtyShare: 0.5 } as const;
+  const calibration = {
+    ...NO_CALIBRATION,
+    overheadMs: 7,
+    members: new Map([['b', { drainBandwidth: 1e6, switchoverMs: 5 }]]),
+  };
+  const phase = new LivePhase(['a', 'b'], { endWhen: [], multiplexing: parallel }, calibration);
+  const done = { ...SAMPLE, passes: 2, remainingBytes: 20_000 };
+  for (const name of ['a', 'b']) phase.observe(name, done);
+  assert.is(phase.look(0).predictedMs, undefined); // nothing is known of a's speed
+  phase.observe('a', { ...done, flowedMs: 100, bytes: 1e8 });
+  assert.is(phase.look(50).predictedMs, 32); // b: 20 ms to send, 5 to switch over, and 7
+});
+
+test.run();

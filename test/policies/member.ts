@@ -1,0 +1,32 @@
+/** Estimates of made-up members, for tests of what is decided from them. */
+import { type Estimate, estimate } from '../../policies/index.ts';
+
+const MIB = 2 ** 20;
+
+const SAMPLE = {
+  bytes: 100,
+  flowedMs: 0,
+  seenPages: 100,
+  totalPages: 100,
+  normalPages: 100,
+  zeroPages: 0,
+  passes: 2,
+  passAtMs: 0,
+  waits: false,
+  remainingBytes: 0,
+  passBytes: undefined,
+  dirtyBytesPerSecond: undefined,
+};
+
+/** Past its first pass, with 30 ms of downtime to expect, unless told otherwise. */
+export function member(change: Partial<Estimate> = {}): Estimate {
+  const made = estimate(undefined, SAMPLE);
+  return { ...made, ramBytes: 100, bandwidth: 1000 * MIB, downtimeMs: 30, ...change };
+}
+
+export const EARLY = { firstPassDone: false, firstPassBytes: 50 };
+export const WAITING = { firstPassDone: false, waits: true, downtimeMs: undefined };
+
+export function members(...changes: readonly Partial<Estimate>[]): Map<string, Estimate> {
+  return new Map(changes.map((change, index) => [`n${index}`, member(change)]));
+}
