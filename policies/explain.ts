@@ -27,6 +27,14 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
       effect: 'stays free of the host’s memory after a round’s reservation',
     },
     {
+      option: 'store.recycle',
+      unit: 'true or false',
+      default: 'true',
+      effect:
+        'keeps the memory of the epoch retired last for the next round, which then streams several ' +
+        'times faster than into fresh memory. A round needs that memory in any case; umbra rm frees it',
+    },
+    {
       option: 'store.whenFull',
       unit: 'refuse or queue',
       default: 'refuse',

@@ -4,6 +4,11 @@
  *
  *     observe(member, sample) ──▶ estimate        at every sample; costs the same for any cluster
  *     look(elapsedMs) ──▶ slots, prediction, end  at every tick; costs one walk over the members
+ *
+ *     LIVE ──an end condition holds──▶ CLOSING IN ──a moment later──▶ end
+ *
+ * Closing in, all stream freely: members that were held or slowed catch up, and QEMUs that sleep between
+ * two windows of their rate limit wake, so that nobody does either while the cluster stands.
  */
 import type { Calibration } from './calibration.ts';
 import { decideEnd, type EndCondition, type EndDecision } from './end-condition.ts';
@@ -20,10 +25,15 @@ export interface LiveDecision {
   /** Members whose stream is to flow from now on, and those to be held. */
   readonly flow: readonly string[];
   readonly hold: readonly string[];
+  /** Members for whom slots and pacing are over from now on. */
+  readonly closeIn: readonly string[];
   /** Cluster downtime if the phase ended now, milliseconds; undefined while it cannot be told. */
   readonly predictedMs: number | undefined;
   readonly end: EndDecision;
 }
+
+/** More than the window of QEMU's rate limit (BUFFER_DELAY, 100 ms), and the way there. */
+const CLOSE_IN_MS = 150;
 
 export class LivePhase {
   readonly #policy: LivePolicy;
@@ -32,6 +42,8 @@ export class LivePhase {
   /** Members whose stream flows, as last decided. */
   #open: ReadonlySet<string> = new Set();
   #progress: Progress | undefined;
+  /** The condition that held first, and when. */
+  #ending: { readonly end: EndDecision; readonly sinceMs: number } | undefined;
 
   constructor(members: readonly string[], policy: LivePolicy, calibration: Calibration) {
     this.#policy = policy;
@@ -51,17 +63,33 @@ export class LivePhase {
 
   /** @param elapsedMs since the live phase began */
   look(elapsedMs: number): LiveDecision {
+    const predictedMs = this.#predict();
+    if (this.#ending !== undefined) {
+      const { end, sinceMs } = this.#ending;
+      const over = elapsedMs - sinceMs >= CLOSE_IN_MS;
+      return { flow: [], hold: [], closeIn: [], predictedMs, end: over ? end : NOT_YET };
+    }
+    const end = this.#decideEnd(elapsedMs, predictedMs);
+    if (!end.end) return { ...this.#moveSlots(elapsedMs), closeIn: [], predictedMs, end };
+    if (!this.#isLive()) return { flow: [], hold: [], closeIn: [], predictedMs, end };
+    this.#ending = { end, sinceMs: elapsedMs };
+    const closeIn = [...this.#members.keys()];
+    return { flow: [], hold: [], closeIn, predictedMs, end: NOT_YET };
+  }
+
+  #decideEnd(elapsedMs: number, predictedMs: number | undefined): EndDecision {
     const members = this.#members;
-    const { endWhen, multiplexing } = this.#policy;
-    const { open } = chooseSlots(members, elapsedMs, multiplexing);
+    this.#progress = observeProgress(this.#progress, members);
+    const stalled = this.#isLive() ? whyStalled(this.#progress, members) : NOBODY_LIVE;
+    return decideEnd({ members, elapsedMs, predictedMs, stalled }, this.#policy.endWhen);
+  }
+
+  #moveSlots(elapsedMs: number): { readonly flow: string[]; readonly hold: string[] } {
+    const { open } = chooseSlots(this.#members, elapsedMs, this.#policy.multiplexing);
     const flow = [...open].filter((name) => !this.#open.has(name));
     const hold = [...this.#open].filter((name) => !open.has(name));
     this.#open = open;
-    this.#progress = observeProgress(this.#progress, members);
-    const predictedMs = this.#predict();
-    const stalled = this.#isLive() ? whyStalled(this.#progress, members) : NOBODY_LIVE;
-    const end = decideEnd({ members, elapsedMs, predictedMs, stalled }, endWhen);
-    return { flow, hold, predictedMs, end };
+    return { flow, hold };
   }
 
   #isLive(): boolean {
@@ -81,6 +109,7 @@ export class LivePhase {
   }
 }
 
+const NOT_YET: EndDecision = { end: false };
 const NOBODY_LIVE = 'no member has a live phase';
 
 const NOTHING_YET: LiveSample = {

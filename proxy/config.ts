@@ -128,6 +128,8 @@ const clusterSchema = z.strictObject({
       headroom: size.default(256 * 2 ** 20),
       /** Memory this cluster's epochs and rounds may take on this host; without it, what is there. */
       budget: size.refine((bytes) => bytes > 0, 'must be more than zero').optional(),
+      /** Keep the memory of the epoch that was retired last for the next round. */
+      recycle: z.boolean().default(true),
       /** What becomes of a round that does not fit. */
       whenFull: z.enum(['refuse', 'queue']).default('refuse'),
       /** How long a queued round waits for memory before it is refused. */
@@ -182,6 +184,7 @@ export interface ClusterConfig {
   readonly store: {
     readonly headroomBytes: number;
     readonly budgetBytes: number | undefined;
+    readonly recycle: boolean;
     /** How long a round that does not fit waits; 0: it is refused at once. */
     readonly queueLimitMs: number;
   };
@@ -272,6 +275,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     store: {
       headroomBytes: store.headroom,
       budgetBytes: store.budget,
+      recycle: store.recycle,
       queueLimitMs: store.whenFull === 'queue' ? (store.queueLimit ?? DEFAULT_QUEUE_LIMIT_MS) : 0,
     },
     schedule: checkpoint && scheduleOf(checkpoint),

@@ -11,4 +11,5 @@ export {
   type VerifyMode,
   verifyShadow,
 } from './sealed.ts';
+export { markMapped, pruneSpares, recycleShadows, spareDirectory } from './spares.ts';
 export { type BlockLayout, type SealedShadow, type SealInput, StagingShadow } from './staging.ts';

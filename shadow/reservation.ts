@@ -7,11 +7,13 @@
 import { closeSync, constants, ftruncateSync, openSync, rmSync } from 'node:fs';
 import koffi from 'koffi';
 import { ShadowError } from './errors.ts';
+import { takeSpare } from './spares.ts';
 
 // <linux/falloc.h>
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
+const O_NEW = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
 const STEP_BYTES = 256 * 2 ** 20;
 
 const libc = koffi.load('libc.so.6');
@@ -20,12 +22,18 @@ const posixFallocate = libc.func('int posix_fallocate(int fd, int64_t offset, in
 const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 
 /**
- * Makes a file of `length` zero bytes, all of them reserved.
+ * Makes a file of `length` bytes, all of them reserved: zeros, or what a spare had in it.
+ * @param spares folder of images that may be used again
  * @returns its descriptor, open for reading and writing; the caller's to close
  * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; no file is left
  */
-export async function createReserved(path: string, length: number): Promise<number> {
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
+export async function createReserved(
+  path: string,
+  length: number,
+  spares?: string,
+): Promise<number> {
+  const recycled = spares !== undefined && (await takeSpare(spares, length, path));
+  const flags = recycled ? constants.O_RDWR : O_NEW;
   let fd: number;
   try {
     fd = openSync(path, flags, 0o600);

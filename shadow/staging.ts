@@ -58,6 +58,7 @@ export class StagingShadow {
 
   /**
    * Makes the folder and reserves every byte of every block.
+   * @param spares folder of images that may be used again
    * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; nothing is left behind
    */
   static async reserve(
@@ -65,13 +66,14 @@ export class StagingShadow {
     owner: { readonly member: string; readonly round: string },
     layout: readonly BlockLayout[],
     pageSize: number,
+    spares?: string,
   ): Promise<StagingShadow> {
     const shadow = new StagingShadow(directory, owner, layout, pageSize);
     try {
       await mkdir(directory, { recursive: true, mode: 0o700 });
       for (const [index, { length }] of layout.entries()) {
         const path = join(directory, ramFileName(index));
-        shadow.#images.push(await RamImage.create(path, length, pageSize));
+        shadow.#images.push(await RamImage.create(path, length, pageSize, spares));
       }
       return shadow;
     } catch (error) {

@@ -12,6 +12,7 @@ export type AgentCommand =
   | 'start'
   | 'flow'
   | 'hold'
+  | 'close-in'
   | 'stop'
   | 'barrier'
   | 'commit'
@@ -101,6 +102,8 @@ export interface Agent {
   /** Removes shadows no epoch names. */
   collect(): Promise<readonly string[]>;
   removeShadows(round: string): Promise<void>;
+  /** Removes a retired round's shadows; their memory is kept for the next round. */
+  recycleShadows(round: string): Promise<void>;
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void>;
   planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]>;
   /** Members whose VM is alive. */

@@ -16,8 +16,11 @@ import {
   collectLeftovers,
   type EpochManifest,
   occupiedBytes,
+  pruneSpares,
   readShadow,
+  recycleShadows,
   requireRoom,
+  spareDirectory,
   verifyShadow,
 } from '../../shadow/index.ts';
 import type { ClusterConfig, MemberConfig } from '../config.ts';
@@ -193,15 +196,18 @@ export class LocalAgent implements Agent {
       }),
     );
     const neededBytes = examined.reduce((sum, { shadowBytes }) => sum + shadowBytes, 0);
-    const freeBytes = await this.#requireBudget(neededBytes);
     const { shadowsDirectory, store } = this.#config;
-    await requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
+    const lengths = examined.flatMap(({ blockBytes }) => blockBytes);
+    const spareBytes = await pruneSpares(shadowsDirectory, lengths);
+    const freeBytes = await this.#requireBudget(neededBytes, spareBytes);
+    await requireRoom(shadowsDirectory, neededBytes - spareBytes, store.headroomBytes);
     return { neededBytes, freeBytes };
   }
 
-  async #requireBudget(stagingBytes: number): Promise<number> {
+  /** Spares are part of what the round will stage, not of what epochs hold. */
+  async #requireBudget(stagingBytes: number, spareBytes: number): Promise<number> {
     const { shadowsDirectory, store, round, members } = this.#config;
-    const committedBytes = await occupiedBytes(shadowsDirectory);
+    const committedBytes = (await occupiedBytes(shadowsDirectory)) - spareBytes;
     const inFlightBytes = round.inFlightBytes * members.length;
     const need = { committedBytes, stagingBytes, inFlightBytes };
     const decision = admitRound(need, store.budgetBytes);
@@ -227,6 +233,7 @@ export class LocalAgent implements Agent {
         type: 'prepare',
         round,
         shadowDirectory: this.#shadowDirectory(round, name),
+        spareDirectory: spareDirectory(this.#config.shadowsDirectory),
         commandLine: vm?.commandLine ?? member.config.command ?? [],
         workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
         ...terms,
@@ -262,8 +269,15 @@ export class LocalAgent implements Agent {
     return collectLeftovers(this.#config.shadowsDirectory, this.#catalogue, active);
   }
 
+  async recycleShadows(round: string): Promise<void> {
+    if (this.#config.store.recycle) await recycleShadows(this.#config.shadowsDirectory, round);
+    else await this.removeShadows(round);
+  }
+
   async removeShadows(round: string): Promise<void> {
-    await rm(join(this.#config.shadowsDirectory, round), { recursive: true, force: true });
+    const { shadowsDirectory } = this.#config;
+    await rm(join(shadowsDirectory, round), { recursive: true, force: true });
+    await pruneSpares(shadowsDirectory, []); // whoever removes an epoch wants its memory back
   }
 
   async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {

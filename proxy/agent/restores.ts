@@ -9,7 +9,12 @@ import { existsSync, rmSync, statSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { type EpochManifest, readShadow, type ShadowManifest } from '../../shadow/index.ts';
+import {
+  type EpochManifest,
+  markMapped,
+  readShadow,
+  type ShadowManifest,
+} from '../../shadow/index.ts';
 import type { ClusterConfig, MemberConfig } from '../config.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import { mainRamIndex } from '../member/load.ts';
@@ -80,6 +85,7 @@ export class Restores {
 
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
     const member = this.#member(plan.member);
+    if (plan.mode === 'map') await markMapped(plan.shadowDirectory);
     rmSync(member.qmp, { force: true }); // a dead QEMU's: it would answer with ECONNREFUSED
     const startedAt = performance.now();
     const { commandLine, workingDirectory, shadowDirectory, mode } = plan;

@@ -280,7 +280,7 @@ export class Coordinator {
     const { epochs } = await this.#catalogue.list();
     for (const { epoch, round } of epochs.slice(0, -this.#config.epochs.keep)) {
       await this.#catalogue.retire(epoch);
-      await this.#agent.removeShadows(round);
+      await this.#agent.recycleShadows(round);
       this.#log.info({ epoch }, 'epoch retired');
     }
   }

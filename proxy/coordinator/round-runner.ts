@@ -189,9 +189,12 @@ export class RoundRunner {
   #look(): void {
     if (this.#round?.state !== LIVE) return;
     this.#progress();
-    const { flow, hold, predictedMs, end } = this.#live.look(performance.now() - this.#liveSince);
+    const elapsedMs = performance.now() - this.#liveSince;
+    const { flow, hold, closeIn, predictedMs, end } = this.#live.look(elapsedMs);
+    this.#log.trace({ elapsedMs, predictedMs, flow, hold, closeIn, end }, 'look');
     for (const member of hold) this.#agent.command(this.id, member, 'hold');
     for (const member of flow) this.#agent.command(this.id, member, 'flow');
+    for (const member of closeIn) this.#agent.command(this.id, member, 'close-in');
     if (!end.end) return;
     this.#predictedMs = predictedMs;
     for (const [member, { downtimeMs }] of this.#live.members) {

@@ -30,6 +30,7 @@ import {
   requireReady,
   restoreMigration,
   type SavedSettings,
+  trickle,
   writableDisks,
 } from './qemu.ts';
 import {
@@ -48,8 +49,10 @@ import { StreamIntake } from './stream-intake.ts';
 
 const PAGE_SIZE = 4096;
 const SAMPLE_INTERVAL_MS = 100;
-/** Rest between two passes: a QEMU with nothing to send would go through thousands a second. */
-const PASS_GAP_MS = 20;
+/** A pass with less to send is over in a moment, and thousands of them a second serve nobody. */
+const TRICKLE_BELOW_BYTES = 2 ** 20;
+/** Rest between two passes, for a QEMU that cannot trickle. */
+const PASS_GAP_MS = 100;
 /** How long putting a VM right is tried before another process is left to it. */
 const UNDO_LIMIT_MS = 60_000;
 
@@ -79,6 +82,10 @@ export class Capture {
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
   #rest: NodeJS.Timeout | undefined;
+  #canTrickle = false;
+  #trickles = false;
+  #looksAtPass = false;
+  #closingIn = false;
   #startedAt = 0;
   #stoppedAt = 0;
 
@@ -117,6 +124,13 @@ export class Capture {
       faultPoint(`member/${this.#place.member}/${STATE_NAMES[session.state]}`);
     }
     for (const action of actions) this.#enact(action);
+  }
+
+  /** The end is near: slots and pacing are over, so that little is left when it comes. */
+  closeIn(): void {
+    this.#closingIn = true;
+    this.#intake?.slot(true);
+    void this.#trickle(false);
   }
 
   #enact(action: SessionAction): void {
@@ -196,9 +210,9 @@ export class Capture {
     const blocks = await ramBlocks(qmp);
     this.#lookUp();
     const { member } = this.#place;
-    const { round, shadowDirectory } = this.#prepare;
+    const { round, shadowDirectory, spareDirectory: spares } = this.#prepare;
     const owner = { member, round };
-    this.#shadow = await StagingShadow.reserve(shadowDirectory, owner, blocks, PAGE_SIZE);
+    this.#shadow = await StagingShadow.reserve(shadowDirectory, owner, blocks, PAGE_SIZE, spares);
     this.#lookUp();
     const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
     const { major, minor, micro } = qmp.version;
@@ -231,6 +245,7 @@ export class Capture {
     await applyMigration(qmp, plan);
     this.#lookUp();
     this.#holds = await canHold(qmp);
+    this.#canTrickle = plan.canTrickle;
     const { memoryBound, inFlightBytes } = this.#prepare;
     const liveLimitBytes = memoryBound * (this.#facts.reservedBytes ?? 0);
     const limits = { liveLimitBytes, inFlightBytes };
@@ -324,18 +339,42 @@ export class Capture {
   }
 
   /**
-   * The first pass is done when the second begins. From then on there is a rest at the start of each,
-   * in which QEMU is asked what the pass has found. Without switchover-ack QEMU might converge and
-   * stop by itself, so if nothing is to be gained by further passes the rest is for good.
+   * The first pass is done when the second begins. From then on QEMU is asked at the start of each
+   * what it has found, the stream at rest, and a member that has next to nothing to send trickles.
+   * Without switchover-ack QEMU might converge and stop by itself, so if nothing is to be gained by
+   * further passes the rest is for good.
    */
   #onPass(pass: number): void {
     this.#meter.onPass(pass);
-    if (pass < 2 || this.#session.state !== LIVE) return;
+    if (pass < 2 || this.#session.state !== LIVE || this.#looksAtPass) return;
+    this.#looksAtPass = true;
     this.#intake?.pace(true);
-    void this.#askAndTell();
+    void this.#lookAtPass().finally(() => {
+      this.#looksAtPass = false;
+    });
+  }
+
+  async #lookAtPass(): Promise<void> {
+    await this.#askAndTell();
     if (!this.#holds && this.#prepare.firstPassOnly) return;
-    clearTimeout(this.#rest);
-    this.#rest = setTimeout(() => this.#intake?.pace(false), PASS_GAP_MS);
+    if (this.#canTrickle) {
+      const little = (this.#meter.passBytes ?? 0) < TRICKLE_BELOW_BYTES;
+      // So near the end, one with next to nothing to send waits on its full socket, ready at once:
+      // asleep in its rate limit it would be late, and spinning it would keep others from a core.
+      if (little && this.#closingIn) return;
+      await this.#trickle(little);
+      this.#intake?.pace(false);
+    } else {
+      this.#rest = setTimeout(() => this.#intake?.pace(false), PASS_GAP_MS);
+    }
+  }
+
+  async #trickle(slow: boolean): Promise<void> {
+    const wanted = slow && !this.#closingIn && this.#session.state === LIVE;
+    if (!this.#canTrickle || wanted === this.#trickles) return;
+    this.#trickles = wanted;
+    // The monitor tells of its own end elsewhere.
+    await trickle(this.#monitor(), wanted).catch(() => {});
   }
 
   #tick(): void {
@@ -357,7 +396,9 @@ export class Capture {
   async #stop(): Promise<void> {
     const qmp = this.#monitor();
     this.#stopAsked = true;
+    this.#closingIn = true;
     this.#journal.note(true);
+    void this.#trickle(false);
     const stopped = qmp.execute('stop');
     if (this.#holds) this.#intake?.allowSwitchover();
     this.#intake?.letGo(); // until the VM has stopped, the live limit stands

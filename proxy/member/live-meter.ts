@@ -23,6 +23,11 @@ export class LiveMeter {
     return this.#passes;
   }
 
+  /** Bytes the present pass found dirty; undefined until QEMU has said. */
+  get passBytes(): number | undefined {
+    return this.#passBytes;
+  }
+
   onPass(pass: number): void {
     this.#passes = pass;
     this.#passAtMs = performance.now();

@@ -32,6 +32,8 @@ export interface PrepareCommand {
   readonly round: string;
   /** Folder the shadow is staged in; it does not exist yet. */
   readonly shadowDirectory: string;
+  /** Images of earlier epochs that may be written again. */
+  readonly spareDirectory: string;
   readonly capture: CaptureMode | 'auto';
   /** The live phase ends with the first pass: nothing is gained by streaming on after it. */
   readonly firstPassOnly: boolean;
@@ -56,6 +58,8 @@ export type RoundCommand =
     }
   /** The member's slot opens or closes: its stream flows, or is held while the VM runs on. */
   | { readonly type: 'flow' | 'hold'; readonly round: string }
+  /** The end is near: no slots, no pacing any more. */
+  | { readonly type: 'close-in'; readonly round: string }
   /** A sign of life; nothing else. */
   | { readonly type: 'alive' };
 
@@ -82,6 +86,8 @@ export interface ProbeResult {
 export interface ExamineResult {
   /** Bytes a shadow of this VM must reserve. */
   readonly shadowBytes: number;
+  /** Of each RAM block; their sum is the above. */
+  readonly blockBytes: readonly number[];
   readonly qemuVersion: string;
 }
 

@@ -114,6 +114,7 @@ class ProxyProcess {
 
 function direct(capture: Capture, type: Exclude<RoundCommand['type'], 'prepare' | 'alive'>): void {
   if (type === 'flow' || type === 'hold') capture.slot(type === 'flow');
+  else if (type === 'close-in') capture.closeIn();
   else capture.handle({ type });
 }
 

@@ -11,9 +11,20 @@ const FULL_SPEED_BYTES_PER_SECOND = 2 ** 50;
  * least it takes, leaves that decision to the coordinator for all but idle VMs. (Zero means "at once".)
  */
 const DOWNTIME_LIMIT_MS = 1;
-const PARAMETERS = {
+/**
+ * Less than a byte in QEMU's window of 100 ms: one pass a window (migration_rate_limit, migration.c).
+ * Below ten it would round to zero, which means no limit.
+ */
+const TRICKLE_BYTES_PER_SECOND = 10;
+/**
+ * QEMU looks for newly dirtied pages when less than bandwidth × downtime-limit is left. A member that
+ * trickles has no bandwidth to speak of, so it is told one (QEMU 8.2): a megabyte's worth.
+ */
+const SWITCHOVER_BYTES_PER_SECOND = 2 ** 30;
+const PARAMETERS: Readonly<Record<string, number>> = {
   'max-bandwidth': FULL_SPEED_BYTES_PER_SECOND,
   'downtime-limit': DOWNTIME_LIMIT_MS,
+  'avail-switchover-bandwidth': SWITCHOVER_BYTES_PER_SECOND,
 };
 const RETRY_MS = 2;
 const DIRTY_LOG_SAFE_MAJOR = 9;
@@ -140,6 +151,9 @@ export interface MigrationPlan {
   /** Settings as they are, for those that will change. */
   readonly saved: SavedSettings;
   readonly capabilities: readonly CapabilityState[];
+  readonly parameters: Readonly<Record<string, number>>;
+  /** QEMU can be slowed to a few passes a second (`trickle`). */
+  readonly canTrickle: boolean;
 }
 
 /** Finds out what a round must change. Changes nothing. */
@@ -150,16 +164,34 @@ export async function planMigration(qmp: QmpClient): Promise<MigrationPlan> {
     return wanted !== undefined && wanted !== state;
   });
   const before = await qmp.execute('query-migrate-parameters');
-  const parameters = Object.fromEntries(Object.keys(PARAMETERS).map((key) => [key, before[key]]));
-  const capabilities = changed.map(({ capability, state }) => ({ capability, state: !state }));
-  return { saved: { capabilities: changed, parameters }, capabilities };
+  const known = Object.entries(PARAMETERS).filter(([key]) => key in before);
+  const saved = {
+    capabilities: changed,
+    parameters: Object.fromEntries(known.map(([key]) => [key, before[key]])),
+  };
+  return {
+    saved,
+    capabilities: changed.map(({ capability, state }) => ({ capability, state: !state })),
+    parameters: Object.fromEntries(known),
+    canTrickle: 'avail-switchover-bandwidth' in before,
+  };
 }
 
 /** Sets what a plan says. */
 export async function applyMigration(qmp: QmpClient, plan: MigrationPlan): Promise<void> {
-  const { capabilities } = plan;
+  const { parameters } = plan;
+  const capabilities = [...plan.capabilities];
   if (capabilities.length > 0) await qmp.execute('migrate-set-capabilities', { capabilities });
-  await qmp.execute('migrate-set-parameters', PARAMETERS);
+  await qmp.execute('migrate-set-parameters', parameters);
+}
+
+/**
+ * Slows a migration that has next to nothing to send to one pass in 100 ms, or lets it go again. Not
+ * reading its stream would not do: thousands of empty passes a second fit the socket's buffer.
+ */
+export async function trickle(qmp: QmpClient, slow: boolean): Promise<void> {
+  const rate = slow ? TRICKLE_BYTES_PER_SECOND : FULL_SPEED_BYTES_PER_SECOND;
+  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': rate });
 }
 
 export async function restoreMigration(qmp: QmpClient, saved: SavedSettings): Promise<void> {

@@ -67,8 +67,9 @@ export class Requests {
   async #examine(qmp: QmpClient): Promise<ExamineResult> {
     await requireReady(qmp);
     const blocks = await ramBlocks(qmp);
-    const shadowBytes = blocks.reduce((sum, { length }) => sum + length, 0);
-    return { shadowBytes, qemuVersion: versionOf(qmp) };
+    const blockBytes = blocks.map(({ length }) => length);
+    const shadowBytes = blockBytes.reduce((sum, bytes) => sum + bytes, 0);
+    return { shadowBytes, blockBytes, qemuVersion: versionOf(qmp) };
   }
 
   async #load(

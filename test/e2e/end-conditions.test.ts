@@ -2,10 +2,8 @@
  * Each end condition ends the live phase of real VMs for its own reason, and the report names it. A
  * VM that dirties memory faster than anyone wants to wait ends by the bound, not never.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parse, stringify } from 'yaml';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
@@ -16,20 +14,16 @@ const CHUNK_BYTES = 64 * 1024;
 
 const test = suite('end conditions');
 let bed: Testbed;
-let plain: Record<string, unknown>;
 
 test.before(async () => {
   bed = await Testbed.create({ nodes: 2, memoryMiB: MEMORY_MIB, qemu: await newestQemu() });
   await bed.up();
-  plain = parse(readFileSync(bed.file, 'utf8'));
 });
 test.after(() => bed.dispose());
 
-/** A checkpoint under other settings; the VMs run on while the daemon is started anew. */
+/** A checkpoint under other settings. */
 async function checkpoint(round: object): Promise<RoundReport> {
-  writeFileSync(bed.file, stringify({ ...plain, round }));
-  await bed.json('down', '--keep-vms');
-  await bed.json('up', bed.file);
+  await bed.reconfigure({ round });
   return bed.json<RoundReport>('checkpoint');
 }
 

@@ -38,6 +38,7 @@ test('the least there can be, and every default', () => {
   assert.equal(config.store, {
     headroomBytes: 256 * 2 ** 20,
     budgetBytes: undefined,
+    recycle: true,
     queueLimitMs: 0,
   });
   assert.is(config.schedule, undefined);

@@ -80,6 +80,7 @@ export class MemberBench {
       memoryBound: 100,
       inFlightBytes: 64 * 2 ** 20,
       shadowDirectory: this.shadowDirectory(round),
+      spareDirectory: join(this.directory, 'shadows', 'spare'),
       commandLine: this.commandLine,
       workingDirectory: this.directory,
       stopDeadlineMs,

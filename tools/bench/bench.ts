@@ -16,7 +16,17 @@ export interface Row {
   readonly spread: Spread;
 }
 
-export type Benchmark = (progress: (line: string) => void) => Promise<Measurement>;
+export interface BenchOptions {
+  /** Folder for plots, if any are wanted. */
+  readonly out: string | undefined;
+  /** Repetitions that count; each benchmark has its own default. */
+  readonly runs: number | undefined;
+}
+
+export type Benchmark = (
+  progress: (line: string) => void,
+  options: BenchOptions,
+) => Promise<Measurement>;
 
 /** Where figures were measured: they mean nothing without it. */
 export function environment(): Readonly<Record<string, string | number>> {

@@ -4,10 +4,13 @@ import { guestCommandLine } from '../guest/command-line.ts';
 import type { GuestImage } from '../guest/image.ts';
 import type { QemuBinary } from '../setup/qemu.ts';
 
+const DEFAULT_MIB = 256;
+
 export interface ClusterFileOptions {
   readonly cluster: string;
   readonly nodes: number;
-  readonly memoryMiB: number;
+  /** Of every VM, or of each. */
+  readonly memoryMiB: number | readonly number[];
   readonly qemu: QemuBinary;
   readonly image: GuestImage;
   readonly accel: 'tcg' | 'kvm';
@@ -23,7 +26,10 @@ export function clusterFile(options: ClusterFileOptions): string {
   const members = Array.from({ length: nodes }, (_, node) => ({
     name: `n${node}`,
     command: [
-      ...guestCommandLine({ qemu, image, accel, memoryMiB, node, nodes, dir: '{dir}' }),
+      ...guestCommandLine({
+        ...{ qemu, image, accel, node, nodes, dir: '{dir}' },
+        memoryMiB: typeof memoryMiB === 'number' ? memoryMiB : (memoryMiB[node] ?? DEFAULT_MIB),
+      }),
       ...second,
     ],
   }));

@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parse, stringify } from 'yaml';
 import { GuestControl } from '../guest/control.ts';
 import { ensureGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
@@ -31,7 +32,8 @@ export interface CommandEnd {
 
 export interface TestbedOptions {
   readonly nodes: number;
-  readonly memoryMiB?: number;
+  /** Of every VM, or of each. */
+  readonly memoryMiB?: number | readonly number[];
   /** Default: the first QEMU found. */
   readonly qemu?: QemuBinary | undefined;
   readonly settings?: object;
@@ -50,6 +52,8 @@ export class Testbed {
   readonly file: string;
   readonly nodes: number;
   readonly qemu: QemuBinary;
+  /** The file as it was made. */
+  readonly #plain: object;
   readonly #controls = new Map<number, GuestControl>();
   readonly #onExit = () => this.sweep();
 
@@ -71,6 +75,7 @@ export class Testbed {
     this.file = join(this.home, 'cluster.yaml');
     this.nodes = nodes;
     this.qemu = qemu;
+    this.#plain = parse(text) as object;
     writeFileSync(this.file, text);
     process.on('exit', this.#onExit);
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, exitOnSignal);
@@ -87,6 +92,13 @@ export class Testbed {
   /** The file of names that processes of this testbed freeze at (proxy/fault-point.ts). */
   get stopAt(): string {
     return join(this.home, 'stop-at');
+  }
+
+  /** Other settings, the VMs running on: the daemon is started anew. */
+  async reconfigure(settings: object): Promise<void> {
+    writeFileSync(this.file, stringify({ ...this.#plain, ...settings }));
+    await this.json('down', '--keep-vms');
+    await this.json('up', this.file);
   }
 
   /** Runs the umbra command. Never rejects for an exit status. */
