@@ -26,6 +26,8 @@ export interface EpochInfo {
 export interface ClusterStatus {
   readonly cluster: string;
   readonly busy: string | undefined;
+  /** Why a checkpoint waits, if one does. */
+  readonly queued: Failure | undefined;
   readonly members: readonly MemberStatus[];
   readonly epochs: readonly EpochInfo[];
   readonly lastRound: RoundReport | undefined;
@@ -39,7 +41,7 @@ export interface ClusterStatus {
 /** A round that does not fit now, and waits for memory. */
 export interface QueuedProgress {
   readonly kind: 'queued';
-  readonly failure: Failure;
+  readonly why: Failure;
 }
 
 /** Codes of what more memory would cure. */
@@ -63,6 +65,7 @@ export class Coordinator {
   readonly #schedule: Schedule | undefined;
   #calibration: Calibration = NO_CALIBRATION;
   #endQueue = new AbortController();
+  #queued: Failure | undefined;
 
   constructor(config: ClusterConfig, agent: Agent, catalogue: Catalogue, log: Logger) {
     this.#config = config;
@@ -92,6 +95,7 @@ export class Coordinator {
     return {
       cluster: this.#config.cluster,
       busy: this.#busy,
+      queued: this.#queued,
       members: await this.#agent.status(),
       epochs: await this.epochs(),
       lastRound: this.#lastRound,
@@ -135,20 +139,41 @@ export class Coordinator {
     onProgress: (progress: RoundProgress | QueuedProgress) => void,
   ): Promise<RoundReport> {
     const end = performance.now() + this.#config.store.queueLimitMs;
+    let queued = false;
     for (;;) {
       try {
         return await this.#checkpoint(onProgress);
       } catch (error) {
-        // Epochs may be removed while a round waits: the cluster is not kept busy by it.
-        const failure = toFailure(error, {});
-        if (!MAY_FIT_LATER.has(failure.code) || performance.now() >= end) throw error;
-        onProgress({ kind: 'queued', failure });
-        const { signal } = this.#endQueue;
+        const { code } = toFailure(error, {});
+        const again = MAY_FIT_LATER.has(code) || (code === 'E_ROUND_BUSY' && queued);
+        if (!again || performance.now() >= end) throw error;
+        queued = true;
+        await this.#awaitRoom(end, onProgress);
+      }
+    }
+  }
+
+  /** The cluster is not busy meanwhile: it is the removal of epochs that is waited for. */
+  async #awaitRoom(end: number, onProgress: (progress: QueuedProgress) => void): Promise<void> {
+    const { signal } = this.#endQueue;
+    try {
+      for (;;) {
+        try {
+          await this.#agent.admit();
+          return;
+        } catch (error) {
+          const failure = toFailure(error, {});
+          if (!MAY_FIT_LATER.has(failure.code) || performance.now() >= end) throw error;
+          this.#queued = failure;
+          onProgress({ kind: 'queued', why: failure });
+        }
         await delay(QUEUE_LOOK_MS, undefined, { signal }).catch(() => {
           const message = 'the round was ended while it waited for memory';
           throw new UmbraError({ code: 'E_ROUND_ABORTED', message });
         });
       }
+    } finally {
+      this.#queued = undefined;
     }
   }
 

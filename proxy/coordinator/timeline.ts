@@ -21,9 +21,13 @@ export interface Span {
 export function timelineOf(facts: RoundFacts, startedAtMs: number): readonly Span[] {
   const { flow = [], stoppedAtUs, resumedAtUs, drainMs } = facts;
   const since = (ms: number) => ms - startedAtMs;
-  const spans: Span[] = flow.map(({ state, fromMs, toMs }) => {
-    return { state, fromMs: since(fromMs), toMs: since(toMs) };
-  });
+  // A proxy hears of the stop a little later than it was.
+  const stopMs = stoppedAtUs === undefined ? Number.POSITIVE_INFINITY : stoppedAtUs / 1000;
+  const spans: Span[] = flow
+    .filter(({ fromMs }) => fromMs < stopMs)
+    .map(({ state, fromMs, toMs }) => {
+      return { state, fromMs: since(fromMs), toMs: since(Math.min(toMs, stopMs)) };
+    });
   if (stoppedAtUs === undefined || resumedAtUs === undefined) return spans;
   const stopped = since(stoppedAtUs / 1000);
   const resumed = since(resumedAtUs / 1000);

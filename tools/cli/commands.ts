@@ -96,7 +96,7 @@ export async function checkpoint(cluster: string, output: Output): Promise<Round
   const report = await withDaemon(config, (client) =>
     client.stream<RoundReport>('/v1/checkpoint', {}, (line) => {
       const progress = line as RoundProgress | QueuedProgress;
-      if (progress.kind === 'queued') view.queued(progress.failure);
+      if (progress.kind === 'queued') view.queued(progress.why);
       else view.show(progress);
     }),
   ).finally(() => view.stop());

@@ -94,7 +94,8 @@ export function statusText(status: ClusterStatus): string {
   return [head, ...scheduleLines(status), '', members, '', epochsText(status.epochs)].join('\n');
 }
 
-function scheduleLines({ schedule }: ClusterStatus): string[] {
+function scheduleLines({ schedule, queued }: ClusterStatus): string[] {
+  if (queued !== undefined) return [`a checkpoint waits: ${queued.message}`];
   if (schedule === undefined) return [];
   const next = `next checkpoint at ${schedule.nextAt ?? '-'} (${schedule.reason})`;
   return schedule.failure === undefined

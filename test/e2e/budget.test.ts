@@ -1,0 +1,178 @@
+/**
+ * A memory budget is kept, by the kernel's own account of the store; a round that does not fit is refused
+ * with the bytes that are missing, or waits; checkpoints come by themselves; and memory that is used
+ * again is never that of a VM that runs on it.
+ */
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { Failure } from '../../proxy/failure.ts';
+import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+
+const MIB = 2 ** 20;
+const MEMORY_MIB = 192;
+const NODES = 2;
+const IN_FLIGHT_MIB = 4;
+const BLOCK_BYTES = 512;
+const WATCH_MS = 10;
+
+const test = suite('budget');
+let bed: Testbed;
+
+test.before(async () => {
+  bed = await Testbed.create({ nodes: NODES, memoryMiB: MEMORY_MIB, qemu: await newestQemu() });
+  await bed.up();
+  await bed.shell(1, 'dirty --size-mib 48 --rate-mib 20 >/run/dirty.log 2>&1 & sleep 2');
+});
+test.after(() => bed.dispose());
+
+function budget(mebibytes: number, more: object = {}): Promise<void> {
+  return bed.reconfigure({
+    round: { inFlight: `${IN_FLIGHT_MIB}MiB` },
+    store: { budget: `${mebibytes}MiB`, ...more },
+    epochs: { keep: 1 },
+  });
+}
+
+async function refused(): Promise<Failure> {
+  const { code, stdout } = await bed.umbra('checkpoint', '--json');
+  assert.is(code, 1);
+  return (JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure }).failure;
+}
+
+/** Bytes of the store's files by st_blocks, now. */
+function occupied(): number {
+  const shadows = join(bed.directory, 'shadows');
+  let bytes = 0;
+  for (const name of readdirSync(shadows, { recursive: true, encoding: 'utf8' })) {
+    const stats = statSync(join(shadows, name), { throwIfNoEntry: false });
+    if (stats?.isFile()) bytes += stats.blocks * BLOCK_BYTES;
+  }
+  return bytes;
+}
+
+async function peakDuring(work: () => Promise<unknown>): Promise<number> {
+  let peak = 0;
+  const timer = setInterval(() => {
+    peak = Math.max(peak, occupied());
+  }, WATCH_MS);
+  try {
+    await work();
+  } finally {
+    clearInterval(timer);
+  }
+  return peak;
+}
+
+test('half of what the VMs have is refused up front, with the bytes that are missing', async () => {
+  const half = (NODES * MEMORY_MIB) / 2;
+  await budget(half);
+  const { code, missingBytes = 0, message } = await refused();
+  assert.is(code, 'E_BUDGET_TOO_SMALL');
+  assert.match(message, /^store\.budget: /);
+  const [needed] = /needs (\d+) bytes/.exec(message)?.slice(1) ?? [];
+  assert.is(missingBytes, Number(needed) + NODES * IN_FLIGHT_MIB * MIB - half * MIB);
+  assert.is(occupied(), 0);
+  const { members } = await bed.json<ClusterStatus>('status');
+  assert.ok(members.every(({ running }) => running));
+});
+
+test('a budget for a round and what it keeps: rounds complete, and the kernel counts no more', async () => {
+  const limit = 2 * NODES * MEMORY_MIB + 16;
+  await budget(limit);
+  const peak = await peakDuring(async () => {
+    for (let count = 0; count < 3; count++) {
+      const { outcome } = await bed.json<RoundReport>('checkpoint');
+      assert.is(outcome, 'committed');
+    }
+  });
+  assert.ok(peak > NODES * MEMORY_MIB * MIB, 'the watch saw no round');
+  assert.ok(peak <= limit * MIB, `${peak} bytes, ${limit * MIB} were allowed`);
+});
+
+test('what epochs hold counts: a round that does not fit beside them is refused', async () => {
+  await budget(NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24);
+  const { code, missingBytes = 0, hint = '' } = await refused();
+  assert.is(code, 'E_BUDGET');
+  assert.ok(missingBytes > 0);
+  assert.match(hint, 'umbra rm');
+});
+
+test('a queued round begins when an epoch has gone', async () => {
+  await budget(NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24, { whenFull: 'queue' });
+  const queued = bed.umbra('checkpoint');
+  const { epochs } = await until((status) => status.queued !== undefined);
+  await bed.json('rm', String(epochs.at(-1)?.epoch));
+  const { code, stdout, stderr } = await queued;
+  assert.is(code, 0, stderr);
+  assert.match(stdout, /queued .*store\.budget/);
+  assert.match(stdout, /epoch \d+ committed/);
+});
+
+test('a queued round is refused when its time is over', async () => {
+  await budget(NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24, { whenFull: 'queue', queueLimit: '1s' });
+  assert.is((await refused()).code, 'E_BUDGET');
+});
+
+test('memory is used again, but never that of a VM restored on it', async () => {
+  await bed.reconfigure({ epochs: { keep: 1 } });
+  const { epoch } = await bed.json<RoundReport>('checkpoint');
+  bed.killAll();
+  const restored = await bed.json<RestoreReport>('restore', String(epoch), '--mode', 'map');
+  assert.ok(restored.members.every(({ mode }) => mode === 'map'));
+  for (let count = 0; count < 4; count++) {
+    const { outcome } = await bed.json<RoundReport>('checkpoint');
+    assert.is(outcome, 'committed');
+  }
+  const spares = readdirSync(join(bed.directory, 'shadows', 'spare'));
+  assert.ok(spares.length > 0, 'nothing was kept to be used again');
+  const output = await bed.shell(1, 'kill -TERM $(pidof dirty); sleep 1; cat /run/dirty.log');
+  assert.match(output, /verified/);
+});
+
+test('a shadow in memory that was used before is as good as one in fresh memory', async () => {
+  const { epochs } = await bed.json<ClusterStatus>('status');
+  const { code } = await bed.umbra('verify', String(epochs.at(-1)?.epoch));
+  assert.is(code, 0);
+  bed.killAll();
+  await bed.json('restore', '--mode', 'stream');
+  const output = await bed.shell(1, 'kill -TERM $(pidof dirty); sleep 1; cat /run/dirty.log');
+  assert.match(output, /verified/);
+});
+
+test('checkpoints come by themselves, at a period', async () => {
+  await bed.reconfigure({ checkpoint: { every: '1s' }, epochs: { keep: 2 } });
+  const before = (await bed.json<ClusterStatus>('status')).epochs.at(-1)?.epoch ?? 0;
+  const status = await until((one) => (one.epochs.at(-1)?.epoch ?? 0) >= before + 2);
+  assert.ok(status.schedule !== undefined);
+});
+
+test('at the optimum, the first comes at once, and the next when it pays', async () => {
+  await bed.reconfigure({ checkpoint: { every: 'optimal', mtbf: '24h' } });
+  const { schedule } = await until((one) => /failures are/.test(one.schedule?.reason ?? ''));
+  const waitMs = Date.parse(schedule?.nextAt ?? '') - Date.now();
+  assert.ok(waitMs > 60_000, `${waitMs} ms`);
+});
+
+test('what cannot be taken is told, and the schedule goes on', async () => {
+  await bed.reconfigure({ checkpoint: { every: '1s' } });
+  bed.killAll();
+  const { schedule } = await until((one) => one.schedule?.failure !== undefined);
+  assert.match(schedule?.failure?.code ?? '', /^E_/);
+  await bed.json('restore');
+  await until((one) => one.schedule !== undefined && one.schedule.failure === undefined);
+});
+
+async function until(wanted: (status: ClusterStatus) => boolean): Promise<ClusterStatus> {
+  for (const end = performance.now() + 30_000; ; ) {
+    const status = await bed.json<ClusterStatus>('status');
+    if (wanted(status)) return status;
+    if (performance.now() > end) throw new Error(`not within 30 s: ${JSON.stringify(status)}`);
+  }
+}
+
+test.run();

@@ -1,0 +1,123 @@
+/**
+ * Real streams share the time as configured, members that wait run on, and the report says what it cost,
+ * as data and as a picture.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import type { Span } from '../../proxy/coordinator/timeline.ts';
+import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+
+/** The last moments, in which all stream, whatever the policy (policies/live-phase.ts). */
+const CLOSING_MS = 300;
+/** A slot's change takes a message to each proxy. */
+const CHANGING_SHARE = 0.15;
+
+const test = suite('multiplexing');
+let bed: Testbed;
+
+test.before(async () => {
+  const memoryMiB = [256, 384, 192];
+  bed = await Testbed.create({ nodes: 3, memoryMiB, qemu: await newestQemu() });
+  await bed.up();
+  // Enough to send that slots matter.
+  await bed.shell(1, 'dirty --size-mib 192 --rate-mib 5 >/run/dirty.log 2>&1 & sleep 4');
+});
+test.after(() => bed.dispose());
+
+async function checkpoint(round: object): Promise<RoundReport> {
+  await bed.reconfigure({ round });
+  return bed.json<RoundReport>('checkpoint');
+}
+
+/** The share of the live phase in which more than `most` members streamed. */
+function crowdedShare({ members }: RoundReport, most: number): number {
+  const spans = members.flatMap(({ timeline }) => timeline);
+  const running = spans.filter(({ state }) => state === 'live' || state === 'held');
+  const from = Math.min(...running.map(({ fromMs }) => fromMs));
+  const to = Math.max(...running.map(({ toMs }) => toMs)) - CLOSING_MS;
+  const flows = ({ state, fromMs, toMs }: Span, at: number) =>
+    state === 'live' && fromMs <= at && at < toMs;
+  let crowded = 0;
+  let all = 0;
+  for (let at = from; at < to; at++) {
+    all++;
+    if (spans.filter((span) => flows(span, at)).length > most) crowded++;
+  }
+  return crowded / Math.max(1, all);
+}
+
+test('parallel: nobody waits for a slot', async () => {
+  const report = await checkpoint({ multiplexing: 'parallel', dirtyShare: 1 });
+  assert.is(report.outcome, 'committed');
+  assert.ok(crowdedShare(report, 2) > 0.1, 'all three never streamed at once');
+});
+
+test('round-robin: one streams at a time, the others run on, held', async () => {
+  const report = await checkpoint({ multiplexing: 'round-robin', slots: 1 });
+  assert.is(report.outcome, 'committed');
+  const share = crowdedShare(report, 1);
+  assert.ok(share < CHANGING_SHARE, `${share} of the time more than one streamed`);
+  for (const { member, heldMs = 0, downtimeMs = Number.NaN, liveMs = 0 } of report.members) {
+    assert.ok(heldMs > 0, `${member} was never held`);
+    assert.ok(downtimeMs < liveMs, `${member} stood while it was to run`);
+  }
+});
+
+test('finish-together: the largest first, and the smallest waits for it', async () => {
+  const report = await checkpoint({ multiplexing: 'finish-together', slots: 1 });
+  assert.is(report.outcome, 'committed');
+  const held = (name: string) => report.members.find(({ member }) => member === name)?.heldMs ?? 0;
+  assert.ok(held('n1') < held('n2'), `n1 held ${held('n1')} ms, n2 ${held('n2')} ms`);
+});
+
+test('no-progress: VMs that write without rest end when waiting buys nothing', async () => {
+  const guest = await bed.guest(0);
+  const command = 'dirty --size-mib 64 --rate-mib 0 --pattern random';
+  const { output: pid } = await guest.run(`${command} >/run/busy.log 2>&1 & echo $!`);
+  const report = await checkpoint({ endWhen: ['no-progress'], memoryBound: 20 });
+  assert.match(report.endReason ?? '', /^no-progress: n\d dirties memory as fast as it is sent/);
+  const { output } = await guest.run(`kill -TERM ${pid.trim()}; sleep 1; cat /run/busy.log`);
+  assert.match(output, /verified/);
+});
+
+test('the report tells what was predicted, what came of it, and what it cost', async () => {
+  const report = await bed.json<RoundReport>('report');
+  assert.ok((report.predictedDowntimeMs ?? 0) > 0);
+  assert.ok((report.predictionError ?? -1) >= 0);
+  assert.is(report.liveBytes + report.drainBytes, report.streamBytes);
+  assert.ok(report.repeatedPages > 0);
+  for (const { member, timeline, passes = 0 } of report.members) {
+    assert.ok(passes >= 2, member);
+    for (const [index, { fromMs, toMs }] of timeline.entries()) {
+      assert.ok(toMs >= fromMs, `${member}: a span ends before it begins`);
+      const before = timeline[index - 1];
+      if (before !== undefined) assert.ok(fromMs >= before.toMs - 5, `${member}: spans overlap`);
+    }
+  }
+});
+
+test('the report as a picture: a lane a member, every state in its colour', async () => {
+  const file = join(bed.home, 'round.svg');
+  const { code, stdout } = await bed.umbra('report', '--svg', file);
+  assert.is(code, 0);
+  for (const word of ['PREDICTED', 'HELD', 'PASSES', 'RESENT']) assert.match(stdout, word);
+  const svg = readFileSync(file, 'utf8');
+  for (const name of ['n0', 'n1', 'n2']) assert.match(svg, `>${name} `);
+  for (const state of ['live', 'stopped']) assert.match(svg, `<title>${state} `);
+});
+
+test('reports of past rounds are kept, and an unknown one is told', async () => {
+  const { rounds } = await bed.json<{ rounds: string[] }>('report', '--list');
+  assert.is(rounds.length, 4);
+  const first = await bed.json<RoundReport>('report', rounds[0] ?? '');
+  assert.is(first.epoch, 1);
+  const { code, stderr } = await bed.umbra('report', 'r000099-00000000');
+  assert.is(code, 1);
+  assert.match(stderr, 'E_ROUND_UNKNOWN');
+});
+
+test.run();
