@@ -57,7 +57,12 @@ function holds(condition: EndCondition, look: Look): string | undefined {
       return stalled;
     case 'memory-bound': {
       const { factor } = condition;
-      const over = find(members, (one) => isOverBound(one, factor));
+      // One that has sent all once is held there: the others' first pass is worth more than its end.
+      const early = find(members, (one) => !one.firstPassDone) !== undefined;
+      const over = find(
+        members,
+        (one) => isOverBound(one, factor) && !(early && one.firstPassDone),
+      );
       return over && `${over} has sent ${factor} times its RAM`;
     }
     case 'elapsed':

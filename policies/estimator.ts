@@ -1,11 +1,15 @@
 /**
  * What a member's samples tell about it. PURE: an estimate and a sample in, the next estimate out, so
- * that a look at thousands of members costs no walk through their past.
+ * that a look at thousands of members costs no walk through their past. The estimate that is given is
+ * used up, updated in place: new ones at every sample of thousands keep the garbage collector busier
+ * than the policies are.
  *
  *     bandwidth    bytes ÷ time in which its stream was read: the time it was held does not count,
  *                  or a member that waits would be thought too slow to stop. The best of the last
  *                  seconds, for what remains after a stop flows undisturbed by the guest
- *     remaining    QEMU's own count of what is dirty and unsent (query-migrate, ram.remaining)
+ *     remaining    QEMU's own count of what is dirty and unsent (query-migrate, ram.remaining), and
+ *                  what must have been dirtied since the pass began, of which QEMU knows only when
+ *                  the next begins: rate × time, no more than the working set, less what is unsent
  *     dirty rate   what a pass found dirty ÷ the time since the pass before it; QEMU's own
  *                  (dirty-pages-rate) comes once a second, later than most live phases end
  *     working set  the most that one pass has found dirty: what is written again and again
@@ -15,6 +19,8 @@
  */
 
 export interface LiveSample {
+  /** When it was taken, milliseconds of any monotonic clock. */
+  readonly atMs: number;
   /** Bytes streamed so far. */
   readonly bytes: number;
   /** Milliseconds of the live phase in which the stream was read. */
@@ -27,7 +33,7 @@ export interface LiveSample {
   readonly zeroPages: number;
   /** QEMU's passes over dirty memory; the second begins when the first is done. */
   readonly passes: number;
-  /** When the present pass began, milliseconds of any monotonic clock. */
+  /** When the present pass began, by the clock of `atMs`. */
   readonly passAtMs: number;
   /** It has no live phase: it stands ready to be stopped (capture mode stop-copy). */
   readonly waits: boolean;
@@ -51,10 +57,12 @@ export interface Estimate {
   readonly firstPassDone: boolean;
   readonly waits: boolean;
   readonly passes: number;
+  readonly passAtMs: number;
   readonly liveBytes: number;
   readonly ramBytes: number;
   /** Bytes of the first pass still to come; all of it while nothing is known. */
   readonly firstPassBytes: number;
+  /** Bytes to send if it stopped now; undefined until QEMU has said. */
   readonly remainingBytes: number | undefined;
   readonly dirtyBytesPerSecond: number | undefined;
   readonly workingSetBytes: number;
@@ -64,16 +72,12 @@ export interface Estimate {
   readonly bandwidth: number | undefined;
   /** Milliseconds from a stop now to the last byte; undefined while it cannot be told. */
   readonly downtimeMs: number | undefined;
-  /** The sample it was made of. */
-  readonly last: LiveSample;
   /** Where the present measurement of bandwidth began. */
-  readonly mark: Mark;
+  readonly markBytes: number;
+  readonly markFlowedMs: number;
 }
 
-interface Mark {
-  readonly bytes: number;
-  readonly flowedMs: number;
-}
+type Open<T> = { -readonly [Key in keyof T]: T[Key] };
 
 export const NO_EXPERIENCE: Experience = { drainBandwidth: undefined, switchoverMs: 10 };
 
@@ -84,33 +88,68 @@ const LEAST_BYTES = 256 * 1024;
 const FADING = 0.9;
 const PAGE_BYTES = 4096;
 
-/** @param before the member's last estimate; undefined at its first sample */
+/** Of a member nothing has been heard of. */
+export function nothingKnown(): Estimate {
+  return {
+    firstPassDone: false,
+    waits: false,
+    passes: 0,
+    passAtMs: 0,
+    liveBytes: 0,
+    ramBytes: 0,
+    firstPassBytes: 0,
+    remainingBytes: undefined,
+    dirtyBytesPerSecond: undefined,
+    workingSetBytes: 0,
+    repeatedPages: 0,
+    bandwidth: undefined,
+    downtimeMs: undefined,
+    markBytes: 0,
+    markFlowedMs: 0,
+  };
+}
+
+/**
+ * @param before the member's last estimate; it is used up
+ * @returns the estimate that takes its place
+ */
 export function estimate(
-  before: Estimate | undefined,
+  before: Estimate,
   now: LiveSample,
   experience: Experience = NO_EXPERIENCE,
 ): Estimate {
-  const { bandwidth, mark } = measureBandwidth(before, now);
-  const dirtyBytesPerSecond = measureDirtyRate(before, now);
-  const { remainingBytes } = now;
-  const speed = experience.drainBandwidth ?? bandwidth;
-  const known = remainingBytes !== undefined && speed !== undefined;
-  return {
-    firstPassDone: isFirstPassDone(now),
-    waits: now.waits,
-    passes: now.passes,
-    liveBytes: now.bytes,
-    ramBytes: now.totalPages * PAGE_BYTES,
-    firstPassBytes: firstPassBytes(now),
-    remainingBytes,
-    dirtyBytesPerSecond,
-    workingSetBytes: Math.max(before?.workingSetBytes ?? 0, now.passBytes ?? 0),
-    repeatedPages: Math.max(0, now.normalPages + now.zeroPages - now.seenPages),
-    bandwidth,
-    downtimeMs: known ? (remainingBytes / speed) * 1000 + experience.switchoverMs : undefined,
-    last: now,
-    mark,
-  };
+  const next: Open<Estimate> = before;
+  next.dirtyBytesPerSecond = dirtyRate(before, now);
+  next.workingSetBytes = Math.max(before.workingSetBytes, now.passBytes ?? 0);
+  measureBandwidth(next, now);
+  next.firstPassDone = isFirstPassDone(now);
+  next.waits = now.waits;
+  next.passes = now.passes;
+  next.passAtMs = now.passAtMs;
+  next.liveBytes = now.bytes;
+  next.ramBytes = now.totalPages * PAGE_BYTES;
+  next.firstPassBytes = firstPassBytes(now);
+  next.remainingBytes = remaining(next, now);
+  next.repeatedPages = Math.max(0, now.normalPages + now.zeroPages - now.seenPages);
+  const speed = experience.drainBandwidth ?? next.bandwidth;
+  const known = next.remainingBytes !== undefined && speed !== undefined;
+  next.downtimeMs = known
+    ? ((next.remainingBytes ?? 0) / speed) * 1000 + experience.switchoverMs
+    : undefined;
+  return next;
+}
+
+/** What is unsent, and what the next pass would find if it began now. */
+function remaining(
+  { dirtyBytesPerSecond, workingSetBytes, firstPassDone }: Estimate,
+  { remainingBytes, atMs, passAtMs }: LiveSample,
+): number | undefined {
+  if (remainingBytes === undefined || dirtyBytesPerSecond === undefined || !firstPassDone) {
+    return remainingBytes;
+  }
+  const written = (dirtyBytesPerSecond * Math.max(0, atMs - passAtMs)) / 1000;
+  const most = Math.max(0, workingSetBytes - remainingBytes);
+  return remainingBytes + Math.min(written, most);
 }
 
 function isFirstPassDone({ passes, seenPages, totalPages }: LiveSample): boolean {
@@ -125,24 +164,20 @@ function firstPassBytes(now: LiveSample): number {
   return (now.totalPages - now.seenPages) * PAGE_BYTES * share;
 }
 
-function measureBandwidth(
-  before: Estimate | undefined,
-  { bytes, flowedMs }: LiveSample,
-): { readonly bandwidth: number | undefined; readonly mark: Mark } {
-  if (before === undefined) return { bandwidth: undefined, mark: { bytes, flowedMs } };
-  const { mark } = before;
-  const flowed = flowedMs - mark.flowedMs;
-  const sent = bytes - mark.bytes;
-  if (flowed < LEAST_FLOW_MS || sent < LEAST_BYTES) return { bandwidth: before.bandwidth, mark };
+function measureBandwidth(next: Open<Estimate>, { bytes, flowedMs }: LiveSample): void {
+  const flowed = flowedMs - next.markFlowedMs;
+  const sent = bytes - next.markBytes;
+  if (flowed < LEAST_FLOW_MS || sent < LEAST_BYTES) return;
   const measured = (sent / flowed) * 1000;
-  const best = Math.max(measured, (before.bandwidth ?? 0) * FADING);
-  return { bandwidth: best, mark: { bytes, flowedMs } };
+  next.bandwidth = Math.max(measured, (next.bandwidth ?? 0) * FADING);
+  next.markBytes = bytes;
+  next.markFlowedMs = flowedMs;
 }
 
-function measureDirtyRate(before: Estimate | undefined, now: LiveSample): number | undefined {
-  if (before === undefined || now.passBytes === undefined) return now.dirtyBytesPerSecond;
-  const elapsedMs = now.passAtMs - before.last.passAtMs;
-  const counted = now.passes === before.last.passes + 1 && elapsedMs >= LEAST_FLOW_MS;
+function dirtyRate(before: Estimate, now: LiveSample): number | undefined {
+  if (now.passBytes === undefined) return before.dirtyBytesPerSecond ?? now.dirtyBytesPerSecond;
+  const elapsedMs = now.passAtMs - before.passAtMs;
+  const counted = now.passes === before.passes + 1 && elapsedMs >= LEAST_FLOW_MS;
   if (!counted) return before.dirtyBytesPerSecond ?? now.dirtyBytesPerSecond;
   return (now.passBytes / elapsedMs) * 1000;
 }

@@ -14,6 +14,7 @@ export {
   estimate,
   type LiveSample,
   NO_EXPERIENCE,
+  nothingKnown,
 } from './estimator.ts';
 export { type OptionHelp, POLICIES } from './explain.ts';
 export { dalyIntervalMs, type Interval, LEAST_INTERVAL_MS, nextInterval } from './interval.ts';

@@ -12,7 +12,7 @@
  */
 import type { Calibration } from './calibration.ts';
 import { decideEnd, type EndCondition, type EndDecision } from './end-condition.ts';
-import { type Estimate, estimate, type LiveSample } from './estimator.ts';
+import { type Estimate, estimate, type LiveSample, nothingKnown } from './estimator.ts';
 import { chooseSlots, type Multiplexing } from './multiplexing.ts';
 import { observeProgress, type Progress, whyStalled } from './progress.ts';
 
@@ -37,6 +37,7 @@ const CLOSE_IN_MS = 150;
 
 export class LivePhase {
   readonly #policy: LivePolicy;
+  readonly #memoryBound: number;
   readonly #calibration: Calibration;
   readonly #members = new Map<string, Estimate>();
   /** Members whose stream flows, as last decided. */
@@ -47,8 +48,10 @@ export class LivePhase {
 
   constructor(members: readonly string[], policy: LivePolicy, calibration: Calibration) {
     this.#policy = policy;
+    const bounds = policy.endWhen.flatMap((one) => (one.kind === 'memory-bound' ? one.factor : []));
+    this.#memoryBound = Math.min(...bounds); // infinite without any
     this.#calibration = calibration;
-    for (const name of members) this.#members.set(name, estimate(undefined, NOTHING_YET));
+    for (const name of members) this.#members.set(name, nothingKnown());
   }
 
   get members(): ReadonlyMap<string, Estimate> {
@@ -57,8 +60,7 @@ export class LivePhase {
 
   observe(member: string, sample: LiveSample): void {
     const before = this.#members.get(member);
-    const known = before?.last === NOTHING_YET ? undefined : before;
-    this.#members.set(member, estimate(known, sample, this.#calibration.members.get(member)));
+    if (before !== undefined) estimate(before, sample, this.#calibration.members.get(member));
   }
 
   /** @param elapsedMs since the live phase began */
@@ -85,7 +87,12 @@ export class LivePhase {
   }
 
   #moveSlots(elapsedMs: number): { readonly flow: string[]; readonly hold: string[] } {
-    const { open } = chooseSlots(this.#members, elapsedMs, this.#policy.multiplexing);
+    const { open } = chooseSlots(
+      this.#members,
+      elapsedMs,
+      this.#policy.multiplexing,
+      this.#memoryBound,
+    );
     const flow = [...open].filter((name) => !this.#open.has(name));
     const hold = [...this.#open].filter((name) => !open.has(name));
     this.#open = open;
@@ -111,18 +118,3 @@ export class LivePhase {
 
 const NOT_YET: EndDecision = { end: false };
 const NOBODY_LIVE = 'no member has a live phase';
-
-const NOTHING_YET: LiveSample = {
-  bytes: 0,
-  flowedMs: 0,
-  seenPages: 0,
-  totalPages: 0,
-  normalPages: 0,
-  zeroPages: 0,
-  passes: 0,
-  passAtMs: 0,
-  waits: false,
-  remainingBytes: undefined,
-  passBytes: undefined,
-  dirtyBytesPerSecond: undefined,
-};

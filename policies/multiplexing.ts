@@ -6,8 +6,10 @@
  *                       stream on, in a share of the slots, so that pages sent for the first time
  *                       and pages sent again alternate on the host as MTD alternates them in a VM
  *     round-robin       so many at a time, a slot each, in turn
- *     finish-together   so many at a time, those with the most still to send: the rest catches up
- *                       with nobody, so all finish their first pass together
+ *     finish-together   so many at a time, those with the most still to send; the one with the least
+ *                       memory is kept for last. When all others have sent theirs, they send what
+ *                       they rewrote meanwhile, once, and only then its turn comes: the last first
+ *                       pass is a short one, and what is dirtied during it is all that is left
  *
  * When every member has finished its first pass, all flow, whatever the policy: what is left is to
  * close in on the end.
@@ -27,12 +29,18 @@ export interface SlotDecision {
 
 /** Members that have this much of the largest remainder still to send share its slot. */
 const TOGETHER = 0.95;
+/** Whose third pass has begun has sent what it rewrote during its first. */
+const CAUGHT_UP_PASS = 3;
 
-/** @param elapsedMs since the live phase began */
+/**
+ * @param elapsedMs since the live phase began
+ * @param memoryBound times its RAM, no member streams more: nobody waits for one that has
+ */
 export function chooseSlots(
   members: ReadonlyMap<string, Estimate>,
   elapsedMs: number,
   policy: Multiplexing,
+  memoryBound = Number.POSITIVE_INFINITY,
 ): SlotDecision {
   const unfinished: string[] = [];
   const finished: string[] = [];
@@ -56,8 +64,41 @@ export function chooseSlots(
       return { open: new Set(turn), reason: `the turn of ${turn.join(', ')}` };
     }
     case 'finish-together':
-      return { open: furthestBehind(members, unfinished, policy.atOnce), reason: 'most to send' };
+      return finishTogether(members, unfinished, policy.atOnce, memoryBound);
   }
+}
+
+function finishTogether(
+  members: ReadonlyMap<string, Estimate>,
+  unfinished: readonly string[],
+  atOnce: number,
+  memoryBound: number,
+): SlotDecision {
+  const last = keptForLast(members);
+  const before = unfinished.filter((name) => name !== last);
+  if (before.length > 0) {
+    return { open: furthestBehind(members, before, atOnce), reason: 'most to send' };
+  }
+  const behind = [...members].filter(([name, { waits, passes, liveBytes, ramBytes }]) => {
+    const canStream = !waits && liveBytes < memoryBound * ramBytes;
+    return name !== last && canStream && passes < CAUGHT_UP_PASS;
+  });
+  if (behind.length > 0) {
+    return { open: new Set(behind.map(([name]) => name)), reason: 'what was rewritten meanwhile' };
+  }
+  return { open: new Set(members.keys()), reason: `${last} is the last` };
+}
+
+/** The member whose first pass is shortest; undefined while some are not known yet. */
+function keptForLast(members: ReadonlyMap<string, Estimate>): string | undefined {
+  let last: string | undefined;
+  let least = Number.POSITIVE_INFINITY;
+  for (const [name, { waits, ramBytes }] of members) {
+    if (waits) continue;
+    if (ramBytes === 0) return undefined;
+    if (ramBytes < least) [last, least] = [name, ramBytes];
+  }
+  return last;
 }
 
 /** Spreads a share of the slots evenly: of 0.5 every second one, of 0.25 every fourth. */

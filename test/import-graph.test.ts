@@ -18,6 +18,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'proxy/agent': ['proxy/member', 'proxy', 'qmp', 'shadow', 'policies'],
   'proxy/coordinator': ['proxy/agent', 'proxy/member', 'proxy', 'qmp', 'shadow', 'policies'],
   proxy: ['proxy/agent', 'proxy/coordinator', 'qmp', 'shadow', 'policies'],
+  // Benchmarks are not shipped, and may use what tests use.
+  'tools/bench': ['tools', 'proxy', 'proxy/coordinator', 'qmp', 'policies', 'test'],
   tools: [
     'proxy',
     'proxy/agent',

@@ -355,7 +355,9 @@ export class Capture {
   }
 
   async #lookAtPass(): Promise<void> {
-    await this.#askAndTell();
+    // Closing in, passes come as fast as they can; the samples of every tick are enough then.
+    if (this.#closingIn) await this.#meter.ask(this.#monitor());
+    else await this.#askAndTell();
     if (!this.#holds && this.#prepare.firstPassOnly) return;
     if (this.#canTrickle) {
       const little = (this.#meter.passBytes ?? 0) < TRICKLE_BELOW_BYTES;

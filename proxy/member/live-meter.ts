@@ -60,6 +60,7 @@ export class LiveMeter {
   sample(intake: StreamIntake | undefined): MemberSample {
     const { counters, sink, position = 0, clock } = intake ?? {};
     return {
+      atMs: performance.now(),
       bytes: position,
       flowedMs: clock?.flowedMs ?? 0,
       seenPages: sink?.seenPages ?? 0,

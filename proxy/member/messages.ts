@@ -103,6 +103,8 @@ export interface ResumeResult {
 
 /** What the decoder and QEMU have told so far. */
 export interface MemberSample {
+  /** When it was taken, milliseconds of the proxy's own clock. */
+  readonly atMs: number;
   readonly bytes: number;
   /** Milliseconds of the live phase in which the stream was read. */
   readonly flowedMs: number;
@@ -112,7 +114,7 @@ export interface MemberSample {
   readonly zeroPages: number;
   /** QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
   readonly passes: number;
-  /** When the present pass began, milliseconds of the proxy's own clock. */
+  /** When the present pass began, by the same clock. */
   readonly passAtMs: number;
   /** Bytes the present pass found dirty; undefined in the first, and until QEMU has said. */
   readonly passBytes: number | undefined;

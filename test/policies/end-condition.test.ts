@@ -35,6 +35,18 @@ const CASES: readonly Case[] = [
   ['no progress: stalled', STUCK, { stalled: 'n1 dirties' }, /^no-progress: n1/],
   ['no progress: not stalled', STUCK, { stalled: undefined }, undefined],
   ['bound: reached', BOUND, { members: members({}, { liveBytes: 200 }) }, /^memory-bound: n1 .* 2/],
+  [
+    'bound: reached by one that has sent all, while another has not',
+    BOUND,
+    { members: members(EARLY, { liveBytes: 200 }) },
+    undefined,
+  ],
+  [
+    'bound: reached by one that has not sent all',
+    BOUND,
+    { members: members({ ...EARLY, liveBytes: 200 }, {}) },
+    /^memory-bound: n0/,
+  ],
   ['bound: not reached', BOUND, { members: members({ liveBytes: 199 }) }, undefined],
   ['bound: RAM unknown', BOUND, { members: members({ ramBytes: 0 }) }, undefined],
   [

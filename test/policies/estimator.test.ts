@@ -1,12 +1,13 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Estimate, estimate, type LiveSample } from '../../policies/index.ts';
+import { type Estimate, estimate, type LiveSample, nothingKnown } from '../../policies/index.ts';
 
 const MIB = 2 ** 20;
 
 /** A member that has read `mebibytes` in `flowedMs`. */
 function sample(flowedMs: number, mebibytes: number, more: Partial<LiveSample> = {}): LiveSample {
   return {
+    atMs: 0,
     bytes: mebibytes * MIB,
     flowedMs,
     seenPages: 100,
@@ -24,9 +25,8 @@ function sample(flowedMs: number, mebibytes: number, more: Partial<LiveSample> =
 }
 
 function after(...samples: readonly LiveSample[]): Estimate {
-  let now: Estimate | undefined;
+  let now = nothingKnown();
   for (const one of samples) now = estimate(now, one);
-  if (now === undefined) throw new RangeError('no sample');
   return now;
 }
 
@@ -64,6 +64,18 @@ test('too little to measure is measured together with what follows', () => {
   const crumbs = Array.from({ length: 10 }, (_, index) => sample(index, index));
   assert.is(Math.round((after(...crumbs).bandwidth ?? 0) / MIB), 1000);
   assert.is(after(sample(0, 0), sample(1, 100)).bandwidth, undefined);
+});
+
+test('what was written since the pass began remains, too, as far as the working set goes', () => {
+  const second = sample(10, 10, { passes: 2, passAtMs: 1000, passBytes: 30 * MIB });
+  const third = { passes: 3, passAtMs: 1200, passBytes: 10 * MIB };
+  const at = (atMs: number, remainingBytes: number) => {
+    const now = sample(20, 20, { ...third, atMs, remainingBytes });
+    return Math.round((after(second, now).remainingBytes ?? 0) / MIB);
+  };
+  assert.is(at(1200, 10 * MIB), 10);
+  assert.is(at(1300, 4 * MIB), 9); // 50 MiB a second, for a tenth of one
+  assert.is(at(9999, 4 * MIB), 30);
 });
 
 test('what is not known is not guessed', () => {

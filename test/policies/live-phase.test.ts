@@ -55,6 +55,7 @@ test('nothing is told before all have sent their memory once', () => {
 });
 
 const SAMPLE: LiveSample = {
+  atMs: 0,
   bytes: 0,
   flowedMs: 0,
   seenPages: 0,

@@ -1,9 +1,10 @@
 /** Estimates of made-up members, for tests of what is decided from them. */
-import { type Estimate, estimate } from '../../policies/index.ts';
+import { type Estimate, estimate, nothingKnown } from '../../policies/index.ts';
 
 const MIB = 2 ** 20;
 
 const SAMPLE = {
+  atMs: 0,
   bytes: 100,
   flowedMs: 0,
   seenPages: 100,
@@ -20,7 +21,7 @@ const SAMPLE = {
 
 /** Past its first pass, with 30 ms of downtime to expect, unless told otherwise. */
 export function member(change: Partial<Estimate> = {}): Estimate {
-  const made = estimate(undefined, SAMPLE);
+  const made = estimate(nothingKnown(), SAMPLE);
   return { ...made, ramBytes: 100, bandwidth: 1000 * MIB, downtimeMs: 30, ...change };
 }
 

@@ -13,10 +13,12 @@ import { newestQemu } from '../testbed/newest-qemu.ts';
 import { type Benchmark, environment } from './bench.ts';
 import { benchDowntime } from './downtime.ts';
 import { benchRescue } from './rescue.ts';
+import { benchScale } from './scale.ts';
 
 const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   downtime: benchDowntime,
   rescue: benchRescue,
+  scale: benchScale,
 };
 
 const { values, positionals } = parseArgs({
