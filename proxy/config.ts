@@ -20,138 +20,22 @@
  */
 import { join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
-import { z } from 'zod';
-import {
-  type EndCondition,
-  type Interval,
-  LEAST_INTERVAL_MS,
-  type Multiplexing,
-} from '../policies/index.ts';
+import type { z } from 'zod';
+import type { EndCondition, Interval, Multiplexing } from '../policies/index.ts';
 import { qmpSocketOf } from './agent/command-line.ts';
-import { END_WHEN_HELP, parseEndCondition } from './end-when.ts';
+import { clusterSchema, NAME, NAME_HELP, type Settings } from './config-schema.ts';
+import { contradictions } from './contradictions.ts';
 import { UmbraError } from './failure.ts';
-import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from './units.ts';
 
-/** Names become folders, socket paths and labels. */
-const NAME = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;
-const NAME_HELP = 'must be 1 to 32 of a-z, 0-9 and "-", and not begin or end with "-"';
 /** The longest path of a unix socket (sun_path, unix(7)). */
 const SOCKET_PATH_LIMIT = 107;
-export const MEMBERS_MAX = 1000;
-/** Timers of Node hold 2³¹ ms; nobody waits for longer than a day. */
-const DURATION_MAX_MS = 86_400_000;
 /** The longest name of a socket we make in a member's folder. */
 const OWN_SOCKET = 'migration.sock';
-const SLOT_MIN_MS = 50;
-const IN_FLIGHT_MIN = 2 ** 20;
-const IN_FLIGHT_MAX = 2 ** 30;
 const DEFAULT_SLOT_MS = 100;
 const DEFAULT_SLOTS = 2;
 const DEFAULT_DIRTY_SHARE = 0.5;
 const DEFAULT_QUEUE_LIMIT_MS = 300_000;
 const DEFAULT_LIVE_SLOWDOWN = 0.25;
-
-const name = z.string().regex(NAME, NAME_HELP);
-
-function quantity<T>(parse: (text: string) => T | undefined, help: string) {
-  return z.string(`must be ${help}`).transform((text, context) => {
-    const value = parse(text);
-    if (value !== undefined) return value;
-    context.addIssue({ code: 'custom', message: `must be ${help}; found ${JSON.stringify(text)}` });
-    return z.NEVER;
-  });
-}
-
-const EVERY_HELP = `optimal, or ${DURATION_HELP}`;
-const endCondition = quantity(parseEndCondition, END_WHEN_HELP);
-const size = quantity(parseSize, SIZE_HELP);
-const duration = quantity(parseDuration, DURATION_HELP);
-const positiveDuration = duration
-  .refine((ms) => ms > 0, 'must be more than zero')
-  .refine((ms) => ms <= DURATION_MAX_MS, 'must be a day at most');
-
-const positiveLongDuration = duration.refine((ms) => ms > 0, 'must be more than zero');
-const everySchema = quantity(
-  (text) => (text === 'optimal' ? text : parseDuration(text)),
-  EVERY_HELP,
-)
-  .refine((every) => every === 'optimal' || every >= LEAST_INTERVAL_MS, 'must be at least 1s')
-  .refine((every) => every === 'optimal' || every <= DURATION_MAX_MS, 'must be a day at most');
-
-const memberSchema = z.strictObject({
-  name,
-  /** argv of its QEMU. Without it the VM must run already, and `qmp` must say where. */
-  command: z.array(z.string()).min(1).max(4096).optional(),
-  /** Its QMP unix socket; by default the one `command` makes. */
-  qmp: z.string().min(1).optional(),
-  /** What relative paths in `command` are relative to; by default the config file's folder. */
-  workingDirectory: z.string().optional(),
-});
-
-const clusterSchema = z.strictObject({
-  cluster: name,
-  members: z.array(memberSchema).min(1, 'must list at least one member').max(MEMBERS_MAX),
-  round: z
-    .strictObject({
-      /** The longest a VM may stand stopped in a round that goes wrong. */
-      stopDeadline: positiveDuration.default(10_000),
-      /** How state is taken; `auto` is precopy wherever QEMU's dirty log can be trusted. */
-      capture: z.enum(['auto', 'precopy', 'stop-copy']).default('auto'),
-      /** What ends the live phase of all members; the first that holds does. */
-      endWhen: z.array(endCondition).min(1, 'must list at least one').prefault(['all-first-pass']),
-      /** No member streams more than this many times its RAM while it runs. */
-      memoryBound: z.number().min(1, 'must be at least 1: all memory once').default(2),
-      /** The longest the live phase may last. */
-      maxLive: positiveDuration.default(60_000),
-      /** Whose streams flow at the same time (policies/multiplexing.ts). */
-      multiplexing: z.enum(['parallel', 'round-robin', 'finish-together']).default('parallel'),
-      /** How many streams flow at once; not for parallel. */
-      slots: z.number().int().min(1, 'must be at least 1: somebody has to stream').optional(),
-      /** How long a slot lasts. */
-      slot: duration
-        .refine((ms) => ms >= SLOT_MIN_MS, `must be at least ${SLOT_MIN_MS}ms`)
-        .optional(),
-      /** Share of the slots for pages sent before, while others are sent first; for parallel. */
-      dirtyShare: z.number().gt(0, 'must be more than 0').max(1, 'must be at most 1').optional(),
-      /** The most a proxy keeps of a stream outside of the reserved shadow. */
-      inFlight: size
-        .refine((bytes) => bytes >= IN_FLIGHT_MIN, 'must be at least 1MiB')
-        .refine((bytes) => bytes <= IN_FLIGHT_MAX, 'must be at most 1GiB')
-        .default(64 * 2 ** 20),
-    })
-    .prefault({}),
-  store: z
-    .strictObject({
-      /** Folder for shadows; by default in the cluster's own folder, on tmpfs. */
-      directory: z.string().optional(),
-      /** Memory of the host that must stay free after a round's reservation. */
-      headroom: size.default(256 * 2 ** 20),
-      /** Memory this cluster's epochs and rounds may take on this host; without it, what is there. */
-      budget: size.refine((bytes) => bytes > 0, 'must be more than zero').optional(),
-      /** Keep the memory of the epoch that was retired last for the next round. */
-      recycle: z.boolean().default(true),
-      /** What becomes of a round that does not fit. */
-      whenFull: z.enum(['refuse', 'queue']).default('refuse'),
-      /** How long a queued round waits for memory before it is refused. */
-      queueLimit: positiveDuration.optional(),
-    })
-    .prefault({}),
-  /** Checkpoints by themselves, at a period or at the optimum (policies/interval.ts). */
-  checkpoint: z
-    .strictObject({
-      every: everySchema,
-      /** Mean time between failures of the hosts the cluster runs on, for `every: optimal`. */
-      mtbf: positiveLongDuration.optional(),
-      /** Share of its speed the job loses while memory streams, for `every: optimal`. */
-      liveSlowdown: z.number().min(0).max(1).optional(),
-    })
-    .optional(),
-  epochs: z
-    .strictObject({ keep: z.number().int().min(1, 'must keep at least 1').default(2) })
-    .prefault({}),
-  restore: z.strictObject({ mode: z.enum(['auto', 'map', 'stream']).default('auto') }).prefault({}),
-  network: z.strictObject({ switch: z.array(z.string()).min(1) }).optional(),
-});
 
 export interface MemberConfig {
   readonly name: string;
@@ -285,8 +169,6 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
   };
 }
 
-type Settings = z.infer<typeof clusterSchema>;
-
 function multiplexingOf(round: Settings['round']): Multiplexing {
   const { multiplexing: kind, slot: slotMs = DEFAULT_SLOT_MS } = round;
   const { slots: atOnce = DEFAULT_SLOTS, dirtyShare = DEFAULT_DIRTY_SHARE } = round;
@@ -301,59 +183,6 @@ function scheduleOf({ every, mtbf, liveSlowdown }: NonNullable<Settings['checkpo
         : { kind: 'fixed', everyMs: every },
     liveSlowdown: liveSlowdown ?? DEFAULT_LIVE_SLOWDOWN,
   };
-}
-
-/** Settings that cannot both be meant. What is given and has no effect is a misunderstanding, too. */
-function contradictions({ round, store, checkpoint, members }: Settings): string[] {
-  const problems: string[] = [];
-  const { multiplexing, slots, dirtyShare } = round;
-  if (multiplexing === 'parallel' && slots !== undefined) {
-    problems.push('round.slots: multiplexing parallel lets all stream; choose round-robin, say');
-  }
-  if (slots !== undefined && slots > members.length) {
-    problems.push(`round.slots: ${slots} of ${members.length} members cannot stream at once`);
-  }
-  if (multiplexing !== 'parallel' && dirtyShare !== undefined) {
-    problems.push(`round.dirtyShare: only multiplexing parallel shares slots, not ${multiplexing}`);
-  }
-  problems.push(...endWhenProblems(round));
-  if (store.whenFull === 'refuse' && store.queueLimit !== undefined) {
-    problems.push('store.queueLimit: nothing is queued unless store.whenFull is queue');
-  }
-  if (store.budget !== undefined && store.budget < round.inFlight * members.length) {
-    const needed = round.inFlight * members.length;
-    problems.push(`store.budget: ${store.budget} bytes are less than in-flight alone (${needed})`);
-  }
-  if (checkpoint?.every === 'optimal' && checkpoint.mtbf === undefined) {
-    problems.push('checkpoint.mtbf: every: optimal needs it, as "mtbf: 24h"');
-  }
-  for (const option of ['mtbf', 'liveSlowdown'] as const) {
-    if (checkpoint === undefined || checkpoint.every === 'optimal') break;
-    if (checkpoint[option] === undefined) continue;
-    problems.push(`checkpoint.${option}: has no effect on a fixed period; use every: optimal`);
-  }
-  return problems;
-}
-
-/** A condition that can never be the first to hold is not what its author meant. */
-function endWhenProblems({ endWhen, stopDeadline, maxLive }: Settings['round']): string[] {
-  const problems: string[] = [];
-  const earlier = endWhen.find(({ kind }) => kind.endsWith('first-pass'));
-  for (const [index, condition] of endWhen.entries()) {
-    const at = `round.endWhen[${index}]`;
-    const { kind } = condition;
-    if (endWhen.findIndex((one) => one.kind === kind) < index) {
-      problems.push(`${at}: ${kind} is there already`);
-    } else if (earlier !== undefined && condition !== earlier) {
-      problems.push(`${at}: ${kind} never holds before ${earlier.kind}, which is listed, too`);
-    }
-    if (condition.kind !== 'predicted-downtime') continue;
-    if (condition.ms >= stopDeadline) {
-      problems.push(`${at}: a downtime of ${condition.ms} ms breaks round.stopDeadline`);
-    }
-  }
-  if (maxLive < SLOT_MIN_MS) problems.push(`round.maxLive: must be at least ${SLOT_MIN_MS}ms`);
-  return problems;
 }
 
 function memberProblems(

@@ -73,6 +73,10 @@ export class RamImage {
 
   readPage(offset: number, into: Uint8Array): void {
     this.#require(offset);
+    if (this.#present[offset / this.#pageSize] === 0) {
+      into.fill(0); // whatever a recycled image has there
+      return;
+    }
     this.flush();
     readSync(this.#fd, into, 0, this.#pageSize, offset);
   }

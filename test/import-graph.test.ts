@@ -44,6 +44,7 @@ const PURE = [
   'proxy/coordinator/timeline.ts',
   'proxy/agent/command-line.ts',
   'proxy/units.ts',
+  'proxy/contradictions.ts',
   'proxy/end-when.ts',
 ];
 const PURE_MAY_USE: readonly string[] = ['node:zlib'];

@@ -1,0 +1,58 @@
+/** What is wrong with settings that are each right by themselves. PURE. */
+import { type Settings, SLOT_MIN_MS } from './config-schema.ts';
+
+/**
+ * Settings that cannot both be meant. What is given and has no effect is a misunderstanding, too.
+ * @returns each problem, by its path in the file
+ */
+export function contradictions({ round, store, checkpoint, members }: Settings): string[] {
+  const problems: string[] = [];
+  const { multiplexing, slots, dirtyShare } = round;
+  if (multiplexing === 'parallel' && slots !== undefined) {
+    problems.push('round.slots: multiplexing parallel lets all stream; choose round-robin, say');
+  }
+  if (slots !== undefined && slots > members.length) {
+    problems.push(`round.slots: ${slots} of ${members.length} members cannot stream at once`);
+  }
+  if (multiplexing !== 'parallel' && dirtyShare !== undefined) {
+    problems.push(`round.dirtyShare: only multiplexing parallel shares slots, not ${multiplexing}`);
+  }
+  problems.push(...endWhenProblems(round));
+  if (store.whenFull === 'refuse' && store.queueLimit !== undefined) {
+    problems.push('store.queueLimit: nothing is queued unless store.whenFull is queue');
+  }
+  if (store.budget !== undefined && store.budget < round.inFlight * members.length) {
+    const needed = round.inFlight * members.length;
+    problems.push(`store.budget: ${store.budget} bytes are less than in-flight alone (${needed})`);
+  }
+  if (checkpoint?.every === 'optimal' && checkpoint.mtbf === undefined) {
+    problems.push('checkpoint.mtbf: every: optimal needs it, as "mtbf: 24h"');
+  }
+  for (const option of ['mtbf', 'liveSlowdown'] as const) {
+    if (checkpoint === undefined || checkpoint.every === 'optimal') break;
+    if (checkpoint[option] === undefined) continue;
+    problems.push(`checkpoint.${option}: has no effect on a fixed period; use every: optimal`);
+  }
+  return problems;
+}
+
+/** A condition that can never be the first to hold is not what its author meant. */
+function endWhenProblems({ endWhen, stopDeadline, maxLive }: Settings['round']): string[] {
+  const problems: string[] = [];
+  const earlier = endWhen.find(({ kind }) => kind.endsWith('first-pass'));
+  for (const [index, condition] of endWhen.entries()) {
+    const at = `round.endWhen[${index}]`;
+    const { kind } = condition;
+    if (endWhen.findIndex((one) => one.kind === kind) < index) {
+      problems.push(`${at}: ${kind} is there already`);
+    } else if (earlier !== undefined && condition !== earlier) {
+      problems.push(`${at}: ${kind} never holds before ${earlier.kind}, which is listed, too`);
+    }
+    if (condition.kind !== 'predicted-downtime') continue;
+    if (condition.ms >= stopDeadline) {
+      problems.push(`${at}: a downtime of ${condition.ms} ms breaks round.stopDeadline`);
+    }
+  }
+  if (maxLive < SLOT_MIN_MS) problems.push(`round.maxLive: must be at least ${SLOT_MIN_MS}ms`);
+  return problems;
+}

@@ -1,0 +1,62 @@
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RoundReport } from '../../../proxy/coordinator/report.ts';
+import { reportRound } from '../../../proxy/coordinator/report.ts';
+import { RoundArchive } from '../../../proxy/coordinator/round-archive.ts';
+
+const test = suite('round archive');
+let folder = '';
+
+test.before.each(() => {
+  folder = mkdtempSync(join(tmpdir(), 'umbra-rounds-'));
+});
+test.after.each(() => rmSync(folder, { recursive: true, force: true }));
+
+function report(number: number): RoundReport {
+  const summary = {
+    round: `r${String(number).padStart(6, '0')}-0000000a`,
+    epoch: number,
+    startedAt: new Date(number * 1000).toISOString(),
+    durationMs: 1,
+    endReason: undefined,
+    multiplexing: 'parallel',
+    predictedDowntimeMs: undefined,
+    failure: undefined,
+  };
+  return reportRound(summary, new Map(), new Map());
+}
+
+test('what is added is read again, oldest first, for its owner only', async () => {
+  const archive = new RoundArchive(join(folder, 'rounds'));
+  assert.equal(await archive.names(), []);
+  for (const number of [2, 1, 3]) await archive.add(report(number));
+  assert.equal(
+    (await archive.last(2)).map(({ epoch }) => epoch),
+    [2, 3],
+  );
+  assert.is(statSync(join(folder, 'rounds')).mode & 0o777, 0o700);
+  const [name = ''] = await archive.names();
+  assert.is(statSync(join(folder, 'rounds', `${name}.json`)).mode & 0o777, 0o600);
+});
+
+test('the oldest go when there are too many', async () => {
+  const archive = new RoundArchive(folder);
+  for (let number = 1; number <= 53; number++) await archive.add(report(number));
+  const names = await archive.names();
+  assert.is(names.length, 50);
+  assert.is((await archive.read(names[0] ?? ''))?.epoch, 4);
+});
+
+test('a damaged report is left out, and a name that is none is no path', async () => {
+  const archive = new RoundArchive(folder);
+  await archive.add(report(1));
+  writeFileSync(join(folder, 'r000002-0000000a.json'), '{"kind": "rou');
+  assert.is((await archive.last(9)).length, 1);
+  assert.is(await archive.read('r000002-0000000a'), undefined);
+  assert.is(await archive.read('../../etc/passwd'), undefined);
+});
+
+test.run();

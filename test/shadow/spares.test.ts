@@ -1,0 +1,117 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  markMapped,
+  occupiedBytes,
+  pruneSpares,
+  readShadow,
+  recycleShadows,
+  StagingShadow,
+  spareDirectory,
+  verifyShadow,
+} from '../../shadow/index.ts';
+import { scratchFolder } from '../support/scratch.ts';
+
+const PAGE = 4096;
+const PAGES = 16;
+const LAYOUT = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
+const STREAMED = [{ idstr: 'pc.ram', usedLength: PAGES * PAGE }];
+const SEAL = {
+  identity: {
+    machineType: 'pc',
+    qemuVersion: '10.0.2',
+    uuid: '',
+    name: '',
+    commandLine: ['qemu'],
+    workingDirectory: '/',
+  },
+  configuration: Buffer.from('conf'),
+  deviceState: Buffer.from('devices'),
+  vmdesc: undefined,
+};
+const ROUND = 'r000001-00000000';
+
+const test = suite('spares');
+let root = '';
+
+test.before.each(() => {
+  root = mkdtempSync(join(scratchFolder(), 'umbra-spares-'));
+});
+test.after.each(() => rmSync(root, { recursive: true, force: true }));
+
+function reserve(round: string, member = 'a'): Promise<StagingShadow> {
+  const directory = join(root, round, member);
+  return StagingShadow.reserve(directory, { member, round }, LAYOUT, PAGE, spareDirectory(root));
+}
+
+/** A round whose every page is full of that byte. */
+async function sealed(round: string, byte: number, member = 'a') {
+  const shadow = await reserve(round, member);
+  const [ram] = shadow.match(STREAMED);
+  const page = Buffer.alloc(PAGE, byte);
+  for (let index = 0; index < PAGES; index++) ram?.writePage(index * PAGE, page, 0);
+  return shadow.seal(SEAL);
+}
+
+function spares(): string[] {
+  return existsSync(spareDirectory(root)) ? readdirSync(spareDirectory(root)) : [];
+}
+
+test('a retired image is the next round’s, and what was in it is in no shadow', async () => {
+  await sealed(ROUND, 0xaa);
+  await recycleShadows(root, ROUND);
+  assert.not(existsSync(join(root, ROUND)));
+  assert.is(spares().length, 1);
+  const shadow = await reserve('r2');
+  assert.is(spares().length, 0);
+  const [ram] = shadow.match(STREAMED);
+  const into = Buffer.alloc(PAGE, 1);
+  ram?.zeroPage(PAGE);
+  ram?.readPage(PAGE, into); // XBZRLE may build on a page of zeros
+  assert.ok(into.equals(Buffer.alloc(PAGE)));
+  ram?.writePage(0, Buffer.alloc(PAGE, 0xbb), 0);
+  const { sha256, storedBytes } = await shadow.seal(SEAL);
+  assert.is(storedBytes, PAGE);
+  const image = readFileSync(join(root, 'r2', 'a', 'ram-0.img'));
+  const expected = Buffer.concat([Buffer.alloc(PAGE, 0xbb), Buffer.alloc((PAGES - 1) * PAGE)]);
+  assert.ok(image.equals(expected), 'something of the epoch before is left');
+  const directory = join(root, 'r2', 'a');
+  await verifyShadow(directory, await readShadow(directory, sha256), 'all');
+});
+
+test('an image a VM may have mapped is never used again', async () => {
+  await sealed(ROUND, 0xaa, 'a');
+  await sealed(ROUND, 0xaa, 'b');
+  await markMapped(join(root, ROUND, 'a'));
+  await recycleShadows(root, ROUND);
+  assert.is(spares().length, 1);
+  assert.not(existsSync(join(root, ROUND)));
+});
+
+test('one spare goes to one member', async () => {
+  await sealed(ROUND, 0xaa);
+  await recycleShadows(root, ROUND);
+  const both = await Promise.all([reserve('r2', 'a'), reserve('r2', 'b')]);
+  for (const shadow of both) await shadow.discard();
+  assert.is(spares().length, 0);
+});
+
+test('spares that fit nothing are dropped, and the rest is counted', async () => {
+  await sealed(ROUND, 0xaa, 'a');
+  await sealed(ROUND, 0xaa, 'b');
+  await recycleShadows(root, ROUND);
+  assert.is(await pruneSpares(root, [PAGES * PAGE, 5 * PAGE]), PAGES * PAGE);
+  assert.is(spares().length, 1);
+  assert.is(await occupiedBytes(root), PAGES * PAGE);
+  assert.is(await pruneSpares(root, []), 0);
+  assert.is(await occupiedBytes(root), 0);
+});
+
+test('there need be none', async () => {
+  assert.is(await pruneSpares(root, [PAGE]), 0);
+  assert.is(await occupiedBytes(join(root, 'nowhere')), 0);
+});
+
+test.run();
