@@ -1,12 +1,15 @@
 /**
  * What finished rounds teach about the next one's downtime. PURE.
  *
- *     predicted = remaining ÷ drain bandwidth + switchover       for each member
- *     cluster   = the largest of them + overhead                 first STOP to last RESUME
+ *     raw       = the largest of remaining ÷ bandwidth + switchover       over the members
+ *     predicted = offset + slope · raw                                    within what was seen
+ *               … + (raw − largest seen)                                  beyond it, in full
  *
- * Drain bandwidth is a member's own, of rounds in which all members drained at once, as they will
- * again: what their streams cost each other is in it. Switchover and overhead are the medians of what
- * the sending does not explain. Only the last rounds count, for loads change.
+ * The raw prediction knows what is left to send, but neither how much cores and memory are fought over
+ * when all stop at once, nor what is still dirtied on the way there. Slope and offset are fitted to the
+ * last rounds (Theil–Sen: medians of slopes and of rests, so that one odd round does not count): where
+ * raw predictions have told rounds apart the slope is near 1, where they were noise it is near 0, and
+ * the prediction is what such rounds have cost. Beyond what was seen, every millisecond counts.
  */
 import { type Experience, NO_EXPERIENCE } from './estimator.ts';
 
@@ -24,7 +27,8 @@ export interface RoundOutcome {
   readonly members: ReadonlyMap<string, DrainOutcome>;
   /** First STOP to last RESUME, milliseconds. */
   readonly clusterDowntimeMs: number;
-  /** As it was predicted when the live phase ended; undefined if it could not be. */
+  /** As it was predicted when the live phase ended, before and after correction, if it could be. */
+  readonly rawPredictedMs: number | undefined;
   readonly predictedMs: number | undefined;
 }
 
@@ -32,22 +36,34 @@ export interface Calibration {
   /** Oldest first. */
   readonly rounds: readonly RoundOutcome[];
   readonly members: ReadonlyMap<string, Experience>;
-  /** Added to the slowest member's downtime: what waiting for each other costs. */
-  readonly overheadMs: number;
+  readonly fit: Fit;
   /** Median of |predicted − real| ÷ real over those rounds; undefined before the first. */
   readonly errorMedian: number | undefined;
 }
 
+export interface Fit {
+  readonly slope: number;
+  readonly offsetMs: number;
+  /** The largest raw prediction it was fitted to. */
+  readonly rawMostMs: number;
+}
+
+const NO_FIT: Fit = { slope: 1, offsetMs: 0, rawMostMs: 0 };
+
 export const NO_CALIBRATION: Calibration = {
   rounds: [],
   members: new Map(),
-  overheadMs: 0,
+  fit: NO_FIT,
   errorMedian: undefined,
 };
 
-const ROUNDS_KEPT = 8;
+const ROUNDS_KEPT = 12;
+/** With fewer rounds a slope is chance: only the offset is learned. */
+const LEAST_FOR_SLOPE = 4;
 /** Shorter drains are all switchover, and tell nothing about speed. */
 const LEAST_DRAIN_BYTES = 2 ** 20;
+/** A cluster that stops at all does not do so in less. */
+const LEAST_MS = 1;
 
 /** @returns what is known after one more round */
 export function learn(before: Calibration, outcome: RoundOutcome): Calibration {
@@ -55,22 +71,45 @@ export function learn(before: Calibration, outcome: RoundOutcome): Calibration {
   const members = new Map(
     [...outcome.members.keys()].map((name) => [name, experienceOf(name, rounds)] as const),
   );
-  const overheads = rounds.map(({ members: drains, clusterDowntimeMs }) => {
-    return clusterDowntimeMs - Math.max(...[...drains.values()].map((one) => one.downtimeMs));
-  });
-  const errors = rounds.flatMap(predictionError);
   return {
     rounds,
     members,
-    overheadMs: Math.max(0, median(overheads) ?? 0),
-    errorMedian: median(errors),
+    fit: fitOf(rounds),
+    errorMedian: median(rounds.flatMap(predictionError)),
   };
+}
+
+/** Corrects a raw prediction of cluster downtime, milliseconds. */
+export function correct(rawMs: number, { slope, offsetMs, rawMostMs }: Fit): number {
+  const within = Math.min(rawMs, rawMostMs);
+  return Math.max(LEAST_MS, offsetMs + slope * within + (rawMs - within));
 }
 
 /** |predicted − real| ÷ real, if there was a prediction. */
 export function predictionError({ predictedMs, clusterDowntimeMs }: RoundOutcome): number[] {
   if (predictedMs === undefined || clusterDowntimeMs <= 0) return [];
   return [Math.abs(predictedMs - clusterDowntimeMs) / clusterDowntimeMs];
+}
+
+function fitOf(rounds: readonly RoundOutcome[]): Fit {
+  const points = rounds.flatMap(({ rawPredictedMs, clusterDowntimeMs }) => {
+    return rawPredictedMs === undefined ? [] : { x: rawPredictedMs, y: clusterDowntimeMs };
+  });
+  if (points.length === 0) return NO_FIT;
+  const slope = points.length < LEAST_FOR_SLOPE ? 1 : slopeOf(points);
+  return {
+    slope,
+    offsetMs: median(points.map(({ x, y }) => y - slope * x)) ?? 0,
+    rawMostMs: Math.max(...points.map(({ x }) => x)),
+  };
+}
+
+/** More to send never takes less time, nor more than it takes to send. */
+function slopeOf(points: readonly { readonly x: number; readonly y: number }[]): number {
+  const slopes = points.flatMap((a, index) =>
+    points.slice(index + 1).flatMap((b) => (a.x === b.x ? [] : (b.y - a.y) / (b.x - a.x))),
+  );
+  return Math.min(1, Math.max(0, median(slopes) ?? 1));
 }
 
 function experienceOf(name: string, rounds: readonly RoundOutcome[]): Experience {

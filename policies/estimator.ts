@@ -15,7 +15,8 @@
  *     working set  the most that one pass has found dirty: what is written again and again
  *     downtime     remaining ÷ bandwidth, and what every switchover takes
  *
- * What earlier rounds have taught (calibration.ts) replaces bandwidth and switchover.
+ * What earlier rounds have taught (calibration.ts) replaces switchover, and bandwidth where drains were
+ * faster than the live stream.
  */
 
 export interface LiveSample {
@@ -131,8 +132,8 @@ export function estimate(
   next.firstPassBytes = firstPassBytes(now);
   next.remainingBytes = remaining(next, now);
   next.repeatedPages = Math.max(0, now.normalPages + now.zeroPages - now.seenPages);
-  const speed = experience.drainBandwidth ?? next.bandwidth;
-  const known = next.remainingBytes !== undefined && speed !== undefined;
+  const speed = Math.max(experience.drainBandwidth ?? 0, next.bandwidth ?? 0);
+  const known = next.remainingBytes !== undefined && speed > 0;
   next.downtimeMs = known
     ? ((next.remainingBytes ?? 0) / speed) * 1000 + experience.switchoverMs
     : undefined;

@@ -69,7 +69,7 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
     {
       option: 'round.multiplexing',
       unit: 'parallel, round-robin or finish-together',
-      default: 'parallel',
+      default: 'finish-together',
       effect:
         'whose streams flow at the same time until all have sent their memory once; the others run ' +
         'on, unread, and a page they rewrite meanwhile is sent once',
@@ -77,7 +77,7 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
     {
       option: 'parallel',
       unit: NONE,
-      default: 'the default',
+      default: 'not chosen',
       effect:
         'all at once; members past their first pass stream on in round.dirtyShare of the slots',
     },
@@ -90,8 +90,10 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
     {
       option: 'finish-together',
       unit: NONE,
-      default: 'not chosen',
-      effect: 'round.slots members at a time, those with the most still to send',
+      default: 'the default',
+      effect:
+        'round.slots members at a time, those with the most still to send; the smallest comes last, ' +
+        'when the others have caught up with what they rewrote: the least is left at the end',
     },
     {
       option: 'round.slots',

@@ -1,7 +1,9 @@
 export { admitRound, type BudgetDecision, type MemoryNeed } from './budget.ts';
 export {
   type Calibration,
+  correct,
   type DrainOutcome,
+  type Fit,
   learn,
   NO_CALIBRATION,
   predictionError,

@@ -10,7 +10,7 @@
  * Closing in, all stream freely: members that were held or slowed catch up, and QEMUs that sleep between
  * two windows of their rate limit wake, so that nobody does either while the cluster stands.
  */
-import type { Calibration } from './calibration.ts';
+import { type Calibration, correct } from './calibration.ts';
 import { decideEnd, type EndCondition, type EndDecision } from './end-condition.ts';
 import { type Estimate, estimate, type LiveSample, nothingKnown } from './estimator.ts';
 import { chooseSlots, type Multiplexing } from './multiplexing.ts';
@@ -29,6 +29,8 @@ export interface LiveDecision {
   readonly closeIn: readonly string[];
   /** Cluster downtime if the phase ended now, milliseconds; undefined while it cannot be told. */
   readonly predictedMs: number | undefined;
+  /** The same before it was corrected by what earlier rounds have taught. */
+  readonly rawPredictedMs: number | undefined;
   readonly end: EndDecision;
 }
 
@@ -65,18 +67,18 @@ export class LivePhase {
 
   /** @param elapsedMs since the live phase began */
   look(elapsedMs: number): LiveDecision {
-    const predictedMs = this.#predict();
+    const rawPredictedMs = this.#predict();
+    const predictedMs = rawPredictedMs && correct(rawPredictedMs, this.#calibration.fit);
+    const looked = { flow: [], hold: [], closeIn: [], predictedMs, rawPredictedMs };
     if (this.#ending !== undefined) {
       const { end, sinceMs } = this.#ending;
-      const over = elapsedMs - sinceMs >= CLOSE_IN_MS;
-      return { flow: [], hold: [], closeIn: [], predictedMs, end: over ? end : NOT_YET };
+      return { ...looked, end: elapsedMs - sinceMs >= CLOSE_IN_MS ? end : NOT_YET };
     }
     const end = this.#decideEnd(elapsedMs, predictedMs);
-    if (!end.end) return { ...this.#moveSlots(elapsedMs), closeIn: [], predictedMs, end };
-    if (!this.#isLive()) return { flow: [], hold: [], closeIn: [], predictedMs, end };
+    if (!end.end) return { ...looked, ...this.#moveSlots(elapsedMs), end };
+    if (!this.#isLive()) return { ...looked, end };
     this.#ending = { end, sinceMs: elapsedMs };
-    const closeIn = [...this.#members.keys()];
-    return { flow: [], hold: [], closeIn, predictedMs, end: NOT_YET };
+    return { ...looked, closeIn: [...this.#members.keys()], end: NOT_YET };
   }
 
   #decideEnd(elapsedMs: number, predictedMs: number | undefined): EndDecision {
@@ -112,7 +114,7 @@ export class LivePhase {
       if (!firstPassDone || downtimeMs === undefined) return undefined;
       slowestMs = Math.max(slowestMs, downtimeMs);
     }
-    return slowestMs + this.#calibration.overheadMs;
+    return slowestMs;
   }
 }
 

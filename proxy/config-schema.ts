@@ -14,6 +14,8 @@ export const SLOT_MIN_MS = 50;
 const IN_FLIGHT_MIN = 2 ** 20;
 const IN_FLIGHT_MAX = 2 ** 30;
 
+const MULTIPLEXINGS = ['parallel', 'round-robin', 'finish-together'] as const;
+
 const name = z.string().regex(NAME, NAME_HELP);
 
 function quantity<T>(parse: (text: string) => T | undefined, help: string) {
@@ -67,7 +69,7 @@ export const clusterSchema = z.strictObject({
       /** The longest the live phase may last. */
       maxLive: positiveDuration.default(60_000),
       /** Whose streams flow at the same time (policies/multiplexing.ts). */
-      multiplexing: z.enum(['parallel', 'round-robin', 'finish-together']).default('parallel'),
+      multiplexing: z.enum(MULTIPLEXINGS).default('finish-together'),
       /** How many streams flow at once; not for parallel. */
       slots: z.number().int().min(1, 'must be at least 1: somebody has to stream').optional(),
       /** How long a slot lasts. */

@@ -12,7 +12,7 @@ import type { RestoreReport, RoundReport } from './report.ts';
 import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
 import { RoundArchive } from './round-archive.ts';
 import { outcomeOf } from './round-outcome.ts';
-import { type RoundProgress, RoundRunner } from './round-runner.ts';
+import { policyName, type RoundProgress, RoundRunner } from './round-runner.ts';
 import { Schedule, type ScheduleStatus } from './schedule.ts';
 
 export interface EpochInfo {
@@ -48,7 +48,6 @@ export interface QueuedProgress {
 const MAY_FIT_LATER: ReadonlySet<string> = new Set(['E_BUDGET', 'E_STORE_NO_ROOM']);
 /** The kernel tells nobody when memory becomes free, so a queued round asks. */
 const QUEUE_LOOK_MS = 500;
-const LEARN_FROM = 8;
 
 export class Coordinator {
   readonly #config: ClusterConfig;
@@ -80,9 +79,12 @@ export class Coordinator {
 
   /** Learns from the rounds of an earlier life, and begins to keep the schedule. */
   async start(): Promise<void> {
-    const past = await this.#archive.last(LEARN_FROM);
+    const past = await this.#archive.last(Number.POSITIVE_INFINITY);
     this.#lastRound = past.at(-1);
-    for (const report of past) this.#learn(report);
+    // Rounds of the same kind, if there are any: others cost differently.
+    const policy = policyName(this.#config.round);
+    const alike = past.filter((report) => report.policy === policy);
+    for (const report of alike.length > 0 ? alike : past) this.#learn(report);
     this.#schedule?.start();
   }
 

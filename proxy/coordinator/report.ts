@@ -23,10 +23,12 @@ export interface RoundReport {
   readonly startedAt: string;
   readonly durationMs: number;
   readonly endReason: string | undefined;
-  /** How the streams shared the time. */
-  readonly multiplexing: string;
+  /** How the streams shared the time, and what was to end the live phase. */
+  readonly policy: string;
   /** Cluster downtime as predicted when the live phase ended; undefined if it could not be. */
   readonly predictedDowntimeMs: number | undefined;
+  /** The same before it was corrected by what earlier rounds have taught. */
+  readonly rawPredictedDowntimeMs: number | undefined;
   /** |predicted − real| ÷ real. */
   readonly predictionError: number | undefined;
   /** First STOP to last RESUME, milliseconds. */
@@ -65,8 +67,9 @@ export interface RoundSummary {
   readonly startedAt: string;
   readonly durationMs: number;
   readonly endReason: string | undefined;
-  readonly multiplexing: string;
+  readonly policy: string;
   readonly predictedDowntimeMs: number | undefined;
+  readonly rawPredictedDowntimeMs: number | undefined;
   readonly failure: Failure | undefined;
 }
 

@@ -58,6 +58,7 @@ export class RoundRunner {
   /** Downtime of each member, as predicted when the live phase ended. */
   readonly #predictions = new Map<string, number>();
   #predictedMs: number | undefined;
+  #rawPredictedMs: number | undefined;
   #round: Round | undefined;
   #liveSince = 0;
   #finish: () => void = () => {};
@@ -102,7 +103,8 @@ export class RoundRunner {
       durationMs: performance.now() - startedAt,
       endReason,
       predictedDowntimeMs: this.#predictedMs,
-      multiplexing: this.#config.round.multiplexing.kind,
+      rawPredictedDowntimeMs: this.#rawPredictedMs,
+      policy: policyName(this.#config.round),
       failure,
     };
     return reportRound(summary, this.#facts, this.#predictions);
@@ -193,13 +195,14 @@ export class RoundRunner {
     if (this.#round?.state !== LIVE) return;
     this.#progress();
     const elapsedMs = performance.now() - this.#liveSince;
-    const { flow, hold, closeIn, predictedMs, end } = this.#live.look(elapsedMs);
+    const { flow, hold, closeIn, predictedMs, rawPredictedMs, end } = this.#live.look(elapsedMs);
     this.#log.trace({ elapsedMs, predictedMs, flow, hold, closeIn, end }, 'look');
     for (const member of hold) this.#agent.command(this.id, member, 'hold');
     for (const member of flow) this.#agent.command(this.id, member, 'flow');
     for (const member of closeIn) this.#agent.command(this.id, member, 'close-in');
     if (!end.end) return;
     this.#predictedMs = predictedMs;
+    this.#rawPredictedMs = rawPredictedMs;
     for (const [member, { downtimeMs }] of this.#live.members) {
       if (downtimeMs !== undefined) this.#predictions.set(member, downtimeMs);
     }
@@ -240,6 +243,14 @@ export class RoundRunner {
       })),
     });
   }
+}
+
+/** What tells kinds of rounds apart: those of one kind cost alike. */
+export function policyName(round: ClusterConfig['round']): string {
+  const conditions = round.endWhen.map((one) => {
+    return one.kind === 'predicted-downtime' ? `${one.kind} ${one.ms}ms` : one.kind;
+  });
+  return [round.capture, round.multiplexing.kind, ...conditions].join(', ');
 }
 
 function boundOf(endWhen: readonly EndCondition[]): number {

@@ -53,6 +53,9 @@ const SAMPLE_INTERVAL_MS = 100;
 const TRICKLE_BELOW_BYTES = 2 ** 20;
 /** Rest between two passes, for a QEMU that cannot trickle. */
 const PASS_GAP_MS = 100;
+/** So much less than a stop takes that a member may rest through the end of the live phase. */
+const QUIET_BYTES_PER_SECOND = 4 * 2 ** 20;
+const CLOSE_IN_REST_MS = 15;
 /** How long putting a VM right is tried before another process is left to it. */
 const UNDO_LIMIT_MS = 60_000;
 
@@ -361,14 +364,21 @@ export class Capture {
     if (!this.#holds && this.#prepare.firstPassOnly) return;
     if (this.#canTrickle) {
       const little = (this.#meter.passBytes ?? 0) < TRICKLE_BELOW_BYTES;
-      // So near the end, one with next to nothing to send waits on its full socket, ready at once:
-      // asleep in its rate limit it would be late, and spinning it would keep others from a core.
-      if (little && this.#closingIn) return;
+      if (little && this.#closingIn) {
+        // Asleep in its rate limit it would be late for the stop, and spinning it would keep others
+        // from a core: it waits on its full socket, the quiet one for good.
+        if (this.#meter.dirtyRate >= QUIET_BYTES_PER_SECOND) this.#restFor(CLOSE_IN_REST_MS);
+        return;
+      }
       await this.#trickle(little);
       this.#intake?.pace(false);
     } else {
-      this.#rest = setTimeout(() => this.#intake?.pace(false), PASS_GAP_MS);
+      this.#restFor(PASS_GAP_MS);
     }
+  }
+
+  #restFor(ms: number): void {
+    this.#rest = setTimeout(() => this.#intake?.pace(false), ms);
   }
 
   async #trickle(slow: boolean): Promise<void> {

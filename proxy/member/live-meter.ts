@@ -8,12 +8,17 @@ import type { QmpClient } from '../../qmp/index.ts';
 import type { MemberSample } from './messages.ts';
 import type { StreamIntake } from './stream-intake.ts';
 
+/** Between two passes; shorter times are those of QEMU's loop, not of the guest. */
+const TELLING_MS = 50;
+
 export class LiveMeter {
   /** The member has no live phase. */
   waits = false;
   #passes = 0;
   #passAtMs = 0;
   #passBytes: number | undefined;
+  #sincePassMs = 0;
+  #dirtyRate = 0;
   #asking: Promise<void> | undefined;
   #remainingBytes: number | undefined;
   #dirtyBytesPerSecond: number | undefined;
@@ -28,9 +33,16 @@ export class LiveMeter {
     return this.#passBytes;
   }
 
+  /** Bytes a second that passes far enough apart to tell have found dirty. */
+  get dirtyRate(): number {
+    return this.#dirtyRate;
+  }
+
   onPass(pass: number): void {
     this.#passes = pass;
-    this.#passAtMs = performance.now();
+    const now = performance.now();
+    this.#sincePassMs = now - this.#passAtMs;
+    this.#passAtMs = now;
     this.#passBytes = undefined;
   }
 
@@ -49,7 +61,12 @@ export class LiveMeter {
       const { ram } = await qmp.execute('query-migrate');
       if (ram === undefined) return;
       this.#remainingBytes = ram.remaining;
-      if (pass === this.#passes && pass >= 2) this.#passBytes ??= ram.remaining;
+      if (pass === this.#passes && pass >= 2 && this.#passBytes === undefined) {
+        this.#passBytes = ram.remaining;
+        if (this.#sincePassMs >= TELLING_MS) {
+          this.#dirtyRate = (ram.remaining / this.#sincePassMs) * 1000;
+        }
+      }
       const rate = ram['dirty-pages-rate'] * ram['page-size'];
       this.#dirtyBytesPerSecond = pass >= 2 ? rate : undefined;
     } catch {

@@ -2,6 +2,8 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   admitRound,
+  type Calibration,
+  correct,
   dalyIntervalMs,
   learn,
   NO_CALIBRATION,
@@ -55,33 +57,52 @@ test('the first checkpoint is taken at once, to learn what one costs; none comes
   assert.ok(nextInterval(optimal, 100).ms > 3000);
 });
 
-function round(drainMs: number, clusterDowntimeMs: number, predictedMs?: number) {
+function round(drainMs: number, clusterDowntimeMs: number, rawPredictedMs?: number) {
   const drain = { drainBytes: 10e6, drainMs, downtimeMs: drainMs + 5 };
-  return { members: new Map([['a', drain]]), clusterDowntimeMs, predictedMs };
+  const members = new Map([['a', drain]]);
+  return { members, clusterDowntimeMs, rawPredictedMs, predictedMs: rawPredictedMs };
+}
+
+function learned(...rounds: readonly ReturnType<typeof round>[]): Calibration {
+  return rounds.reduce(learn, NO_CALIBRATION);
 }
 
 test('drains teach their speed, and what they do not explain', () => {
-  let known = NO_CALIBRATION;
-  for (const [drain, downtime] of [
-    [10, 20],
-    [12, 22],
-    [8, 18],
-  ] as const) {
-    known = learn(known, round(drain, downtime));
-  }
-  const a = known.members.get('a');
+  const a = learned(round(10, 20), round(12, 22), round(8, 18)).members.get('a');
   assert.is(a?.drainBandwidth, 1e9);
   assert.is(a?.switchoverMs, 5);
-  assert.is(known.overheadMs, 5);
-  assert.is(known.errorMedian, undefined);
+});
+
+test('raw predictions that tell rounds apart are believed, but for what they leave out', () => {
+  const { fit } = learned(...[10, 50, 200, 400, 90].map((raw) => round(10, raw + 30, raw)));
+  assert.is(Math.round(fit.slope * 100), 100);
+  assert.is(Math.round(correct(100, fit)), 130);
+});
+
+test('where they were noise, what such rounds have cost is the prediction', () => {
+  const raws = [10, 90, 20, 80, 15, 85];
+  const { fit } = learned(...raws.map((raw, index) => round(10, 70 + (index % 3), raw)));
+  assert.ok(Math.abs(correct(15, fit) - 71) < 5);
+  assert.ok(Math.abs(correct(85, fit) - 71) < 5);
+});
+
+test('beyond what was seen, every millisecond counts', () => {
+  const { fit } = learned(...[10, 90, 20, 80, 15, 85].map((raw) => round(10, 70, raw)));
+  assert.ok(correct(5000, fit) > 4900);
+});
+
+test('one odd round changes little', () => {
+  const usual = Array.from({ length: 8 }, () => round(10, 60, 40));
+  assert.is(correct(40, learned(...usual, round(10, 5000, 41)).fit), 60);
 });
 
 test('the error of predictions is tracked, the last rounds only', () => {
-  let known = learn(NO_CALIBRATION, round(10, 100, 10));
-  assert.is(known.errorMedian, 0.9);
-  for (let count = 0; count < 8; count++) known = learn(known, round(10, 100, 80));
+  const first = learn(NO_CALIBRATION, round(10, 100, 10));
+  assert.is(first.errorMedian, 0.9);
+  let known = first;
+  for (let count = 0; count < 12; count++) known = learn(known, round(10, 100, 80));
   assert.ok(Math.abs((known.errorMedian ?? 0) - 0.2) < 1e-9);
-  assert.is(known.rounds.length, 8);
+  assert.is(known.rounds.length, 12);
 });
 
 test('drains too short to tell teach no speed', () => {
@@ -90,6 +111,7 @@ test('drains too short to tell teach no speed', () => {
     members: new Map([['a', drain]]),
     clusterDowntimeMs: 12,
     predictedMs: undefined,
+    rawPredictedMs: undefined,
   });
   assert.is(members.get('a')?.drainBandwidth, undefined);
   assert.is(members.get('a')?.switchoverMs, 12);

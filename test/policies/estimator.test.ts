@@ -42,10 +42,12 @@ test('downtime is what remains at the speed the stream can have', () => {
   assert.is(downtimeMs, 60); // 50 ms for what remains, 10 for the switchover
 });
 
-test('what earlier rounds have taught counts for more', () => {
+test('what earlier rounds have taught counts, too', () => {
   const now = sample(100, 100, { remainingBytes: 50 * MIB });
-  const experience = { drainBandwidth: 500 * MIB, switchoverMs: 3 };
-  assert.is(estimate(after(sample(0, 0)), now, experience).downtimeMs, 103);
+  const fast = { drainBandwidth: 2000 * MIB, switchoverMs: 3 };
+  assert.is(estimate(after(sample(0, 0)), now, fast).downtimeMs, 28);
+  const slow = { drainBandwidth: 500 * MIB, switchoverMs: 3 };
+  assert.is(estimate(after(sample(0, 0)), now, slow).downtimeMs, 53); // the live stream was faster
 });
 
 test('a member that was held is not taken for a slow one', () => {

@@ -96,7 +96,7 @@ test('the slowest member and what earlier rounds cost besides make the predictio
   const parallel = { kind: 'parallel', slotMs: 100, dirtyShare: 0.5 } as const;
   const calibration = {
     ...NO_CALIBRATION,
-    overheadMs: 7,
+    fit: { slope: 0.5, offsetMs: 7, rawMostMs: 20 },
     members: new Map([['b', { drainBandwidth: 1e6, switchoverMs: 5 }]]),
   };
   const phase = new LivePhase(['a', 'b'], { endWhen: [], multiplexing: parallel }, calibration);
@@ -104,7 +104,9 @@ test('the slowest member and what earlier rounds cost besides make the predictio
   for (const name of ['a', 'b']) phase.observe(name, done);
   assert.is(phase.look(0).predictedMs, undefined); // nothing is known of a's speed
   phase.observe('a', { ...done, flowedMs: 100, bytes: 1e8 });
-  assert.is(phase.look(50).predictedMs, 32); // b: 20 ms to send, 5 to switch over, and 7
+  const { predictedMs, rawPredictedMs } = phase.look(50);
+  assert.is(rawPredictedMs, 25); // b: 20 ms to send, 5 to switch over
+  assert.is(predictedMs, 7 + 10 + 5); // half of what was seen before, and all beyond it
 });
 
 test.run();

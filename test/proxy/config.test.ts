@@ -32,7 +32,7 @@ test('the least there can be, and every default', () => {
       { kind: 'memory-bound', factor: 2 },
       { kind: 'elapsed', ms: 60_000 },
     ],
-    multiplexing: { kind: 'parallel', slotMs: 100, dirtyShare: 0.5 },
+    multiplexing: { kind: 'finish-together', slotMs: 100, atOnce: 2 },
     inFlightBytes: 64 * 2 ** 20,
   });
   assert.equal(config.store, {
@@ -111,12 +111,15 @@ checkpoint: {every: optimal, mtbf: 24h, liveSlowdown: 0.1}
 /** Policies that contradict each other or themselves: [the settings, what is said]. */
 const CONTRADICTIONS: readonly (readonly [string, RegExp])[] = [
   ['round: {slots: 0, multiplexing: round-robin}', /round\.slots: must be at least 1/],
-  ['round: {slots: 1}', /round\.slots: multiplexing parallel lets all stream/],
+  [
+    'round: {slots: 1, multiplexing: parallel}',
+    /round\.slots: multiplexing parallel lets all stream/,
+  ],
   ['round: {slots: 3, multiplexing: round-robin}', /round\.slots: 3 of 2 members cannot/],
   ['round: {slot: 10ms}', /round\.slot: must be at least 50ms/],
   ['round: {slot: 3 moons}', /round\.slot: must be a duration.*3 moons/],
   ['round: {dirtyShare: 0.5, multiplexing: round-robin}', /round\.dirtyShare: only multiplexing/],
-  ['round: {dirtyShare: 0}', /round\.dirtyShare: must be more than 0/],
+  ['round: {dirtyShare: 0, multiplexing: parallel}', /round\.dirtyShare: must be more than 0/],
   ['round: {multiplexing: sometimes}', /round\.multiplexing: .*finish-together/],
   ['round: {memoryBound: 0.9}', /round\.memoryBound: must be at least 1/],
   ['round: {maxLive: 1ms}', /round\.maxLive: must be at least 50ms/],

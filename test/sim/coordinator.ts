@@ -59,9 +59,9 @@ export class ModelledCoordinator {
     return this.#round?.endReason;
   }
 
-  /** As it was when the live phase ended. */
-  get predictedMs(): number | undefined {
-    return this.#last?.predictedMs;
+  /** The look at which the live phase ended. */
+  get last(): LiveDecision | undefined {
+    return this.#last;
   }
 
   begin(members: readonly string[]): void {

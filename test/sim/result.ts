@@ -20,6 +20,7 @@ export interface RoundResult {
   /** First stop to last resume; not a number in a round that was aborted. */
   readonly clusterDowntimeMs: number;
   readonly predictedMs: number | undefined;
+  readonly rawPredictedMs: number | undefined;
   /** First stop to last stop. */
   readonly skewMs: number;
   /** From the round's beginning to its end. */
@@ -50,7 +51,8 @@ export function resultOf(
     outcome: coordinator.committed ? 'committed' : 'aborted',
     endReason: coordinator.endReason,
     clusterDowntimeMs: lastResume - firstStop,
-    predictedMs: coordinator.predictedMs,
+    predictedMs: coordinator.last?.predictedMs,
+    rawPredictedMs: coordinator.last?.rawPredictedMs,
     skewMs: lastStop - firstStop,
     latencyMs,
     liveMs: firstStop - least(records.map(({ liveAtMs }) => liveAtMs)),
@@ -69,8 +71,9 @@ export function outcomeOf({
   perMember,
   clusterDowntimeMs,
   predictedMs,
+  rawPredictedMs,
 }: RoundResult): RoundOutcome {
-  return { members: perMember, clusterDowntimeMs, predictedMs };
+  return { members: perMember, clusterDowntimeMs, predictedMs, rawPredictedMs };
 }
 
 function memberResult({ vm, record }: ModelledMember): MemberResult {

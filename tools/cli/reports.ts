@@ -36,7 +36,7 @@ export function roundText(report: RoundReport): string {
       (report.predictedDowntimeMs === undefined
         ? ''
         : `; predicted ${duration(report.predictedDowntimeMs)}`),
-    `  ${bytes(report.liveBytes)} streamed live (${report.multiplexing}), ` +
+    `  ${bytes(report.liveBytes)} streamed live, ` +
       `${bytes(report.drainBytes)} while they stood; ${bytes(report.storedBytes)} kept in memory`,
     `  live phase ended by ${report.endReason}`,
     ...captureNotes(report),

@@ -14,8 +14,9 @@ const SUMMARY: RoundSummary = {
   startedAt: new Date(STARTED).toISOString(),
   durationMs: 2000,
   endReason: 'no-progress: a <b> & c',
-  multiplexing: 'parallel',
+  policy: 'parallel',
   predictedDowntimeMs: 30,
+  rawPredictedDowntimeMs: 20,
   failure: undefined,
 };
 

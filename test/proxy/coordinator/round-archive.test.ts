@@ -22,8 +22,9 @@ function report(number: number): RoundReport {
     startedAt: new Date(number * 1000).toISOString(),
     durationMs: 1,
     endReason: undefined,
-    multiplexing: 'parallel',
+    policy: 'parallel',
     predictedDowntimeMs: undefined,
+    rawPredictedDowntimeMs: undefined,
     failure: undefined,
   };
   return reportRound(summary, new Map(), new Map());
