@@ -18,6 +18,7 @@ import { faultPoint } from '../fault-point.ts';
 import { Journal } from './journal.ts';
 import { LiveMeter } from './live-meter.ts';
 import type { MemberNotice, MemberPlace, PrepareCommand, RoundFacts } from './messages.ts';
+import { Pacing } from './pacing.ts';
 import { putRight } from './put-right.ts';
 import {
   applyMigration,
@@ -30,7 +31,6 @@ import {
   requireReady,
   restoreMigration,
   type SavedSettings,
-  trickle,
   writableDisks,
 } from './qemu.ts';
 import {
@@ -49,13 +49,6 @@ import { StreamIntake } from './stream-intake.ts';
 
 const PAGE_SIZE = 4096;
 const SAMPLE_INTERVAL_MS = 100;
-/** A pass with less to send is over in a moment, and thousands of them a second serve nobody. */
-const TRICKLE_BELOW_BYTES = 2 ** 20;
-/** Rest between two passes, for a QEMU that cannot trickle. */
-const PASS_GAP_MS = 100;
-/** So much less than a stop takes that a member may rest through the end of the live phase. */
-const QUIET_BYTES_PER_SECOND = 4 * 2 ** 20;
-const CLOSE_IN_REST_MS = 15;
 /** How long putting a VM right is tried before another process is left to it. */
 const UNDO_LIMIT_MS = 60_000;
 
@@ -84,11 +77,7 @@ export class Capture {
   #stopAsked = false;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
-  #rest: NodeJS.Timeout | undefined;
-  #canTrickle = false;
-  #trickles = false;
-  #looksAtPass = false;
-  #closingIn = false;
+  #pacing: Pacing | undefined;
   #startedAt = 0;
   #stoppedAt = 0;
 
@@ -131,9 +120,8 @@ export class Capture {
 
   /** The end is near: slots and pacing are over, so that little is left when it comes. */
   closeIn(): void {
-    this.#closingIn = true;
     this.#intake?.slot(true);
-    void this.#trickle(false);
+    this.#pacing?.closeIn();
   }
 
   #enact(action: SessionAction): void {
@@ -248,7 +236,6 @@ export class Capture {
     await applyMigration(qmp, plan);
     this.#lookUp();
     this.#holds = await canHold(qmp);
-    this.#canTrickle = plan.canTrickle;
     const { memoryBound, inFlightBytes } = this.#prepare;
     const liveLimitBytes = memoryBound * (this.#facts.reservedBytes ?? 0);
     const limits = { liveLimitBytes, inFlightBytes };
@@ -256,6 +243,10 @@ export class Capture {
       onConnected: () => this.#onConnected(),
       onWhole: (result) => this.#onWhole(result),
       onError: (error) => this.#failed('stream', error),
+    });
+    this.#pacing = new Pacing(qmp, this.#intake, this.#meter, {
+      canTrickle: plan.canTrickle,
+      restsForGood: !this.#holds && this.#prepare.firstPassOnly,
     });
     await this.#intake.listen(this.#migrationSocket);
     this.#lookUp();
@@ -341,52 +332,11 @@ export class Capture {
     throw new UmbraError({ code: 'E_VM_PAUSED', message });
   }
 
-  /**
-   * The first pass is done when the second begins. From then on QEMU is asked at the start of each
-   * what it has found, the stream at rest, and a member that has next to nothing to send trickles.
-   * Without switchover-ack QEMU might converge and stop by itself, so if nothing is to be gained by
-   * further passes the rest is for good.
-   */
+  /** The first pass is done when the second begins. */
   #onPass(pass: number): void {
     this.#meter.onPass(pass);
-    if (pass < 2 || this.#session.state !== LIVE || this.#looksAtPass) return;
-    this.#looksAtPass = true;
-    this.#intake?.pace(true);
-    void this.#lookAtPass().finally(() => {
-      this.#looksAtPass = false;
-    });
-  }
-
-  async #lookAtPass(): Promise<void> {
-    // Closing in, passes come as fast as they can; the samples of every tick are enough then.
-    if (this.#closingIn) await this.#meter.ask(this.#monitor());
-    else await this.#askAndTell();
-    if (!this.#holds && this.#prepare.firstPassOnly) return;
-    if (this.#canTrickle) {
-      const little = (this.#meter.passBytes ?? 0) < TRICKLE_BELOW_BYTES;
-      if (little && this.#closingIn) {
-        // Asleep in its rate limit it would be late for the stop, and spinning it would keep others
-        // from a core: it waits on its full socket, the quiet one for good.
-        if (this.#meter.dirtyRate >= QUIET_BYTES_PER_SECOND) this.#restFor(CLOSE_IN_REST_MS);
-        return;
-      }
-      await this.#trickle(little);
-      this.#intake?.pace(false);
-    } else {
-      this.#restFor(PASS_GAP_MS);
-    }
-  }
-
-  #restFor(ms: number): void {
-    this.#rest = setTimeout(() => this.#intake?.pace(false), ms);
-  }
-
-  async #trickle(slow: boolean): Promise<void> {
-    const wanted = slow && !this.#closingIn && this.#session.state === LIVE;
-    if (!this.#canTrickle || wanted === this.#trickles) return;
-    this.#trickles = wanted;
-    // The monitor tells of its own end elsewhere.
-    await trickle(this.#monitor(), wanted).catch(() => {});
+    if (pass < 2 || this.#session.state !== LIVE) return;
+    this.#pacing?.onPass(() => this.#sampleLive());
   }
 
   #tick(): void {
@@ -396,6 +346,11 @@ export class Capture {
 
   async #askAndTell(): Promise<void> {
     await this.#meter.ask(this.#monitor());
+    this.#pacing?.onNews();
+    this.#sampleLive();
+  }
+
+  #sampleLive(): void {
     if (this.#session.state === LIVE) this.#sample();
   }
 
@@ -408,9 +363,9 @@ export class Capture {
   async #stop(): Promise<void> {
     const qmp = this.#monitor();
     this.#stopAsked = true;
-    this.#closingIn = true;
     this.#journal.note(true);
-    void this.#trickle(false);
+    this.#pacing?.closeIn();
+    this.#pacing?.end();
     const stopped = qmp.execute('stop');
     if (this.#holds) this.#intake?.allowSwitchover();
     this.#intake?.letGo(); // until the VM has stopped, the live limit stands
@@ -474,6 +429,7 @@ export class Capture {
   /** Leaves the VM as it was found, and nothing behind. */
   async #undo(keepShadow: boolean): Promise<void> {
     clearInterval(this.#sampler);
+    this.#pacing?.end();
     this.#intake?.close(); // first: it unblocks the monitor of a stopped VM
     if (this.#qmp === undefined) this.#over.abort();
     await this.#step;
@@ -497,7 +453,7 @@ export class Capture {
 
   #end(how: 'as it was' | 'not put right'): void {
     clearInterval(this.#sampler);
-    clearTimeout(this.#rest);
+    this.#pacing?.end();
     clearTimeout(this.#deadline);
     this.#intake?.close();
     this.#qmp?.close();

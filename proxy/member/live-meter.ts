@@ -33,6 +33,11 @@ export class LiveMeter {
     return this.#passBytes;
   }
 
+  /** Dirty and unsent, bytes; undefined until QEMU has said. */
+  get remainingBytes(): number | undefined {
+    return this.#remainingBytes;
+  }
+
   /** Bytes a second that passes far enough apart to tell have found dirty. */
   get dirtyRate(): number {
     return this.#dirtyRate;

@@ -1,0 +1,114 @@
+/**
+ * How a member that has sent its memory once goes on while others have not: QEMU left alone goes through
+ * passes as fast as it can, thousands a second when there is nothing to send.
+ *
+ *     a pass begins ──▶ stream at rest, QEMU is asked what the pass has found
+ *                         ├─ much            ──▶ flows at once
+ *                         ├─ next to nothing ──▶ trickles: a pass in 100 ms, until one finds much
+ *                         └─ QEMU cannot trickle ──▶ rests for 100 ms
+ *
+ *     closing in: nobody trickles, for a QEMU asleep in its rate limit would be late for the stop.
+ *     Who finds next to nothing waits on its full socket, ready at once: for good if its guest is
+ *     quiet, else for a moment, a pass's worth at a time.
+ */
+import type { QmpClient } from '../../qmp/index.ts';
+import type { LiveMeter } from './live-meter.ts';
+import { trickle } from './qemu.ts';
+import type { StreamIntake } from './stream-intake.ts';
+
+/** A pass with less to send is over in a moment. */
+const LITTLE_BYTES = 2 ** 20;
+/** So slow a writer leaves less than a stop takes when it rests through the closing in. */
+const QUIET_BYTES_PER_SECOND = 4 * 2 ** 20;
+const CLOSE_IN_REST_MS = 15;
+/** Rest between two passes, for a QEMU that cannot trickle. */
+const PASS_GAP_MS = 100;
+
+export interface PacingTraits {
+  /** QEMU can be slowed to a few passes a second. */
+  readonly canTrickle: boolean;
+  /**
+   * The rest at the second pass is for good: a QEMU without switchover-ack might converge and stop
+   * by itself, and further passes are not wanted.
+   */
+  readonly restsForGood: boolean;
+}
+
+export class Pacing {
+  readonly #qmp: QmpClient;
+  readonly #intake: StreamIntake;
+  readonly #meter: LiveMeter;
+  readonly #traits: PacingTraits;
+  #trickles = false;
+  #looks = false;
+  #closingIn = false;
+  #over = false;
+  #rest: NodeJS.Timeout | undefined;
+
+  constructor(qmp: QmpClient, intake: StreamIntake, meter: LiveMeter, traits: PacingTraits) {
+    this.#qmp = qmp;
+    this.#intake = intake;
+    this.#meter = meter;
+    this.#traits = traits;
+  }
+
+  /** A pass after the first has begun. @param asked called when the meter knows of it */
+  onPass(asked: () => void): void {
+    if (this.#looks || this.#over) return;
+    this.#looks = true;
+    this.#intake.pace(true);
+    void this.#look(asked).finally(() => {
+      this.#looks = false;
+    });
+  }
+
+  /** The meter has news. One that trickles though there is much to send would do so for ever. */
+  onNews(): void {
+    if (this.#trickles && (this.#meter.remainingBytes ?? 0) >= LITTLE_BYTES) {
+      void this.#trickle(false);
+    }
+  }
+
+  /** The end is near: little shall be left when it comes. */
+  closeIn(): void {
+    this.#closingIn = true;
+    void this.#trickle(false);
+  }
+
+  /** Nothing more is done to QEMU from here. Idempotent. */
+  end(): void {
+    this.#over = true;
+    clearTimeout(this.#rest);
+  }
+
+  async #look(asked: () => void): Promise<void> {
+    await this.#meter.ask(this.#qmp);
+    // Closing in, passes come as fast as they can: the samples of every tick are enough then.
+    if (!this.#closingIn) asked();
+    if (this.#over || this.#traits.restsForGood) return;
+    if (!this.#traits.canTrickle) {
+      this.#restFor(PASS_GAP_MS);
+      return;
+    }
+    const { passBytes, dirtyRate } = this.#meter;
+    const little = passBytes !== undefined && passBytes < LITTLE_BYTES;
+    if (little && this.#closingIn) {
+      if (dirtyRate >= QUIET_BYTES_PER_SECOND) this.#restFor(CLOSE_IN_REST_MS);
+      return;
+    }
+    await this.#trickle(little);
+    this.#intake.pace(false);
+  }
+
+  #restFor(ms: number): void {
+    this.#rest = setTimeout(() => this.#intake.pace(false), ms);
+  }
+
+  async #trickle(slow: boolean): Promise<void> {
+    const wanted = slow && !this.#closingIn;
+    if (wanted === this.#trickles || this.#over) return;
+    this.#trickles = wanted;
+    // The monitor tells of its own end elsewhere.
+    await trickle(this.#qmp, wanted).catch(() => {});
+  }
+}
