@@ -38,6 +38,8 @@ export interface LiveSample {
   readonly passAtMs: number;
   /** It has no live phase: it stands ready to be stopped (capture mode stop-copy). */
   readonly waits: boolean;
+  /** Its stream is held with a little of the first pass left, until the end. */
+  readonly keptBack: boolean;
   /** Bytes dirty and unsent; undefined until QEMU has said. */
   readonly remainingBytes: number | undefined;
   /** Bytes the present pass found dirty; undefined in the first, and until QEMU has said. */
@@ -55,8 +57,11 @@ export interface Experience {
 }
 
 export interface Estimate {
+  /** It has sent its memory once, or as much of it as it will while it runs. */
   readonly firstPassDone: boolean;
   readonly waits: boolean;
+  /** There is nothing it could catch up with before the stop. */
+  readonly keptBack: boolean;
   readonly passes: number;
   readonly passAtMs: number;
   readonly liveBytes: number;
@@ -94,6 +99,7 @@ export function nothingKnown(): Estimate {
   return {
     firstPassDone: false,
     waits: false,
+    keptBack: false,
     passes: 0,
     passAtMs: 0,
     liveBytes: 0,
@@ -125,6 +131,7 @@ export function estimate(
   measureBandwidth(next, now);
   next.firstPassDone = isFirstPassDone(now);
   next.waits = now.waits;
+  next.keptBack = now.keptBack;
   next.passes = now.passes;
   next.passAtMs = now.passAtMs;
   next.liveBytes = now.bytes;
@@ -153,8 +160,8 @@ function remaining(
   return remainingBytes + Math.min(written, most);
 }
 
-function isFirstPassDone({ passes, seenPages, totalPages }: LiveSample): boolean {
-  return passes >= 2 || (totalPages > 0 && seenPages >= totalPages);
+function isFirstPassDone({ passes, seenPages, totalPages, keptBack }: LiveSample): boolean {
+  return keptBack || passes >= 2 || (totalPages > 0 && seenPages >= totalPages);
 }
 
 /** Pages that hold nothing but zeros cost no bytes: what is to come is taken to be like what came. */

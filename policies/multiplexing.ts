@@ -79,8 +79,8 @@ function finishTogether(
   if (before.length > 0) {
     return { open: furthestBehind(members, before, atOnce), reason: 'most to send' };
   }
-  const behind = [...members].filter(([name, { waits, passes, liveBytes, ramBytes }]) => {
-    const canStream = !waits && liveBytes < memoryBound * ramBytes;
+  const behind = [...members].filter(([name, { waits, keptBack, passes, liveBytes, ramBytes }]) => {
+    const canStream = !waits && !keptBack && liveBytes < memoryBound * ramBytes;
     return name !== last && canStream && passes < CAUGHT_UP_PASS;
   });
   if (behind.length > 0) {

@@ -42,7 +42,9 @@ export function whyStalled(
   if (progress === undefined || progress.looksSince < LOOKS) return undefined;
   const { slowest, passAtBest } = progress;
   const one = members.get(slowest);
-  if (one === undefined || one.passes < passAtBest + PASSES) return undefined;
+  if (one === undefined) return undefined;
+  if (one.keptBack) return `${slowest} cannot send more before it stops`;
+  if (one.passes < passAtBest + PASSES) return undefined;
   return `${slowest} dirties memory as fast as it is sent: waiting buys nothing`;
 }
 

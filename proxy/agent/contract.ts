@@ -20,7 +20,6 @@ export type AgentCommand =
 
 export interface RoundTerms {
   readonly capture: CaptureMode | 'auto';
-  readonly firstPassOnly: boolean;
   readonly memoryBound: number;
   readonly inFlightBytes: number;
   readonly stopDeadlineMs: number;

@@ -162,15 +162,10 @@ export class RoundRunner {
     switch (action.type) {
       case 'command':
         if (action.command === 'prepare') {
-          const { stopDeadlineMs, capture, endWhen, inFlightBytes, multiplexing } =
-            this.#config.round;
+          const { stopDeadlineMs, capture, endWhen, inFlightBytes } = this.#config.round;
           const memoryBound = boundOf(endWhen);
-          const firstPassOnly =
-            endWhen[0]?.kind.endsWith('first-pass') === true &&
-            multiplexing.kind !== 'finish-together'; // which has members catch up
           const terms = {
             capture,
-            firstPassOnly,
             memoryBound,
             inFlightBytes,
             stopDeadlineMs,

@@ -49,6 +49,11 @@ import { StreamIntake } from './stream-intake.ts';
 
 const PAGE_SIZE = 4096;
 const SAMPLE_INTERVAL_MS = 100;
+/**
+ * What a QEMU without switchover-ack keeps of its first pass while it waits for others: 8 MiB, a few
+ * milliseconds of the drain. More than what the socket takes while we are not looking.
+ */
+const KEEP_BACK_PAGES = 2048;
 /** How long putting a VM right is tried before another process is left to it. */
 const UNDO_LIMIT_MS = 60_000;
 
@@ -238,16 +243,18 @@ export class Capture {
     this.#holds = await canHold(qmp);
     const { memoryBound, inFlightBytes } = this.#prepare;
     const liveLimitBytes = memoryBound * (this.#facts.reservedBytes ?? 0);
-    const limits = { liveLimitBytes, inFlightBytes };
+    const keepBackPages = this.#holds ? 0 : KEEP_BACK_PAGES;
+    const limits = { liveLimitBytes, inFlightBytes, keepBackPages };
     this.#intake = new StreamIntake(shadow, limits, {
       onConnected: () => this.#onConnected(),
+      onKeptBack: () => {
+        this.#pacing?.keepBack();
+        this.#sampleLive();
+      },
       onWhole: (result) => this.#onWhole(result),
       onError: (error) => this.#failed('stream', error),
     });
-    this.#pacing = new Pacing(qmp, this.#intake, this.#meter, {
-      canTrickle: plan.canTrickle,
-      restsForGood: !this.#holds && this.#prepare.firstPassOnly,
-    });
+    this.#pacing = new Pacing(qmp, this.#intake, this.#meter, plan.canTrickle);
     await this.#intake.listen(this.#migrationSocket);
     this.#lookUp();
     if (this.#stopFirst) this.handle({ type: 'streaming' });

@@ -92,6 +92,7 @@ export class LiveMeter {
       passes: this.#passes,
       passAtMs: this.#passAtMs,
       waits: this.waits,
+      keptBack: intake?.keptBack ?? false,
       remainingBytes: this.#remainingBytes,
       passBytes: this.#passBytes,
       dirtyBytesPerSecond: this.#dirtyBytesPerSecond,

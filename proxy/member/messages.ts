@@ -35,8 +35,6 @@ export interface PrepareCommand {
   /** Images of earlier epochs that may be written again. */
   readonly spareDirectory: string;
   readonly capture: CaptureMode | 'auto';
-  /** The live phase ends with the first pass: nothing is gained by streaming on after it. */
-  readonly firstPassOnly: boolean;
   /** No more than this many times its RAM is streamed while the VM runs. */
   readonly memoryBound: number;
   /** The most the proxy keeps of the stream outside of the reserved shadow, bytes. */
@@ -120,6 +118,8 @@ export interface MemberSample {
   readonly passBytes: number | undefined;
   /** It has no live phase, and waits to be stopped. */
   readonly waits: boolean;
+  /** Its stream is held with a little of the first pass left, until the end. */
+  readonly keptBack: boolean;
   /** Dirty and unsent, as QEMU counts; undefined until it has said. */
   readonly remainingBytes: number | undefined;
   /** As QEMU has measured; undefined until it has. */

@@ -7,6 +7,10 @@
  *                         ├─ next to nothing ──▶ trickles: a pass in 100 ms, until one finds much
  *                         └─ QEMU cannot trickle ──▶ rests for 100 ms
  *
+ *     a QEMU without switchover-ack (before 8.1) would switch over by itself when it has next to
+ *     nothing left: its stream is held with a little of the first pass unsent, and it trickles, so
+ *     that it does not get there by way of the socket's buffer
+ *
  *     closing in: nobody trickles, for a QEMU asleep in its rate limit would be late for the stop.
  *     Who finds next to nothing waits on its full socket, ready at once: for good if its guest is
  *     quiet, else for a moment, a pass's worth at a time.
@@ -24,32 +28,23 @@ const CLOSE_IN_REST_MS = 15;
 /** Rest between two passes, for a QEMU that cannot trickle. */
 const PASS_GAP_MS = 100;
 
-export interface PacingTraits {
-  /** QEMU can be slowed to a few passes a second. */
-  readonly canTrickle: boolean;
-  /**
-   * The rest at the second pass is for good: a QEMU without switchover-ack might converge and stop
-   * by itself, and further passes are not wanted.
-   */
-  readonly restsForGood: boolean;
-}
-
 export class Pacing {
   readonly #qmp: QmpClient;
   readonly #intake: StreamIntake;
   readonly #meter: LiveMeter;
-  readonly #traits: PacingTraits;
+  readonly #canTrickle: boolean;
   #trickles = false;
   #looks = false;
   #closingIn = false;
   #over = false;
   #rest: NodeJS.Timeout | undefined;
 
-  constructor(qmp: QmpClient, intake: StreamIntake, meter: LiveMeter, traits: PacingTraits) {
+  /** @param canTrickle QEMU goes on looking for dirty pages when it is slowed (8.2) */
+  constructor(qmp: QmpClient, intake: StreamIntake, meter: LiveMeter, canTrickle: boolean) {
     this.#qmp = qmp;
     this.#intake = intake;
     this.#meter = meter;
-    this.#traits = traits;
+    this.#canTrickle = canTrickle;
   }
 
   /** A pass after the first has begun. @param asked called when the meter knows of it */
@@ -62,8 +57,14 @@ export class Pacing {
     });
   }
 
+  /** The stream is held near the end of the first pass. */
+  keepBack(): void {
+    void this.#trickle(true);
+  }
+
   /** The meter has news. One that trickles though there is much to send would do so for ever. */
   onNews(): void {
+    if (this.#intake.keptBack) return;
     if (this.#trickles && (this.#meter.remainingBytes ?? 0) >= LITTLE_BYTES) {
       void this.#trickle(false);
     }
@@ -85,8 +86,8 @@ export class Pacing {
     await this.#meter.ask(this.#qmp);
     // Closing in, passes come as fast as they can: the samples of every tick are enough then.
     if (!this.#closingIn) asked();
-    if (this.#over || this.#traits.restsForGood) return;
-    if (!this.#traits.canTrickle) {
+    if (this.#over) return;
+    if (!this.#canTrickle) {
       this.#restFor(PASS_GAP_MS);
       return;
     }

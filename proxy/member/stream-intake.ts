@@ -5,9 +5,11 @@
  *
  *     slot      the coordinator's: whose stream may flow now
  *     pace      the member's own: a moment's rest between two passes
+ *     kept back the first pass is nearly done, and QEMU would switch over when it is
  *     full      the live limit is reached
  *
- *     listen ──▶ HELD ◀── slot, pace, full ──▶ FLOWING ──letGo──▶ slot and pace are over ──drain──▶ so is the limit
+ *     listen ──▶ HELD ◀── slot, pace, kept back, full ──▶ FLOWING
+ *                  letGo: only the limit holds it now ──▶ drain: nothing does
  *
  * Holding stalls only QEMU's migration thread, and only while the VM runs: once it has stopped, an
  * unread stream blocks QEMU's monitor. So nobody holds a stopped VM's stream.
@@ -23,6 +25,8 @@ import { ShadowSink, type StreamResult } from './shadow-sink.ts';
 
 export interface IntakeEvents {
   readonly onConnected: () => void;
+  /** The stream is held from now on, with a little of the first pass left. */
+  readonly onKeptBack: () => void;
   /** The stream is whole, and written. */
   readonly onWhole: (result: StreamResult) => void;
   readonly onError: (error: unknown) => void;
@@ -31,6 +35,8 @@ export interface IntakeEvents {
 export interface IntakeLimits {
   readonly liveLimitBytes: number;
   readonly inFlightBytes: number;
+  /** For a QEMU that cannot be told to wait: the first pass is held with so many pages left. */
+  readonly keepBackPages: number;
 }
 
 export class StreamIntake {
@@ -47,6 +53,8 @@ export class StreamIntake {
   #slot = false;
   #paced = false;
   #full = false;
+  readonly #keepBackPages: number;
+  #keptBack = false;
   #stage: 'live' | 'let go' | 'draining' = 'live';
 
   /**
@@ -55,10 +63,11 @@ export class StreamIntake {
    */
   constructor(
     shadow: StagingShadow,
-    { liveLimitBytes, inFlightBytes }: IntakeLimits,
+    { liveLimitBytes, inFlightBytes, keepBackPages }: IntakeLimits,
     events: IntakeEvents,
   ) {
     this.#liveLimitBytes = liveLimitBytes;
+    this.#keepBackPages = keepBackPages;
     this.#events = events;
     this.#sink = new ShadowSink(shadow, {
       onReturnPath: () => {
@@ -81,6 +90,10 @@ export class StreamIntake {
 
   get position(): number {
     return this.#decoder.position;
+  }
+
+  get keptBack(): boolean {
+    return this.#keptBack;
   }
 
   get counters() {
@@ -116,7 +129,7 @@ export class StreamIntake {
   }
 
   #readOrHold(): void {
-    const free = this.#stage === 'let go' || (this.#slot && !this.#paced);
+    const free = this.#stage === 'let go' || (this.#slot && !this.#paced && !this.#keptBack);
     const reads = this.#stage === 'draining' || (free && !this.#full);
     this.clock.note(reads);
     if (reads) this.#socket?.resume();
@@ -166,7 +179,18 @@ export class StreamIntake {
       this.#full = true;
       this.#readOrHold();
     }
+    this.#keepBack();
     if (!whole && this.#result !== undefined) this.#events.onWhole(this.#result);
+  }
+
+  #keepBack(): void {
+    const { seenPages, totalPages } = this.#sink;
+    const left = totalPages - seenPages;
+    const near = this.#keepBackPages > 0 && totalPages > 0 && left <= this.#keepBackPages;
+    if (!near || this.#keptBack || this.#stage !== 'live') return;
+    this.#keptBack = true;
+    this.#readOrHold();
+    this.#events.onKeptBack();
   }
 
   #ended(): void {

@@ -17,6 +17,7 @@ function sample(flowedMs: number, mebibytes: number, more: Partial<LiveSample> =
     passes: 2,
     passAtMs: 0,
     waits: false,
+    keptBack: false,
     remainingBytes: undefined,
     passBytes: undefined,
     dirtyBytesPerSecond: undefined,

@@ -48,6 +48,17 @@ test('a slow stream is given its passes, however many looks that takes', () => {
   }
 });
 
+test('one that is kept back has no passes to wait for', () => {
+  let progress: Progress | undefined;
+  let reason: string | undefined;
+  for (let count = 0; count < 4; count++) {
+    const step = look(progress, members({ keptBack: true, passes: 1 }));
+    progress = step.next;
+    reason = step.stalled;
+  }
+  assert.match(reason ?? '', /^n0 cannot send more/);
+});
+
 test('nothing is told before all have sent their memory once', () => {
   assert.is(observeProgress(undefined, members({}, EARLY)), undefined);
   assert.is(observeProgress(undefined, members({}, { downtimeMs: undefined })), undefined);
@@ -65,6 +76,7 @@ const SAMPLE: LiveSample = {
   passes: 1,
   passAtMs: 0,
   waits: false,
+  keptBack: false,
   remainingBytes: undefined,
   passBytes: undefined,
   dirtyBytesPerSecond: undefined,

@@ -14,6 +14,7 @@ const SAMPLE = {
   passes: 2,
   passAtMs: 0,
   waits: false,
+  keptBack: false,
   remainingBytes: 0,
   passBytes: undefined,
   dirtyBytesPerSecond: undefined,

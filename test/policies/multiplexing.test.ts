@@ -59,6 +59,8 @@ test('finish-together: the smallest comes last, when the others have caught up',
 });
 
 test('finish-together: one that may stream no more is not waited for', () => {
+  const last = { ...EARLY, ramBytes: 50 };
+  assert.is(open(members(last, { passes: 1, keptBack: true }), 0, TOGETHER), 'n0 n1');
   const all = members({ ...EARLY, ramBytes: 50 }, { passes: 2, liveBytes: 200, ramBytes: 100 });
   assert.equal([...chooseSlots(all, 0, TOGETHER, 2).open], ['n0', 'n1']);
 });

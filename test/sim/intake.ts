@@ -129,6 +129,7 @@ export class ModelledIntake implements Stream {
       passes: vm.passes,
       passAtMs: this.#passAtMs,
       waits,
+      keptBack: false,
       remainingBytes: vm.passes === 0 ? undefined : vm.remainingBytes,
       passBytes: vm.passBytes,
       dirtyBytesPerSecond: undefined,

@@ -43,8 +43,6 @@ const UNDO_MS = 20;
 export interface MemberTerms {
   /** It has no live phase: it is stopped first, then copied. */
   readonly waits: boolean;
-  /** The live phase ends with the first pass: nothing is to be gained by others. */
-  readonly firstPassOnly: boolean;
   readonly memoryBound: number;
   readonly stopDeadlineMs: number;
 }
@@ -246,8 +244,6 @@ export class ModelledMember {
     }
     this.#intake.pace(true);
     this.#sample();
-    // Without switchover-ack it might converge and stop by itself, so it rests for good.
-    if (!this.spec.switchoverAck && this.terms.firstPassOnly) return;
     this.#after(ASK_MS, () => {
       this.#intake.pace(false);
       if (little && !this.#closingIn) this.#sleep(TRICKLE_MS);

@@ -84,7 +84,7 @@ export class Recording {
   }
 }
 
-const FIELDS = 13;
+const FIELDS = 14;
 
 function toNumbers(sample: LiveSample): number[] {
   return [
@@ -101,6 +101,7 @@ function toNumbers(sample: LiveSample): number[] {
     sample.passBytes ?? Number.NaN,
     sample.dirtyBytesPerSecond ?? Number.NaN,
     sample.atMs,
+    sample.keptBack ? 1 : 0,
   ];
 }
 
@@ -119,6 +120,7 @@ function fromNumbers(number: (field: number) => number): LiveSample {
     passBytes: known(number(10)),
     dirtyBytesPerSecond: known(number(11)),
     atMs: number(12),
+    keptBack: number(13) === 1,
   };
 }
 

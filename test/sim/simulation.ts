@@ -129,9 +129,8 @@ export function policyOf(options: SimulationOptions): LivePolicy {
 }
 
 function termsOf(options: SimulationOptions, memoryBound: number, waits: boolean): MemberTerms {
-  const firstPassOnly = options.endWhen[0]?.kind.endsWith('first-pass') === true;
   const { stopDeadlineMs = STOP_DEADLINE_MS } = options;
-  return { waits, firstPassOnly, memoryBound, stopDeadlineMs };
+  return { waits, memoryBound, stopDeadlineMs };
 }
 
 function realLive(

@@ -76,7 +76,6 @@ export class MemberBench {
       type: 'prepare',
       round,
       capture: this.capture,
-      firstPassOnly: false,
       memoryBound: 100,
       inFlightBytes: 64 * 2 ** 20,
       shadowDirectory: this.shadowDirectory(round),
