@@ -15,8 +15,7 @@
  *     working set  the most that one pass has found dirty: what is written again and again
  *     downtime     remaining ÷ bandwidth, and what every switchover takes
  *
- * What earlier rounds have taught (calibration.ts) replaces switchover, and bandwidth where drains were
- * faster than the live stream.
+ * What earlier rounds have taught corrects the cluster's prediction, not a member's (calibration.ts).
  */
 
 export interface LiveSample {
@@ -48,14 +47,6 @@ export interface LiveSample {
   readonly dirtyBytesPerSecond: number | undefined;
 }
 
-/** What earlier rounds have taught about a member. */
-export interface Experience {
-  /** Bytes a second of its drains; undefined while none was long enough to tell. */
-  readonly drainBandwidth: number | undefined;
-  /** Milliseconds a switchover takes besides sending what remains. */
-  readonly switchoverMs: number;
-}
-
 export interface Estimate {
   /** It has sent its memory once, or as much of it as it will while it runs. */
   readonly firstPassDone: boolean;
@@ -85,8 +76,8 @@ export interface Estimate {
 
 type Open<T> = { -readonly [Key in keyof T]: T[Key] };
 
-export const NO_EXPERIENCE: Experience = { drainBandwidth: undefined, switchoverMs: 10 };
-
+/** Device state, votes and commands: what a switchover takes when nothing is left to send. */
+const SWITCHOVER_MS = 10;
 /** Less than this tells nothing about speed. */
 const LEAST_FLOW_MS = 5;
 const LEAST_BYTES = 256 * 1024;
@@ -94,8 +85,8 @@ const LEAST_BYTES = 256 * 1024;
 const FADING = 0.9;
 const PAGE_BYTES = 4096;
 
-/** Of a member nothing has been heard of. */
-export function nothingKnown(): Estimate {
+/** Of a member nothing has been heard of. @param ramBytes what was reserved for it, if that is known */
+export function nothingKnown(ramBytes = 0): Estimate {
   return {
     firstPassDone: false,
     waits: false,
@@ -103,8 +94,8 @@ export function nothingKnown(): Estimate {
     passes: 0,
     passAtMs: 0,
     liveBytes: 0,
-    ramBytes: 0,
-    firstPassBytes: 0,
+    ramBytes,
+    firstPassBytes: ramBytes,
     remainingBytes: undefined,
     dirtyBytesPerSecond: undefined,
     workingSetBytes: 0,
@@ -120,11 +111,7 @@ export function nothingKnown(): Estimate {
  * @param before the member's last estimate; it is used up
  * @returns the estimate that takes its place
  */
-export function estimate(
-  before: Estimate,
-  now: LiveSample,
-  experience: Experience = NO_EXPERIENCE,
-): Estimate {
+export function estimate(before: Estimate, now: LiveSample): Estimate {
   const next: Open<Estimate> = before;
   next.dirtyBytesPerSecond = dirtyRate(before, now);
   next.workingSetBytes = Math.max(before.workingSetBytes, now.passBytes ?? 0);
@@ -135,15 +122,16 @@ export function estimate(
   next.passes = now.passes;
   next.passAtMs = now.passAtMs;
   next.liveBytes = now.bytes;
-  next.ramBytes = now.totalPages * PAGE_BYTES;
-  next.firstPassBytes = firstPassBytes(now);
+  // Before its first page nothing but its reservation tells how much it has.
+  if (now.totalPages > 0) {
+    next.ramBytes = now.totalPages * PAGE_BYTES;
+    next.firstPassBytes = firstPassBytes(now);
+  }
   next.remainingBytes = remaining(next, now);
   next.repeatedPages = Math.max(0, now.normalPages + now.zeroPages - now.seenPages);
-  const speed = Math.max(experience.drainBandwidth ?? 0, next.bandwidth ?? 0);
-  const known = next.remainingBytes !== undefined && speed > 0;
-  next.downtimeMs = known
-    ? ((next.remainingBytes ?? 0) / speed) * 1000 + experience.switchoverMs
-    : undefined;
+  const { remainingBytes: left, bandwidth } = next;
+  const known = left !== undefined && bandwidth !== undefined;
+  next.downtimeMs = known ? (left / bandwidth) * 1000 + SWITCHOVER_MS : undefined;
   return next;
 }
 

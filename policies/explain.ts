@@ -61,8 +61,9 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
       unit: 'multiple of a member’s RAM, at least 1',
       default: '2',
       effect:
-        'no member streams more while it runs, and one that has ends the live phase: it always ends. ' +
-        'Enforced where the stream is read, whatever the coordinator does',
+        'no member streams more while it runs, and one that has ends the live phase, once the others ' +
+        'have sent their memory: it always ends. Enforced where the stream is read, whatever the ' +
+        'coordinator does',
     },
   ],
   multiplexing: [
@@ -153,7 +154,7 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
       option: 'round.maxLive',
       unit: 'duration',
       default: '60s',
-      effect: 'ends the live phase by then, whatever the rest says',
+      effect: 'the live phase is brought to its end then, whatever the rest says',
     },
   ],
   interval: [

@@ -2,7 +2,6 @@ export { admitRound, type BudgetDecision, type MemoryNeed } from './budget.ts';
 export {
   type Calibration,
   correct,
-  type DrainOutcome,
   type Fit,
   learn,
   NO_CALIBRATION,
@@ -12,10 +11,8 @@ export {
 export { decideEnd, type EndCondition, type EndDecision, type Look } from './end-condition.ts';
 export {
   type Estimate,
-  type Experience,
   estimate,
   type LiveSample,
-  NO_EXPERIENCE,
   nothingKnown,
 } from './estimator.ts';
 export { type OptionHelp, POLICIES } from './explain.ts';

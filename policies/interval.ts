@@ -18,6 +18,8 @@ export type Interval =
 
 /** No job is checkpointed more often than this, however little it costs. */
 export const LEAST_INTERVAL_MS = 1_000;
+/** Nor less often than once a day: hosts that never fail are those nobody has measured. */
+const MOST_INTERVAL_MS = 86_400_000;
 
 /**
  * @param costMs what one checkpoint costs the job; undefined before the first: it is taken at once
@@ -29,7 +31,8 @@ export function nextInterval(
 ): { readonly ms: number; readonly reason: string } {
   if (interval.kind === 'fixed') return { ms: interval.everyMs, reason: 'as configured' };
   if (costMs === undefined) return { ms: 0, reason: 'to learn what a checkpoint costs' };
-  const ms = Math.max(LEAST_INTERVAL_MS, dalyIntervalMs(costMs, interval.mtbfMs));
+  const best = dalyIntervalMs(costMs, interval.mtbfMs);
+  const ms = Math.min(MOST_INTERVAL_MS, Math.max(LEAST_INTERVAL_MS, best));
   const reason = `a checkpoint costs ${Math.round(costMs)} ms, failures are ${interval.mtbfMs} ms apart`;
   return { ms, reason };
 }

@@ -62,19 +62,28 @@ export class LivePhase {
 
   observe(member: string, sample: LiveSample): void {
     const before = this.#members.get(member);
-    if (before !== undefined) estimate(before, sample, this.#calibration.members.get(member));
+    if (before !== undefined) estimate(before, sample);
+  }
+
+  /** Tells how much memory a member has, before it streams. */
+  expect(member: string, ramBytes: number): void {
+    if (this.#members.has(member)) this.#members.set(member, nothingKnown(ramBytes));
   }
 
   /** @param elapsedMs since the live phase began */
   look(elapsedMs: number): LiveDecision {
-    const rawPredictedMs = this.#predict();
-    const predictedMs = rawPredictedMs && correct(rawPredictedMs, this.#calibration.fit);
+    const rawLiveMs = this.#predictLive();
+    const liveMs = rawLiveMs && correct(rawLiveMs, this.#calibration.fit);
+    // What one without a live phase will take cannot be told from those that have one.
+    const told = this.#allLive();
+    const predictedMs = told ? liveMs : undefined;
+    const rawPredictedMs = told ? rawLiveMs : undefined;
     const looked = { flow: [], hold: [], closeIn: [], predictedMs, rawPredictedMs };
     if (this.#ending !== undefined) {
       const { end, sinceMs } = this.#ending;
       return { ...looked, end: elapsedMs - sinceMs >= CLOSE_IN_MS ? end : NOT_YET };
     }
-    const end = this.#decideEnd(elapsedMs, predictedMs);
+    const end = this.#decideEnd(elapsedMs, liveMs);
     if (!end.end) return { ...looked, ...this.#moveSlots(elapsedMs), end };
     if (!this.#isLive()) return { ...looked, end };
     this.#ending = { end, sinceMs: elapsedMs };
@@ -106,8 +115,13 @@ export class LivePhase {
     return false;
   }
 
-  /** The slowest counts: nobody resumes before all have stopped. */
-  #predict(): number | undefined {
+  #allLive(): boolean {
+    for (const { waits } of this.#members.values()) if (waits) return false;
+    return true;
+  }
+
+  /** The slowest of those with a live phase counts: nobody resumes before all have stopped. */
+  #predictLive(): number | undefined {
     let slowestMs = 0;
     for (const { waits, firstPassDone, downtimeMs } of this.#members.values()) {
       if (waits) continue;

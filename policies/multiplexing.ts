@@ -27,8 +27,8 @@ export interface SlotDecision {
   readonly reason: string;
 }
 
-/** Members that have this much of the largest remainder still to send share its slot. */
-const TOGETHER = 0.95;
+/** Members are as good as level when one has this share of what another has still to send. */
+const LEVEL = 0.95;
 /** Whose third pass has begun has sent what it rewrote during its first. */
 const CAUGHT_UP_PASS = 3;
 
@@ -57,34 +57,41 @@ export function chooseSlots(
       return { open: new Set([...unfinished, ...extended]), reason: 'all at once' };
     }
     case 'round-robin': {
-      const count = Math.min(policy.atOnce, unfinished.length);
-      const turn = Array.from({ length: count }, (_, index) => {
-        return unfinished[(slot * count + index) % unfinished.length] ?? '';
-      });
+      const turn = inTurn(unfinished, slot, policy.atOnce);
       return { open: new Set(turn), reason: `the turn of ${turn.join(', ')}` };
     }
     case 'finish-together':
-      return finishTogether(members, unfinished, policy.atOnce, memoryBound);
+      return finishTogether(members, unfinished, { slot, atOnce: policy.atOnce, memoryBound });
   }
+}
+
+interface Slot {
+  readonly slot: number;
+  readonly atOnce: number;
+  readonly memoryBound: number;
 }
 
 function finishTogether(
   members: ReadonlyMap<string, Estimate>,
   unfinished: readonly string[],
-  atOnce: number,
-  memoryBound: number,
+  { slot, atOnce, memoryBound }: Slot,
 ): SlotDecision {
   const last = keptForLast(members);
   const before = unfinished.filter((name) => name !== last);
   if (before.length > 0) {
-    return { open: furthestBehind(members, before, atOnce), reason: 'most to send' };
+    return { open: furthestBehind(members, before, slot, atOnce), reason: 'most to send' };
   }
   const behind = [...members].filter(([name, { waits, keptBack, passes, liveBytes, ramBytes }]) => {
     const canStream = !waits && !keptBack && liveBytes < memoryBound * ramBytes;
     return name !== last && canStream && passes < CAUGHT_UP_PASS;
   });
   if (behind.length > 0) {
-    return { open: new Set(behind.map(([name]) => name)), reason: 'what was rewritten meanwhile' };
+    const open = inTurn(
+      behind.map(([name]) => name),
+      slot,
+      atOnce,
+    );
+    return { open: new Set(open), reason: 'what was rewritten meanwhile' };
   }
   return { open: new Set(members.keys()), reason: `${last} is the last` };
 }
@@ -109,13 +116,24 @@ function isDirtySlot(slot: number, share: number): boolean {
 function furthestBehind(
   members: ReadonlyMap<string, Estimate>,
   unfinished: readonly string[],
+  slot: number,
   atOnce: number,
 ): ReadonlySet<string> {
   const left = unfinished.map((name) => ({ name, bytes: toSend(members.get(name)) }));
   left.sort((a, b) => b.bytes - a.bytes);
-  const least = (left[0]?.bytes ?? 0) * TOGETHER;
-  const open = left.filter(({ bytes }, index) => index < atOnce || bytes >= least);
+  const enough = left[atOnce - 1]?.bytes ?? 0;
+  const ahead = left.filter(({ bytes }) => bytes * LEVEL > enough);
+  // Those as good as level take turns: otherwise each look would choose another of them.
+  const level = left.slice(ahead.length).filter(({ bytes }) => bytes >= enough * LEVEL);
+  const open = [...ahead, ...inTurn(level, slot, atOnce - ahead.length)];
   return new Set(open.map(({ name }) => name));
+}
+
+/** So many of them in this slot, the next in the next. */
+function inTurn<T>(all: readonly T[], slot: number, count: number): T[] {
+  const most = Math.min(count, all.length);
+  const first = (slot * most) % Math.max(1, all.length);
+  return [...all.slice(first), ...all.slice(0, first)].slice(0, most);
 }
 
 /** A member nothing is known of yet counts as the largest: it must be heard to be known. */

@@ -11,6 +11,7 @@ const MEMBERS_MAX = 1000;
 /** Timers of Node hold 2³¹ ms; nobody waits for longer than a day. */
 const DURATION_MAX_MS = 86_400_000;
 export const SLOT_MIN_MS = 50;
+const MTBF_MIN_MS = 60_000;
 const IN_FLIGHT_MIN = 2 ** 20;
 const IN_FLIGHT_MAX = 2 ** 30;
 
@@ -35,7 +36,7 @@ const positiveDuration = duration
   .refine((ms) => ms > 0, 'must be more than zero')
   .refine((ms) => ms <= DURATION_MAX_MS, 'must be a day at most');
 
-const positiveLongDuration = duration.refine((ms) => ms > 0, 'must be more than zero');
+const mtbf = duration.refine((ms) => ms >= MTBF_MIN_MS, 'must be at least 1min');
 const everySchema = quantity(
   (text) => (text === 'optimal' ? text : parseDuration(text)),
   EVERY_HELP,
@@ -106,7 +107,7 @@ export const clusterSchema = z.strictObject({
     .strictObject({
       every: everySchema,
       /** Mean time between failures of the hosts the cluster runs on, for `every: optimal`. */
-      mtbf: positiveLongDuration.optional(),
+      mtbf: mtbf.optional(),
       /** Share of its speed the job loses while memory streams, for `every: optimal`. */
       liveSlowdown: z.number().min(0).max(1).optional(),
     })

@@ -37,9 +37,10 @@ export function contradictions({ round, store, checkpoint, members }: Settings):
 }
 
 /** A condition that can never be the first to hold is not what its author meant. */
-function endWhenProblems({ endWhen, stopDeadline, maxLive }: Settings['round']): string[] {
+function endWhenProblems({ endWhen, stopDeadline, maxLive, slot }: Settings['round']): string[] {
   const problems: string[] = [];
-  const earlier = endWhen.find(({ kind }) => kind.endsWith('first-pass'));
+  const first = (kind: string) => endWhen.find((one) => one.kind === kind);
+  const earlier = first('any-first-pass') ?? first('all-first-pass');
   for (const [index, condition] of endWhen.entries()) {
     const at = `round.endWhen[${index}]`;
     const { kind } = condition;
@@ -52,6 +53,9 @@ function endWhenProblems({ endWhen, stopDeadline, maxLive }: Settings['round']):
     if (condition.ms >= stopDeadline) {
       problems.push(`${at}: a downtime of ${condition.ms} ms breaks round.stopDeadline`);
     }
+  }
+  if (slot !== undefined && slot > maxLive) {
+    problems.push('round.slot: is longer than round.maxLive, so the first would be the only one');
   }
   if (maxLive < SLOT_MIN_MS) problems.push(`round.maxLive: must be at least ${SLOT_MIN_MS}ms`);
   return problems;

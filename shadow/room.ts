@@ -15,6 +15,7 @@ export interface Room {
 
 /** The unit of st_blocks, whatever the filesystem (stat(2)). */
 const BLOCK_BYTES = 512;
+const WALKS = 5;
 
 /** Reads the kernel's own accounts: /proc/meminfo, the process's cgroup, statfs. */
 export async function measureRoom(directory: string): Promise<Room> {
@@ -50,9 +51,16 @@ export async function requireRoom(
   );
 }
 
-/** Memory the files below a folder hold, by the kernel's count of their blocks; 0 if it is not there. */
+/**
+ * Memory the files below a folder hold, by the kernel's count of their blocks; 0 if it is not there.
+ * A file that is unlinked, but mapped by a VM that was restored from it, is not seen.
+ */
 export async function occupiedBytes(directory: string): Promise<number> {
-  const names = await readdir(directory, { recursive: true }).catch(() => []);
+  const there = await stat(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+  if (there === undefined) return 0;
+  const names = await listAll(directory, WALKS);
   const sizes = await Promise.all(
     names.map(async (name) => {
       // What goes away meanwhile occupies nothing.
@@ -61,6 +69,16 @@ export async function occupiedBytes(directory: string): Promise<number> {
     }),
   );
   return sizes.reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** A folder may go away in the middle of a walk: then it is walked again. */
+async function listAll(directory: string, walks: number): Promise<string[]> {
+  try {
+    return await readdir(directory, { recursive: true });
+  } catch (error) {
+    if (walks <= 1) throw error;
+    return listAll(directory, walks - 1);
+  }
 }
 
 async function memoryAvailable(): Promise<number> {

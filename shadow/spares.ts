@@ -36,6 +36,7 @@ export async function recycleShadows(shadowsDirectory: string, round: string): P
   await mkdir(spares, { recursive: true, mode: 0o700 });
   for (const member of await readdir(join(shadowsDirectory, round)).catch(() => [])) {
     const directory = join(shadowsDirectory, round, member);
+    if (!(await stat(directory)).isDirectory()) continue;
     if (await exists(join(directory, MAPPED))) continue;
     for (const file of await readdir(directory)) {
       if (!IMAGE.test(file)) continue;
@@ -64,7 +65,7 @@ export async function pruneSpares(
     if (at < 0) await rm(path, { force: true });
     else {
       wanted.splice(at, 1);
-      occupied += (await stat(path)).blocks * BLOCK_BYTES;
+      occupied += ((await stat(path).catch(() => undefined))?.blocks ?? 0) * BLOCK_BYTES;
     }
   }
   return occupied;
@@ -77,7 +78,8 @@ export async function takeSpare(spares: string, length: number, path: string): P
     try {
       renameSync(join(spares, name), path);
       return true;
-    } catch {
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       // another member was faster: the next one
     }
   }
@@ -91,6 +93,9 @@ function lengthOf(name: string): number {
 function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
-    () => false,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return false;
+      throw error;
+    },
   );
 }

@@ -48,6 +48,7 @@ export interface QueuedProgress {
 const MAY_FIT_LATER: ReadonlySet<string> = new Set(['E_BUDGET', 'E_STORE_NO_ROOM']);
 /** The kernel tells nobody when memory becomes free, so a queued round asks. */
 const QUEUE_LOOK_MS = 500;
+const ADMISSION = 'admission';
 
 export class Coordinator {
   readonly #config: ClusterConfig;
@@ -63,8 +64,8 @@ export class Coordinator {
   readonly #archive: RoundArchive;
   readonly #schedule: Schedule | undefined;
   #calibration: Calibration = NO_CALIBRATION;
-  #endQueue = new AbortController();
-  #queued: Failure | undefined;
+  /** Checkpoints that wait for memory, and why. */
+  readonly #queue = new Map<AbortController, Failure>();
 
   constructor(config: ClusterConfig, agent: Agent, catalogue: Catalogue, log: Logger) {
     this.#config = config;
@@ -81,11 +82,10 @@ export class Coordinator {
   async start(): Promise<void> {
     const past = await this.#archive.last(Number.POSITIVE_INFINITY);
     this.#lastRound = past.at(-1);
-    // Rounds of the same kind, if there are any: others cost differently.
+    // Rounds of the same kind only: others cost differently.
     const policy = policyName(this.#config.round);
-    const alike = past.filter((report) => report.policy === policy);
-    for (const report of alike.length > 0 ? alike : past) this.#learn(report);
-    this.#schedule?.start();
+    for (const report of past) if (report.policy === policy) this.#learn(report);
+    this.#schedule?.start(this.#lastRound);
   }
 
   #learn(report: RoundReport): void {
@@ -97,7 +97,7 @@ export class Coordinator {
     return {
       cluster: this.#config.cluster,
       busy: this.#busy,
-      queued: this.#queued,
+      queued: [...this.#queue.values()].at(0),
       members: await this.#agent.status(),
       epochs: await this.epochs(),
       lastRound: this.#lastRound,
@@ -141,42 +141,57 @@ export class Coordinator {
     onProgress: (progress: RoundProgress | QueuedProgress) => void,
   ): Promise<RoundReport> {
     const end = performance.now() + this.#config.store.queueLimitMs;
-    let queued = false;
+    const waiting = new AbortController();
+    try {
+      for (;;) {
+        try {
+          return await this.#checkpoint(onProgress);
+        } catch (error) {
+          const { code } = toFailure(error, {});
+          const again =
+            MAY_FIT_LATER.has(code) || (code === 'E_ROUND_BUSY' && this.#queue.has(waiting));
+          if (!again || performance.now() >= end) throw error;
+          await this.#awaitRoom(waiting, error, end, onProgress);
+        }
+      }
+    } finally {
+      this.#queue.delete(waiting);
+    }
+  }
+
+  /** The cluster is not kept busy meanwhile: it is the removal of epochs that is waited for. */
+  async #awaitRoom(
+    waiting: AbortController,
+    refusal: unknown,
+    end: number,
+    onProgress: (progress: QueuedProgress) => void,
+  ): Promise<void> {
+    let why = refusal;
     for (;;) {
+      const failure = toFailure(why, {});
+      if (MAY_FIT_LATER.has(failure.code)) {
+        this.#queue.set(waiting, failure);
+        onProgress({ kind: 'queued', why: failure });
+      }
+      await delay(QUEUE_LOOK_MS, undefined, { signal: waiting.signal }).catch(() => {});
+      this.#requireWanted(waiting);
+      if (this.#busy !== undefined) continue;
       try {
-        return await this.#checkpoint(onProgress);
+        await this.#exclusively(ADMISSION, () => this.#agent.admit());
+        this.#requireWanted(waiting);
+        return;
       } catch (error) {
         const { code } = toFailure(error, {});
-        const again = MAY_FIT_LATER.has(code) || (code === 'E_ROUND_BUSY' && queued);
-        if (!again || performance.now() >= end) throw error;
-        queued = true;
-        await this.#awaitRoom(end, onProgress);
+        if (!MAY_FIT_LATER.has(code) || performance.now() >= end) throw error;
+        why = error;
       }
     }
   }
 
-  /** The cluster is not busy meanwhile: it is the removal of epochs that is waited for. */
-  async #awaitRoom(end: number, onProgress: (progress: QueuedProgress) => void): Promise<void> {
-    const { signal } = this.#endQueue;
-    try {
-      for (;;) {
-        try {
-          await this.#agent.admit();
-          return;
-        } catch (error) {
-          const failure = toFailure(error, {});
-          if (!MAY_FIT_LATER.has(failure.code) || performance.now() >= end) throw error;
-          this.#queued = failure;
-          onProgress({ kind: 'queued', why: failure });
-        }
-        await delay(QUEUE_LOOK_MS, undefined, { signal }).catch(() => {
-          const message = 'the round was ended while it waited for memory';
-          throw new UmbraError({ code: 'E_ROUND_ABORTED', message });
-        });
-      }
-    } finally {
-      this.#queued = undefined;
-    }
+  #requireWanted({ signal }: AbortController): void {
+    if (!signal.aborted) return;
+    const message = 'the round was ended while it waited for memory';
+    throw new UmbraError({ code: 'E_ROUND_ABORTED', message });
   }
 
   #checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
@@ -203,15 +218,20 @@ export class Coordinator {
       this.#learn(report);
       this.#schedule?.onRound(report);
       // The epoch stands by now, or does not: tidying up must not change what is reported.
-      try {
-        await this.#archive.add(report);
-        if (report.failure === undefined) await this.#retireOld();
-        await this.#agent.collect();
-      } catch (error) {
-        this.#log.error({ err: error }, 'could not remove what is no longer needed');
-      }
+      if (report.failure === undefined) await this.#tidy('retire', () => this.#retireOld());
+      await this.#tidy('collect', () => this.#agent.collect());
+      await this.#tidy('archive', () => this.#archive.add(report));
       return report;
     });
+  }
+
+  /** One that fails is told in the log, and tried again after the next round; the others go on. */
+  async #tidy(what: string, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#log.error({ err: error, what }, 'could not tidy up after the round');
+    }
   }
 
   restore(
@@ -231,12 +251,20 @@ export class Coordinator {
     });
   }
 
-  /** Reads every byte of an epoch again. @throws UmbraError E_EPOCH_CORRUPT */
+  /** Reads every byte of an epoch again. @throws UmbraError E_EPOCH_CORRUPT, E_EPOCH_UNKNOWN */
   async verify(epoch: number): Promise<void> {
-    await this.#agent.verify(await this.#catalogue.read(epoch), 'all');
+    try {
+      await this.#agent.verify(await this.#catalogue.read(epoch), 'all');
+    } catch (error) {
+      // Retired meanwhile, its memory may be another round's by now: that is no damage.
+      await this.#catalogue.read(epoch);
+      throw error;
+    }
   }
 
-  removeEpoch(epoch: number): Promise<void> {
+  async removeEpoch(epoch: number): Promise<void> {
+    // A queued round asks twice a second whether it fits: that is no reason to refuse.
+    while (this.#busy === ADMISSION) await this.#work.catch(() => {});
     return this.#exclusively('remove an epoch', async () => {
       const { round } = await this.#catalogue.read(epoch);
       await this.#catalogue.retire(epoch);
@@ -247,9 +275,8 @@ export class Coordinator {
   /** Ends a round that is under way. @returns false if there is none */
   abort(reason: string): boolean {
     this.#runner?.abort({ code: 'E_ROUND_ABORTED', message: reason });
-    this.#endQueue.abort();
-    this.#endQueue = new AbortController();
-    return this.#runner !== undefined;
+    for (const waiting of this.#queue.keys()) waiting.abort();
+    return this.#runner !== undefined || this.#queue.size > 0;
   }
 
   /** Ends what is under way, takes on nothing more, and resolves when nothing is. */

@@ -8,7 +8,17 @@
  */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import type { RoundReport } from './report.ts';
+
+/** As much of a report as is relied upon. */
+const reportSchema = z.looseObject({
+  kind: z.literal('round'),
+  round: z.string(),
+  startedAt: z.iso.datetime(),
+  streamBytes: z.number(),
+  members: z.array(z.looseObject({ member: z.string(), timeline: z.array(z.looseObject({})) })),
+});
 
 const KEPT = 50;
 const NAME = /^(r\d{6,}-[0-9a-f]{8})\.json$/;
@@ -45,8 +55,8 @@ export class RoundArchive {
     if (!NAME.test(`${round}.json`)) return undefined;
     try {
       const text = await readFile(join(this.#directory, `${round}.json`), 'utf8');
-      const report = JSON.parse(text) as RoundReport;
-      return report.kind === 'round' ? report : undefined;
+      const parsed = reportSchema.safeParse(JSON.parse(text));
+      return parsed.success ? (parsed.data as unknown as RoundReport) : undefined;
     } catch {
       return undefined;
     }

@@ -119,6 +119,7 @@ export class RoundRunner {
       return;
     }
     const { member, report, facts, failure } = notice;
+    if (report === 'admitted') this.#live.expect(member, facts.reservedBytes ?? 0);
     this.#facts.set(member, { ...this.#facts.get(member), ...facts });
     this.#handle({ type: 'report', member, report, ...(failure && { failure }) });
   }

@@ -30,6 +30,7 @@ export class Schedule {
   readonly #log: Logger;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
+  #taking = false;
   #costMs: number | undefined;
   #status: ScheduleStatus = { nextAt: undefined, reason: 'not begun', failure: undefined };
 
@@ -44,8 +45,10 @@ export class Schedule {
     return this.#status;
   }
 
-  start(): void {
-    this.#wait(nextInterval(this.#settings.interval, undefined), undefined);
+  /** @param last the last round of an earlier life: what it cost is known */
+  start(last?: RoundReport): void {
+    this.#costMs = last && this.#costOf(last);
+    this.#wait(nextInterval(this.#settings.interval, this.#costMs), undefined);
   }
 
   stop(): void {
@@ -54,11 +57,18 @@ export class Schedule {
   }
 
   /** Some round has ended, whoever asked for it. */
-  onRound({ failure, clusterDowntimeMs, members }: RoundReport): void {
-    if (failure !== undefined || clusterDowntimeMs === undefined) return;
+  onRound(report: RoundReport): void {
+    const costMs = this.#costOf(report);
+    if (costMs === undefined) return;
+    this.#costMs = costMs;
+    this.#wait(nextInterval(this.#settings.interval, costMs), undefined);
+  }
+
+  /** What it cost the job, milliseconds; undefined for a round that was aborted. */
+  #costOf({ failure, clusterDowntimeMs, members }: RoundReport): number | undefined {
+    if (failure !== undefined || clusterDowntimeMs === undefined) return undefined;
     const liveMs = Math.max(0, ...members.map((member) => member.liveMs ?? 0));
-    this.#costMs = clusterDowntimeMs + liveMs * this.#settings.liveSlowdown;
-    this.#wait(nextInterval(this.#settings.interval, this.#costMs), undefined);
+    return clusterDowntimeMs + liveMs * this.#settings.liveSlowdown;
   }
 
   #wait({ ms, reason }: { ms: number; reason: string }, failure: Failure | undefined): void {
@@ -69,11 +79,15 @@ export class Schedule {
   }
 
   async #run(): Promise<void> {
+    if (this.#taking) return; // it is queued: its end sets the timer
+    this.#taking = true;
     let failure: Failure | undefined;
     try {
       ({ failure } = await this.#take());
     } catch (error) {
       failure = toFailure(error, { where: 'schedule' });
+    } finally {
+      this.#taking = false;
     }
     if (failure === undefined) return; // onRound has set the timer
     this.#log.warn({ failure }, 'a scheduled checkpoint was not taken');

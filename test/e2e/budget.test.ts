@@ -48,9 +48,13 @@ async function refused(): Promise<Failure> {
 function occupied(): number {
   const shadows = join(bed.directory, 'shadows');
   let bytes = 0;
-  for (const name of readdirSync(shadows, { recursive: true, encoding: 'utf8' })) {
-    const stats = statSync(join(shadows, name), { throwIfNoEntry: false });
-    if (stats?.isFile()) bytes += stats.blocks * BLOCK_BYTES;
+  try {
+    for (const name of readdirSync(shadows, { recursive: true, encoding: 'utf8' })) {
+      const stats = statSync(join(shadows, name), { throwIfNoEntry: false });
+      if (stats?.isFile()) bytes += stats.blocks * BLOCK_BYTES;
+    }
+  } catch {
+    // a folder went away in the middle of the walk: the next look is soon
   }
   return bytes;
 }

@@ -13,6 +13,7 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 
 /** The last moments, in which all stream, whatever the policy (policies/live-phase.ts). */
 const CLOSING_MS = 300;
+const LEAST_LOOKED_AT_MS = 100;
 /** A slot's change takes a message to each proxy. */
 const CHANGING_SHARE = 0.15;
 
@@ -47,7 +48,8 @@ function crowdedShare({ members }: RoundReport, most: number): number {
     all++;
     if (spans.filter((span) => flows(span, at)).length > most) crowded++;
   }
-  return crowded / Math.max(1, all);
+  assert.ok(all >= LEAST_LOOKED_AT_MS, `the live phase was too short to judge: ${all} ms`);
+  return crowded / all;
 }
 
 test('parallel: nobody waits for a slot', async () => {
@@ -62,7 +64,7 @@ test('round-robin: one streams at a time, the others run on, held', async () => 
   const share = crowdedShare(report, 1);
   assert.ok(share < CHANGING_SHARE, `${share} of the time more than one streamed`);
   for (const { member, heldMs = 0, downtimeMs = Number.NaN, liveMs = 0 } of report.members) {
-    assert.ok(heldMs > 0, `${member} was never held`);
+    assert.ok(heldMs > 0.2 * liveMs, `${member} was held for ${heldMs} of ${liveMs} ms`);
     assert.ok(downtimeMs < liveMs, `${member} stood while it was to run`);
   }
 });

@@ -43,12 +43,11 @@ test('downtime is what remains at the speed the stream can have', () => {
   assert.is(downtimeMs, 60); // 50 ms for what remains, 10 for the switchover
 });
 
-test('what earlier rounds have taught counts, too', () => {
-  const now = sample(100, 100, { remainingBytes: 50 * MIB });
-  const fast = { drainBandwidth: 2000 * MIB, switchoverMs: 3 };
-  assert.is(estimate(after(sample(0, 0)), now, fast).downtimeMs, 28);
-  const slow = { drainBandwidth: 500 * MIB, switchoverMs: 3 };
-  assert.is(estimate(after(sample(0, 0)), now, slow).downtimeMs, 53); // the live stream was faster
+test('before its first page, a member has what was reserved for it', () => {
+  const before = estimate(nothingKnown(5 * MIB), sample(0, 0, { passes: 0, totalPages: 0 }));
+  assert.is(before.ramBytes, 5 * MIB);
+  assert.is(before.firstPassBytes, 5 * MIB);
+  assert.not(before.firstPassDone);
 });
 
 test('a member that was held is not taken for a slow one', () => {

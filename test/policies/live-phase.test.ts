@@ -104,21 +104,34 @@ test('members without a live phase are waited for by nobody, whatever ends it', 
   }
 });
 
-test('the slowest member and what earlier rounds cost besides make the prediction', () => {
+test('the slowest member, corrected by what earlier rounds have cost, makes the prediction', () => {
   const parallel = { kind: 'parallel', slotMs: 100, dirtyShare: 0.5 } as const;
-  const calibration = {
-    ...NO_CALIBRATION,
-    fit: { slope: 0.5, offsetMs: 7, rawMostMs: 20 },
-    members: new Map([['b', { drainBandwidth: 1e6, switchoverMs: 5 }]]),
-  };
+  const fit = { slope: 0.5, offsetMs: 7, rawLeastMs: 1, rawMostMs: 20 };
+  const calibration = { ...NO_CALIBRATION, fit };
   const phase = new LivePhase(['a', 'b'], { endWhen: [], multiplexing: parallel }, calibration);
   const done = { ...SAMPLE, passes: 2, remainingBytes: 20_000 };
   for (const name of ['a', 'b']) phase.observe(name, done);
-  assert.is(phase.look(0).predictedMs, undefined); // nothing is known of a's speed
+  assert.is(phase.look(0).predictedMs, undefined); // nothing is known of their speed
   phase.observe('a', { ...done, flowedMs: 100, bytes: 1e8 });
+  phase.observe('b', { ...done, flowedMs: 1000, bytes: 1e6 });
   const { predictedMs, rawPredictedMs } = phase.look(50);
-  assert.is(rawPredictedMs, 25); // b: 20 ms to send, 5 to switch over
-  assert.is(predictedMs, 7 + 10 + 5); // half of what was seen before, and all beyond it
+  assert.is(rawPredictedMs, 30); // b: 20 ms to send, 10 to switch over
+  assert.is(predictedMs, 7 + 10 + 10); // half of what was seen before, and all beyond it
+  phase.observe('a', { ...SAMPLE, waits: true });
+  assert.is(phase.look(100).predictedMs, undefined); // a copies all while it stands
+});
+
+test('what was reserved tells who has the most to send before anyone has streamed', () => {
+  const multiplexing = { kind: 'finish-together', slotMs: 100, atOnce: 1 } as const;
+  const phase = new LivePhase(['a', 'b', 'c'], { endWhen: [], multiplexing }, NO_CALIBRATION);
+  for (const [name, bytes] of [
+    ['a', 1e9],
+    ['b', 3e9],
+    ['c', 2e9],
+  ] as const) {
+    phase.expect(name, bytes);
+  }
+  assert.equal(phase.look(0).flow, ['b']);
 });
 
 test.run();

@@ -38,17 +38,17 @@ test('round-robin: so many at a time, everyone in turn; those that are done wait
 });
 
 test('finish-together: whoever has the most to send', () => {
-  const at = (...bytes: number[]) => {
+  const at = (slot: number, ...bytes: number[]) => {
     const last = { ...EARLY, ramBytes: 50 };
-    return open(
-      members(last, ...bytes.map((left) => ({ ...EARLY, firstPassBytes: left }))),
-      0,
-      TOGETHER,
-    );
+    const others = bytes.map((left) => ({ ...EARLY, firstPassBytes: left }));
+    return open(members(last, ...others), slot * 100, TOGETHER);
   };
-  assert.is(at(10, 90, 30), 'n2');
-  assert.is(at(10, 31, 30), 'n2 n3'); // as good as level: they go on together
-  assert.is(at(10, 10, 10), 'n1 n2 n3');
+  assert.is(at(0, 10, 90, 30), 'n2');
+  assert.equal([at(0, 10, 31, 30), at(1, 10, 31, 30)], ['n2', 'n3']); // as good as level: in turn
+  assert.equal(
+    [0, 1, 2, 3].map((slot) => at(slot, 10, 10, 10)),
+    ['n1', 'n2', 'n3', 'n1'],
+  );
 });
 
 test('finish-together: the smallest comes last, when the others have caught up', () => {
@@ -68,6 +68,19 @@ test('finish-together: one that may stream no more is not waited for', () => {
 test('finish-together: a member nothing is known of is heard first', () => {
   const unknown = { ...EARLY, ramBytes: 0 };
   assert.is(open(members({ ...EARLY, firstPassBytes: 90 }, unknown), 0, TOGETHER), 'n1');
+});
+
+test('never do more flow than there are slots, until the last one’s turn', () => {
+  const policy: Multiplexing = { kind: 'finish-together', slotMs: 100, atOnce: 2 };
+  const sizes = fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 3, maxLength: 12 });
+  fc.assert(
+    fc.property(sizes, fc.integer({ min: 0, max: 100 }), (left, slot) => {
+      const all = members(
+        ...left.map((bytes) => ({ ...EARLY, firstPassBytes: bytes, ramBytes: bytes + 500 })),
+      );
+      assert.is(chooseSlots(all, slot * 100, policy).open.size, 2);
+    }),
+  );
 });
 
 test('when all have sent their memory once, all flow', () => {

@@ -68,12 +68,11 @@ export function resultOf(
 
 /** What `learn` takes, of a round that was committed. */
 export function outcomeOf({
-  perMember,
   clusterDowntimeMs,
   predictedMs,
   rawPredictedMs,
 }: RoundResult): RoundOutcome {
-  return { members: perMember, clusterDowntimeMs, predictedMs, rawPredictedMs };
+  return { clusterDowntimeMs, predictedMs, rawPredictedMs };
 }
 
 function memberResult({ vm, record }: ModelledMember): MemberResult {

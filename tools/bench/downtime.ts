@@ -9,7 +9,7 @@
  *     precopy_vs_stop_copy             cluster downtime, Umbra ÷ (a)
  *     precopy_vs_qemu_best             cluster downtime, Umbra ÷ the better of (b) and (c)
  *     precopy_vs_qemu_worst_vm         Umbra’s cluster downtime ÷ the longest own downtime in (c)
- *     latency_vs_qemu_parallel         request to committed, Umbra ÷ request to completed, (c)
+ *     latency_vs_qemu_parallel         admitted to committed, Umbra ÷ begun to completed, (c)
  *     live_bytes_over_ram_max          the most any member streamed live ÷ its RAM
  *     budget_peak_over_budget          store and proxies at their peak ÷ store.budget
  *     finish_together_vs_parallel_*    the same end condition (all-first-pass), bytes and downtime

@@ -71,8 +71,8 @@ function measure(members: number, seed: number): Round {
     seed,
     cluster,
     endWhen: [{ kind: 'all-first-pass' }],
-    // All flow at once: a host's bandwidth is its own, whatever the size of the cluster.
-    multiplexing: { kind: 'parallel', slotMs: 100, dirtyShare: 0.1 },
+    // As it comes, but for the slots: a host's bandwidth is its own, whatever the cluster's size.
+    multiplexing: { kind: 'finish-together', slotMs: 100, atOnce: Math.ceil(members / 4) },
     note: (call) => recording.add(call),
   };
   const { skewMs } = simulate(options);

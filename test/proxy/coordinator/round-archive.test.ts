@@ -55,6 +55,7 @@ test('a damaged report is left out, and a name that is none is no path', async (
   const archive = new RoundArchive(folder);
   await archive.add(report(1));
   writeFileSync(join(folder, 'r000002-0000000a.json'), '{"kind": "rou');
+  writeFileSync(join(folder, 'r000003-0000000a.json'), '{"kind":"round","startedAt":2026}');
   assert.is((await archive.last(9)).length, 1);
   assert.is(await archive.read('r000002-0000000a'), undefined);
   assert.is(await archive.read('../../etc/passwd'), undefined);
