@@ -247,6 +247,7 @@ export class Capture {
     const limits = { liveLimitBytes, inFlightBytes, keepBackPages };
     this.#intake = new StreamIntake(shadow, limits, {
       onConnected: () => this.#onConnected(),
+      onAllSeen: () => this.#pacing?.onAllSeen(),
       onKeptBack: () => {
         this.#pacing?.keepBack();
         this.#sampleLive();

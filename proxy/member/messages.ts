@@ -6,6 +6,7 @@
  *
  * Requests are answered; commands drive a round and are answered by notices as it moves on.
  */
+import type { LiveSample } from '../../policies/index.ts';
 import type { Failure } from '../failure.ts';
 import type { FlowSpan } from './flow-clock.ts';
 import type { SessionReport } from './session.ts';
@@ -99,32 +100,8 @@ export interface ResumeResult {
   readonly resumedAtUs: number;
 }
 
-/** What the decoder and QEMU have told so far. */
-export interface MemberSample {
-  /** When it was taken, milliseconds of the proxy's own clock. */
-  readonly atMs: number;
-  readonly bytes: number;
-  /** Milliseconds of the live phase in which the stream was read. */
-  readonly flowedMs: number;
-  readonly seenPages: number;
-  readonly totalPages: number;
-  readonly normalPages: number;
-  readonly zeroPages: number;
-  /** QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
-  readonly passes: number;
-  /** When the present pass began, by the same clock. */
-  readonly passAtMs: number;
-  /** Bytes the present pass found dirty; undefined in the first, and until QEMU has said. */
-  readonly passBytes: number | undefined;
-  /** It has no live phase, and waits to be stopped. */
-  readonly waits: boolean;
-  /** Its stream is held with a little of the first pass left, until the end. */
-  readonly keptBack: boolean;
-  /** Dirty and unsent, as QEMU counts; undefined until it has said. */
-  readonly remainingBytes: number | undefined;
-  /** As QEMU has measured; undefined until it has. */
-  readonly dirtyBytesPerSecond: number | undefined;
-}
+/** What the decoder and QEMU have told so far: what policies decide by. */
+export type MemberSample = LiveSample;
 
 /** Facts that come with reports: each is present from the report it belongs to onwards. */
 export interface RoundFacts {

@@ -2,6 +2,9 @@
  * How a member that has sent its memory once goes on while others have not: QEMU left alone goes through
  * passes as fast as it can, thousands a second when there is nothing to send.
  *
+ *     all has arrived once ──▶ stream at rest: the event of the next pass takes longer to reach us than
+ *     thousands of passes to go by
+ *
  *     a pass begins ──▶ stream at rest, QEMU is asked what the pass has found
  *                         ├─ much            ──▶ flows at once
  *                         ├─ next to nothing ──▶ trickles: a pass in 100 ms, until one finds much
@@ -51,10 +54,18 @@ export class Pacing {
   onPass(asked: () => void): void {
     if (this.#looks || this.#over) return;
     this.#looks = true;
+    clearTimeout(this.#rest);
     this.#intake.pace(true);
     void this.#look(asked).finally(() => {
       this.#looks = false;
     });
+  }
+
+  /** The first pass has been read to its end. */
+  onAllSeen(): void {
+    if (this.#looks || this.#trickles || this.#closingIn || this.#over) return;
+    this.#intake.pace(true);
+    this.#restFor(PASS_GAP_MS); // should the event have been before us
   }
 
   /** The stream is held near the end of the first pass. */

@@ -25,6 +25,8 @@ import { ShadowSink, type StreamResult } from './shadow-sink.ts';
 
 export interface IntakeEvents {
   readonly onConnected: () => void;
+  /** The last page that had not been sent before has arrived: QEMU's next pass is upon us. */
+  readonly onAllSeen: () => void;
   /** The stream is held from now on, with a little of the first pass left. */
   readonly onKeptBack: () => void;
   /** The stream is whole, and written. */
@@ -55,6 +57,7 @@ export class StreamIntake {
   #full = false;
   readonly #keepBackPages: number;
   #keptBack = false;
+  #allSeen = false;
   #stage: 'live' | 'let go' | 'draining' = 'live';
 
   /**
@@ -180,6 +183,7 @@ export class StreamIntake {
       this.#readOrHold();
     }
     this.#keepBack();
+    this.#noteAllSeen();
     if (!whole && this.#result !== undefined) this.#events.onWhole(this.#result);
   }
 
@@ -191,6 +195,13 @@ export class StreamIntake {
     this.#keptBack = true;
     this.#readOrHold();
     this.#events.onKeptBack();
+  }
+
+  #noteAllSeen(): void {
+    const { seenPages, totalPages } = this.#sink;
+    if (this.#allSeen || totalPages === 0 || seenPages < totalPages) return;
+    this.#allSeen = true;
+    if (this.#stage === 'live') this.#events.onAllSeen();
   }
 
   #ended(): void {

@@ -76,6 +76,7 @@ for (const qemu of await findQemus()) {
     });
     const intake = new StreamIntake(shadow, limits, {
       onConnected: () => connected(),
+      onAllSeen: () => pacing.onAllSeen(),
       onKeptBack: () => {
         pacing.keepBack();
         keptBack();
@@ -94,9 +95,8 @@ for (const qemu of await findQemus()) {
     intake.slot(true);
     await waiting;
 
-    // Until the proxy has heard of the second pass and slowed it, QEMU spins: how long that is depends
-    // on who else wants a core, and is told, not judged.
-    const first = await waited('at first', Number.POSITIVE_INFINITY);
+    // Until it trickles, QEMU fills the socket's buffer with empty passes.
+    const first = await waited('at first', PASSES_MAX);
     const paced = await waited('paced', plan.canTrickle ? TRICKLE_MAX : PASSES_MAX);
     intake.slot(false);
     const held = await waited('held', PASSES_MAX);
