@@ -3,7 +3,7 @@
  * decision out.
  *
  *     committed    memory of the epochs there are, by the kernel's own account of their files
- *     staging      what the round reserves: all RAM of all members, for any page may be written
+ *     staging      what the round reserves: all RAM of a member, or what is expected to differ
  *     in flight    what proxies may hold besides: device state and what is between socket and shadow
  *
  *     committed + staging + in flight ≤ budget, or it is refused, or waits until it fits

@@ -17,7 +17,8 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
       unit: 'size',
       default: 'none: what the host has, less store.headroom',
       effect:
-        'epochs + the round’s shadows (all RAM of all members) + in-flight never take more on this ' +
+        'epochs + the round’s shadows (all RAM of a member, or what may differ from an earlier epoch) + ' +
+        'in-flight never take more on this ' +
         'host; a round that would is not begun, and the bytes that are missing are named',
     },
     {
@@ -33,6 +34,23 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
       effect:
         'keeps the memory of the epoch retired last for the next round, which then streams several ' +
         'times faster than into fresh memory. A round needs that memory in any case; umbra rm frees it',
+    },
+    {
+      option: 'store.delta',
+      unit: 'true or false',
+      default: 'true',
+      effect:
+        'stores only pages that differ from an earlier epoch’s. What may differ beyond what a round ' +
+        'reserves is counted against the budget as it comes; a round that outgrows it ends, the VMs run on',
+    },
+    {
+      option: 'store.foldAt',
+      unit: 'share of an epoch’s memory, more than 0',
+      default: '0.5',
+      effect:
+        'an epoch that differs from its base by more is written anew in the background, whole, and later ' +
+        'epochs are stored as what differs from it. That takes the memory of an epoch for as long as older ' +
+        'ones need the old base',
     },
     {
       option: 'store.whenFull',

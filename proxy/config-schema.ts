@@ -96,6 +96,10 @@ export const clusterSchema = z.strictObject({
       budget: size.refine((bytes) => bytes > 0, 'must be more than zero').optional(),
       /** Keep the memory of the epoch that was retired last for the next round. */
       recycle: z.boolean().default(true),
+      /** Store only the pages that differ from an earlier epoch; off: every epoch is whole. */
+      delta: z.boolean().default(true),
+      /** An epoch that differs by more than this share becomes the one others differ from. */
+      foldAt: z.number().gt(0, 'must be more than 0').default(0.5),
       /** What becomes of a round that does not fit. */
       whenFull: z.enum(['refuse', 'queue']).default('refuse'),
       /** How long a queued round waits for memory before it is refused. */

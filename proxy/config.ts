@@ -69,6 +69,10 @@ export interface ClusterConfig {
     readonly headroomBytes: number;
     readonly budgetBytes: number | undefined;
     readonly recycle: boolean;
+    /** Store only what differs from an earlier epoch. */
+    readonly delta: boolean;
+    /** Deltas that hold more than this share of their base are folded into a new one. */
+    readonly foldAt: number;
     /** How long a round that does not fit waits; 0: it is refused at once. */
     readonly queueLimitMs: number;
   };
@@ -160,6 +164,8 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
       headroomBytes: store.headroom,
       budgetBytes: store.budget,
       recycle: store.recycle,
+      delta: store.delta,
+      foldAt: store.foldAt,
       queueLimitMs: store.whenFull === 'queue' ? (store.queueLimit ?? DEFAULT_QUEUE_LIMIT_MS) : 0,
     },
     schedule: checkpoint && scheduleOf(checkpoint),

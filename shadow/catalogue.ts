@@ -6,10 +6,10 @@
  *     CATALOGUE/.highest           highest number of a removed epoch
  *
  * Publishing is one link(2) of a complete, synced file: before it the previous epoch is the truth,
- * after it the new one. Retiring removes the manifest first and the shadows after, so a crash in
+ * after it the new one. A folded epoch's manifest is replaced by rename(2). Retiring removes the manifest first and the shadows after, so a crash in
  * between leaves unnamed shadows (collected), never a named epoch without its shadows.
  */
-import { link, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShadowError } from './errors.ts';
 import {
@@ -18,7 +18,10 @@ import {
   encodeManifest,
   epochManifestSchema,
 } from './manifest.ts';
+import { readBaseName } from './sealed.ts';
+import { recycleShadows } from './spares.ts';
 import { writeSynced } from './staging.ts';
+import { NOBODY_TOLD, type OnStep } from './steps.ts';
 
 /** Folders of rounds: `r`, the epoch they were for, and a random part. */
 const ROUND_NAME = /^r\d{6,}-[0-9a-f]{8}$/;
@@ -38,10 +41,13 @@ export interface Listing {
 export class Catalogue {
   readonly directory: string;
   readonly #cluster: string;
+  readonly #onStep: OnStep;
 
-  constructor(directory: string, cluster: string) {
+  /** @param onStep told of every step (steps.ts) */
+  constructor(directory: string, cluster: string, onStep: OnStep = NOBODY_TOLD) {
     this.directory = directory;
     this.#cluster = cluster;
+    this.#onStep = onStep;
   }
 
   async prepare(): Promise<void> {
@@ -97,8 +103,10 @@ export class Catalogue {
     const draft = join(this.directory, `.${fileName(manifest.epoch)}.tmp`);
     await rm(draft, { force: true });
     await writeSynced(draft, encodeManifest(manifest));
+    this.#onStep('commit/drafted');
     try {
       await link(draft, path);
+      this.#onStep('commit/linked');
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException;
       if (code === 'EEXIST') {
@@ -115,14 +123,42 @@ export class Catalogue {
       await rm(path, { force: true }); // it must not exist by halves
       throw new ShadowError('E_STORE_IO', `cannot sync ${path}`, { path, cause });
     }
+    this.#onStep('commit/synced');
+  }
+
+  /**
+   * Lets an epoch be made of other shadows with the same content, atomically.
+   * @throws ShadowError E_EPOCH_UNKNOWN when it exists no more
+   */
+  async replace(manifest: EpochManifest): Promise<void> {
+    const path = this.#path(manifest.epoch);
+    const draft = join(this.directory, `.${fileName(manifest.epoch)}.tmp`);
+    await rm(draft, { force: true });
+    await writeSynced(draft, encodeManifest(manifest));
+    this.#onStep('fold/drafted');
+    try {
+      await this.read(manifest.epoch);
+      await rename(draft, path);
+    } finally {
+      await rm(draft, { force: true });
+    }
+    this.#onStep('fold/renamed');
+    await this.#sync();
+    this.#onStep('fold/synced');
   }
 
   /** Makes an epoch no longer exist. Its shadows are the caller's to remove, afterwards. */
   async retire(epoch: number): Promise<void> {
     const highest = (await this.nextEpoch()) - 1;
-    await writeFile(this.#highest, String(highest), { mode: 0o600 });
+    const draft = `${this.#highest}.tmp`;
+    await rm(draft, { force: true });
+    await writeSynced(draft, String(highest));
+    await rename(draft, this.#highest);
+    this.#onStep('retire/numbered');
     await rm(this.#path(epoch), { force: true });
+    this.#onStep('retire/unlinked');
     await this.#sync();
+    this.#onStep('retire/synced');
   }
 
   async #numbers(): Promise<number[]> {
@@ -152,26 +188,58 @@ function fileName(epoch: number): string {
 }
 
 /**
- * Removes the folders of rounds that no epoch names: what an aborted round or a crash left.
- * Nothing is removed while a manifest cannot be read, for it might name any of them.
- * @param keep rounds still being written
+ * Removes the folders of rounds that no epoch needs: what a retired epoch, an aborted round or a crash
+ * left. An epoch needs its own round's, and those its shadows are deltas of. Nothing is removed while a
+ * manifest cannot be read, for it might name any of them.
+ * @param keep rounds still being written, and whatever else is in use
+ * @param recycle keep images for the next round, as spares
  * @returns the rounds removed
  */
 export async function collectLeftovers(
   shadowsDirectory: string,
   catalogue: Catalogue,
-  keep: ReadonlySet<string> = new Set(),
+  { keep = new Set(), recycle = false, onStep = NOBODY_TOLD }: CollectOptions = {},
 ): Promise<string[]> {
-  const { epochs, damaged } = await catalogue.list();
-  if (damaged.length > 0) return [];
-  const named = new Set(epochs.map((epoch) => epoch.round));
+  const needed = await neededRounds(shadowsDirectory, catalogue);
+  if (needed === undefined) return [];
   const removed: string[] = [];
   for (const round of await readdir(shadowsDirectory)) {
     const path = join(shadowsDirectory, round);
     if (!ROUND_NAME.test(round)) continue; // not ours
-    if (named.has(round) || keep.has(round) || !(await stat(path)).isDirectory()) continue;
-    await rm(path, { recursive: true, force: true });
+    if (needed.has(round) || keep.has(round) || !(await stat(path)).isDirectory()) continue;
+    if (recycle) await recycleShadows(shadowsDirectory, round);
+    else await rm(path, { recursive: true, force: true });
+    onStep('collect/removed');
     removed.push(round);
   }
   return removed;
+}
+
+export interface CollectOptions {
+  readonly keep?: ReadonlySet<string>;
+  readonly recycle?: boolean;
+  readonly onStep?: OnStep;
+}
+
+/** Rounds whose folders epochs are made of; undefined if some cannot tell. */
+async function neededRounds(
+  shadowsDirectory: string,
+  catalogue: Catalogue,
+): Promise<ReadonlySet<string> | undefined> {
+  const { epochs, damaged } = await catalogue.list();
+  if (damaged.length > 0) return undefined;
+  const needed = new Set<string>();
+  for (const { round, members } of epochs) {
+    needed.add(round);
+    for (const { name } of members) {
+      try {
+        const base = await readBaseName(join(shadowsDirectory, round, name));
+        if (base !== undefined) needed.add(base.round);
+      } catch (error) {
+        if (error instanceof ShadowError) return undefined;
+        throw error;
+      }
+    }
+  }
+  return needed;
 }

@@ -1,15 +1,32 @@
 export { Catalogue, collectLeftovers, type DamagedEpoch, type Listing } from './catalogue.ts';
 export { ShadowError, type ShadowErrorCode } from './errors.ts';
-export type { EpochManifest, Identity, ShadowManifest } from './manifest.ts';
+export { foldShadow } from './fold.ts';
+export type { BaseName, EpochManifest, Identity, ShadowManifest } from './manifest.ts';
 export { sha256Of } from './manifest.ts';
 export type { RamImage } from './ram-image.ts';
 export { measureRoom, occupiedBytes, type Room, requireRoom } from './room.ts';
 export {
-  readShadow,
+  isUntouched,
+  openShadow,
   readShadowFile,
   SealedRam,
+  type SealedShadow,
   type VerifyMode,
   verifyShadow,
 } from './sealed.ts';
-export { markMapped, pruneSpares, recycleShadows, spareDirectory } from './spares.ts';
-export { type BlockLayout, type SealedShadow, type SealInput, StagingShadow } from './staging.ts';
+export {
+  markMapped,
+  pruneSpares,
+  recycleShadows,
+  type SparesWanted,
+  spareDirectory,
+} from './spares.ts';
+export {
+  type BlockLayout,
+  type DeltaOf,
+  type Sealed,
+  type SealInput,
+  type StagingPlace,
+  StagingShadow,
+} from './staging.ts';
+export { type OnStep, STORE_STEPS, type StoreStep } from './steps.ts';

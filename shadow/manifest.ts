@@ -6,15 +6,18 @@
  *     shadow.json    one member: identity, RAM blocks, device state     in its shadow's folder
  *     000007.json    one epoch: which shadows belong together           in the catalogue
  *
- * The epoch names each shadow.json by digest, and that names each file by digest, so an epoch is
- * either whole or found out. A reader refuses a version newer than its own (E_MANIFEST_VERSION).
+ * The epoch names each shadow.json by digest, and that names each file by digest (an image by that of
+ * its index, which has checksums of the image), and its base, so an epoch is either whole or found
+ * out. A reader refuses any version but its own (E_MANIFEST_VERSION).
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { ShadowError } from './errors.ts';
 import { witnessSchema } from './witness.ts';
 
-export const FORMAT_VERSION = 1;
+/** Of shadow.json: 2 knows deltas and page indices. */
+export const SHADOW_VERSION = 2;
+export const EPOCH_VERSION = 1;
 /** A manifest larger than this is damaged or hostile. */
 export const MANIFEST_LIMIT_BYTES = 16 * 1024 * 1024;
 
@@ -30,10 +33,19 @@ const fileSchema = z.object({
   witness: witnessSchema,
 });
 
-const blockSchema = fileSchema.extend({
+const blockSchema = z.object({
   idstr: z.string().min(1).max(255),
-  /** Memory it occupies; the rest of `bytes` is zeros. */
+  /** Length of the RAM block. */
+  bytes: bytesSchema,
+  kind: z.enum(['full', 'delta']),
+  /** The image, and its length. */
+  file: fileNameSchema,
+  fileBytes: bytesSchema,
+  witness: witnessSchema,
+  /** Memory the image occupies. */
   storedBytes: bytesSchema,
+  /** Where pages are, and checksums of the image (page-index.ts). */
+  index: fileSchema,
 });
 
 export const identitySchema = z.object({
@@ -49,11 +61,13 @@ export const identitySchema = z.object({
 
 export const shadowManifestSchema = z.object({
   format: z.literal('umbra-shadow'),
-  version: z.literal(FORMAT_VERSION),
+  version: z.literal(SHADOW_VERSION),
   member: z.string().max(64),
   round: z.string().max(64),
   identity: identitySchema,
   pageSize: z.number().int().positive(),
+  /** What deltas are taken against: the same member's full shadow of another round, by digest. */
+  base: z.object({ round: fileNameSchema, shadow: sha256Schema }).optional(),
   blocks: z.array(blockSchema).min(1).max(1024),
   configuration: fileSchema,
   deviceState: fileSchema,
@@ -62,7 +76,7 @@ export const shadowManifestSchema = z.object({
 
 export const epochManifestSchema = z.object({
   format: z.literal('umbra-epoch'),
-  version: z.literal(FORMAT_VERSION),
+  version: z.literal(EPOCH_VERSION),
   cluster: z.string().max(64),
   epoch: z.number().int().positive(),
   round: fileNameSchema,
@@ -76,6 +90,8 @@ export const epochManifestSchema = z.object({
 
 export type Identity = z.infer<typeof identitySchema>;
 export type ShadowManifest = z.infer<typeof shadowManifestSchema>;
+export type ShadowBlock = z.infer<typeof blockSchema>;
+export type BaseName = NonNullable<ShadowManifest['base']>;
 export type ShadowFile = z.infer<typeof fileSchema>;
 export type EpochManifest = z.infer<typeof epochManifestSchema>;
 
@@ -108,9 +124,11 @@ export function decodeManifest<T>(text: string, schema: z.ZodType<T>, path: stri
   const { sha256 } = envelope.data;
   // The digest covers the body as written: take it before any schema reorders its keys.
   const { body } = json as z.infer<typeof envelopeSchema>;
-  if (body.version > FORMAT_VERSION) {
-    const message = `${path}: format version ${body.version}; this Umbra reads ${FORMAT_VERSION}`;
-    throw new ShadowError('E_MANIFEST_VERSION', `${message}. Use a newer Umbra.`, { path });
+  const known = body.format === 'umbra-epoch' ? EPOCH_VERSION : SHADOW_VERSION;
+  if (body.version !== known) {
+    const message = `${path}: format version ${body.version}; this Umbra reads ${known}`;
+    const hint = body.version > known ? 'Use a newer Umbra.' : 'Take a new checkpoint.';
+    throw new ShadowError('E_MANIFEST_VERSION', `${message}. ${hint}`, { path });
   }
   if (sha256Of(JSON.stringify(body)) !== sha256) throw invalid('its digest does not match');
   const parsed = schema.safeParse(body);

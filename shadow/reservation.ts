@@ -7,7 +7,7 @@
 import { closeSync, constants, ftruncateSync, openSync, rmSync } from 'node:fs';
 import koffi from 'koffi';
 import { ShadowError } from './errors.ts';
-import { takeSpare } from './spares.ts';
+import { type ImageKind, takeSpare } from './spares.ts';
 
 // <linux/falloc.h>
 const FALLOC_FL_KEEP_SIZE = 1;
@@ -30,9 +30,10 @@ const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int
 export async function createReserved(
   path: string,
   length: number,
+  kind: ImageKind,
   spares?: string,
 ): Promise<number> {
-  const recycled = spares !== undefined && (await takeSpare(spares, length, path));
+  const recycled = spares !== undefined && (await takeSpare(spares, kind, length, path));
   const flags = recycled ? constants.O_RDWR : O_NEW;
   let fd: number;
   try {

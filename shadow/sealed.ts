@@ -1,55 +1,125 @@
-/** A sealed shadow, opened to be verified or restored. It is never written to again. */
+/**
+ * A sealed shadow, opened to be verified, restored, or compared with. It is never written to again.
+ *
+ *     STORE/shadows/ROUND/MEMBER        the shadow
+ *     STORE/shadows/BASE ROUND/MEMBER   what its deltas are taken against, if it has any
+ */
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { digestFile, ImageReader } from './digest.ts';
+import { basename, dirname, join } from 'node:path';
 import { ShadowError } from './errors.ts';
+import { ImageReader, verifyImage } from './image-reader.ts';
 import {
+  type BaseName,
   decodeManifest,
+  type ShadowBlock,
   type ShadowFile,
   type ShadowManifest,
   sha256Of,
   shadowManifestSchema,
 } from './manifest.ts';
-import { takeWitness, witnessesAgree } from './witness.ts';
+import { AS_BASE, decodeIndex, type PageIndex } from './page-index.ts';
+import { takeWitness, type Witness, witnessesAgree } from './witness.ts';
 
 /** `changed` reads only files the kernel reports as touched since the seal; `all` reads all. */
 export type VerifyMode = 'changed' | 'all';
 
+/** A shadow, with what it refers to. */
+export interface SealedShadow {
+  readonly directory: string;
+  readonly manifest: ShadowManifest;
+  /** SHA-256 of its shadow.json. */
+  readonly sha256: string;
+  readonly base: SealedShadow | undefined;
+}
+
+/** An image and where its pages are. */
+export interface SealedBlock {
+  readonly block: ShadowBlock;
+  readonly index: PageIndex;
+}
+
 /**
- * Reads a shadow's manifest and holds it against the digest its epoch gives.
+ * Reads a shadow's manifest, and its base's, and holds them against the digests they are named by.
+ * @param sha256 as its epoch names it
  * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION
  */
-export async function readShadow(directory: string, sha256?: string): Promise<ShadowManifest> {
+export async function openShadow(directory: string, sha256?: string): Promise<SealedShadow> {
+  const { path, manifest, found } = await readManifest(directory, sha256);
+  const { base } = manifest;
+  const isDelta = manifest.blocks.some(({ kind }) => kind === 'delta');
+  if (isDelta !== (base !== undefined)) {
+    throw new ShadowError('E_MANIFEST_INVALID', `${path}: a delta and a base need each other`, {
+      path,
+    });
+  }
+  if (base === undefined) return { directory, manifest, sha256: found, base: undefined };
+  const baseDirectory = join(dirname(dirname(directory)), base.round, basename(directory));
+  const opened = await openShadow(baseDirectory, base.shadow);
+  if (opened.base === undefined) return { directory, manifest, sha256: found, base: opened };
+  const message = `${path}: its base is a delta itself`;
+  throw new ShadowError('E_MANIFEST_INVALID', message, { path });
+}
+
+/** What a shadow is a delta of, if it is one. @throws as `openShadow` does */
+export async function readBaseName(directory: string): Promise<BaseName | undefined> {
+  return (await readManifest(directory)).manifest.base;
+}
+
+async function readManifest(directory: string, sha256?: string) {
   const path = join(directory, 'shadow.json');
   const text = await readFile(path, 'utf8').catch((cause: unknown) => {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   });
-  if (sha256 !== undefined && sha256Of(text) !== sha256) {
+  const found = sha256Of(text);
+  if (sha256 !== undefined && found !== sha256) {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} is not what the epoch names`, { path });
   }
-  return decodeManifest(text, shadowManifestSchema, path);
+  const manifest = decodeManifest(text, shadowManifestSchema, path);
+  return { path, manifest, found };
 }
 
-/** Files of a shadow, RAM images included. */
-export function shadowFiles(manifest: ShadowManifest): ShadowFile[] {
-  const { blocks, configuration, deviceState, vmdesc } = manifest;
-  return [...blocks, configuration, deviceState, ...(vmdesc === undefined ? [] : [vmdesc])];
+/** Where pages of its blocks are, in the order of the manifest. */
+export function readBlocks({ directory, manifest }: SealedShadow): Promise<SealedBlock[]> {
+  const { pageSize, blocks } = manifest;
+  return Promise.all(
+    blocks.map(async (block) => {
+      const path = join(directory, block.index.file);
+      const terms = { pageSize, pages: Math.ceil(block.bytes / pageSize), kind: block.kind, path };
+      const index = decodeIndex(await readShadowFile(directory, block.index), terms);
+      if (index.slots * pageSize === block.fileBytes) return { block, index };
+      throw new ShadowError('E_EPOCH_CORRUPT', `${path} is of another image`, { path });
+    }),
+  );
+}
+
+/**
+ * Were any of its files, or its base's, touched since they were sealed? Costs a stat(2) each.
+ */
+export async function isUntouched(shadow: SealedShadow): Promise<boolean> {
+  const { blocks, configuration, deviceState, vmdesc } = shadow.manifest;
+  const files: { file: string; witness: Witness }[] = [
+    ...blocks,
+    ...blocks.map(({ index }) => index),
+    configuration,
+    deviceState,
+    ...(vmdesc === undefined ? [] : [vmdesc]),
+  ];
+  for (const one of files) if (!(await fileIsUntouched(shadow.directory, one))) return false;
+  return shadow.base === undefined || isUntouched(shadow.base);
 }
 
 /** @throws ShadowError E_EPOCH_CORRUPT, naming the first file whose content is wrong */
-export async function verifyShadow(
-  directory: string,
-  manifest: ShadowManifest,
-  mode: VerifyMode,
-): Promise<void> {
-  for (const file of shadowFiles(manifest)) {
-    const path = join(directory, file.file);
-    if (mode === 'changed' && (await isUntouched(path, file))) continue;
-    const sha256 = await digestFile(path, file.bytes);
-    if (sha256 !== file.sha256) {
-      const message = `${path} does not match its digest`;
-      throw new ShadowError('E_EPOCH_CORRUPT', message, { path });
-    }
+export async function verifyShadow(shadow: SealedShadow, mode: VerifyMode): Promise<void> {
+  if (mode === 'changed' && (await isUntouched(shadow))) return;
+  if (shadow.base !== undefined) await verifyShadow(shadow.base, mode);
+  const { directory, manifest } = shadow;
+  const { configuration, deviceState, vmdesc } = manifest;
+  const small = [configuration, deviceState, ...(vmdesc === undefined ? [] : [vmdesc])];
+  for (const file of small) await readShadowFile(directory, file);
+  for (const { block, index } of await readBlocks(shadow)) {
+    if (block.kind === 'delta') requireBase(shadow, block);
+    if (mode === 'changed' && (await fileIsUntouched(directory, block))) continue;
+    await verifyImage(join(directory, block.file), index);
   }
 }
 
@@ -59,23 +129,27 @@ export async function readShadowFile(directory: string, file: ShadowFile): Promi
   const data = await readFile(path).catch((cause: unknown) => {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   });
-  if (sha256Of(data) !== file.sha256) {
+  if (data.length !== file.bytes || sha256Of(data) !== file.sha256) {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} does not match its digest`, { path });
   }
   return data;
 }
 
-/** RAM images of a sealed shadow, as a source of pages. Close it. */
+/** RAM of a sealed shadow, as a source of pages. Close it. */
 export class SealedRam {
-  readonly #zero: Buffer;
-  readonly #images: ImageReader[] = [];
+  readonly #pageSize: number;
+  readonly #blocks: { readonly entries: Int32Array; readonly image: ImageReader }[] = [];
+  /** Of each block, that of the base it is taken against. */
+  readonly #bases: (ImageReader | undefined)[] = [];
 
   /** @throws ShadowError E_EPOCH_CORRUPT */
-  static open(directory: string, manifest: ShadowManifest): SealedRam {
-    const ram = new SealedRam(manifest.pageSize);
+  static async open(shadow: SealedShadow): Promise<SealedRam> {
+    const ram = new SealedRam(shadow.manifest.pageSize);
     try {
-      for (const { file, bytes } of manifest.blocks) {
-        ram.#images.push(new ImageReader(join(directory, file), bytes));
+      for (const { block, index } of await readBlocks(shadow)) {
+        const image = new ImageReader(join(shadow.directory, block.file), block.fileBytes);
+        ram.#blocks.push({ entries: index.entries, image });
+        ram.#bases.push(block.kind === 'delta' ? readerOfBase(shadow, block) : undefined);
       }
       return ram;
     } catch (error) {
@@ -85,25 +159,59 @@ export class SealedRam {
   }
 
   private constructor(pageSize: number) {
-    this.#zero = Buffer.alloc(pageSize);
+    this.#pageSize = pageSize;
   }
 
   /** Copies a page to `into[at]`. @returns false if it holds nothing but zeros */
   read(block: number, offset: number, into: Uint8Array, at: number): boolean {
-    const image = this.#images[block];
-    if (image === undefined) throw new ShadowError('E_SHADOW_LAYOUT', `no block ${block}`);
-    return image.read(offset, into, at, this.#zero);
+    const { entries, image } = this.#block(block);
+    const entry = entries[offset / this.#pageSize] ?? AS_BASE;
+    const size = this.#pageSize;
+    if (entry >= 0) return image.read(entry * size, into, at, size);
+    if (entry === AS_BASE) return this.#bases[block]?.read(offset, into, at, size) ?? false;
+    return false;
+  }
+
+  /** Is the page as in the base? Never, in a full shadow. */
+  isAsBase(block: number, offset: number): boolean {
+    return this.#block(block).entries[offset / this.#pageSize] === AS_BASE;
   }
 
   close(): void {
-    for (const image of this.#images) image.close();
-    this.#images.length = 0;
+    for (const { image } of this.#blocks) image.close();
+    for (const base of this.#bases) base?.close();
+    this.#blocks.length = 0;
+    this.#bases.length = 0;
+  }
+
+  #block(index: number) {
+    const block = this.#blocks[index];
+    if (block === undefined) throw new ShadowError('E_SHADOW_LAYOUT', `no block ${index}`);
+    return block;
   }
 }
 
-async function isUntouched(path: string, file: ShadowFile): Promise<boolean> {
+/** The block of the base that a delta refers to. @throws ShadowError E_EPOCH_CORRUPT */
+function requireBase(shadow: SealedShadow, { idstr, bytes }: ShadowBlock): ShadowBlock {
+  const blocks = shadow.base?.manifest.blocks ?? [];
+  const block = blocks.find((one) => one.idstr === idstr && one.bytes === bytes);
+  if (block?.kind === 'full') return block;
+  const { directory } = shadow;
+  const message = `${directory}: ${idstr} is not in its base`;
+  throw new ShadowError('E_EPOCH_CORRUPT', message, { path: directory });
+}
+
+function readerOfBase(shadow: SealedShadow, block: ShadowBlock): ImageReader {
+  const { file, fileBytes } = requireBase(shadow, block);
+  return new ImageReader(join(shadow.base?.directory ?? '', file), fileBytes);
+}
+
+async function fileIsUntouched(
+  directory: string,
+  { file, witness }: { readonly file: string; readonly witness: Witness },
+): Promise<boolean> {
   try {
-    return witnessesAgree(await takeWitness(path), file.witness);
+    return witnessesAgree(await takeWitness(join(directory, file)), witness);
   } catch {
     return false; // let the full check name what is wrong
   }

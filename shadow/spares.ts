@@ -2,7 +2,8 @@
  * Images of retired epochs, kept to be written again: a page of memory that is there already takes a
  * copy, a fresh one must first be found and cleared (measured: a third to a tenth of the speed).
  *
- *     SHADOWS/spare/LENGTH-INODE.img       one image of LENGTH bytes, holes where pages were zero
+ *     SHADOWS/spare/full-LENGTH-INODE.img      holes where pages were zero
+ *     SHADOWS/spare/delta-LENGTH-INODE.img     all of it memory
  *
  * What is in a spare means nothing. It is claimed by rename(2), so two cannot have the same; every page
  * of it is written in a round, or freed when its shadow is sealed.
@@ -14,11 +15,19 @@ import { renameSync } from 'node:fs';
 import { access, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+/** A full image has its pages where the block has them, a delta has them packed. */
+export type ImageKind = 'full' | 'delta';
+
 const SPARE = 'spare';
 const MAPPED = 'mapped';
-const IMAGE = /^ram-\d+\.img$/;
-const NAME = /^(\d+)-\d+\.img$/;
+const IMAGE = /^ram-\d+\.(img|delta)$/;
+const NAME = /^(full|delta)-(\d+)-\d+\.img$/;
 const BLOCK_BYTES = 512;
+
+/** Name of a block's image in its shadow's folder. */
+export function imageName(index: number, kind: ImageKind): string {
+  return `ram-${index}.${kind === 'full' ? 'img' : 'delta'}`;
+}
 
 /** Where a store keeps its spares. */
 export function spareDirectory(shadowsDirectory: string): string {
@@ -39,42 +48,67 @@ export async function recycleShadows(shadowsDirectory: string, round: string): P
     if (!(await stat(directory)).isDirectory()) continue;
     if (await exists(join(directory, MAPPED))) continue;
     for (const file of await readdir(directory)) {
-      if (!IMAGE.test(file)) continue;
+      const suffix = IMAGE.exec(file)?.[1];
+      if (suffix === undefined) continue;
       const path = join(directory, file);
       const { size, ino } = await stat(path);
-      await rename(path, join(spares, `${size}-${ino}.img`));
+      const kind: ImageKind = suffix === 'img' ? 'full' : 'delta';
+      if (size > 0) await rename(path, join(spares, `${kind}-${size}-${ino}.img`));
     }
   }
   await rm(join(shadowsDirectory, round), { recursive: true, force: true });
 }
 
+/** What the next round can use. */
+export interface SparesWanted {
+  /** Lengths of the full images it will write. */
+  readonly full: readonly number[];
+  /** Bytes of all its deltas. */
+  readonly deltaBytes: number;
+}
+
 /**
- * Drops the spares that no image of these lengths can use.
+ * Drops the spares that the next round cannot use.
  * @returns bytes of memory the rest occupies
  */
 export async function pruneSpares(
   shadowsDirectory: string,
-  lengths: readonly number[],
+  { full, deltaBytes }: SparesWanted,
 ): Promise<number> {
   const spares = spareDirectory(shadowsDirectory);
-  const wanted = [...lengths];
+  const wanted = [...full];
+  let deltaLeft = deltaBytes;
   let occupied = 0;
-  for (const name of await readdir(spares).catch(() => [])) {
-    const path = join(spares, name);
-    const at = wanted.indexOf(lengthOf(name));
-    if (at < 0) await rm(path, { force: true });
-    else {
-      wanted.splice(at, 1);
-      occupied += ((await stat(path).catch(() => undefined))?.blocks ?? 0) * BLOCK_BYTES;
+  for (const spare of await listSpares(spares)) {
+    const path = join(spares, spare.name);
+    const at = spare.kind === 'full' ? wanted.indexOf(spare.length) : -1;
+    const fits = spare.kind === 'full' ? at >= 0 : spare.length <= deltaLeft;
+    if (!fits) {
+      await rm(path, { force: true });
+      continue;
     }
+    if (spare.kind === 'full') wanted.splice(at, 1);
+    else deltaLeft -= spare.length;
+    occupied += ((await stat(path).catch(() => undefined))?.blocks ?? 0) * BLOCK_BYTES;
   }
   return occupied;
 }
 
-/** Moves a spare of that length to `path`, if there is one. */
-export async function takeSpare(spares: string, length: number, path: string): Promise<boolean> {
-  for (const name of await readdir(spares).catch(() => [])) {
-    if (lengthOf(name) !== length) continue;
+/**
+ * Moves a spare to `path`, if there is one that will do: a full image of that length, or the delta that
+ * is nearest to it.
+ */
+export async function takeSpare(
+  spares: string,
+  kind: ImageKind,
+  length: number,
+  path: string,
+): Promise<boolean> {
+  const fitting = (await listSpares(spares)).filter((spare) => {
+    return spare.kind === kind && (kind === 'delta' || spare.length === length);
+  });
+  fitting.sort((a, b) => Math.abs(a.length - length) - Math.abs(b.length - length));
+  for (const { name } of fitting) {
     try {
       renameSync(join(spares, name), path);
       return true;
@@ -86,8 +120,22 @@ export async function takeSpare(spares: string, length: number, path: string): P
   return false;
 }
 
-function lengthOf(name: string): number {
-  return Number(NAME.exec(name)?.[1] ?? Number.NaN);
+interface Spare {
+  readonly name: string;
+  readonly kind: ImageKind;
+  readonly length: number;
+}
+
+async function listSpares(directory: string): Promise<Spare[]> {
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  return names.flatMap((name) => {
+    const [, kind, length] = NAME.exec(name) ?? [];
+    if (kind !== 'full' && kind !== 'delta') return [];
+    return { name, kind, length: Number(length) };
+  });
 }
 
 function exists(path: string): Promise<boolean> {

@@ -5,23 +5,28 @@
  *     reserve ──▶ OPEN ──seal──▶ SEALED (never written again, shadow.json last)
  *                  └──discard──▶ gone
  *
- *     FOLDER/ram-0.img …   one a RAMBlock, in the order of the block list
+ *     FOLDER/ram-0.img …   one a RAMBlock, in the order of the block list; ram-0.delta if it is a delta
+ *     FOLDER/ram-0.idx …   where its pages are, and checksums
  *     FOLDER/configuration.bin, device-state.bin, vmdesc.json
  *     FOLDER/shadow.json
  */
 import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { digestFile } from './digest.ts';
+import { Allowance } from './allowance.ts';
+import { BaseImage } from './base-image.ts';
 import { ShadowError } from './errors.ts';
 import {
   encodeManifest,
-  FORMAT_VERSION,
   type Identity,
+  SHADOW_VERSION,
   type ShadowFile,
   type ShadowManifest,
   sha256Of,
 } from './manifest.ts';
+import { encodeIndex } from './page-index.ts';
 import { RamImage } from './ram-image.ts';
+import { readBlocks, type SealedShadow } from './sealed.ts';
+import { type ImageKind, imageName } from './spares.ts';
 import { takeWitness } from './witness.ts';
 
 export interface BlockLayout {
@@ -37,7 +42,27 @@ export interface SealInput {
   readonly vmdesc: string | undefined;
 }
 
-export interface SealedShadow {
+/** Where a shadow goes, and whose it is. */
+export interface StagingPlace {
+  /** STORE/shadows/ROUND/MEMBER; it does not exist yet. */
+  readonly directory: string;
+  readonly member: string;
+  readonly round: string;
+  /** Folder of images that may be used again. */
+  readonly spares?: string | undefined;
+}
+
+/** To store only what differs from another shadow. */
+export interface DeltaOf {
+  readonly base: SealedShadow;
+  /** Bytes that are expected to differ: reserved at once, given back if they do not. */
+  readonly expectedBytes: number;
+  /** Bytes that may differ beyond those, and what must stay free on the host. */
+  readonly moreBytes: number;
+  readonly headroomBytes: number;
+}
+
+export interface Sealed {
   readonly manifest: ShadowManifest;
   /** SHA-256 of shadow.json, by which an epoch names this shadow. */
   readonly sha256: string;
@@ -48,33 +73,31 @@ export interface SealedShadow {
 export class StagingShadow {
   readonly directory: string;
   readonly pageSize: number;
-  readonly #member: string;
-  readonly #round: string;
+  readonly #place: StagingPlace;
+  readonly #base: SealedShadow | undefined;
   readonly #layout: readonly BlockLayout[];
   readonly #images: RamImage[] = [];
+  readonly #kinds: ImageKind[] = [];
+  readonly #baseImages: BaseImage[] = [];
   /** Indices into the layout, in the stream's order, of the blocks the stream carries. */
   #streamed: readonly number[] | undefined;
   #open = true;
 
   /**
-   * Makes the folder and reserves every byte of every block.
-   * @param spares folder of images that may be used again
-   * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; nothing is left behind
+   * Makes the folder and reserves every byte of every block, or of a delta what is expected of it.
+   * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT; nothing is left behind
    */
   static async reserve(
-    directory: string,
-    owner: { readonly member: string; readonly round: string },
+    place: StagingPlace,
     layout: readonly BlockLayout[],
     pageSize: number,
-    spares?: string,
+    delta?: DeltaOf,
   ): Promise<StagingShadow> {
-    const shadow = new StagingShadow(directory, owner, layout, pageSize);
+    const { directory } = place;
+    const shadow = new StagingShadow(place, layout, pageSize, delta?.base);
     try {
       await mkdir(directory, { recursive: true, mode: 0o700 });
-      for (const [index, { length }] of layout.entries()) {
-        const path = join(directory, ramFileName(index));
-        shadow.#images.push(await RamImage.create(path, length, pageSize, spares));
-      }
+      await shadow.#makeImages(delta);
       return shadow;
     } catch (error) {
       await shadow.discard().catch(() => {}); // the first error is the one to tell
@@ -85,16 +108,43 @@ export class StagingShadow {
   }
 
   private constructor(
-    directory: string,
-    owner: { readonly member: string; readonly round: string },
+    place: StagingPlace,
     layout: readonly BlockLayout[],
     pageSize: number,
+    base: SealedShadow | undefined,
   ) {
-    this.directory = directory;
+    this.directory = place.directory;
     this.pageSize = pageSize;
-    this.#member = owner.member;
-    this.#round = owner.round;
+    this.#place = place;
     this.#layout = layout;
+    this.#base = base;
+  }
+
+  /** A block the base has not, or has with another length, is stored in full. */
+  async #makeImages(delta: DeltaOf | undefined): Promise<void> {
+    const { directory, pageSize } = this;
+    const { spares } = this.#place;
+    if (delta?.base.base !== undefined) {
+      throw new ShadowError('E_SHADOW_LAYOUT', `${delta.base.directory} is a delta: no base`);
+    }
+    const based = delta === undefined ? [] : await readBlocks(delta.base);
+    const allowance = delta && new Allowance(directory, delta.moreBytes, delta.headroomBytes);
+    const total = this.#layout.reduce((sum, { length }) => sum + length, 0);
+    for (const [index, { idstr, length }] of this.#layout.entries()) {
+      const found = based.find(({ block }) => block.idstr === idstr && block.bytes === length);
+      const kind = found === undefined ? 'full' : 'delta';
+      const path = join(directory, imageName(index, kind));
+      this.#kinds.push(kind);
+      if (found === undefined || delta === undefined || allowance === undefined) {
+        this.#images.push(await RamImage.create(path, length, pageSize, { spares }));
+        continue;
+      }
+      const base = new BaseImage(delta.base.directory, found);
+      this.#baseImages.push(base);
+      const expectedBytes = Math.floor((delta.expectedBytes * length) / total);
+      const terms = { base, expectedBytes, allowance };
+      this.#images.push(await RamImage.create(path, length, pageSize, { spares, delta: terms }));
+    }
   }
 
   /**
@@ -120,30 +170,28 @@ export class StagingShadow {
     return this.#streamed.map((index) => this.#image(index));
   }
 
-  /** Frees zero pages, takes the digests, and writes shadow.json last. */
-  async seal(input: SealInput): Promise<SealedShadow> {
+  /** Frees what holds nothing, and writes the indices and, last, shadow.json. */
+  async seal(input: SealInput): Promise<Sealed> {
     if (!this.#open) throw new ShadowError('E_SHADOW_CLOSED', 'sealed or discarded already');
     this.#open = false;
     const blocks: ShadowManifest['blocks'] = [];
     for (const index of this.#images.keys()) {
       if (this.#streamed?.includes(index) === false) await this.#drop(index);
     }
-    for (const index of this.#streamed ?? []) {
-      const { idstr, length } = this.#layout[index] ?? { idstr: '', length: 0 };
-      const image = this.#image(index);
-      const storedBytes = await image.trim();
-      image.close();
-      const sha256 = await digestFile(join(this.directory, ramFileName(index)), length);
-      const frozen = await this.#describe(ramFileName(index), length, sha256);
-      blocks.push({ idstr, storedBytes, ...frozen });
-    }
+    for (const index of this.#streamed ?? []) blocks.push(await this.#sealImage(index));
+    this.#closeImages();
+    const base = this.#base;
     const manifest: ShadowManifest = {
       format: 'umbra-shadow',
-      version: FORMAT_VERSION,
-      member: this.#member,
-      round: this.#round,
+      version: SHADOW_VERSION,
+      member: this.#place.member,
+      round: this.#place.round,
       identity: input.identity,
       pageSize: this.pageSize,
+      ...(base !== undefined &&
+        blocks.some(({ kind }) => kind === 'delta') && {
+          base: { round: base.manifest.round, shadow: base.sha256 },
+        }),
       blocks,
       configuration: await this.#write('configuration.bin', input.configuration),
       deviceState: await this.#write('device-state.bin', input.deviceState),
@@ -155,6 +203,25 @@ export class StagingShadow {
     await writeSynced(join(this.directory, 'shadow.json'), text);
     const storedBytes = blocks.reduce((sum, block) => sum + block.storedBytes, 0);
     return { manifest, sha256: sha256Of(text), storedBytes };
+  }
+
+  async #sealImage(at: number): Promise<ShadowManifest['blocks'][number]> {
+    const { idstr, length } = this.#layout[at] ?? { idstr: '', length: 0 };
+    const kind = this.#kinds[at] ?? 'full';
+    const file = imageName(at, kind);
+    const image = this.#image(at);
+    const { index, storedBytes } = await image.seal();
+    image.close();
+    return {
+      idstr,
+      bytes: length,
+      kind,
+      file,
+      fileBytes: index.slots * index.pageSize,
+      witness: await takeWitness(join(this.directory, file)),
+      storedBytes,
+      index: await this.#write(`ram-${at}.idx`, encodeIndex(index)),
+    };
   }
 
   /** Removes everything. Idempotent, and allowed in any state. */
@@ -172,21 +239,18 @@ export class StagingShadow {
 
   async #drop(index: number): Promise<void> {
     this.#image(index).close();
-    await rm(join(this.directory, ramFileName(index)));
+    await rm(join(this.directory, imageName(index, this.#kinds[index] ?? 'full')));
   }
 
   #closeImages(): void {
     for (const image of this.#images) image.close();
+    for (const base of this.#baseImages) base.close();
   }
 
   async #write(file: string, data: Uint8Array): Promise<ShadowFile> {
     await writeFile(join(this.directory, file), data, { mode: 0o600, flag: 'wx' });
-    return this.#describe(file, data.length, sha256Of(data));
-  }
-
-  async #describe(file: string, bytes: number, sha256: string): Promise<ShadowFile> {
-    const path = join(this.directory, file);
-    return { file, bytes, sha256, witness: await takeWitness(path) };
+    const witness = await takeWitness(join(this.directory, file));
+    return { file, bytes: data.length, sha256: sha256Of(data), witness };
   }
 }
 
@@ -199,8 +263,4 @@ export async function writeSynced(path: string, text: string): Promise<void> {
   } finally {
     await handle.close();
   }
-}
-
-function ramFileName(index: number): string {
-  return `ram-${index}.img`;
 }

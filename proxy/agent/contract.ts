@@ -72,6 +72,8 @@ export interface RestorePlan {
   readonly commandLine: readonly string[];
   readonly workingDirectory: string;
   readonly shadowDirectory: string;
+  /** The folder whose image of main RAM the VM will map, if it does. */
+  readonly mappedDirectory: string | undefined;
 }
 
 export interface MemberRestored {
@@ -98,11 +100,21 @@ export interface Agent {
   command(round: string, member: string, command: AgentCommand): void;
   /** A sign of the coordinator's life, for members in a round; proxies silent for longer end. */
   alive(silenceMs: number): void;
-  /** Removes shadows no epoch names. */
-  collect(): Promise<readonly string[]>;
-  removeShadows(round: string): Promise<void>;
-  /** Removes a retired round's shadows; their memory is kept for the next round. */
-  recycleShadows(round: string): Promise<void>;
+  /**
+   * Removes shadows no epoch needs; their memory is kept for the next round, as configured, or given
+   * back to the host.
+   */
+  collect(how: 'recycle' | 'free'): Promise<readonly string[]>;
+  /** Bytes an epoch's deltas hold ÷ bytes of the shadows they are deltas of; 0 without deltas. */
+  deltaShare(epoch: EpochManifest): Promise<number>;
+  /**
+   * Writes an epoch's shadows anew, as full ones, in the folder of `round`. Nothing names them yet.
+   * @returns how the epoch is to name them
+   * @throws UmbraError E_BUDGET, E_STORE_NO_ROOM; what was staged is gone
+   */
+  fold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<EpochManifest['members']>;
+  /** What `fold` has written is named now, or never will be. */
+  endFold(round: string): void;
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void>;
   planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]>;
   /** Members whose VM is alive. */

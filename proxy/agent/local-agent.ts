@@ -5,7 +5,7 @@
  * has it put the VM right from the journal (`rescue`).
  */
 import { mkdirSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
@@ -15,11 +15,12 @@ import {
   type Catalogue,
   collectLeftovers,
   type EpochManifest,
+  measureRoom,
   occupiedBytes,
+  openShadow,
   pruneSpares,
-  readShadow,
-  recycleShadows,
   requireRoom,
+  type SealedShadow,
   spareDirectory,
   verifyShadow,
 } from '../../shadow/index.ts';
@@ -42,9 +43,11 @@ import type {
   RestorePlan,
   RoundTerms,
 } from './contract.ts';
+import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
 import { MemberProxy } from './member-proxy.ts';
 import { isAlive, killProcess } from './process-card.ts';
 import { Restores } from './restores.ts';
+import { newestShadows, planStaging, type StagingPlan, shareOf } from './staging-plan.ts';
 import { findVm, forgetVm, recordedVm, recordVm, startVm, type VmProcess } from './vm-process.ts';
 
 /** Reading whole images is bound by the cores, not by the number of members. */
@@ -73,6 +76,8 @@ export class LocalAgent implements Agent {
   readonly #members = new Map<string, Member>();
   /** Rounds under way, and how many members are still in each. */
   readonly #activeRounds = new Map<string, number>();
+  /** What the round that was admitted last may stage. */
+  readonly #plans = new Map<string, StagingPlan & { readonly moreBytes: number }>();
   #listener: (notice: AgentNotice) => void = () => {};
   readonly #restores: Restores;
   #closing = false;
@@ -103,7 +108,7 @@ export class LocalAgent implements Agent {
   /** Starts the proxies, and puts right what an earlier life left. */
   async start(): Promise<void> {
     mkdirSync(this.#config.shadowsDirectory, { recursive: true, mode: 0o700 });
-    await this.collect();
+    await this.collect('free');
     await this.#restores.undoCutShort();
     await Promise.all(
       [...this.#members.values()].map(async (member) => {
@@ -195,13 +200,38 @@ export class LocalAgent implements Agent {
         return this.#proxyOf(member).request<ExamineResult>({ type: 'examine' });
       }),
     );
-    const neededBytes = examined.reduce((sum, { shadowBytes }) => sum + shadowBytes, 0);
+    const plans = await this.#planStaging(examined);
+    const neededBytes = plans.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0);
     const { shadowsDirectory, store } = this.#config;
-    const lengths = examined.flatMap(({ blockBytes }) => blockBytes);
-    const spareBytes = await pruneSpares(shadowsDirectory, lengths);
+    const whole = new Set(plans.filter(({ base }) => base === undefined));
+    const full = examined.flatMap(({ blockBytes }, at) => {
+      const plan = plans[at];
+      return plan !== undefined && whole.has(plan) ? blockBytes : [];
+    });
+    const deltaBytes = plans.reduce((sum, plan) => {
+      return sum + (plan.base === undefined ? 0 : plan.reservedBytes);
+    }, 0);
+    const spareBytes = await pruneSpares(shadowsDirectory, { full, deltaBytes });
     const freeBytes = await this.#requireBudget(neededBytes, spareBytes);
     await requireRoom(shadowsDirectory, neededBytes - spareBytes, store.headroomBytes);
+    const { availableBytes } = await measureRoom(shadowsDirectory);
+    const roomBytes = availableBytes - (neededBytes - spareBytes) - store.headroomBytes;
+    this.#plans.clear();
+    for (const plan of plans) {
+      const moreBytes = shareOf(plan, plans, Math.min(freeBytes, roomBytes));
+      this.#plans.set(plan.member, { ...plan, moreBytes });
+    }
     return { neededBytes, freeBytes };
+  }
+
+  async #planStaging(examined: readonly ExamineResult[]): Promise<StagingPlan[]> {
+    const { shadowsDirectory, store } = this.#config;
+    const newest = store.delta ? await newestShadows(this.#catalogue, shadowsDirectory) : undefined;
+    return Promise.all(
+      this.members.map((member, at) => {
+        return planStaging(member, examined[at]?.shadowBytes ?? 0, newest?.get(member));
+      }),
+    );
   }
 
   /** Spares are part of what the round will stage, not of what epochs hold. */
@@ -225,6 +255,9 @@ export class LocalAgent implements Agent {
   prepare(round: string, name: string, terms: RoundTerms): void {
     const member = this.#member(name);
     const vm = recordedVm(member.directory);
+    const { base, reservedBytes = 0, moreBytes = 0 } = this.#plans.get(name) ?? {};
+    const { headroomBytes } = this.#config.store;
+    const delta = base && { ...base, reservedBytes, moreBytes, headroomBytes };
     member.round = round;
     member.preparedWith = undefined;
     this.#withProxy(member, (proxy) => {
@@ -234,6 +267,7 @@ export class LocalAgent implements Agent {
         round,
         shadowDirectory: this.#shadowDirectory(round, name),
         spareDirectory: spareDirectory(this.#config.shadowsDirectory),
+        ...(delta !== undefined && { delta }),
         commandLine: vm?.commandLine ?? member.config.command ?? [],
         workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
         ...terms,
@@ -264,20 +298,48 @@ export class LocalAgent implements Agent {
     }
   }
 
-  collect(): Promise<readonly string[]> {
-    const active = new Set(this.#activeRounds.keys());
-    return collectLeftovers(this.#config.shadowsDirectory, this.#catalogue, active);
+  async collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
+    const { shadowsDirectory, store } = this.#config;
+    const keep = new Set(this.#activeRounds.keys());
+    const recycle = how === 'recycle' && store.recycle;
+    const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, { keep, recycle });
+    // Whoever removes an epoch wants its memory back.
+    if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltaBytes: 0 });
+    return removed;
   }
 
-  async recycleShadows(round: string): Promise<void> {
-    if (this.#config.store.recycle) await recycleShadows(this.#config.shadowsDirectory, round);
-    else await this.removeShadows(round);
+  async deltaShare(epoch: EpochManifest): Promise<number> {
+    const shadows = await this.#openShadows(epoch);
+    return deltaShare(shadows);
   }
 
-  async removeShadows(round: string): Promise<void> {
-    const { shadowsDirectory } = this.#config;
-    await rm(join(shadowsDirectory, round), { recursive: true, force: true });
-    await pruneSpares(shadowsDirectory, []); // whoever removes an epoch wants its memory back
+  async fold(
+    epoch: EpochManifest,
+    round: string,
+    signal: AbortSignal,
+  ): Promise<EpochManifest['members']> {
+    const shadows = await this.#openShadows(epoch);
+    const { shadowsDirectory, store } = this.#config;
+    const neededBytes = ramBytesOf(shadows);
+    await this.#requireBudget(neededBytes, 0);
+    await requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
+    this.#activeRounds.set(round, 1);
+    try {
+      return await foldEpoch(epoch, shadows, { shadowsDirectory, round }, signal);
+    } catch (error) {
+      this.endFold(round);
+      throw error;
+    }
+  }
+
+  endFold(round: string): void {
+    this.#activeRounds.delete(round);
+  }
+
+  #openShadows({ round, members }: EpochManifest): Promise<SealedShadow[]> {
+    return Promise.all(
+      members.map(({ name, shadow }) => openShadow(this.#shadowDirectory(round, name), shadow)),
+    );
   }
 
   async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {
@@ -287,7 +349,7 @@ export class LocalAgent implements Agent {
         limit(async () => {
           const directory = this.#shadowDirectory(epoch.round, name);
           try {
-            await verifyShadow(directory, await readShadow(directory, shadow), mode);
+            await verifyShadow(await openShadow(directory, shadow), mode);
           } catch (error) {
             throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
           }

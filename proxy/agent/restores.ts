@@ -7,13 +7,13 @@
  */
 import { existsSync, rmSync, statSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import {
   type EpochManifest,
   markMapped,
-  readShadow,
-  type ShadowManifest,
+  openShadow,
+  type SealedShadow,
 } from '../../shadow/index.ts';
 import type { ClusterConfig, MemberConfig } from '../config.ts';
 import { toFailure, UmbraError } from '../failure.ts';
@@ -62,17 +62,17 @@ export class Restores {
   ): Promise<RestorePlan> {
     const member = this.#member(name);
     const shadowDirectory = join(this.#config.shadowsDirectory, round, name);
-    const shadow = await readShadow(shadowDirectory, sha256);
-    const { commandLine, machineType, workingDirectory } = shadow.identity;
+    const shadow = await openShadow(shadowDirectory, sha256);
+    const { manifest } = shadow;
+    const { commandLine, machineType, workingDirectory } = manifest.identity;
     await requireMachine(commandLine[0] ?? '', machineType, member.command);
-    const index = mainRamIndex(shadow);
-    const main = shadow.blocks[index];
+    const main = manifest.blocks[mainRamIndex(manifest)];
     const obstacle = main && mapObstacle(commandLine, main.idstr);
     if (wanted === 'map' && obstacle !== undefined) {
       throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${obstacle}` });
     }
     const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
-    const mapped = mode === 'map' ? mappedRam(shadowDirectory, shadow, index) : undefined;
+    const mapped = mode === 'map' ? mappedRam(shadow) : undefined;
     return {
       member: name,
       mode,
@@ -80,16 +80,17 @@ export class Restores {
       commandLine: restoreCommandLine(commandLine, machineType, mapped),
       workingDirectory,
       shadowDirectory,
+      mappedDirectory: mapped && dirname(mapped.path),
     };
   }
 
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
     const member = this.#member(plan.member);
-    if (plan.mode === 'map') await markMapped(plan.shadowDirectory);
+    if (plan.mappedDirectory !== undefined) await markMapped(plan.mappedDirectory);
     rmSync(member.qmp, { force: true }); // a dead QEMU's: it would answer with ECONNREFUSED
     const startedAt = performance.now();
     const { commandLine, workingDirectory, shadowDirectory, mode } = plan;
-    const { identity } = await readShadow(shadowDirectory);
+    const { identity } = (await openShadow(shadowDirectory)).manifest;
     // Recorded is how it was first started: that, not the way it is restored, starts it next time.
     const first = identity.commandLine;
     const vm = await startVm(commandLine, workingDirectory, member.directory, first);
@@ -154,8 +155,13 @@ export class Restores {
   }
 }
 
-function mappedRam(directory: string, { blocks }: ShadowManifest, index: number): MappedRam {
-  const block = blocks[index];
-  if (block === undefined) throw new Error('a shadow without RAM');
-  return { id: block.idstr, bytes: block.bytes, path: join(directory, block.file) };
+/** The full image of main RAM: the shadow's own, or that of its base. */
+function mappedRam({ directory, manifest, base }: SealedShadow): MappedRam {
+  const own = manifest.blocks[mainRamIndex(manifest)];
+  if (own === undefined) throw new Error('a shadow without RAM');
+  const { idstr: id, bytes } = own;
+  if (own.kind === 'full') return { id, bytes, path: join(directory, own.file) };
+  const based = base?.manifest.blocks.find(({ idstr }) => idstr === id);
+  if (base === undefined || based === undefined) throw new Error('a delta without its base');
+  return { id, bytes, path: join(base.directory, based.file) };
 }

@@ -57,6 +57,7 @@ export class Coordinator {
   readonly #log: Logger;
   #busy: string | undefined;
   #work: Promise<unknown> = Promise.resolve();
+  #folding: { readonly end: AbortController; readonly done: Promise<void> } | undefined;
   #ending = false;
   #runner: RoundRunner | undefined;
   #lastRound: RoundReport | undefined;
@@ -199,7 +200,7 @@ export class Coordinator {
       await this.#agent.admit();
       this.#requireGoingOn();
       const epoch = await this.#catalogue.nextEpoch();
-      const id = `r${String(epoch).padStart(6, '0')}-${randomBytes(4).toString('hex')}`;
+      const id = roundName(epoch);
       const runner = new RoundRunner(
         id,
         epoch,
@@ -219,10 +220,42 @@ export class Coordinator {
       this.#schedule?.onRound(report);
       // The epoch stands by now, or does not: tidying up must not change what is reported.
       if (report.failure === undefined) await this.#tidy('retire', () => this.#retireOld());
-      await this.#tidy('collect', () => this.#agent.collect());
+      await this.#tidy('collect', () => this.#agent.collect('recycle'));
       await this.#tidy('archive', () => this.#archive.add(report));
+      if (report.failure === undefined) void this.#tidy('fold', () => this.#fold(epoch));
       return report;
     });
+  }
+
+  /** Behind the rounds' back: only naming what was folded needs the cluster, for an instant. */
+  async #fold(number: number): Promise<void> {
+    if (this.#folding !== undefined) return;
+    const epoch = await this.#catalogue.read(number);
+    const share = await this.#agent.deltaShare(epoch);
+    if (share <= this.#config.store.foldAt) return;
+    const round = roundName(number);
+    const end = new AbortController();
+    const done = (async () => {
+      this.#log.info({ epoch: number, share, round }, 'folding');
+      const members = await this.#agent.fold(epoch, round, end.signal);
+      try {
+        await this.#whenFree('fold', () => this.#catalogue.replace({ ...epoch, round, members }));
+      } finally {
+        this.#agent.endFold(round);
+        await this.#agent.collect('recycle');
+      }
+      this.#log.info({ epoch: number, round }, 'folded');
+    })();
+    this.#folding = { end, done };
+    await done.finally(() => {
+      this.#folding = undefined;
+    });
+  }
+
+  /** Waits until nothing else goes on. */
+  async #whenFree<T>(what: string, work: () => Promise<T>): Promise<T> {
+    while (this.#busy !== undefined) await this.#work.catch(() => {});
+    return this.#exclusively(what, work);
   }
 
   /** One that fails is told in the log, and tried again after the next round; the others go on. */
@@ -266,9 +299,9 @@ export class Coordinator {
     // A queued round asks twice a second whether it fits: that is no reason to refuse.
     while (this.#busy === ADMISSION) await this.#work.catch(() => {});
     return this.#exclusively('remove an epoch', async () => {
-      const { round } = await this.#catalogue.read(epoch);
+      await this.#catalogue.read(epoch);
       await this.#catalogue.retire(epoch);
-      await this.#agent.removeShadows(round);
+      await this.#agent.collect('free');
     });
   }
 
@@ -284,7 +317,9 @@ export class Coordinator {
     this.#ending = true;
     this.#schedule?.stop();
     this.abort('the daemon is ending');
+    this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));
     await this.#work.catch(() => {}); // whoever asked for it hears of it
+    await this.#folding?.done.catch(() => {});
   }
 
   #requireGoingOn(): void {
@@ -332,10 +367,13 @@ export class Coordinator {
 
   async #retireOld(): Promise<void> {
     const { epochs } = await this.#catalogue.list();
-    for (const { epoch, round } of epochs.slice(0, -this.#config.epochs.keep)) {
+    for (const { epoch } of epochs.slice(0, -this.#config.epochs.keep)) {
       await this.#catalogue.retire(epoch);
-      await this.#agent.recycleShadows(round);
       this.#log.info({ epoch }, 'epoch retired');
     }
   }
+}
+
+function roundName(epoch: number): string {
+  return `r${String(epoch).padStart(6, '0')}-${randomBytes(4).toString('hex')}`;
 }

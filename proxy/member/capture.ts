@@ -12,7 +12,7 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { QmpClient, type QmpEvent } from '../../qmp/index.ts';
-import { StagingShadow } from '../../shadow/index.ts';
+import { type BlockLayout, openShadow, StagingShadow } from '../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
 import { Journal } from './journal.ts';
@@ -205,15 +205,24 @@ export class Capture {
     if (disks.length > 0) this.#learn({ writableDisks: disks });
     const blocks = await ramBlocks(qmp);
     this.#lookUp();
-    const { member } = this.#place;
-    const { round, shadowDirectory, spareDirectory: spares } = this.#prepare;
-    const owner = { member, round };
-    this.#shadow = await StagingShadow.reserve(shadowDirectory, owner, blocks, PAGE_SIZE, spares);
+    this.#shadow = await this.#reserve(blocks);
     this.#lookUp();
     const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
     const { major, minor, micro } = qmp.version;
     this.#learn({ reservedBytes, qemuVersion: `${major}.${minor}.${micro}` });
     this.handle({ type: 'admitted' });
+  }
+
+  async #reserve(blocks: readonly BlockLayout[]): Promise<StagingShadow> {
+    const { member } = this.#place;
+    const { round, shadowDirectory: directory, spareDirectory: spares, delta } = this.#prepare;
+    const place = { directory, member, round, spares };
+    this.#learn({ stored: delta === undefined ? 'full' : 'delta' });
+    if (delta === undefined) return StagingShadow.reserve(place, blocks, PAGE_SIZE);
+    const { reservedBytes: expectedBytes, moreBytes, headroomBytes } = delta;
+    const base = await openShadow(delta.directory, delta.sha256);
+    const terms = { base, expectedBytes, moreBytes, headroomBytes };
+    return StagingShadow.reserve(place, blocks, PAGE_SIZE, terms);
   }
 
   async #chooseCapture(qmp: QmpClient): Promise<void> {

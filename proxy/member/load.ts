@@ -1,7 +1,8 @@
 /**
  * Brings a shadow back to life in a QEMU that was started with `-S -incoming defer`.
  *
- *     map      main RAM is already mapped from the shadow's image: send device state, no RAM
+ *     map      main RAM is already mapped, from the shadow's image or its base's: send device state,
+ *              and of main RAM only what differs from the base
  *     stream   send all of it
  *
  * Either way QEMU ends loaded and paused; `cont` is the barrier's business.
@@ -11,9 +12,15 @@ import { rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { QmpClient } from '../../qmp/index.ts';
-import { readShadow, readShadowFile, SealedRam, type ShadowManifest } from '../../shadow/index.ts';
+import {
+  openShadow,
+  readShadowFile,
+  SealedRam,
+  type SealedShadow,
+  type ShadowManifest,
+} from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
-import { encodePrecopy, type PageSource } from '../stream/encoder.ts';
+import { type EncodeOptions, encodePrecopy, type PageSource } from '../stream/encoder.ts';
 import type { LoadResult, RestoreMode } from './messages.ts';
 
 /** A load that takes longer than this hangs. */
@@ -30,7 +37,7 @@ export async function loadShadow(
   mode: RestoreMode,
 ): Promise<LoadResult> {
   const startedAt = performance.now();
-  const manifest = await readShadow(shadowDirectory);
+  const shadow = await openShadow(shadowDirectory);
   const path = join(directory, 'incoming.sock');
   rmSync(path, { force: true });
   const loaded = incomingEnd(qmp);
@@ -39,7 +46,7 @@ export async function loadShadow(
   await qmp.execute('migrate-set-capabilities', { capabilities });
   await qmp.execute('migrate-incoming', { uri: `unix:${path}` });
   try {
-    const bytes = await send(path, shadowDirectory, manifest, mode, loaded);
+    const bytes = await send(path, shadow, mode, loaded);
     await loaded;
     return { bytes, durationMs: performance.now() - startedAt };
   } finally {
@@ -58,13 +65,13 @@ export function mainRamIndex(manifest: ShadowManifest): number {
 
 async function send(
   path: string,
-  shadowDirectory: string,
-  manifest: ShadowManifest,
+  shadow: SealedShadow,
   mode: RestoreMode,
   loaded: Promise<void>,
 ): Promise<number> {
+  const { directory, manifest } = shadow;
   const { pageSize } = manifest;
-  const ram = SealedRam.open(shadowDirectory, manifest);
+  const ram = await SealedRam.open(shadow);
   const socket = connect(path);
   const broken = new Promise<void>((resolve) => socket.once('close', () => resolve()));
   try {
@@ -79,10 +86,10 @@ async function send(
       read: (block, offset, into, at) => ram.read(block, offset, into, at),
     };
     const stream = encodePrecopy(source, {
-      configuration: await readShadowFile(shadowDirectory, manifest.configuration),
-      deviceState: await readShadowFile(shadowDirectory, manifest.deviceState),
-      vmdesc: await vmdescOf(shadowDirectory, manifest),
-      omit: new Set(mode === 'map' ? [mainRamIndex(manifest)] : []),
+      configuration: await readShadowFile(directory, manifest.configuration),
+      deviceState: await readShadowFile(directory, manifest.deviceState),
+      vmdesc: await vmdescOf(directory, manifest),
+      ...(mode === 'map' && inPlace(shadow, ram)),
     });
     let bytes = 0;
     for (const chunk of stream) {
@@ -96,6 +103,13 @@ async function send(
     ram.close();
     socket.destroy();
   }
+}
+
+/** Of main RAM, mapped, nothing or what differs from the base is to be sent. */
+function inPlace({ manifest }: SealedShadow, ram: SealedRam): Partial<EncodeOptions> {
+  const main = mainRamIndex(manifest);
+  if (manifest.blocks[main]?.kind === 'full') return { omit: new Set([main]) };
+  return { skip: (block, offset) => block === main && ram.isAsBase(block, offset) };
 }
 
 /** @returns false when the peer has gone; QMP knows the reason */

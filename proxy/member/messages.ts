@@ -35,6 +35,8 @@ export interface PrepareCommand {
   readonly shadowDirectory: string;
   /** Images of earlier epochs that may be written again. */
   readonly spareDirectory: string;
+  /** To store only what differs from an earlier shadow; without it, all memory is stored. */
+  readonly delta?: DeltaTerms;
   readonly capture: CaptureMode | 'auto';
   /** No more than this many times its RAM is streamed while the VM runs. */
   readonly memoryBound: number;
@@ -47,6 +49,17 @@ export interface PrepareCommand {
   readonly stopDeadlineMs: number;
   /** The coordinator counts as lost after this long without a sign of it, milliseconds. */
   readonly silenceMs: number;
+}
+
+export interface DeltaTerms {
+  /** The shadow to compare with, by folder and digest of its shadow.json. */
+  readonly directory: string;
+  readonly sha256: string;
+  /** Bytes reserved for what differs, and how many may come to that. */
+  readonly reservedBytes: number;
+  readonly moreBytes: number;
+  /** What must stay free on the host. */
+  readonly headroomBytes: number;
 }
 
 export type RoundCommand =
@@ -131,6 +144,8 @@ export interface RoundFacts {
   /** Digest of shadow.json. */
   readonly shadow?: string;
   readonly storedBytes?: number;
+  /** All of its memory is stored, or what differs from an earlier shadow. */
+  readonly stored?: 'full' | 'delta';
   readonly sample?: MemberSample;
 }
 

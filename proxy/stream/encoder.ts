@@ -27,6 +27,8 @@ export interface EncodeOptions {
   readonly vmdesc?: string | undefined;
   /** Blocks (by index) that are listed without any page: their memory is already in place. */
   readonly omit?: ReadonlySet<number>;
+  /** Pages the destination has in place already. */
+  readonly skip?: (block: number, offset: number) => boolean;
   /**
    * Blocks (by index) that the destination is known to start all zero: their zero pages are
    * skipped. Never a ROM or firmware block: the destination fills those before it loads.
@@ -124,6 +126,7 @@ function* pages(source: PageSource, options: EncodeOptions): Generator<Uint8Arra
     const skipZero = options.fresh?.has(index) ?? false;
     let named = false;
     for (let offset = 0; offset < block.usedLength; offset += pageSize) {
+      if (options.skip?.(index, offset)) continue;
       if (writer.left < room) {
         yield writer.take();
         writer = new Writer(capacity);

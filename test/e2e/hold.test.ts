@@ -56,9 +56,8 @@ for (const qemu of await findQemus()) {
     });
     const plan = await planMigration(monitor);
     await applyMigration(monitor, plan);
-    const owner = { member: 'n0', round: 'r1' };
-    const directory = bench.shadowDirectory('r1');
-    const shadow = await StagingShadow.reserve(directory, owner, await ramBlocks(monitor), 4096);
+    const place = { directory: bench.shadowDirectory('r1'), member: 'n0', round: 'r1' };
+    const shadow = await StagingShadow.reserve(place, await ramBlocks(monitor), 4096);
     const holds = await canHold(monitor);
     const limits = {
       liveLimitBytes: 10 * MEMORY_MIB * 2 ** 20,

@@ -7,6 +7,7 @@ import {
   collectLeftovers,
   type EpochManifest,
   type ShadowError,
+  StagingShadow,
 } from '../../shadow/index.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
@@ -36,6 +37,20 @@ function manifest(epoch: number, changes: Partial<EpochManifest> = {}): EpochMan
 
 function roundOf(epoch: number): string {
   return `r${String(epoch).padStart(6, '0')}-0123abcd`;
+}
+
+async function emptyShadow(directory: string, round: string): Promise<void> {
+  const layout = [{ idstr: 'pc.ram', length: 4096 }];
+  const shadow = await StagingShadow.reserve({ directory, member: 'a', round }, layout, 4096);
+  shadow.match([{ idstr: 'pc.ram', usedLength: 4096 }]);
+  const commandLine = ['qemu'];
+  const identity = { machineType: '', qemuVersion: '', uuid: '', name: '', commandLine };
+  await shadow.seal({
+    identity: { ...identity, workingDirectory: '/' },
+    configuration: Buffer.alloc(1),
+    deviceState: Buffer.alloc(1),
+    vmdesc: undefined,
+  });
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
@@ -130,8 +145,10 @@ test('a manifest cannot name a folder outside the store', async () => {
 
 test('leftovers are what no epoch names; nothing goes while a manifest cannot be read', async () => {
   const shadows = join(root, 'shadows');
-  for (const round of [roundOf(1), roundOf(2), roundOf(3), roundOf(4), 'not-ours']) {
-    mkdirSync(join(shadows, round, 'a'), { recursive: true });
+  mkdirSync(join(shadows, 'not-ours'), { recursive: true });
+  for (const round of [1, 2, 3, 4].map(roundOf)) {
+    for (const { name } of manifest(1).members)
+      await emptyShadow(join(shadows, round, name), round);
   }
   await catalogue.publish(manifest(1));
   await catalogue.publish(manifest(2));
@@ -139,9 +156,9 @@ test('leftovers are what no epoch names; nothing goes while a manifest cannot be
   const whole = readFileSync(path);
   writeFileSync(path, 'rotten');
   const keep = new Set([roundOf(4)]);
-  assert.equal(await collectLeftovers(shadows, catalogue, keep), []);
+  assert.equal(await collectLeftovers(shadows, catalogue, { keep }), []);
   writeFileSync(path, whole);
-  assert.equal(await collectLeftovers(shadows, catalogue, keep), [roundOf(3)]);
+  assert.equal(await collectLeftovers(shadows, catalogue, { keep }), [roundOf(3)]);
   assert.equal(readdirSync(shadows).sort(), ['not-ours', ...[1, 2, 4].map(roundOf)]);
 });
 

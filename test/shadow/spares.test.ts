@@ -5,8 +5,8 @@ import * as assert from 'uvu/assert';
 import {
   markMapped,
   occupiedBytes,
+  openShadow,
   pruneSpares,
-  readShadow,
   recycleShadows,
   StagingShadow,
   spareDirectory,
@@ -43,7 +43,8 @@ test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 function reserve(round: string, member = 'a'): Promise<StagingShadow> {
   const directory = join(root, round, member);
-  return StagingShadow.reserve(directory, { member, round }, LAYOUT, PAGE, spareDirectory(root));
+  const place = { directory, member, round, spares: spareDirectory(root) };
+  return StagingShadow.reserve(place, LAYOUT, PAGE);
 }
 
 /** A round whose every page is full of that byte. */
@@ -78,7 +79,7 @@ test('a retired image is the next round’s, and what was in it is in no shadow'
   const expected = Buffer.concat([Buffer.alloc(PAGE, 0xbb), Buffer.alloc((PAGES - 1) * PAGE)]);
   assert.ok(image.equals(expected), 'something of the epoch before is left');
   const directory = join(root, 'r2', 'a');
-  await verifyShadow(directory, await readShadow(directory, sha256), 'all');
+  await verifyShadow(await openShadow(directory, sha256), 'all');
 });
 
 test('an image a VM may have mapped is never used again', async () => {
@@ -102,15 +103,18 @@ test('spares that fit nothing are dropped, and the rest is counted', async () =>
   await sealed(ROUND, 0xaa, 'a');
   await sealed(ROUND, 0xaa, 'b');
   await recycleShadows(root, ROUND);
-  assert.is(await pruneSpares(root, [PAGES * PAGE, 5 * PAGE]), PAGES * PAGE);
+  assert.is(
+    await pruneSpares(root, { full: [PAGES * PAGE, 5 * PAGE], deltaBytes: 0 }),
+    PAGES * PAGE,
+  );
   assert.is(spares().length, 1);
   assert.is(await occupiedBytes(root), PAGES * PAGE);
-  assert.is(await pruneSpares(root, []), 0);
+  assert.is(await pruneSpares(root, { full: [], deltaBytes: 0 }), 0);
   assert.is(await occupiedBytes(root), 0);
 });
 
 test('there need be none', async () => {
-  assert.is(await pruneSpares(root, [PAGE]), 0);
+  assert.is(await pruneSpares(root, { full: [PAGE], deltaBytes: PAGE }), 0);
   assert.is(await occupiedBytes(join(root, 'nowhere')), 0);
 });
 

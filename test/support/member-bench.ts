@@ -8,9 +8,15 @@ import { pino } from 'pino';
 import { killProcess } from '../../proxy/agent/process-card.ts';
 import { type StartedVm, startVm } from '../../proxy/agent/vm-process.ts';
 import { Capture } from '../../proxy/member/capture.ts';
-import type { CaptureMode, MemberNotice, RoundFacts } from '../../proxy/member/messages.ts';
+import type {
+  CaptureMode,
+  DeltaTerms,
+  MemberNotice,
+  RoundFacts,
+} from '../../proxy/member/messages.ts';
 import type { SessionReport } from '../../proxy/member/session.ts';
 import { QmpClient } from '../../qmp/index.ts';
+import { openShadow } from '../../shadow/index.ts';
 import { guestCommandLine } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
 import { ensureGuestImage } from '../../tools/guest/image.ts';
@@ -29,6 +35,8 @@ export class MemberBench {
   readonly commandLine: readonly string[];
   readonly notices: MemberNotice[] = [];
   capture: CaptureMode | 'auto' = 'auto';
+  /** Rounds from now on store what differs from this one’s shadow. */
+  base: string | undefined;
   #capture: Capture | undefined;
   #waiters = new Set<() => void>();
 
@@ -61,12 +69,13 @@ export class MemberBench {
   }
 
   shadowDirectory(round: string): string {
-    return join(this.directory, 'shadows', round);
+    return join(this.directory, 'shadows', round, 'n0');
   }
 
   /** Begins a round and brings it to the live phase, streaming. */
   async live(round: string, stopDeadlineMs = 30_000): Promise<void> {
-    mkdirSync(join(this.directory, 'shadows'), { recursive: true });
+    mkdirSync(join(this.directory, 'shadows', round), { recursive: true });
+    const delta = this.base === undefined ? undefined : await this.#deltaOf(this.base);
     const place = {
       member: 'n0',
       qmp: join(this.directory, 'qmp.sock'),
@@ -80,6 +89,7 @@ export class MemberBench {
       inFlightBytes: 64 * 2 ** 20,
       shadowDirectory: this.shadowDirectory(round),
       spareDirectory: join(this.directory, 'shadows', 'spare'),
+      ...(delta !== undefined && { delta }),
       commandLine: this.commandLine,
       workingDirectory: this.directory,
       stopDeadlineMs,
@@ -100,6 +110,13 @@ export class MemberBench {
     await this.report('live');
     this.tell('start');
     this.#capture.slot(true);
+  }
+
+  async #deltaOf(round: string): Promise<DeltaTerms> {
+    const directory = this.shadowDirectory(round);
+    const { sha256 } = await openShadow(directory);
+    const moreBytes = 2 ** 30;
+    return { directory, sha256, reservedBytes: 16 * 2 ** 20, moreBytes, headroomBytes: 2 ** 20 };
   }
 
   tell(type: 'prepare' | 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort'): void {

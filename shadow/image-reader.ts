@@ -3,33 +3,36 @@
  * allocates a page for every hole it touches, read(2) does not (mm/shmem.c): so whole images are read
  * with read(2), however fast a mapping would be.
  */
-import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { ShadowError } from './errors.ts';
+import { CHUNK_SLOTS, chunkChecksum, heldSlots, type PageIndex } from './page-index.ts';
 
-const PIECE_BYTES = 1024 * 1024;
+const WINDOW_BYTES = 1024 * 1024;
 
 /**
- * SHA-256 of a file, as hexadecimal: what `sha256sum FILE` prints.
- * @param bytes the length it must have
- * @throws ShadowError E_EPOCH_CORRUPT when it has another length or cannot be read
+ * Holds an image against the checksums in its index.
+ * @throws ShadowError E_EPOCH_CORRUPT when it has another length or content, or cannot be read
  */
-export async function digestFile(path: string, bytes: number): Promise<string> {
+export async function verifyImage(path: string, index: PageIndex): Promise<void> {
+  const { pageSize, slots, checksums } = index;
   const handle = await open(path, 'r').catch((cause: unknown) => {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   });
   try {
-    requireLength(path, (await handle.stat()).size, bytes);
-    const hash = createHash('sha256');
-    const piece = Buffer.allocUnsafe(PIECE_BYTES);
-    for (let offset = 0; offset < bytes; ) {
-      const { bytesRead } = await handle.read(piece, 0, PIECE_BYTES, offset);
-      if (bytesRead === 0) throw shortRead(path, offset);
-      hash.update(piece.subarray(0, bytesRead));
-      offset += bytesRead;
+    requireLength(path, (await handle.stat()).size, slots * pageSize);
+    const held = heldSlots(index);
+    const piece = Buffer.allocUnsafe(CHUNK_SLOTS * pageSize);
+    for (const [chunk, expected] of checksums.entries()) {
+      const from = chunk * CHUNK_SLOTS;
+      const bytes = Math.min(CHUNK_SLOTS, slots - from) * pageSize;
+      const { bytesRead } = await handle.read(piece, 0, bytes, from * pageSize);
+      if (bytesRead !== bytes) throw shortRead(path, from * pageSize);
+      if (chunkChecksum(piece, held, from, pageSize) === expected) continue;
+      const where = `${path} does not match its checksum between ${from * pageSize} and`;
+      const message = `${where} ${from * pageSize + bytes}`;
+      throw new ShadowError('E_EPOCH_CORRUPT', message, { path });
     }
-    return hash.digest('hex');
   } finally {
     await handle.close();
   }
@@ -39,7 +42,8 @@ export async function digestFile(path: string, bytes: number): Promise<string> {
 export class ImageReader {
   readonly #path: string;
   readonly #fd: number;
-  readonly #window = Buffer.allocUnsafe(PIECE_BYTES);
+  readonly #window = Buffer.allocUnsafe(WINDOW_BYTES);
+  #zero = Buffer.alloc(0);
   #start = 0;
   #filled = 0;
 
@@ -51,16 +55,21 @@ export class ImageReader {
     } catch (cause) {
       throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
     }
-    requireLength(path, fstatSync(this.#fd).size, bytes);
+    try {
+      requireLength(path, fstatSync(this.#fd).size, bytes);
+    } catch (error) {
+      closeSync(this.#fd);
+      throw error;
+    }
   }
 
-  /** Copies `zero.length` bytes to `into[at]`. @returns false, copying nothing, if they equal `zero` */
-  read(offset: number, into: Uint8Array, at: number, zero: Uint8Array): boolean {
-    const length = zero.length;
+  /** Copies `length` bytes to `into[at]`. @returns false, copying nothing, if all of them are zero */
+  read(offset: number, into: Uint8Array, at: number, length: number): boolean {
     if (offset < this.#start || offset + length > this.#start + this.#filled) this.#fill(offset);
     const from = offset - this.#start;
     if (from + length > this.#filled) throw shortRead(this.#path, offset);
-    if (this.#window.compare(zero, 0, length, from, from + length) === 0) return false;
+    if (this.#zero.length !== length) this.#zero = Buffer.alloc(length);
+    if (this.#window.compare(this.#zero, 0, length, from, from + length) === 0) return false;
     this.#window.copy(into, at, from, from + length);
     return true;
   }
@@ -71,7 +80,7 @@ export class ImageReader {
 
   #fill(offset: number): void {
     this.#start = offset;
-    this.#filled = readSync(this.#fd, this.#window, 0, PIECE_BYTES, offset);
+    this.#filled = readSync(this.#fd, this.#window, 0, WINDOW_BYTES, offset);
   }
 }
 

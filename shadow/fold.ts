@@ -1,0 +1,79 @@
+/**
+ * Folding: a delta and its base become a full shadow, against which later epochs are taken. What has
+ * changed since the base would otherwise be stored again with every epoch.
+ *
+ *     read delta and base ──▶ full images, staged like a round's ──▶ sealed ──▶ the epoch names it
+ *
+ * Until the epoch's manifest is replaced (catalogue.ts) nothing refers to the new shadow, and after it
+ * nothing of that epoch to the old one: whatever dies in between leaves a folder to be collected.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { readShadowFile, SealedRam, type SealedShadow } from './sealed.ts';
+import { type Sealed, type StagingPlace, StagingShadow } from './staging.ts';
+import { NOBODY_TOLD, type OnStep } from './steps.ts';
+
+/** Pages copied before others have their turn: 1 MiB. */
+const PAGES_A_TURN = 256;
+
+/**
+ * Writes a full shadow with the content of a delta.
+ * @param onStep told what is done, for tests to stop there
+ * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT; or the signal's reason. Nothing is
+ * left behind.
+ */
+export async function foldShadow(
+  shadow: SealedShadow,
+  place: StagingPlace,
+  signal: AbortSignal,
+  onStep: OnStep = NOBODY_TOLD,
+): Promise<Sealed> {
+  const { directory, manifest } = shadow;
+  const { pageSize, identity, vmdesc } = manifest;
+  const layout = manifest.blocks.map(({ idstr, bytes }) => ({ idstr, length: bytes }));
+  const staged = await StagingShadow.reserve(place, layout, pageSize);
+  try {
+    onStep('fold/staged');
+    await copyPages(shadow, staged, signal);
+    onStep('fold/copied');
+    const sealed = await staged.seal({
+      identity,
+      configuration: await readShadowFile(directory, manifest.configuration),
+      deviceState: await readShadowFile(directory, manifest.deviceState),
+      vmdesc: vmdesc && (await readShadowFile(directory, vmdesc)).toString('utf8'),
+    });
+    onStep('fold/sealed');
+    return sealed;
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
+}
+
+async function copyPages(
+  shadow: SealedShadow,
+  staged: StagingShadow,
+  signal: AbortSignal,
+): Promise<void> {
+  const { pageSize, blocks } = shadow.manifest;
+  const streamed = blocks.map(({ idstr, bytes }) => ({ idstr, usedLength: bytes }));
+  const images = staged.match(streamed);
+  const ram = await SealedRam.open(shadow);
+  const pages = Buffer.allocUnsafe(PAGES_A_TURN * pageSize);
+  try {
+    for (const [block, { bytes }] of blocks.entries()) {
+      const image = images[block];
+      for (let offset = 0; offset < bytes; offset += pageSize) {
+        const at = offset % pages.length;
+        if (at === 0) {
+          image?.flush(); // what was read before is lent until here
+          signal.throwIfAborted();
+          await nextTurn();
+        }
+        if (ram.read(block, offset, pages, at)) image?.writePage(offset, pages, at);
+      }
+      image?.flush();
+    }
+  } finally {
+    ram.close();
+  }
+}
