@@ -11,11 +11,13 @@ import { parseArgs } from 'node:util';
 import { table } from '../cli/output.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { type Benchmark, environment } from './bench.ts';
+import { benchCapture } from './capture.ts';
 import { benchDowntime } from './downtime.ts';
 import { benchRescue } from './rescue.ts';
 import { benchScale } from './scale.ts';
 
 const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
+  capture: benchCapture,
   downtime: benchDowntime,
   rescue: benchRescue,
   scale: benchScale,

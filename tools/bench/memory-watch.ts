@@ -52,6 +52,11 @@ export class MemoryWatch {
   }
 }
 
+/** The most that any one proxy has had resident since it was started, bytes. */
+export function peakResident(bed: Testbed): number {
+  return Math.max(...[...proxiesOf(bed).keys()].map((pid) => memoryOf(pid, 'VmHWM')));
+}
+
 function proxiesOf(bed: Testbed): Map<number, number> {
   const proxies = [...bed.processes()].filter(([, command]) => /member\/process/.test(command));
   return new Map(proxies.map(([pid]) => [pid, memoryOf(pid, 'VmRSS')]));

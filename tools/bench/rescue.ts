@@ -16,6 +16,7 @@ import { QmpClient } from '../../qmp/index.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 import type { Measurement, Row } from './bench.ts';
+import { migrateInto } from './qemu-migrate.ts';
 import { spread } from './statistics.ts';
 
 const RUNS = 5;
@@ -120,38 +121,16 @@ async function captureRatio(progress: Progress): Promise<Capture> {
     const shadow: number[] = [];
     const devnull: number[] = [];
     for (let run = 0; run <= RUNS; run++) {
-      const baseline = await rateIntoDevnull(monitor);
+      const { totalMs, bytes } = await migrateInto(monitor, 'exec:cat >/dev/null');
       const { members, streamBytes } = await bed.json<RoundReport>('checkpoint');
       const { liveMs = 0, drainMs = 0 } = members[0] ?? {};
       if (run === 0) continue;
-      devnull.push(baseline);
+      devnull.push(bytes / totalMs / 1000);
       shadow.push(streamBytes / (liveMs + drainMs) / 1000);
     }
     monitor.close();
     return { shadow, devnull, ratios: shadow.map((rate, run) => rate / (devnull[run] ?? 1)) };
   });
-}
-
-/** @returns MB/s by QEMU's own accounts */
-async function rateIntoDevnull(monitor: QmpClient): Promise<number> {
-  await monitor.execute('migrate-set-capabilities', {
-    capabilities: [{ capability: 'events', state: true }],
-  });
-  await monitor.execute('migrate-set-parameters', { 'max-bandwidth': 2 ** 50 });
-  const ended = new Promise<string>((resolve) => {
-    const unsubscribe = monitor.onEvent(({ name, data }) => {
-      if (name !== 'MIGRATION' || !/completed|failed/.test(String(data.status))) return;
-      unsubscribe();
-      resolve(String(data.status));
-    });
-  });
-  await monitor.execute('migrate', { uri: 'exec:cat >/dev/null' });
-  if ((await ended) !== 'completed') throw new Error('the migration to /dev/null failed');
-  const { ram, 'total-time': totalMs } = await monitor.execute('query-migrate');
-  while (!(await monitor.execute('query-status')).running) {
-    await monitor.execute('cont').catch(() => {}); // "not finalized yet", for a moment
-  }
-  return (ram?.transferred ?? 0) / (totalMs ?? Number.NaN) / 1000;
 }
 
 /** Gives a guest memory that is not zero and hardly changes. */

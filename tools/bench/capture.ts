@@ -1,0 +1,127 @@
+/**
+ * What it costs to take a large VM's memory, beside what QEMU itself does with it; same VM, in turn:
+ *
+ *     exec:cat >/dev/null               nothing keeps it
+ *     exec:cat >FILE on tmpfs           what people do who keep it in memory
+ *     a whole epoch                     store.delta: false, into memory an epoch before has left
+ *     the first epoch                   whole, into fresh memory
+ *     later epochs                      deltas
+ *
+ *     capture_vs_devnull       time into /dev/null ÷ time of a round, from its begin to the commit
+ *     capture_vs_tmpfs_file    the same beside the file
+ *     second_epoch_vs_first    time of a later epoch ÷ time of a whole one; and ÷ the first
+ *     proxy_rss_mib_6g         the proxy's resident memory at its peak (VmHWM)
+ *
+ * The first two are the worse of whole epochs and deltas. A VM's migration and its round are taken one
+ * after the other, so each ratio is within a repetition.
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import { QmpClient } from '../../qmp/index.ts';
+import { newestQemu } from '../testbed/newest-qemu.ts';
+import { Testbed } from '../testbed/testbed.ts';
+import type { BenchOptions, Measurement, Row } from './bench.ts';
+import { peakResident } from './memory-watch.ts';
+import { filled } from './mixed-load.ts';
+import { migrateInto } from './qemu-migrate.ts';
+import { spread } from './statistics.ts';
+
+const RUNS = 5;
+const GUEST_MIB = 6 * 1024;
+const FILL_MIB = 2560;
+const STORE = { headroom: '64MiB' };
+
+interface Turn {
+  readonly devnullMs: number;
+  readonly tmpfsMs: number;
+  readonly wholeMs: number;
+  readonly firstMs: number;
+  readonly laterMs: number;
+  readonly streamedMiB: number;
+  readonly laterStoredMiB: number;
+}
+
+export async function benchCapture(
+  progress: (line: string) => void,
+  { runs = RUNS }: BenchOptions,
+): Promise<Measurement> {
+  const options = { nodes: 1, memoryMiB: GUEST_MIB, watch: true, qemu: await newestQemu() };
+  const bed = await Testbed.create({ ...options, settings: { store: STORE } });
+  try {
+    progress(`a VM of ${GUEST_MIB} MiB, ${FILL_MIB} MiB of it in use`);
+    await bed.up();
+    const command = `dirty --size-mib ${FILL_MIB} --rate-mib 2 --pattern random`;
+    await bed.shell(0, `${command} >/run/dirty.log 2>&1 & sleep 1`);
+    await filled(bed, 0);
+    const monitor = await QmpClient.connect(join(bed.memberDirectory(0), 'watch.sock'));
+    const turns: Turn[] = [];
+    for (let run = 0; run <= runs; run++) {
+      progress(run === 0 ? 'warm-up' : `turn ${run} of ${runs}`);
+      const turn = await takeTurn(bed, monitor);
+      if (run > 0) turns.push(turn);
+    }
+    monitor.close();
+    return measured(turns, peakResident(bed) / 2 ** 20);
+  } finally {
+    await bed.dispose();
+  }
+}
+
+async function takeTurn(bed: Testbed, monitor: QmpClient): Promise<Turn> {
+  const file = join(bed.home, 'stream');
+  const tmpfs = await migrateInto(monitor, `exec:cat >${file}`).finally(() => {
+    rmSync(file, { force: true });
+  });
+  const devnull = await migrateInto(monitor, 'exec:cat >/dev/null');
+  await bed.reconfigure({ store: { ...STORE, delta: false }, epochs: { keep: 1 } });
+  await bed.json('checkpoint'); // leaves its memory to the next but one
+  await bed.json('checkpoint');
+  const whole = await bed.json<RoundReport>('checkpoint');
+  await bed.reconfigure({ store: STORE, epochs: { keep: 2 } });
+  await bed.json('rm', String(whole.epoch));
+  const first = await bed.json<RoundReport>('checkpoint');
+  await bed.json('checkpoint');
+  const later = await bed.json<RoundReport>('checkpoint');
+  await bed.json('rm', String(first.epoch)); // its memory stays: others are deltas of it
+  for (const epoch of [later.epoch, (later.epoch ?? 0) - 1]) await bed.json('rm', String(epoch));
+  return {
+    devnullMs: devnull.totalMs,
+    tmpfsMs: tmpfs.totalMs,
+    wholeMs: whole.durationMs,
+    firstMs: first.durationMs,
+    laterMs: later.durationMs,
+    streamedMiB: whole.streamBytes / 2 ** 20,
+    laterStoredMiB: later.storedBytes / 2 ** 20,
+  };
+}
+
+function measured(turns: readonly Turn[], residentMiB: number): Measurement {
+  const median = (value: (turn: Turn) => number) => spread(turns.map(value)).median;
+  const row = (what: string, unit: string, value: (turn: Turn) => number): Row => {
+    return { what, unit, spread: spread(turns.map(value)) };
+  };
+  const slower = ({ wholeMs, laterMs }: Turn) => Math.max(wholeMs, laterMs);
+  return {
+    figures: {
+      capture_vs_devnull: median((turn) => turn.devnullMs / slower(turn)),
+      capture_vs_tmpfs_file: median((turn) => turn.tmpfsMs / slower(turn)),
+      second_epoch_vs_first: median(({ laterMs, wholeMs, firstMs }) => {
+        return laterMs / Math.min(wholeMs, firstMs);
+      }),
+      proxy_rss_mib_6g: residentMiB,
+    },
+    rows: [
+      row('into /dev/null', 'ms', ({ devnullMs }) => devnullMs),
+      row('into a file on tmpfs', 'ms', ({ tmpfsMs }) => tmpfsMs),
+      row('a whole epoch, into used memory', 'ms', ({ wholeMs }) => wholeMs),
+      row('the first epoch, into fresh memory', 'ms', ({ firstMs }) => firstMs),
+      row('a later epoch', 'ms', ({ laterMs }) => laterMs),
+      row('/dev/null ÷ a whole epoch', '', ({ devnullMs, wholeMs }) => devnullMs / wholeMs),
+      row('/dev/null ÷ a later epoch', '', ({ devnullMs, laterMs }) => devnullMs / laterMs),
+      row('streamed', 'MiB', ({ streamedMiB }) => streamedMiB),
+      row('stored by a later epoch', 'MiB', ({ laterStoredMiB }) => laterStoredMiB),
+      { what: 'proxy’s resident memory', unit: 'MiB', spread: spread([residentMiB]) },
+    ],
+  };
+}
