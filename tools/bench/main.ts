@@ -13,13 +13,17 @@ import { newestQemu } from '../testbed/newest-qemu.ts';
 import { type Benchmark, environment } from './bench.ts';
 import { benchCapture } from './capture.ts';
 import { benchDowntime } from './downtime.ts';
+import { benchMemory } from './memory.ts';
 import { benchRescue } from './rescue.ts';
+import { benchRestore } from './restore.ts';
 import { benchScale } from './scale.ts';
 
 const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   capture: benchCapture,
   downtime: benchDowntime,
+  memory: benchMemory,
   rescue: benchRescue,
+  restore: benchRestore,
   scale: benchScale,
 };
 

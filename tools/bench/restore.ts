@@ -1,0 +1,149 @@
+/**
+ * How soon an epoch runs again, beside what QEMU needs in any case; same VM, in turn:
+ *
+ *     start       QEMU started with the VM's command line, until its monitor answers
+ *     map         umbra restore: from the request until the VM runs, everything included
+ *     incoming    QEMU's own: started with -incoming on a file of the same state, until the VM runs
+ *
+ *     map_vs_qemu_start_*     map ÷ start, a VM of 512 MiB, 2 GiB, 6 GiB; the epoch is a delta
+ *     incoming_vs_map_2g      incoming ÷ map
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { restoreCommandLine } from '../../proxy/agent/command-line.ts';
+import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
+import { recordedVm, startVm, type VmProcess } from '../../proxy/agent/vm-process.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import { QmpClient } from '../../qmp/index.ts';
+import { newestQemu } from '../testbed/newest-qemu.ts';
+import { Testbed } from '../testbed/testbed.ts';
+import type { BenchOptions, Measurement, Row } from './bench.ts';
+import { filled } from './mixed-load.ts';
+import { migrateInto } from './qemu-migrate.ts';
+import { spread } from './statistics.ts';
+
+const RUNS = 5;
+/** Guests, and how much of their memory is in use. */
+const SIZES = [
+  { name: '512m', memoryMiB: 512, fillMiB: 256 },
+  { name: '2g', memoryMiB: 2048, fillMiB: 1024 },
+  { name: '6g', memoryMiB: 6144, fillMiB: 2048 },
+] as const;
+const INCOMING_AT = '2g';
+/** QEMU tells nobody when its monitor is there. */
+const LOOK_MS = 1;
+
+interface Times {
+  readonly start: number[];
+  readonly map: number[];
+  readonly whole: number[];
+  readonly incoming: number[];
+}
+
+export async function benchRestore(
+  progress: (line: string) => void,
+  { runs = RUNS }: BenchOptions,
+): Promise<Measurement> {
+  const figures: Record<string, number> = {};
+  const rows: Row[] = [];
+  for (const size of SIZES) {
+    progress(`a VM of ${size.memoryMiB} MiB`);
+    const times = await timesOf(size, runs);
+    const row = (what: string, values: readonly number[]) => {
+      if (values.length > 0) rows.push({ what, unit: 'ms', spread: spread(values) });
+    };
+    const ratios = (a: readonly number[], b: readonly number[]) => {
+      return spread(a.map((value, run) => value / (b[run] ?? Number.NaN))).median;
+    };
+    row(`QEMU to its monitor, ${size.name}`, times.start);
+    row(`restore by map of a delta, ${size.name}`, times.map);
+    row(`restore by map of a whole epoch, ${size.name}`, times.whole);
+    row(`QEMU -incoming, ${size.name}`, times.incoming);
+    figures[`map_vs_qemu_start_${size.name}`] = ratios(times.map, times.start);
+    if (size.name !== INCOMING_AT) continue;
+    figures[`incoming_vs_map_${size.name}`] = ratios(times.incoming, times.map);
+  }
+  return { figures, rows };
+}
+
+async function timesOf(size: (typeof SIZES)[number], runs: number): Promise<Times> {
+  const { memoryMiB, fillMiB } = size;
+  const options = { nodes: 1, memoryMiB, watch: true, qemu: await newestQemu() };
+  const bed = await Testbed.create({ ...options, settings: { store: { headroom: '64MiB' } } });
+  try {
+    await bed.up();
+    const command = `dirty --size-mib ${fillMiB} --rate-mib 1 --pattern random`;
+    await bed.shell(0, `${command} >/run/dirty.log 2>&1 & sleep 1`);
+    await filled(bed, 0);
+    const vm = recordedVm(bed.memberDirectory(0));
+    if (vm === undefined) throw new Error('no VM is recorded');
+    const file = join(bed.home, 'stream');
+    const monitor = await QmpClient.connect(join(bed.memberDirectory(0), 'watch.sock'));
+    if (size.name === INCOMING_AT) await migrateInto(monitor, `exec:cat >${file}`);
+    monitor.close();
+    const whole = await bed.json<RoundReport>('checkpoint');
+    const delta = await bed.json<RoundReport>('checkpoint');
+    const times: Times = { start: [], map: [], whole: [], incoming: [] };
+    for (let run = 0; run <= runs; run++) {
+      const start = await startTime(bed, vm);
+      const map = await restoreTime(bed, delta.epoch);
+      const mapWhole = await restoreTime(bed, whole.epoch);
+      const incoming = size.name === INCOMING_AT ? await incomingTime(bed, vm, file) : undefined;
+      if (run === 0) continue;
+      times.start.push(start);
+      times.map.push(map);
+      times.whole.push(mapWhole);
+      if (incoming !== undefined) times.incoming.push(incoming);
+    }
+    return times;
+  } finally {
+    await bed.dispose();
+  }
+}
+
+function endVm(bed: Testbed): void {
+  const vm = recordedVm(bed.memberDirectory(0));
+  if (vm !== undefined && isAlive(vm)) bed.killAll();
+}
+
+async function restoreTime(bed: Testbed, epoch: number | undefined): Promise<number> {
+  endVm(bed);
+  const report = await bed.json<RestoreReport>('restore', String(epoch), '--mode', 'map');
+  return report.durationMs;
+}
+
+/** Until the monitor answers. */
+async function startTime(bed: Testbed, vm: VmProcess): Promise<number> {
+  const words = restoreCommandLine(vm.commandLine, '').slice(0, -2); // not -incoming defer
+  const { monitor, process, startedAt } = await launch(bed, words, vm.workingDirectory);
+  const time = performance.now() - startedAt;
+  monitor.close();
+  await killProcess(process);
+  return time;
+}
+
+/** Until the VM runs. */
+async function incomingTime(bed: Testbed, vm: VmProcess, file: string): Promise<number> {
+  const words = [...restoreCommandLine(vm.commandLine, '').slice(0, -1), `exec:cat ${file}`];
+  const running = words.filter((word) => word !== '-S');
+  const { monitor, process, startedAt } = await launch(bed, running, vm.workingDirectory);
+  while (!(await monitor.execute('query-status')).running) await delay(LOOK_MS);
+  const time = performance.now() - startedAt;
+  monitor.close();
+  await killProcess(process);
+  return time;
+}
+
+async function launch(bed: Testbed, words: readonly string[], workingDirectory: string) {
+  endVm(bed);
+  const socket = join(bed.memberDirectory(0), 'watch.sock');
+  rmSync(socket, { force: true });
+  const startedAt = performance.now();
+  const { process } = await startVm(words, workingDirectory, bed.home);
+  for (;;) {
+    const monitor = await QmpClient.connect(socket).catch(() => undefined);
+    if (monitor !== undefined) return { monitor, process, startedAt };
+    await delay(LOOK_MS);
+  }
+}
