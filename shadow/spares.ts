@@ -39,14 +39,18 @@ export async function markMapped(shadowDirectory: string): Promise<void> {
   await writeFile(join(shadowDirectory, MAPPED), '', { mode: 0o600 });
 }
 
-/** Removes a retired round's shadows, all but the images nobody can have mapped. */
+/**
+ * Removes a round's shadows, all but the images nobody can have mapped. What was not sealed is not kept
+ * either: a round that was aborted leaves nothing.
+ */
 export async function recycleShadows(shadowsDirectory: string, round: string): Promise<void> {
   const spares = spareDirectory(shadowsDirectory);
-  await mkdir(spares, { recursive: true, mode: 0o700 });
   for (const member of await readdir(join(shadowsDirectory, round)).catch(() => [])) {
     const directory = join(shadowsDirectory, round, member);
     if (!(await stat(directory)).isDirectory()) continue;
-    if (await exists(join(directory, MAPPED))) continue;
+    const isSealed = await exists(join(directory, 'shadow.json'));
+    if (!isSealed || (await exists(join(directory, MAPPED)))) continue;
+    await mkdir(spares, { recursive: true, mode: 0o700 });
     for (const file of await readdir(directory)) {
       const suffix = IMAGE.exec(file)?.[1];
       if (suffix === undefined) continue;

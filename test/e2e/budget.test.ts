@@ -17,6 +17,8 @@ const MIB = 2 ** 20;
 const MEMORY_MIB = 192;
 const NODES = 2;
 const IN_FLIGHT_MIB = 4;
+/** Enough for a whole round, not for an epoch beside it. */
+const WHOLE_MIB = NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24;
 const BLOCK_BYTES = 512;
 const WATCH_MS = 10;
 
@@ -87,7 +89,7 @@ test('half of what the VMs have is refused up front, with the bytes that are mis
 
 test('a budget for a round and what it keeps: rounds complete, and the kernel counts no more', async () => {
   const limit = 2 * NODES * MEMORY_MIB + 16;
-  await budget(limit);
+  await budget(Math.ceil(limit));
   const peak = await peakDuring(async () => {
     for (let count = 0; count < 3; count++) {
       const { outcome } = await bed.json<RoundReport>('checkpoint');
@@ -99,7 +101,7 @@ test('a budget for a round and what it keeps: rounds complete, and the kernel co
 });
 
 test('what epochs hold counts: a round that does not fit beside them is refused', async () => {
-  await budget(NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24);
+  await budget(WHOLE_MIB, { delta: false });
   const { code, missingBytes = 0, hint = '' } = await refused();
   assert.is(code, 'E_BUDGET');
   assert.ok(missingBytes > 0);
@@ -107,7 +109,7 @@ test('what epochs hold counts: a round that does not fit beside them is refused'
 });
 
 test('a queued round begins when an epoch has gone', async () => {
-  await budget(NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24, { whenFull: 'queue' });
+  await budget(WHOLE_MIB, { delta: false, whenFull: 'queue' });
   const queued = bed.umbra('checkpoint');
   const { epochs } = await until((status) => status.queued !== undefined);
   await bed.json('rm', String(epochs.at(-1)?.epoch));
@@ -118,8 +120,33 @@ test('a queued round begins when an epoch has gone', async () => {
 });
 
 test('a queued round is refused when its time is over', async () => {
-  await budget(NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24, { whenFull: 'queue', queueLimit: '1s' });
+  await budget(WHOLE_MIB, { delta: false, whenFull: 'queue', queueLimit: '1s' });
   assert.is((await refused()).code, 'E_BUDGET');
+});
+
+test('in the same budget, epochs that differ little are taken, and take little', async () => {
+  await budget(WHOLE_MIB);
+  const before = occupied();
+  const { outcome, storedBytes, members } = await bed.json<RoundReport>('checkpoint');
+  assert.is(outcome, 'committed');
+  assert.ok(members.every(({ stored }) => stored === 'delta'));
+  assert.ok(storedBytes < before / 2, `${storedBytes} of ${before} bytes`);
+  assert.ok(occupied() - before < 1.1 * storedBytes + (NODES * MEMORY_MIB * MIB) / 100);
+});
+
+test('a round that outgrows what it was admitted for ends; VMs and epochs are as they were', async () => {
+  const { epochs } = await bed.json<ClusterStatus>('status');
+  const reserved = 2 * (48 * 1.25 + 16); // what the last delta took, and some more
+  await budget(occupied() / MIB + reserved + NODES * IN_FLIGHT_MIB);
+  await bed.shell(0, 'dirty --size-mib 120 --rate-mib 200 >/run/more.log 2>&1 & sleep 3');
+  const { code, missingBytes = 0 } = await refused();
+  assert.is(code, 'E_STORE_NO_ROOM');
+  assert.ok(missingBytes > 0);
+  const after = await bed.json<ClusterStatus>('status');
+  assert.ok(after.members.every(({ running }) => running));
+  assert.equal(after.epochs, epochs);
+  assert.is((await bed.umbra('verify', String(epochs.at(-1)?.epoch))).code, 0);
+  await bed.shell(0, 'kill -TERM $(pidof dirty); sleep 1');
 });
 
 test('memory is used again, but never that of a VM restored on it', async () => {
@@ -132,6 +159,8 @@ test('memory is used again, but never that of a VM restored on it', async () => 
     const { outcome } = await bed.json<RoundReport>('checkpoint');
     assert.is(outcome, 'committed');
   }
+  await bed.reconfigure({ store: { delta: false }, epochs: { keep: 1 } });
+  for (let count = 0; count < 3; count++) await bed.json<RoundReport>('checkpoint');
   const spares = readdirSync(join(bed.directory, 'shadows', 'spare'));
   assert.ok(spares.length > 0, 'nothing was kept to be used again');
   const output = await bed.shell(1, 'kill -TERM $(pidof dirty); sleep 1; cat /run/dirty.log');
