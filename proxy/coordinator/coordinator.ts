@@ -358,11 +358,26 @@ export class Coordinator {
   async #offerAnother(epoch: number, error: unknown): Promise<UmbraError> {
     const failure = toFailure(error, { where: 'restore' });
     const damaged = failure.code === 'E_EPOCH_CORRUPT' || failure.code.startsWith('E_MANIFEST');
+    if (!damaged) return new UmbraError(failure, error);
+    const previous = await this.#wholeBefore(epoch);
+    const offer =
+      previous === undefined
+        ? 'no other epoch is whole.'
+        : `the newest before it that is whole: umbra restore ${previous}`;
+    return new UmbraError({ ...failure, hint: `Epoch ${epoch} is damaged; ${offer}` }, error);
+  }
+
+  /** Epochs may share a base, and its damage: each is looked at before it is offered. */
+  async #wholeBefore(epoch: number): Promise<number | undefined> {
     const { epochs } = await this.#catalogue.list();
-    const previous = epochs.filter((one) => one.epoch < epoch).at(-1);
-    if (!damaged || previous === undefined) return new UmbraError(failure, error);
-    const hint = `Epoch ${epoch} is damaged; the one before it: umbra restore ${previous.epoch}`;
-    return new UmbraError({ ...failure, hint }, error);
+    for (const one of epochs.filter((other) => other.epoch < epoch).reverse()) {
+      const isWhole = await this.#agent.verify(one, 'changed').then(
+        () => true,
+        () => false,
+      );
+      if (isWhole) return one.epoch;
+    }
+    return undefined;
   }
 
   async #retireOld(): Promise<void> {
