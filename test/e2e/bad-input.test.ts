@@ -329,10 +329,11 @@ test('damage is found at restore, and the epoch before it is offered', async () 
   const catalogue = join(bed.directory, 'epochs');
   const [previous, newest] = readdirSync(catalogue).sort().slice(-2);
   const { body } = JSON.parse(readFileSync(join(catalogue, newest ?? ''), 'utf8'));
-  const image = join(bed.directory, 'shadows', body.round, 'n1', 'ram-0.img');
+  const image = join(bed.directory, 'shadows', body.round, 'n1', 'ram-0.delta');
   const whole = readFileSync(image);
   const rotten = Buffer.from(whole);
-  rotten[4096 * 5000] = (rotten[4096 * 5000] ?? 0) ^ 1;
+  const at = rotten.length >> 1;
+  rotten[at] = (rotten[at] ?? 0) ^ 1;
   chmodSync(image, 0o600);
   writeFileSync(image, rotten);
   const failure = await refused('E_EPOCH_CORRUPT', 'restore', '--replace');
@@ -391,7 +392,7 @@ test('guest memory is for its owner’s eyes', () => {
   for (const name of readdirSync(bed.directory, { recursive: true, encoding: 'utf8' })) {
     const path = join(bed.directory, name);
     const { mode } = statSync(path);
-    if ((mode & 0o077) !== 0 && /\.(img|bin|json|log)$|api\.sock$/.test(name)) {
+    if ((mode & 0o077) !== 0 && /\.(img|delta|idx|bin|json|log)$|api\.sock$/.test(name)) {
       if (!name.endsWith('console.log')) open.push(`${name} ${(mode & 0o777).toString(8)}`);
     }
   }
