@@ -22,7 +22,7 @@ export function roundText(report: RoundReport): string {
       bytes(member.liveBytes),
       bytes(member.repeatedPages === undefined ? undefined : member.repeatedPages * PAGE_BYTES),
       bytes(member.drainBytes),
-      bytes(member.storedBytes),
+      bytes(member.storedBytes) + (member.stored === 'delta' ? ' more' : ''),
       duration(member.sealMs),
     ]),
   );
