@@ -44,6 +44,7 @@ import type {
   RoundTerms,
 } from './contract.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
+import { learnMachines } from './machine-type.ts';
 import { MemberProxy } from './member-proxy.ts';
 import { isAlive, killProcess } from './process-card.ts';
 import { Restores } from './restores.ts';
@@ -195,6 +196,9 @@ export class LocalAgent implements Agent {
 
   async admit(): Promise<Admission> {
     await Promise.all([...this.#members.values()].map((member) => this.#locateVm(member)));
+    for (const { directory } of this.#members.values()) {
+      void learnMachines(recordedVm(directory)?.commandLine[0] ?? '');
+    }
     const examined = await Promise.all(
       [...this.#members.values()].map((member) => {
         return this.#proxyOf(member).request<ExamineResult>({ type: 'examine' });

@@ -1,5 +1,8 @@
 /** Can this epoch's machine be built again? */
 import { execFile } from 'node:child_process';
+import type { Stats } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { UmbraError } from '../failure.ts';
 import { machineTypeOf } from './command-line.ts';
@@ -32,8 +35,36 @@ function familyOf(machineType: string): string {
   return machineType.replace(/-\d+(\.\d+)*$/, '');
 }
 
-/** Names and aliases a QEMU knows, each with its full name, from `-machine help`. */
+/** What QEMUs have said, by their file as it was then: asking one takes as long as starting a VM. */
+const answers = new Map<string, Promise<ReadonlyMap<string, string>>>();
+
+/** Asks a QEMU what it can build, so that a restore need not wait for the answer. Never rejects. */
+export async function learnMachines(program: string): Promise<void> {
+  await machineTypes(program).catch(() => {}); // a restore will say what is wrong
+}
+
 async function machineTypes(program: string): Promise<ReadonlyMap<string, string>> {
+  const file = await fileOf(program);
+  if (file === undefined) return askMachineTypes(program); // which will tell why not
+  const key = `${program} ${file.ino} ${file.mtimeMs}`;
+  const answer = answers.get(key) ?? askMachineTypes(program);
+  answers.set(key, answer);
+  answer.catch(() => answers.delete(key));
+  return answer;
+}
+
+/** The file that runs when this program is started: another after an upgrade. */
+async function fileOf(program: string): Promise<Stats | undefined> {
+  const folders = program.includes('/') ? [''] : (process.env.PATH ?? '').split(delimiter);
+  for (const folder of folders) {
+    const file = await stat(join(folder, program)).catch(() => undefined);
+    if (file?.isFile()) return file;
+  }
+  return undefined;
+}
+
+/** Names and aliases a QEMU knows, each with its full name, from `-machine help`. */
+async function askMachineTypes(program: string): Promise<ReadonlyMap<string, string>> {
   const types = new Map<string, string>();
   const { stdout } = await promisify(execFile)(program, ['-machine', 'help']).catch(
     (cause: Error) => {

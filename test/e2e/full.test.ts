@@ -1,0 +1,117 @@
+/**
+ * A store that runs full, on a tmpfs of its own: refused before anything is touched, or ended in the
+ * middle; the guests' job goes on, what was committed stays, and when there is room again so do
+ * checkpoints.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import type { Failure } from '../../proxy/failure.ts';
+import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { freezeAt, frozenProcess } from '../support/freeze.ts';
+
+const MIB = 2 ** 20;
+const MEMORY_MIB = 192;
+const NODES = 2;
+const STORE_MIB = 3 * NODES * MEMORY_MIB;
+const HEADROOM_MIB = 4;
+
+const test = suite('full');
+let store = '';
+let bed: Testbed;
+
+test.before(async () => {
+  store = mkdtempSync('/dev/shm/umbra-full-');
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${STORE_MIB}m`, 'umbra-test', store]);
+  const settings = { store: { directory: store, headroom: `${HEADROOM_MIB}MiB` } };
+  const qemu = await newestQemu();
+  bed = await Testbed.create({ nodes: NODES, memoryMiB: MEMORY_MIB, qemu, settings });
+  await bed.up();
+  await bed.shell(0, 'dirty --size-mib 16 --rate-mib 10 >/run/dirty.log 2>&1 & sleep 1');
+  assert.is((await bed.json<RoundReport>('checkpoint')).outcome, 'committed');
+});
+test.after(async () => {
+  await bed?.dispose();
+  execFileSync('umount', [store]);
+  rmSync(store, { recursive: true, force: true });
+});
+
+/** Leaves so much of the store free. */
+function fill(leaveMiB: number): void {
+  const { bavail, bsize } = statfsSync(store);
+  const bytes = bavail * bsize - leaveMiB * MIB;
+  execFileSync('fallocate', ['-l', String(bytes), join(store, 'ballast')]);
+}
+
+function empty(): void {
+  rmSync(join(store, 'ballast'), { force: true });
+}
+
+async function refused(): Promise<Failure> {
+  const { code, stdout } = await bed.umbra('checkpoint', '--json');
+  assert.is(code, 1, stdout);
+  return (JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure }).failure;
+}
+
+async function requireUnharmed(): Promise<void> {
+  const { members, epochs } = await bed.json<ClusterStatus>('status');
+  assert.ok(members.every(({ running }) => running));
+  for (const { epoch } of epochs) await bed.json('verify', String(epoch));
+  const verified = 'kill -USR1 $(pidof dirty); sleep 1; tail -1 /run/dirty.log';
+  assert.match(await bed.shell(0, verified), /verified/);
+}
+
+test('nearly full: refused with the bytes that are missing, before anything is touched', async () => {
+  fill(12);
+  const { code, missingBytes = 0, hint = '' } = await refused();
+  assert.is(code, 'E_STORE_NO_ROOM');
+  assert.ok(missingBytes > 0);
+  assert.match(hint, 'umbra rm');
+  await requireUnharmed();
+  empty();
+});
+
+test('someone fills it in the middle of a round: the round ends, nothing else does', async () => {
+  await bed.shell(1, 'dirty --size-mib 100 --rate-mib 200 >/run/more.log 2>&1 & sleep 3');
+  freezeAt(bed, 'member/n1/live');
+  const refusal = refused();
+  const frozen = await frozenProcess(bed);
+  fill(1);
+  process.kill(frozen, 'SIGCONT');
+  const failure = await refusal;
+  assert.is(failure.code, 'E_STORE_NO_ROOM');
+  assert.is(failure.member, 'n1');
+  await requireUnharmed();
+  empty();
+});
+
+test('with room again, checkpoints go on, and restores', async () => {
+  await bed.shell(1, 'kill -TERM $(pidof dirty); sleep 1');
+  assert.is((await bed.json<RoundReport>('checkpoint')).outcome, 'committed');
+  bed.killAll();
+  await bed.json('restore');
+  await requireUnharmed();
+});
+
+test('a full catalogue: the round is not committed, and the epoch before stands', async () => {
+  const epochs = join(bed.directory, 'epochs');
+  const before = await bed.json<ClusterStatus>('status');
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8k,mode=0700', 'umbra-test', epochs]);
+  try {
+    writeFileSync(join(epochs, 'ballast'), Buffer.alloc(8192));
+    const { code } = await refused();
+    assert.match(code, /^E_/);
+  } finally {
+    execFileSync('umount', [epochs]);
+  }
+  const after = await bed.json<ClusterStatus>('status');
+  assert.equal(after.epochs, before.epochs);
+  await requireUnharmed();
+});
+
+test.run();
