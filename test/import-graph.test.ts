@@ -19,7 +19,16 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'proxy/coordinator': ['proxy/agent', 'proxy/member', 'proxy', 'qmp', 'shadow', 'policies'],
   proxy: ['proxy/agent', 'proxy/coordinator', 'qmp', 'shadow', 'policies'],
   // Benchmarks are not shipped, and may use what tests use.
-  'tools/bench': ['tools', 'proxy', 'proxy/coordinator', 'qmp', 'policies', 'test'],
+  'tools/bench': [
+    'tools',
+    'proxy',
+    'proxy/agent',
+    'proxy/coordinator',
+    'qmp',
+    'shadow',
+    'policies',
+    'test',
+  ],
   tools: [
     'proxy',
     'proxy/agent',

@@ -39,6 +39,8 @@ test('the least there can be, and every default', () => {
     headroomBytes: 256 * 2 ** 20,
     budgetBytes: undefined,
     recycle: true,
+    delta: true,
+    foldAt: 0.5,
     queueLimitMs: 0,
   });
   assert.is(config.schedule, undefined);
