@@ -20,13 +20,19 @@ export class BaseImage {
 
   /** Is the page at `chunk[at]` what the base has at this offset? A page of zeros never is. */
   has(offset: number, chunk: Uint8Array, at: number): boolean {
-    if (this.#entries[offset / this.#pageSize] === ZEROS) return false; // a hole, not to be touched
-    return this.#mapping.equals(offset, chunk, at, this.#pageSize);
+    // A hole is not to be touched.
+    return !this.isZero(offset) && this.#mapping.equals(offset, chunk, at, this.#pageSize);
   }
 
-  /** Copies a page that the base holds. */
+  /** Is the page zeros in the base? */
+  isZero(offset: number): boolean {
+    return this.#entries[offset / this.#pageSize] === ZEROS;
+  }
+
+  /** Copies a page as the base has it. */
   copy(offset: number, into: Uint8Array): void {
-    this.#mapping.copy(offset, into);
+    if (this.isZero(offset)) into.fill(0);
+    else this.#mapping.copy(offset, into);
   }
 
   close(): void {

@@ -83,7 +83,9 @@ function requireSound(
   corrupt: (why: string) => ShadowError,
 ): void {
   const taken = new Uint8Array(slots);
-  for (const [page, entry] of entries.entries()) {
+  // Millions of entries, and a restore may wait for this: no iterator.
+  for (let page = 0; page < entries.length; page++) {
+    const entry = entries[page] ?? ZEROS;
     if (entry === ZEROS || (entry === AS_BASE && kind === 'delta')) continue;
     const isSound = entry >= 0 && entry < slots && taken[entry] === 0;
     if (!isSound || (kind === 'full' && entry !== page)) throw corrupt(`entry ${entry} of ${page}`);
@@ -94,7 +96,10 @@ function requireSound(
 /** Slots that hold a page, and pages they hold. */
 export function heldSlots({ entries, slots }: PageIndex): Uint8Array {
   const held = new Uint8Array(slots);
-  for (const entry of entries) if (entry >= 0) held[entry] = 1;
+  for (let page = 0; page < entries.length; page++) {
+    const entry = entries[page] ?? ZEROS;
+    if (entry >= 0) held[entry] = 1;
+  }
   return held;
 }
 

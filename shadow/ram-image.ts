@@ -2,7 +2,8 @@
  * The image of one RAMBlock while it is written: the pages of a full one stand where they stand in the
  * block, those of a delta are packed, and pages equal to the base's are not stored.
  *
- *     page comes ──▶ has a slot ──▶ written there
+ *     page comes ──▶ is zeros ──▶ noted: as in the base, or zeros
+ *                └─▶ has a slot ──▶ written there
  *                └─▶ has none ──▶ equal to the base: noted
  *                             └─▶ else: gets the next slot, or in a full image its own
  *
@@ -100,7 +101,7 @@ export class RamImage {
   zeroPage(offset: number): void {
     const page = this.#pageAt(offset);
     const slot = this.#entries[page] ?? ZEROS;
-    this.#entries[page] = ZEROS;
+    this.#entries[page] = this.#delta?.base.isZero(offset) ? AS_BASE : ZEROS;
     if (slot < 0) return;
     this.#file.drop(slot);
     if (this.#delta !== undefined) this.#free.push(slot);

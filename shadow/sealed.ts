@@ -79,17 +79,20 @@ async function readManifest(directory: string, sha256?: string) {
 }
 
 /** Where pages of its blocks are, in the order of the manifest. */
-export function readBlocks({ directory, manifest }: SealedShadow): Promise<SealedBlock[]> {
-  const { pageSize, blocks } = manifest;
-  return Promise.all(
-    blocks.map(async (block) => {
-      const path = join(directory, block.index.file);
-      const terms = { pageSize, pages: Math.ceil(block.bytes / pageSize), kind: block.kind, path };
-      const index = decodeIndex(await readShadowFile(directory, block.index), terms);
-      if (index.slots * pageSize === block.fileBytes) return { block, index };
-      throw new ShadowError('E_EPOCH_CORRUPT', `${path} is of another image`, { path });
-    }),
-  );
+export function readBlocks(shadow: SealedShadow): Promise<SealedBlock[]> {
+  return Promise.all(shadow.manifest.blocks.map((block) => readBlock(shadow, block)));
+}
+
+async function readBlock(
+  { directory, manifest }: SealedShadow,
+  block: ShadowBlock,
+): Promise<SealedBlock> {
+  const { pageSize } = manifest;
+  const path = join(directory, block.index.file);
+  const terms = { pageSize, pages: Math.ceil(block.bytes / pageSize), kind: block.kind, path };
+  const index = decodeIndex(await readShadowFile(directory, block.index), terms);
+  if (index.slots * pageSize === block.fileBytes) return { block, index };
+  throw new ShadowError('E_EPOCH_CORRUPT', `${path} is of another image`, { path });
 }
 
 /**
@@ -135,21 +138,37 @@ export async function readShadowFile(directory: string, file: ShadowFile): Promi
   return data;
 }
 
+interface OpenBlock {
+  readonly entries: Int32Array;
+  readonly image: ImageReader;
+  /** The block of the base it is taken against, if it is a delta. */
+  readonly base: ImageReader | undefined;
+}
+
 /** RAM of a sealed shadow, as a source of pages. Close it. */
 export class SealedRam {
   readonly #pageSize: number;
-  readonly #blocks: { readonly entries: Int32Array; readonly image: ImageReader }[] = [];
-  /** Of each block, that of the base it is taken against. */
-  readonly #bases: (ImageReader | undefined)[] = [];
+  readonly #blocks: (OpenBlock | undefined)[] = [];
 
-  /** @throws ShadowError E_EPOCH_CORRUPT */
-  static async open(shadow: SealedShadow): Promise<SealedRam> {
-    const ram = new SealedRam(shadow.manifest.pageSize);
+  /**
+   * @param leave blocks (by index) that will not be read: the index of a large one takes time
+   * @throws ShadowError E_EPOCH_CORRUPT
+   */
+  static async open(shadow: SealedShadow, leave: ReadonlySet<number> = new Set()) {
+    const { directory, manifest } = shadow;
+    const ram = new SealedRam(manifest.pageSize);
     try {
-      for (const { block, index } of await readBlocks(shadow)) {
-        const image = new ImageReader(join(shadow.directory, block.file), block.fileBytes);
-        ram.#blocks.push({ entries: index.entries, image });
-        ram.#bases.push(block.kind === 'delta' ? readerOfBase(shadow, block) : undefined);
+      for (const [at, block] of manifest.blocks.entries()) {
+        if (leave.has(at)) {
+          ram.#blocks.push(undefined);
+          continue;
+        }
+        const { index } = await readBlock(shadow, block);
+        const image = new ImageReader(join(directory, block.file), block.fileBytes);
+        const open = { entries: index.entries, image, base: undefined };
+        ram.#blocks[at] = open;
+        if (block.kind === 'delta')
+          ram.#blocks[at] = { ...open, base: readerOfBase(shadow, block) };
       }
       return ram;
     } catch (error) {
@@ -164,29 +183,34 @@ export class SealedRam {
 
   /** Copies a page to `into[at]`. @returns false if it holds nothing but zeros */
   read(block: number, offset: number, into: Uint8Array, at: number): boolean {
-    const { entries, image } = this.#block(block);
-    const entry = entries[offset / this.#pageSize] ?? AS_BASE;
+    const { entries, image, base } = this.#block(block);
     const size = this.#pageSize;
+    const entry = entries[offset / size] ?? AS_BASE;
     if (entry >= 0) return image.read(entry * size, into, at, size);
-    if (entry === AS_BASE) return this.#bases[block]?.read(offset, into, at, size) ?? false;
-    return false;
+    return entry === AS_BASE && (base?.read(offset, into, at, size) ?? false);
   }
 
-  /** Is the page as in the base? Never, in a full shadow. */
-  isAsBase(block: number, offset: number): boolean {
-    return this.#block(block).entries[offset / this.#pageSize] === AS_BASE;
+  /** Offsets of the pages that are not as in the base; of all pages, in a full shadow. */
+  ownPages(block: number): number[] {
+    const { entries } = this.#block(block);
+    const own: number[] = [];
+    for (let page = 0; page < entries.length; page++) {
+      if (entries[page] !== AS_BASE) own.push(page * this.#pageSize);
+    }
+    return own;
   }
 
   close(): void {
-    for (const { image } of this.#blocks) image.close();
-    for (const base of this.#bases) base?.close();
+    for (const block of this.#blocks) {
+      block?.image.close();
+      block?.base?.close();
+    }
     this.#blocks.length = 0;
-    this.#bases.length = 0;
   }
 
-  #block(index: number) {
+  #block(index: number): OpenBlock {
     const block = this.#blocks[index];
-    if (block === undefined) throw new ShadowError('E_SHADOW_LAYOUT', `no block ${index}`);
+    if (block === undefined) throw new ShadowError('E_SHADOW_LAYOUT', `block ${index} is not open`);
     return block;
   }
 }

@@ -254,13 +254,24 @@ export class StagingShadow {
   }
 }
 
-/** Writes a file and makes sure it has reached its device before anything refers to it. */
+/**
+ * Writes a file and makes sure it has reached its device before anything refers to it.
+ * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; no file is left
+ */
 export async function writeSynced(path: string, text: string): Promise<void> {
-  const handle = await open(path, 'wx', 0o600);
   try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
+    const handle = await open(path, 'wx', 0o600);
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (cause) {
+    await rm(path, { force: true });
+    const { code } = cause as NodeJS.ErrnoException;
+    const full = code === 'ENOSPC' || code === 'EDQUOT';
+    const message = `cannot write ${path}: ${code}`;
+    throw new ShadowError(full ? 'E_STORE_NO_ROOM' : 'E_STORE_IO', message, { path, cause });
   }
 }

@@ -12,13 +12,7 @@ import { rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { QmpClient } from '../../qmp/index.ts';
-import {
-  openShadow,
-  readShadowFile,
-  SealedRam,
-  type SealedShadow,
-  type ShadowManifest,
-} from '../../shadow/index.ts';
+import { openShadow, readShadowFile, SealedRam, type ShadowManifest } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
 import { type EncodeOptions, encodePrecopy, type PageSource } from '../stream/encoder.ts';
 import type { LoadResult, RestoreMode } from './messages.ts';
@@ -26,30 +20,68 @@ import type { LoadResult, RestoreMode } from './messages.ts';
 /** A load that takes longer than this hangs. */
 const LOAD_DEADLINE_MS = 120_000;
 
+/** A shadow, read as far as it can be before there is a QEMU to load it. */
+export interface ReadyLoad {
+  readonly ram: SealedRam;
+  readonly source: PageSource;
+  readonly options: EncodeOptions;
+}
+
+/**
+ * Opens a shadow, and reads what is not pages: while QEMU starts, there is time.
+ * @returns what `feedShadow` needs, and closes
+ */
+export async function readyLoad(shadowDirectory: string, mode: RestoreMode): Promise<ReadyLoad> {
+  const shadow = await openShadow(shadowDirectory);
+  const { directory, manifest } = shadow;
+  const { pageSize } = manifest;
+  const main = mainRamIndex(manifest);
+  const isDelta = manifest.blocks[main]?.kind === 'delta';
+  const omit = new Set(mode === 'map' && !isDelta ? [main] : []);
+  const ram = await SealedRam.open(shadow, omit);
+  try {
+    const blocks = manifest.blocks.map(({ idstr, bytes }) => {
+      return { idstr, usedLength: bytes, pageSize };
+    });
+    const only = new Map(mode === 'map' && isDelta ? [[main, ram.ownPages(main)]] : []);
+    const options = {
+      configuration: await readShadowFile(directory, manifest.configuration),
+      deviceState: await readShadowFile(directory, manifest.deviceState),
+      vmdesc: await vmdescOf(directory, manifest),
+      omit,
+      only,
+    };
+    const read: PageSource['read'] = (block, offset, into, at) => ram.read(block, offset, into, at);
+    return { ram, source: { blocks, read }, options };
+  } catch (error) {
+    ram.close();
+    throw error;
+  }
+}
+
 /**
  * @param directory a folder of the member's own, for the socket
  * @throws UmbraError E_LOAD_FAILED with QEMU's reason
  */
-export async function loadShadow(
+export async function feedShadow(
   qmp: QmpClient,
   directory: string,
-  shadowDirectory: string,
-  mode: RestoreMode,
+  ready: ReadyLoad,
 ): Promise<LoadResult> {
   const startedAt = performance.now();
-  const shadow = await openShadow(shadowDirectory);
   const path = join(directory, 'incoming.sock');
   rmSync(path, { force: true });
   const loaded = incomingEnd(qmp);
   loaded.catch(() => {}); // it may fail before it is awaited
-  const capabilities = [{ capability: 'events', state: true }];
-  await qmp.execute('migrate-set-capabilities', { capabilities });
-  await qmp.execute('migrate-incoming', { uri: `unix:${path}` });
   try {
-    const bytes = await send(path, shadow, mode, loaded);
+    const capabilities = [{ capability: 'events', state: true }];
+    await qmp.execute('migrate-set-capabilities', { capabilities });
+    await qmp.execute('migrate-incoming', { uri: `unix:${path}` });
+    const bytes = await send(path, ready, loaded);
     await loaded;
     return { bytes, durationMs: performance.now() - startedAt };
   } finally {
+    ready.ram.close();
     rmSync(path, { force: true });
   }
 }
@@ -65,34 +97,17 @@ export function mainRamIndex(manifest: ShadowManifest): number {
 
 async function send(
   path: string,
-  shadow: SealedShadow,
-  mode: RestoreMode,
+  { source, options }: ReadyLoad,
   loaded: Promise<void>,
 ): Promise<number> {
-  const { directory, manifest } = shadow;
-  const { pageSize } = manifest;
-  const ram = await SealedRam.open(shadow);
   const socket = connect(path);
   const broken = new Promise<void>((resolve) => socket.once('close', () => resolve()));
   try {
     await once(socket, 'connect');
     socket.resume(); // the destination may answer; nothing it says matters here
     socket.on('error', () => {}); // QEMU tells why over QMP
-    const blocks = manifest.blocks.map(({ idstr, bytes }) => {
-      return { idstr, usedLength: bytes, pageSize };
-    });
-    const source: PageSource = {
-      blocks,
-      read: (block, offset, into, at) => ram.read(block, offset, into, at),
-    };
-    const stream = encodePrecopy(source, {
-      configuration: await readShadowFile(directory, manifest.configuration),
-      deviceState: await readShadowFile(directory, manifest.deviceState),
-      vmdesc: await vmdescOf(directory, manifest),
-      ...(mode === 'map' && inPlace(shadow, ram)),
-    });
     let bytes = 0;
-    for (const chunk of stream) {
+    for (const chunk of encodePrecopy(source, options)) {
       bytes += chunk.length;
       if (!(await write(socket, chunk, broken))) break;
     }
@@ -100,16 +115,8 @@ async function send(
     await loaded;
     return bytes;
   } finally {
-    ram.close();
     socket.destroy();
   }
-}
-
-/** Of main RAM, mapped, nothing or what differs from the base is to be sent. */
-function inPlace({ manifest }: SealedShadow, ram: SealedRam): Partial<EncodeOptions> {
-  const main = mainRamIndex(manifest);
-  if (manifest.blocks[main]?.kind === 'full') return { omit: new Set([main]) };
-  return { skip: (block, offset) => block === main && ram.isAsBase(block, offset) };
 }
 
 /** @returns false when the peer has gone; QMP knows the reason */

@@ -3,13 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient, QmpError } from '../../qmp/index.ts';
 import { UmbraError } from '../failure.ts';
 import { Journal } from './journal.ts';
-import { loadShadow } from './load.ts';
+import { feedShadow, readyLoad } from './load.ts';
 import type {
   ExamineResult,
   LoadResult,
   MemberPlace,
   MemberRequest,
   ProbeResult,
+  RestoreMode,
   ResumeResult,
 } from './messages.ts';
 import { putRight } from './put-right.ts';
@@ -20,7 +21,7 @@ const PROBE_TIMEOUT_MS = 2_000;
 const START_DEADLINE_MS = 20_000;
 const RESUME_DEADLINE_MS = 10_000;
 const RESCUE_LIMIT_MS = 60_000;
-const CONNECT_RETRY_MS = 5;
+const CONNECT_RETRY_MS = 2;
 
 export class Requests {
   readonly #place: MemberPlace;
@@ -72,15 +73,17 @@ export class Requests {
     return { shadowBytes, blockBytes, qemuVersion: versionOf(qmp) };
   }
 
-  async #load(
-    shadowDirectory: string,
-    mode: Parameters<typeof loadShadow>[3],
-  ): Promise<LoadResult> {
+  async #load(shadowDirectory: string, mode: RestoreMode): Promise<LoadResult> {
     this.close();
-    const qmp = await connectWhenReady(this.#place.qmp);
+    const ready = readyLoad(shadowDirectory, mode);
+    ready.catch(() => {}); // it may fail before it is awaited
+    const qmp = await connectWhenReady(this.#place.qmp).catch(async (error: unknown) => {
+      (await ready).ram.close();
+      throw error;
+    });
     this.#loaded = qmp;
     try {
-      return await loadShadow(qmp, this.#place.directory, shadowDirectory, mode);
+      return await feedShadow(qmp, this.#place.directory, await ready);
     } catch (error) {
       this.close();
       throw error;

@@ -27,8 +27,8 @@ export interface EncodeOptions {
   readonly vmdesc?: string | undefined;
   /** Blocks (by index) that are listed without any page: their memory is already in place. */
   readonly omit?: ReadonlySet<number>;
-  /** Pages the destination has in place already. */
-  readonly skip?: (block: number, offset: number) => boolean;
+  /** Of these blocks (by index) only the pages at these offsets: the others are already in place. */
+  readonly only?: ReadonlyMap<number, readonly number[]>;
   /**
    * Blocks (by index) that the destination is known to start all zero: their zero pages are
    * skipped. Never a ROM or firmware block: the destination fills those before it loads.
@@ -125,8 +125,10 @@ function* pages(source: PageSource, options: EncodeOptions): Generator<Uint8Arra
     if (options.omit?.has(index)) continue;
     const skipZero = options.fresh?.has(index) ?? false;
     let named = false;
-    for (let offset = 0; offset < block.usedLength; offset += pageSize) {
-      if (options.skip?.(index, offset)) continue;
+    const only = options.only?.get(index);
+    const count = only?.length ?? block.usedLength / pageSize;
+    for (let page = 0; page < count; page++) {
+      const offset = only?.[page] ?? page * pageSize;
       if (writer.left < room) {
         yield writer.take();
         writer = new Writer(capacity);
