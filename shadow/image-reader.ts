@@ -7,8 +7,10 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { ShadowError } from './errors.ts';
 import { CHUNK_SLOTS, chunkChecksum, heldSlots, type PageIndex } from './page-index.ts';
+import type { ImageKind } from './spares.ts';
 
-const WINDOW_BYTES = 1024 * 1024;
+/** Whole images are read in order, deltas in the order of pages, which is not theirs. */
+const WINDOW_BYTES: Readonly<Record<ImageKind, number>> = { full: 2 ** 20, delta: 2 ** 16 };
 
 /**
  * Holds an image against the checksums in its index.
@@ -42,14 +44,15 @@ export async function verifyImage(path: string, index: PageIndex): Promise<void>
 export class ImageReader {
   readonly #path: string;
   readonly #fd: number;
-  readonly #window = Buffer.allocUnsafe(WINDOW_BYTES);
+  readonly #window: Buffer;
   #zero = Buffer.alloc(0);
   #start = 0;
   #filled = 0;
 
   /** @throws ShadowError E_EPOCH_CORRUPT */
-  constructor(path: string, bytes: number) {
+  constructor(path: string, bytes: number, kind: ImageKind) {
     this.#path = path;
+    this.#window = Buffer.allocUnsafe(WINDOW_BYTES[kind]);
     try {
       this.#fd = openSync(path, 'r');
     } catch (cause) {
@@ -80,7 +83,7 @@ export class ImageReader {
 
   #fill(offset: number): void {
     this.#start = offset;
-    this.#filled = readSync(this.#fd, this.#window, 0, WINDOW_BYTES, offset);
+    this.#filled = readSync(this.#fd, this.#window, 0, this.#window.length, offset);
   }
 }
 

@@ -164,7 +164,7 @@ export class SealedRam {
           continue;
         }
         const { index } = await readBlock(shadow, block);
-        const image = new ImageReader(join(directory, block.file), block.fileBytes);
+        const image = new ImageReader(join(directory, block.file), block.fileBytes, block.kind);
         const open = { entries: index.entries, image, base: undefined };
         ram.#blocks[at] = open;
         if (block.kind === 'delta')
@@ -226,8 +226,8 @@ function requireBase(shadow: SealedShadow, { idstr, bytes }: ShadowBlock): Shado
 }
 
 function readerOfBase(shadow: SealedShadow, block: ShadowBlock): ImageReader {
-  const { file, fileBytes } = requireBase(shadow, block);
-  return new ImageReader(join(shadow.base?.directory ?? '', file), fileBytes);
+  const { file, fileBytes, kind } = requireBase(shadow, block);
+  return new ImageReader(join(shadow.base?.directory ?? '', file), fileBytes, kind);
 }
 
 async function fileIsUntouched(

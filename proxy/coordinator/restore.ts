@@ -43,10 +43,12 @@ export async function restoreEpoch(
   const tell = (step: RestoreProgress['step'], member?: string) =>
     onProgress({ kind: 'restore-progress', step, ...(member !== undefined && { member }) });
   tell('verify');
+  const planned = agent.planRestore(epoch, options.mode); // touches nothing
+  planned.catch(() => {}); // damage is told before anything else
   await agent.verify(epoch, options.verify);
   const verifyMs = performance.now() - startedAt;
   tell('plan');
-  const plans = await agent.planRestore(epoch, options.mode);
+  const plans = await planned;
   const killed = await killRunning(agent, epoch, options.replace, (member) => tell('kill', member));
   tell('load');
   await agent.beginRestore();

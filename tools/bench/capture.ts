@@ -83,8 +83,8 @@ async function takeTurn(bed: Testbed, monitor: QmpClient): Promise<Turn> {
   const first = await bed.json<RoundReport>('checkpoint');
   await bed.json('checkpoint');
   const later = await bed.json<RoundReport>('checkpoint');
-  await bed.json('rm', String(first.epoch)); // its memory stays: others are deltas of it
-  for (const epoch of [later.epoch, (later.epoch ?? 0) - 1]) await bed.json('rm', String(epoch));
+  const { epochs } = await bed.json<{ epochs: { epoch: number }[] }>('epochs');
+  for (const { epoch } of epochs) await bed.json('rm', String(epoch));
   return {
     devnullMs: devnull.totalMs,
     tmpfsMs: tmpfs.totalMs,
