@@ -73,6 +73,31 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
         'more of it is refused. Counted against the budget',
     },
   ],
+  retention: [
+    {
+      option: 'epochs.keep',
+      unit: 'epochs, at least 1',
+      default: '2',
+      effect:
+        'so many stay, the newest by number; pinned ones count among them, and stay beyond. What is ' +
+        'to go goes after a commit and before the next round asks for room',
+    },
+    {
+      option: 'epochs.keepFor',
+      unit: 'duration since the commit, at most 8760h',
+      default: 'none: age is no reason to keep an epoch',
+      effect:
+        'epochs younger than that stay, however many: choose it with store.budget in mind, for a ' +
+        'round that does not fit beside them is refused, or waits until one is old enough',
+    },
+    {
+      option: 'umbra pin EPOCH',
+      unit: NONE,
+      default: 'not pinned',
+      effect:
+        'the epoch stays until umbra pin EPOCH --off, whatever its age and number; umbra rm refuses it',
+    },
+  ],
   'memory-bound': [
     {
       option: 'round.memoryBound',

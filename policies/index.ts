@@ -20,3 +20,4 @@ export { dalyIntervalMs, type Interval, LEAST_INTERVAL_MS, nextInterval } from '
 export { type LiveDecision, LivePhase, type LivePolicy } from './live-phase.ts';
 export { chooseSlots, type Multiplexing, type SlotDecision } from './multiplexing.ts';
 export { observeProgress, type Progress, whyStalled } from './progress.ts';
+export { epochsToRetire, type RetainedEpoch, type RetentionPolicy } from './retention.ts';

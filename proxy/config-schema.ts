@@ -12,6 +12,7 @@ const MEMBERS_MAX = 1000;
 const DURATION_MAX_MS = 86_400_000;
 export const SLOT_MIN_MS = 50;
 const MTBF_MIN_MS = 60_000;
+const KEEP_FOR_MAX_MS = 8760 * 3_600_000;
 const IN_FLIGHT_MIN = 2 ** 20;
 const IN_FLIGHT_MAX = 2 ** 30;
 
@@ -117,7 +118,15 @@ export const clusterSchema = z.strictObject({
     })
     .optional(),
   epochs: z
-    .strictObject({ keep: z.number().int().min(1, 'must keep at least 1').default(2) })
+    .strictObject({
+      /** The newest so many are never retired (policies/retention.ts). */
+      keep: z.number().int().min(1, 'must keep at least 1').default(2),
+      /** Nor are those younger than this. */
+      keepFor: duration
+        .refine((ms) => ms > 0, 'must be more than zero')
+        .refine((ms) => ms <= KEEP_FOR_MAX_MS, 'must be 8760h at most: a year')
+        .optional(),
+    })
     .prefault({}),
   restore: z.strictObject({ mode: z.enum(['auto', 'map', 'stream']).default('auto') }).prefault({}),
   network: z.strictObject({ switch: z.array(z.string()).min(1) }).optional(),

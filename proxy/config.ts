@@ -11,7 +11,7 @@
  *             multiplexing: finish-together, slots: 2, slot: 100ms, inFlight: 64MiB}
  *     store: {budget: 8GiB, headroom: 256MiB, whenFull: refuse}
  *     checkpoint: {every: 10min}                # or {every: optimal, mtbf: 24h}
- *     epochs: {keep: 2}
+ *     epochs: {keep: 2, keepFor: 1h}
  *     restore: {mode: auto}
  *     network: {switch: ['{dir}/net.sock']}
  *
@@ -21,7 +21,7 @@
 import { join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
-import type { EndCondition, Interval, Multiplexing } from '../policies/index.ts';
+import type { EndCondition, Interval, Multiplexing, RetentionPolicy } from '../policies/index.ts';
 import { qmpSocketOf } from './agent/command-line.ts';
 import { clusterSchema, NAME, NAME_HELP, type Settings } from './config-schema.ts';
 import { contradictions } from './contradictions.ts';
@@ -78,7 +78,7 @@ export interface ClusterConfig {
   };
   /** Checkpoints by themselves; undefined: only when asked for. */
   readonly schedule: Schedule | undefined;
-  readonly epochs: { readonly keep: number };
+  readonly epochs: RetentionPolicy;
   readonly restore: { readonly mode: 'auto' | 'map' | 'stream' };
   /** Sockets of the guests' network cards, for Umbra's own switch. */
   readonly switchSockets: readonly string[];
@@ -169,7 +169,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
       queueLimitMs: store.whenFull === 'queue' ? (store.queueLimit ?? DEFAULT_QUEUE_LIMIT_MS) : 0,
     },
     schedule: checkpoint && scheduleOf(checkpoint),
-    epochs,
+    epochs: { keep: epochs.keep, keepForMs: epochs.keepFor },
     restore,
     switchSockets: switchSockets(network?.switch ?? [], members),
   };

@@ -3,6 +3,7 @@ export { ShadowError, type ShadowErrorCode } from './errors.ts';
 export { foldShadow } from './fold.ts';
 export type { BaseName, EpochManifest, Identity, ShadowManifest } from './manifest.ts';
 export { sha256Of } from './manifest.ts';
+export { pinEpoch, pinnedEpochs, unpinEpoch } from './pins.ts';
 export type { RamImage } from './ram-image.ts';
 export { measureRoom, occupiedBytes, type Room, requireRoom } from './room.ts';
 export {
@@ -14,6 +15,7 @@ export {
   type VerifyMode,
   verifyShadow,
 } from './sealed.ts';
+export { type EpochSpace, measureEpochs } from './space.ts';
 export {
   markMapped,
   pruneSpares,

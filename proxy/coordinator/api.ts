@@ -9,13 +9,20 @@
  *     POST   /v1/restore {epoch?, mode, …}       ─┘ then one {"kind": "done" | "failed", …}
  *     POST   /v1/abort
  *     POST   /v1/epochs/:epoch/verify
+ *     PUT    /v1/epochs/:epoch/pin               keep it, whatever the policy says …
+ *     DELETE /v1/epochs/:epoch/pin               … no longer
  *     DELETE /v1/epochs/:epoch
  *     POST   /v1/shutdown
  *
  * An error is {"failure": {code, message, …}} with status 400 (bad request), 404 or 409.
  */
 import { PassThrough } from 'node:stream';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify';
+import Fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import { toFailure, UmbraError } from '../failure.ts';
@@ -71,6 +78,17 @@ export function buildApi(
     await coordinator.verify(epoch);
     return { epoch, intact: true };
   });
+  for (const [method, pinned] of [
+    ['PUT', true],
+    ['DELETE', false],
+  ] as const) {
+    const handler = async (request: FastifyRequest) => {
+      const { epoch } = parse(epochParameters, request.params);
+      await coordinator.pin(epoch, pinned);
+      return { epoch, pinned };
+    };
+    api.route({ method, url: '/v1/epochs/:epoch/pin', handler });
+  }
   api.delete('/v1/epochs/:epoch', async (request) => {
     const { epoch } = parse(epochParameters, request.params);
     await coordinator.removeEpoch(epoch);

@@ -8,20 +8,13 @@ import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
 import type { Agent, MemberStatus } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
+import { type EpochDetail, type EpochInfo, Epochs } from './epochs.ts';
 import type { RestoreReport, RoundReport } from './report.ts';
 import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
 import { RoundArchive } from './round-archive.ts';
 import { outcomeOf } from './round-outcome.ts';
 import { policyName, type RoundProgress, RoundRunner } from './round-runner.ts';
 import { Schedule, type ScheduleStatus } from './schedule.ts';
-
-export interface EpochInfo {
-  readonly epoch: number;
-  readonly createdAt: string | undefined;
-  readonly members: number;
-  /** Why it cannot be restored, if it cannot. */
-  readonly failure: Failure | undefined;
-}
 
 export interface ClusterStatus {
   readonly cluster: string;
@@ -63,6 +56,7 @@ export class Coordinator {
   #lastRound: RoundReport | undefined;
   #lastRestore: RestoreReport | undefined;
   readonly #archive: RoundArchive;
+  readonly #epochs: Epochs;
   readonly #schedule: Schedule | undefined;
   #calibration: Calibration = NO_CALIBRATION;
   /** Checkpoints that wait for memory, and why. */
@@ -75,6 +69,7 @@ export class Coordinator {
     this.#log = log;
     agent.onNotice((notice) => this.#runner?.onNotice(notice));
     this.#archive = new RoundArchive(join(config.directory, 'rounds'));
+    this.#epochs = new Epochs(config, catalogue, agent, log);
     const take = () => this.checkpoint(() => {});
     this.#schedule = config.schedule && new Schedule(config.schedule, take, log);
   }
@@ -100,7 +95,7 @@ export class Coordinator {
       busy: this.#busy,
       queued: [...this.#queue.values()].at(0),
       members: await this.#agent.status(),
-      epochs: await this.epochs(),
+      epochs: await this.#epochs.list(),
       lastRound: this.#lastRound,
       lastRestore: this.#lastRestore,
       schedule: this.#schedule?.status,
@@ -108,15 +103,14 @@ export class Coordinator {
     };
   }
 
-  async epochs(): Promise<EpochInfo[]> {
-    const { epochs, damaged } = await this.#catalogue.list();
-    const whole = epochs.map(({ epoch, createdAt, members }) => {
-      return { epoch, createdAt, members: members.length, failure: undefined };
-    });
-    const broken = damaged.map(({ epoch, error }) => {
-      return { epoch, createdAt: undefined, members: 0, failure: toFailure(error, {}) };
-    });
-    return [...whole, ...broken].sort((a, b) => a.epoch - b.epoch);
+  /** With their age and the memory they take. */
+  epochs(): Promise<EpochDetail[]> {
+    return this.#epochs.details(Date.now());
+  }
+
+  /** Also in the middle of a round. @throws UmbraError E_EPOCH_UNKNOWN */
+  pin(epoch: number, pinned: boolean): Promise<void> {
+    return this.#epochs.pin(epoch, pinned);
   }
 
   /** Rounds there are reports of, oldest first. */
@@ -178,7 +172,7 @@ export class Coordinator {
       this.#requireWanted(waiting);
       if (this.#busy !== undefined) continue;
       try {
-        await this.#exclusively(ADMISSION, () => this.#agent.admit());
+        await this.#exclusively(ADMISSION, () => this.#admit());
         this.#requireWanted(waiting);
         return;
       } catch (error) {
@@ -197,7 +191,7 @@ export class Coordinator {
 
   #checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
     return this.#exclusively('checkpoint', async () => {
-      await this.#agent.admit();
+      await this.#admit();
       this.#requireGoingOn();
       const epoch = await this.#catalogue.nextEpoch();
       const id = roundName(epoch);
@@ -219,7 +213,9 @@ export class Coordinator {
       this.#learn(report);
       this.#schedule?.onRound(report);
       // The epoch stands by now, or does not: tidying up must not change what is reported.
-      if (report.failure === undefined) await this.#tidy('retire', () => this.#retireOld());
+      if (report.failure === undefined) {
+        await this.#tidy('retire', () => this.#epochs.retireOld(Date.now()));
+      }
       await this.#tidy('collect', () => this.#agent.collect('recycle'));
       await this.#tidy('archive', () => this.#archive.add(report));
       if (report.failure === undefined) void this.#tidy('fold', () => this.#fold(epoch));
@@ -239,7 +235,7 @@ export class Coordinator {
       this.#log.info({ epoch: number, share, round }, 'folding');
       const members = await this.#agent.fold(epoch, round, end.signal);
       try {
-        await this.#whenFree('fold', () => this.#catalogue.replace({ ...epoch, round, members }));
+        await this.#rename({ ...epoch, round, members });
       } finally {
         this.#agent.endFold(round);
         await this.#agent.collect('recycle');
@@ -252,10 +248,24 @@ export class Coordinator {
     });
   }
 
+  /** Names an epoch's new shadows when nothing else goes on, and nobody reads the old ones. */
+  async #rename(folded: EpochManifest): Promise<void> {
+    do await this.#epochs.unheld(folded.epoch);
+    while (!(await this.#whenFree('fold', () => this.#epochs.replace(folded))));
+  }
+
   /** Waits until nothing else goes on. */
   async #whenFree<T>(what: string, work: () => Promise<T>): Promise<T> {
     while (this.#busy !== undefined) await this.#work.catch(() => {});
     return this.#exclusively(what, work);
+  }
+
+  /** What has grown too old since the last round makes room first. */
+  async #admit(): Promise<void> {
+    await this.#tidy('retire', async () => {
+      if ((await this.#epochs.retireOld(Date.now())) > 0) await this.#agent.collect('recycle');
+    });
+    await this.#agent.admit();
   }
 
   /** One that fails is told in the log, and tried again after the next round; the others go on. */
@@ -298,11 +308,7 @@ export class Coordinator {
   async removeEpoch(epoch: number): Promise<void> {
     // A queued round asks twice a second whether it fits: that is no reason to refuse.
     while (this.#busy === ADMISSION) await this.#work.catch(() => {});
-    return this.#exclusively('remove an epoch', async () => {
-      await this.#catalogue.read(epoch);
-      await this.#catalogue.retire(epoch);
-      await this.#agent.collect('free');
-    });
+    return this.#exclusively('remove an epoch', () => this.#epochs.remove(epoch));
   }
 
   /** Ends a round that is under way. @returns false if there is none */
@@ -378,14 +384,6 @@ export class Coordinator {
       if (isWhole) return one.epoch;
     }
     return undefined;
-  }
-
-  async #retireOld(): Promise<void> {
-    const { epochs } = await this.#catalogue.list();
-    for (const { epoch } of epochs.slice(0, -this.#config.epochs.keep)) {
-      await this.#catalogue.retire(epoch);
-      this.#log.info({ epoch }, 'epoch retired');
-    }
   }
 }
 

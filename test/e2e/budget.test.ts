@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import type { EpochDetail } from '../../proxy/coordinator/epochs.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
@@ -198,6 +199,49 @@ test('what cannot be taken is told, and the schedule goes on', async () => {
   assert.match(schedule?.failure?.code ?? '', /^E_/);
   await bed.json('restore');
   await until((one) => one.schedule !== undefined && one.schedule.failure === undefined);
+});
+
+test('what is pinned stays, what is young stays, and the list says what each takes', async () => {
+  await bed.reconfigure({ epochs: { keep: 1 } });
+  const take = async () => (await bed.json<RoundReport>('checkpoint')).epoch ?? 0;
+  const list = async () => (await bed.json<{ epochs: EpochDetail[] }>('epochs')).epochs;
+  const numbers = async () => (await list()).map(({ epoch }) => epoch);
+  const first = await take();
+  await bed.json('pin', String(first));
+  await bed.json('down', '--keep-vms'); // the pin is the store's, not the daemon's
+  const second = await take();
+  const third = await take();
+  assert.equal(await numbers(), [first, third], `${second} was neither the newest nor pinned`);
+  const { failure } = JSON.parse((await bed.umbra('rm', String(first), '--json')).stdout) as {
+    failure: Failure;
+  };
+  assert.is(failure.code, 'E_EPOCH_PINNED');
+  assert.match(failure.hint ?? '', `umbra pin ${first} --off`);
+
+  const epochs = await list();
+  assert.equal(
+    epochs.map(({ pinned }) => pinned),
+    [true, false],
+  );
+  const total = epochs.reduce((sum, { space }) => sum + (space?.ownBytes ?? 0), 0);
+  const shared = Math.max(...epochs.map(({ space }) => space?.sharedBytes ?? 0));
+  const spares = readdirSync(join(bed.directory, 'shadows', 'spare')).reduce((sum, name) => {
+    return sum + statSync(join(bed.directory, 'shadows', 'spare', name)).blocks * BLOCK_BYTES;
+  }, 0);
+  assert.is(total + shared, occupied() - spares, 'own and shared are all there is');
+  assert.ok(epochs.every(({ ageMs = -1 }) => ageMs >= 0 && ageMs < 600_000));
+  const { stdout } = await bed.umbra('epochs');
+  assert.match(stdout, /PINNED +AGE +OWN +SHARED/);
+
+  await bed.json('pin', String(first), '--off');
+  await bed.json('rm', String(first));
+  assert.equal(await numbers(), [third]);
+  await bed.reconfigure({ epochs: { keep: 1, keepFor: '10min' } });
+  const fourth = await take();
+  assert.equal(await numbers(), [third, fourth], 'both are young');
+  await bed.reconfigure({ epochs: { keep: 1, keepFor: '1ms' } });
+  const fifth = await take();
+  assert.equal(await numbers(), [fifth]);
 });
 
 async function until(wanted: (status: ClusterStatus) => boolean): Promise<ClusterStatus> {

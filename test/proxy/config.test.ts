@@ -44,7 +44,7 @@ test('the least there can be, and every default', () => {
     queueLimitMs: 0,
   });
   assert.is(config.schedule, undefined);
-  assert.equal(config.epochs, { keep: 2 });
+  assert.equal(config.epochs, { keep: 2, keepForMs: undefined });
   assert.equal(config.members[0], {
     name: 'a',
     command: ['qemu', '-qmp', 'unix:/run/umbra/demo/vm/a/q.sock,server=on,wait=off'],
@@ -188,6 +188,16 @@ const WRONG: readonly (readonly [name: string, text: string, expected: readonly 
     'a deadline of nothing',
     `{cluster: a, members: [${MEMBER}], round: {stopDeadline: 0s}}`,
     [/round\.stopDeadline: must be more than zero/],
+  ],
+  [
+    'keep for a while that is none',
+    `{cluster: a, members: [${MEMBER}], epochs: {keepFor: 0s}}`,
+    [/epochs\.keepFor: must be more than zero/],
+  ],
+  [
+    'keep for ever',
+    `{cluster: a, members: [${MEMBER}], epochs: {keepFor: 9000h}}`,
+    [/epochs\.keepFor: must be 8760h at most/],
   ],
   [
     'keep none',

@@ -7,6 +7,8 @@ import { type Failure, UmbraError } from '../../proxy/failure.ts';
 
 const failureSchema = z.looseObject({ failure: z.looseObject({ code: z.string() }) });
 
+type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
+
 export interface StreamLine {
   readonly kind: string;
 }
@@ -25,7 +27,7 @@ export class DaemonClient {
     this.#client = new Client('http://umbra', { connect: { socketPath }, ...patient });
   }
 
-  async request<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
+  async request<T>(method: Method, path: string, body?: object): Promise<T> {
     const answer = await this.#send(method, path, body);
     const value: unknown = await answer.json();
     throwFailure(value);
@@ -58,7 +60,7 @@ export class DaemonClient {
     await this.#client.destroy();
   }
 
-  async #send(method: 'GET' | 'POST' | 'DELETE', path: string, body: object | undefined) {
+  async #send(method: Method, path: string, body: object | undefined) {
     try {
       const { body: answer } = await this.#client.request({
         method,

@@ -5,11 +5,8 @@ import { POLICIES } from '../../policies/index.ts';
 import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
 import { forgetVm, recordedVm } from '../../proxy/agent/vm-process.ts';
 import type { ClusterConfig } from '../../proxy/config.ts';
-import type {
-  ClusterStatus,
-  EpochInfo,
-  QueuedProgress,
-} from '../../proxy/coordinator/coordinator.ts';
+import type { ClusterStatus, QueuedProgress } from '../../proxy/coordinator/coordinator.ts';
+import type { EpochDetail } from '../../proxy/coordinator/epochs.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restore.ts';
 import type { RoundProgress } from '../../proxy/coordinator/round-runner.ts';
@@ -21,7 +18,7 @@ import { DaemonClient } from './client.ts';
 import { loadConfigFile, storeConfig, storedConfig } from './home.ts';
 import type { Output } from './output.ts';
 import { endDaemon, ensureDaemon, ensureSwitch, sayHello, stopSwitch } from './processes.ts';
-import { epochsText, restoreText, roundText, statusText } from './reports.ts';
+import { epochDetailsText, restoreText, roundText, statusText } from './reports.ts';
 import { progressView } from './round-progress.ts';
 import { timelineSvg } from './timeline-svg.ts';
 
@@ -136,9 +133,9 @@ export async function epochs(cluster: string, output: Output): Promise<void> {
   const config = storedConfig(cluster);
   await ensureDaemon(config, false);
   const answer = await withDaemon(config, (client) =>
-    client.request<{ epochs: EpochInfo[] }>('GET', '/v1/epochs'),
+    client.request<{ epochs: EpochDetail[] }>('GET', '/v1/epochs'),
   );
-  output.result(answer, epochsText(answer.epochs));
+  output.result(answer, epochDetailsText(answer.epochs));
 }
 
 export interface RestoreArguments {
@@ -178,6 +175,21 @@ export async function verifyEpoch(cluster: string, epoch: number, output: Output
     client.request<object>('POST', `/v1/epochs/${epoch}/verify`),
   );
   output.result(answer, `epoch ${epoch} is whole: every byte matches its digest`);
+}
+
+export async function pinEpoch(
+  cluster: string,
+  epoch: number,
+  pinned: boolean,
+  output: Output,
+): Promise<void> {
+  const config = storedConfig(cluster);
+  await ensureDaemon(config, false);
+  const answer = await withDaemon(config, (client) =>
+    client.request<object>(pinned ? 'PUT' : 'DELETE', `/v1/epochs/${epoch}/pin`),
+  );
+  const kept = pinned ? 'is pinned: it stays until' : 'is no longer pinned; pin it again:';
+  output.result(answer, `epoch ${epoch} ${kept} umbra pin ${epoch}${pinned ? ' --off' : ''}`);
 }
 
 export async function removeEpoch(cluster: string, epoch: number, output: Output): Promise<void> {

@@ -55,9 +55,18 @@ command('checkpoint', 'take a consistent checkpoint of the whole cluster').actio
   },
 );
 
-command('epochs', 'list the epochs that can be restored').action(async (options: GlobalOptions) => {
-  await commands.epochs(chooseCluster(options.cluster), outputOf(options));
-});
+command('epochs', 'list the epochs there are: age, pins, memory of their own and shared').action(
+  async (options: GlobalOptions) => {
+    await commands.epochs(chooseCluster(options.cluster), outputOf(options));
+  },
+);
+
+command('pin', 'keep an epoch, whatever epochs.keep and keepFor say')
+  .argument('<epoch>', 'its number', epochNumber)
+  .option('--off', 'keep it no longer', false)
+  .action(async (epoch: number, options: GlobalOptions & { off: boolean }) => {
+    await commands.pinEpoch(chooseCluster(options.cluster), epoch, !options.off, outputOf(options));
+  });
 
 command('report', 'what a round cost, and why: in time, bytes, passes and predictions')
   .argument('[round]', 'its name; the newest if left out', 'last')
@@ -93,7 +102,7 @@ command('verify', 'read every byte of an epoch and compare it with its digest')
     await commands.verifyEpoch(chooseCluster(options.cluster), epoch, outputOf(options));
   });
 
-command('rm', 'remove an epoch and free its memory')
+command('rm', 'remove an epoch that is not pinned, and free its memory')
   .argument('<epoch>', 'its number', epochNumber)
   .action(async (epoch: number, options: GlobalOptions) => {
     await commands.removeEpoch(chooseCluster(options.cluster), epoch, outputOf(options));

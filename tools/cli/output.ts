@@ -13,6 +13,11 @@ export function duration(ms: number | undefined): string {
   return prettyMilliseconds(ms, { secondsDecimalDigits: 1 });
 }
 
+/** In its largest unit; of a clock that was set back, none. */
+export function age(ms: number): string {
+  return prettyMilliseconds(Math.max(0, ms), { compact: true });
+}
+
 /** Columns as wide as their widest cell; numbers are the caller's to format. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [header, ...rows];

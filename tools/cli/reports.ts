@@ -1,7 +1,8 @@
 /** Reports as text. */
-import type { ClusterStatus, EpochInfo } from '../../proxy/coordinator/coordinator.ts';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import type { EpochDetail, EpochInfo } from '../../proxy/coordinator/epochs.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
-import { bytes, duration, failureText, table } from './output.ts';
+import { age, bytes, duration, failureText, table } from './output.ts';
 
 const PAGE_BYTES = 4096;
 
@@ -103,15 +104,36 @@ function scheduleLines({ schedule, queued }: ClusterStatus): string[] {
     : [next, `the last one was not taken: ${schedule.failure.message}`];
 }
 
+const NO_EPOCHS = 'no epochs yet; take one: umbra checkpoint';
+
 export function epochsText(epochs: readonly EpochInfo[]): string {
-  if (epochs.length === 0) return 'no epochs yet; take one: umbra checkpoint';
+  if (epochs.length === 0) return NO_EPOCHS;
   return table(
-    ['EPOCH', 'CREATED', 'MEMBERS', 'STATE'],
-    epochs.map(({ epoch, createdAt, members, failure }) => [
-      String(epoch),
-      createdAt ?? '-',
-      failure === undefined ? String(members) : '-',
-      failure === undefined ? 'whole' : failure.code,
+    ['EPOCH', 'CREATED', 'MEMBERS', 'PINNED', 'STATE'],
+    epochs.map((epoch) => [...epochCells(epoch), stateOf(epoch)]),
+  );
+}
+
+/** OWN is what removing the epoch alone would free; SHARED others reach, too. */
+export function epochDetailsText(epochs: readonly EpochDetail[]): string {
+  if (epochs.length === 0) return NO_EPOCHS;
+  return table(
+    ['EPOCH', 'CREATED', 'MEMBERS', 'PINNED', 'AGE', 'OWN', 'SHARED', 'STATE'],
+    epochs.map((epoch) => [
+      ...epochCells(epoch),
+      epoch.ageMs === undefined ? '-' : age(epoch.ageMs),
+      bytes(epoch.space?.ownBytes),
+      bytes(epoch.space?.sharedBytes),
+      stateOf(epoch),
     ]),
   );
+}
+
+function epochCells({ epoch, createdAt, members, pinned, failure }: EpochInfo): string[] {
+  const count = failure === undefined ? String(members) : '-';
+  return [String(epoch), createdAt ?? '-', count, pinned ? 'yes' : ''];
+}
+
+function stateOf({ failure }: EpochInfo): string {
+  return failure === undefined ? 'whole' : failure.code;
 }

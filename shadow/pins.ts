@@ -1,0 +1,40 @@
+/**
+ * Pins: epochs an operator wants kept. A pin is an empty file beside the epoch's manifest, whose bytes
+ * stay as they are:
+ *
+ *     CATALOGUE/000007.json
+ *     CATALOGUE/000007.pin
+ *
+ * It outlives every process of ours. One without its manifest means nothing (a crash between the two
+ * removals leaves it), and no number is used twice, so it never comes to mean anything.
+ */
+import { open, readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+const PIN_NAME = /^(\d{6,})\.pin$/;
+
+/** Numbers of the epochs that are pinned. */
+export async function pinnedEpochs(catalogueDirectory: string): Promise<ReadonlySet<number>> {
+  const names = await readdir(catalogueDirectory);
+  return new Set(names.flatMap((name) => PIN_NAME.exec(name)?.slice(1, 2).map(Number) ?? []));
+}
+
+/** Idempotent, as is `unpinEpoch`; either is on its device when it returns. */
+export async function pinEpoch(catalogueDirectory: string, epoch: number): Promise<void> {
+  await writeFile(pinPath(catalogueDirectory, epoch), '', { mode: 0o600 });
+  await syncFolder(catalogueDirectory);
+}
+
+export async function unpinEpoch(catalogueDirectory: string, epoch: number): Promise<void> {
+  await rm(pinPath(catalogueDirectory, epoch), { force: true });
+  await syncFolder(catalogueDirectory);
+}
+
+function pinPath(catalogueDirectory: string, epoch: number): string {
+  return join(catalogueDirectory, `${String(epoch).padStart(6, '0')}.pin`);
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  await handle.sync().finally(() => handle.close());
+}
