@@ -52,11 +52,15 @@ const PURE = [
   'proxy/coordinator/round-outcome.ts',
   'proxy/coordinator/timeline.ts',
   'proxy/agent/command-line.ts',
+  'proxy/agent/clone-command-line.ts',
+  'proxy/agent/cloning-agent.ts',
+  'proxy/agent/option-value.ts',
+  'proxy/clone-config.ts',
   'proxy/units.ts',
   'proxy/contradictions.ts',
   'proxy/end-when.ts',
 ];
-const PURE_MAY_USE: readonly string[] = ['node:zlib'];
+const PURE_MAY_USE: readonly string[] = ['node:zlib', 'node:path'];
 
 interface Import {
   readonly from: string;

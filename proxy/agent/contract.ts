@@ -3,6 +3,7 @@
  * be in the same process or on another host.
  */
 import type { EpochManifest } from '../../shadow/index.ts';
+import type { ClusterConfig } from '../config.ts';
 import type { Failure } from '../failure.ts';
 import type { CaptureMode, MemberSample, RestoreMode, RoundFacts } from '../member/messages.ts';
 import type { SessionReport } from '../member/session.ts';
@@ -70,6 +71,8 @@ export interface RestorePlan {
   /** Why it is not `map`, when the caller left the choice open. */
   readonly reason: string | undefined;
   readonly commandLine: readonly string[];
+  /** How the VM is to be started another time; without it, as the shadow says it was. */
+  readonly recordedCommandLine?: readonly string[];
   readonly workingDirectory: string;
   readonly shadowDirectory: string;
   /** The folder whose image of main RAM the VM will map, if it does. */
@@ -84,6 +87,26 @@ export interface MemberRestored {
   /** Bytes sent into QEMU. */
   readonly bytes: number;
 }
+
+/** Another cluster, whose epoch is to run here as well. */
+export interface CloneOrigin {
+  readonly source: ClusterConfig;
+  /** Unplug network cards that cannot have a network of their own. */
+  readonly disconnect: boolean;
+}
+
+/** As much of an agent as a restore asks for. */
+export type RestoringAgent = Pick<
+  Agent,
+  | 'verify'
+  | 'planRestore'
+  | 'alivePids'
+  | 'killVm'
+  | 'beginRestore'
+  | 'endRestore'
+  | 'load'
+  | 'resume'
+>;
 
 export interface Agent {
   readonly members: readonly string[];
@@ -124,6 +147,8 @@ export interface Agent {
   beginRestore(): Promise<void>;
   /** `undo` kills what this restore has started, and nothing else. */
   endRestore(how: 'done' | 'undo'): Promise<void>;
+  /** Restores epochs of another cluster into this one's members. Changes nothing of the other's. */
+  cloneOf(origin: CloneOrigin): RestoringAgent;
   /** Starts QEMU for a plan and loads the shadow; ends paused. */
   load(plan: RestorePlan): Promise<MemberRestored>;
   /** @returns QEMU's own time stamp of RESUME, microseconds since 1970 */

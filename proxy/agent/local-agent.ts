@@ -33,14 +33,17 @@ import type {
   RestoreMode,
   ResumeResult,
 } from '../member/messages.ts';
+import { cloningAgent } from './cloning-agent.ts';
 import type {
   Admission,
   Agent,
   AgentCommand,
   AgentNotice,
+  CloneOrigin,
   MemberRestored,
   MemberStatus,
   RestorePlan,
+  RestoringAgent,
   RoundTerms,
 } from './contract.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
@@ -389,6 +392,12 @@ export class LocalAgent implements Agent {
     return allOrFirstFailure(
       epoch.members.map((member) => this.#restores.plan(epoch.round, member, mode)),
     );
+  }
+
+  cloneOf(origin: CloneOrigin): RestoringAgent {
+    // Never started: it only reads.
+    const source = new LocalAgent(origin.source, this.#catalogue, this.#log);
+    return cloningAgent(this, source, origin, this.#config);
   }
 
   beginRestore(): Promise<void> {

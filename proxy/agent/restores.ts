@@ -92,7 +92,7 @@ export class Restores {
     const { commandLine, workingDirectory, shadowDirectory, mode } = plan;
     const { identity } = (await openShadow(shadowDirectory)).manifest;
     // Recorded is how it was first started: that, not the way it is restored, starts it next time.
-    const first = identity.commandLine;
+    const first = plan.recordedCommandLine ?? identity.commandLine;
     const vm = await startVm(commandLine, workingDirectory, member.directory, first);
     this.#started.set(plan.member, vm.process);
     const exited = vm.exited.then((why) => {

@@ -6,7 +6,10 @@
  *     GET    /v1/rounds                          names of the rounds there are reports of
  *     GET    /v1/rounds/:round                   one report; `last` is the newest
  *     POST   /v1/checkpoint                      ─┐ answer: lines of JSON, progress first,
- *     POST   /v1/restore {epoch?, mode, …}       ─┘ then one {"kind": "done" | "failed", …}
+ *     POST   /v1/restore {epoch?, mode, …}        │ then one {"kind": "done" | "failed", …}
+ *     POST   /v1/clone {source, epoch?, mode, …} ─┘ an epoch of another cluster, into this one
+ *     POST   /v1/hold {epoch?}                   its files stay while the answer, one line, is not closed
+ *     GET    /v1/hold/:hold                      does it stand?
  *     POST   /v1/abort
  *     POST   /v1/epochs/:epoch/verify
  *     PUT    /v1/epochs/:epoch/pin               keep it, whatever the policy says …
@@ -25,14 +28,18 @@ import Fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { parseClusterConfig } from '../config.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import type { Coordinator } from './coordinator.ts';
 
 const BODY_LIMIT_BYTES = 64 * 1024;
+/** A config of a thousand members and their command lines. */
+const CLONE_LIMIT_BYTES = 64 * 2 ** 20;
 const NOT_FOUND: ReadonlySet<string> = new Set([
   'E_EPOCH_UNKNOWN',
   'E_MEMBER_UNKNOWN',
   'E_ROUND_UNKNOWN',
+  'E_HOLD_UNKNOWN',
 ]);
 
 const restoreSchema = z.strictObject({
@@ -40,6 +47,13 @@ const restoreSchema = z.strictObject({
   mode: z.enum(['auto', 'map', 'stream']).default('auto'),
   replace: z.boolean().default(false),
   verify: z.enum(['changed', 'all']).default('changed'),
+});
+const holdSchema = z.strictObject({ epoch: z.number().int().positive().optional() });
+const holdParameters = z.object({ hold: z.string().max(64) });
+const cloneSchema = restoreSchema.omit({ replace: true }).extend({
+  /** The other cluster's cluster.yaml: its text, its path, and the folder that holds both clusters. */
+  source: z.strictObject({ text: z.string(), file: z.string(), home: z.string() }),
+  disconnect: z.boolean().default(false),
 });
 const roundParameters = z.object({ round: z.string().max(64) });
 const epochParameters = z.object({ epoch: z.coerce.number().int().positive() });
@@ -71,6 +85,27 @@ export function buildApi(
   api.post('/v1/restore', (request, reply) => {
     const { epoch, ...options } = parse(restoreSchema, request.body ?? {});
     return streamed(reply, (tell) => coordinator.restore(epoch, options, tell));
+  });
+  api.post('/v1/clone', { bodyLimit: CLONE_LIMIT_BYTES }, (request, reply) => {
+    const { source, disconnect, epoch, ...options } = parse(cloneSchema, request.body ?? {});
+    const config = parseClusterConfig(source.text, source.file, source.home);
+    const wanted = { ...options, epoch, origin: { source: config, disconnect } };
+    return streamed(reply, (tell) => coordinator.clone(wanted, tell));
+  });
+  api.post('/v1/hold', async (request, reply) => {
+    const { epoch } = parse(holdSchema, request.body ?? {});
+    const hold = await coordinator.hold(epoch);
+    const lines = new PassThrough();
+    reply.raw.once('close', hold.release);
+    if (request.raw.socket.destroyed) hold.release(); // it left while we looked
+    void hold.ended.then(() => lines.end());
+    lines.write(`${JSON.stringify({ kind: 'held', hold: hold.id, epoch: hold.epoch })}\n`);
+    return reply.type('application/x-ndjson').send(lines);
+  });
+  api.get('/v1/hold/:hold', async (request) => {
+    const { hold } = parse(holdParameters, request.params);
+    coordinator.requireHold(hold);
+    return { hold };
   });
   api.post('/v1/abort', async () => ({ aborted: coordinator.abort('the operator ended it') }));
   api.post('/v1/epochs/:epoch/verify', async (request) => {

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Calibration, learn, NO_CALIBRATION } from '../../policies/index.ts';
-import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
-import type { Agent, MemberStatus } from '../agent/contract.ts';
+import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
+import type { Agent, CloneOrigin, MemberStatus } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
+import { holdEpoch } from '../epoch-hold.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { type EpochDetail, type EpochInfo, Epochs } from './epochs.ts';
 import type { RestoreReport, RoundReport } from './report.ts';
@@ -31,6 +32,20 @@ export interface ClusterStatus {
   readonly predictionErrorMedian: number | undefined;
 }
 
+export interface Hold {
+  readonly id: string;
+  readonly epoch: number;
+  release(): void;
+  /** Resolves when all holds end, for the daemon does. */
+  readonly ended: Promise<void>;
+}
+
+export interface CloneRequest extends Omit<RestoreOptions, 'replace'> {
+  readonly origin: CloneOrigin;
+  /** Of the source; its newest if undefined. */
+  readonly epoch: number | undefined;
+}
+
 /** A round that does not fit now, and waits for memory. */
 export interface QueuedProgress {
   readonly kind: 'queued';
@@ -52,11 +67,16 @@ export class Coordinator {
   #work: Promise<unknown> = Promise.resolve();
   #folding: { readonly end: AbortController; readonly done: Promise<void> } | undefined;
   #ending = false;
+  #tellEnded: () => void = () => {};
+  readonly #ended = new Promise<void>((resolve) => {
+    this.#tellEnded = resolve;
+  });
   #runner: RoundRunner | undefined;
   #lastRound: RoundReport | undefined;
   #lastRestore: RestoreReport | undefined;
   readonly #archive: RoundArchive;
   readonly #epochs: Epochs;
+  readonly #holds = new Set<string>();
   readonly #schedule: Schedule | undefined;
   #calibration: Calibration = NO_CALIBRATION;
   /** Checkpoints that wait for memory, and why. */
@@ -294,6 +314,60 @@ export class Coordinator {
     });
   }
 
+  /**
+   * Brings up this cluster from an epoch of another, which runs on. This one's VMs must not run.
+   * @throws UmbraError why not; nothing that was started is left
+   */
+  clone(
+    { origin, epoch, ...options }: CloneRequest,
+    onProgress: (progress: RestoreProgress) => void,
+  ): Promise<RestoreReport> {
+    return this.#exclusively('clone', async () => {
+      const { source } = origin;
+      const hold = await holdEpoch(source.directory, epoch);
+      try {
+        const catalogue = new Catalogue(source.catalogueDirectory, source.cluster);
+        const manifest = await catalogue.read(hold.epoch);
+        const agent = this.#agent.cloneOf(origin);
+        let standing: Promise<void> | undefined;
+        const resume = async (member: string) => {
+          standing ??= hold.require(); // or what was loaded may be another round's memory
+          await standing;
+          return agent.resume(member);
+        };
+        const guarded = { ...agent, resume };
+        const whole = { ...options, replace: false };
+        const done = await restoreEpoch(guarded, manifest, whole, this.#log, onProgress);
+        this.#lastRestore = done;
+        return done;
+      } finally {
+        await hold.release();
+      }
+    });
+  }
+
+  /**
+   * Keeps an epoch's files where they are, also while rounds go on, until it is released or we end.
+   * @param epoch the newest if undefined
+   */
+  async hold(epoch: number | undefined): Promise<Hold> {
+    this.#requireGoingOn();
+    const { held, release } = await this.#epochs.hold(() => this.#choose(epoch));
+    const id = randomBytes(16).toString('hex');
+    this.#holds.add(id);
+    const releaseIt = () => {
+      this.#holds.delete(id);
+      release();
+    };
+    return { id, epoch: held.epoch, release: releaseIt, ended: this.#ended };
+  }
+
+  /** Has it been held all the time? @throws UmbraError E_HOLD_UNKNOWN */
+  requireHold(id: string): void {
+    if (this.#holds.has(id)) return;
+    throw new UmbraError({ code: 'E_HOLD_UNKNOWN', message: 'nothing is held by that name' });
+  }
+
   /** Reads every byte of an epoch again. @throws UmbraError E_EPOCH_CORRUPT, E_EPOCH_UNKNOWN */
   async verify(epoch: number): Promise<void> {
     try {
@@ -321,6 +395,7 @@ export class Coordinator {
   /** Ends what is under way, takes on nothing more, and resolves when nothing is. */
   async end(): Promise<void> {
     this.#ending = true;
+    this.#tellEnded();
     this.#schedule?.stop();
     this.abort('the daemon is ending');
     this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));

@@ -9,7 +9,7 @@
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import type { EpochManifest } from '../../shadow/index.ts';
-import type { Agent, MemberRestored } from '../agent/contract.ts';
+import type { MemberRestored, RestoringAgent } from '../agent/contract.ts';
 import { UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
 import type { RestoreMode } from '../member/messages.ts';
@@ -33,7 +33,7 @@ export interface RestoreProgress {
 }
 
 export async function restoreEpoch(
-  agent: Agent,
+  agent: RestoringAgent,
   epoch: EpochManifest,
   options: RestoreOptions,
   log: Logger,
@@ -90,7 +90,7 @@ export async function restoreEpoch(
 }
 
 async function killRunning(
-  agent: Agent,
+  agent: RestoringAgent,
   epoch: EpochManifest,
   replace: boolean,
   tell: (member: string) => void,

@@ -4,6 +4,9 @@ import type { Testbed } from '../../tools/testbed/testbed.ts';
 
 const POLL_MS = 250;
 
+/** The guests of a cluster: a testbed's own, or a clone's. */
+export type Guests = Pick<Testbed, 'nodes' | 'guest' | 'shell'>;
+
 export interface Ticker {
   readonly nonce: string;
   readonly ticks: number;
@@ -14,7 +17,7 @@ export interface Ticker {
 }
 
 /** Reads a guest's ticker; `reset` starts its maxima anew. */
-export async function ticker(bed: Testbed, node: number, command = 'show'): Promise<Ticker> {
+export async function ticker(bed: Guests, node: number, command = 'show'): Promise<Ticker> {
   const line = await bed.shell(node, `ticker ${command}`);
   const values = new Map(
     line
@@ -36,17 +39,17 @@ export async function ticker(bed: Testbed, node: number, command = 'show'): Prom
   };
 }
 
-export function tickers(bed: Testbed, command?: string): Promise<Ticker[]> {
+export function tickers(bed: Guests, command?: string): Promise<Ticker[]> {
   return Promise.all(Array.from({ length: bed.nodes }, (_, node) => ticker(bed, node, command)));
 }
 
 /** How many cases an xdlu job has passed so far. */
-export async function casesPassed(bed: Testbed): Promise<number> {
+export async function casesPassed(bed: Guests): Promise<number> {
   return Number(await bed.shell(0, "grep -c '^WALL .* PASSED' /job/out || true"));
 }
 
 /** Waits until the job is well under way. */
-export async function jobRuns(bed: Testbed, cases: number, limitMs = 60_000): Promise<void> {
+export async function jobRuns(bed: Guests, cases: number, limitMs = 60_000): Promise<void> {
   for (const end = performance.now() + limitMs; performance.now() < end; ) {
     if ((await casesPassed(bed)) >= cases) return;
     await delay(POLL_MS);
@@ -58,7 +61,7 @@ export async function jobRuns(bed: Testbed, cases: number, limitMs = 60_000): Pr
 
 /** Waits for the job's end. @returns what its own verification says */
 export async function jobVerdict(
-  bed: Testbed,
+  bed: Guests,
   limitMs: number,
 ): Promise<{ readonly code: number; readonly output: string }> {
   for (const end = performance.now() + limitMs; ; ) {

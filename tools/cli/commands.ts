@@ -1,6 +1,6 @@
 /** What each command does, without how it was spelled. */
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { POLICIES } from '../../policies/index.ts';
 import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
 import { forgetVm, recordedVm } from '../../proxy/agent/vm-process.ts';
@@ -56,7 +56,7 @@ async function takeConfig(file: string): Promise<{ config: ClusterConfig; fresh:
 }
 
 /** A cluster that did not come up leaves nothing behind. */
-async function abandon(config: ClusterConfig): Promise<void> {
+export async function abandon(config: ClusterConfig): Promise<void> {
   await stopDaemon(config);
   await stopVms(config);
   await stopSwitch(config);
@@ -66,6 +66,9 @@ async function abandon(config: ClusterConfig): Promise<void> {
 function removeFolders(config: ClusterConfig): void {
   rmSync(config.shadowsDirectory, { recursive: true, force: true });
   rmSync(config.directory, { recursive: true, force: true });
+  // In a store elsewhere it had a folder of its own.
+  const parent = dirname(config.shadowsDirectory);
+  if (existsSync(parent) && readdirSync(parent).length === 0) rmdirSync(parent);
 }
 
 export async function serve(cluster: string, boot: boolean): Promise<void> {
@@ -264,7 +267,7 @@ async function stopVms(config: ClusterConfig): Promise<string[]> {
   return stopped.sort();
 }
 
-async function withDaemon<T>(
+export async function withDaemon<T>(
   config: ClusterConfig,
   use: (client: DaemonClient) => Promise<T>,
 ): Promise<T> {

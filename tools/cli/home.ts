@@ -47,16 +47,20 @@ export function storeConfig(config: ClusterConfig, file: string, text: string): 
 
 /** @throws UmbraError E_CLUSTER_UNKNOWN */
 export function storedConfig(cluster: string): ClusterConfig {
+  const { text, file } = storedText(cluster);
+  return parseClusterConfig(text, file, umbraHome());
+}
+
+/** The cluster.yaml a cluster was started with, and where it was. @throws UmbraError E_CLUSTER_UNKNOWN */
+export function storedText(cluster: string): { readonly file: string; readonly text: string } {
   const directory = clusterDirectory(umbraHome(), cluster);
-  let stored: z.infer<typeof storedSchema>;
   try {
-    stored = storedSchema.parse(JSON.parse(readFileSync(join(directory, 'cluster.json'), 'utf8')));
+    return storedSchema.parse(JSON.parse(readFileSync(join(directory, 'cluster.json'), 'utf8')));
   } catch (cause) {
     const known = clusterNames().join(', ') || 'none';
     const message = `there is no cluster ${cluster} on this host; there are: ${known}`;
     throw new UmbraError({ code: 'E_CLUSTER_UNKNOWN', message, hint: START_HINT }, cause);
   }
-  return parseClusterConfig(stored.text, stored.file, umbraHome());
 }
 
 const START_HINT = 'Start one: umbra up cluster.yaml';

@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { POLICIES } from '../../policies/index.ts';
 import { toFailure } from '../../proxy/failure.ts';
 import { attach } from './attach.ts';
+import { clone } from './clone.ts';
 import * as commands from './commands.ts';
 import { doctor } from './doctor.ts';
 import { chooseCluster } from './home.ts';
@@ -15,6 +16,14 @@ const USAGE_ERROR = 2;
 interface GlobalOptions {
   readonly json?: boolean;
   readonly cluster?: string;
+}
+
+interface RestoreSpelling {
+  readonly mode?: string;
+  readonly replace: boolean;
+  readonly verify: boolean;
+  readonly as?: string;
+  readonly disconnect: boolean;
 }
 
 const program = new Command('umbra')
@@ -78,23 +87,30 @@ command('report', 'what a round cost, and why: in time, bytes, passes and predic
     await commands.report(cluster, { round, svg, list }, outputOf(options));
   });
 
-command('restore', 'bring the cluster back as it was in an epoch')
+command('restore', 'bring the cluster back as it was in an epoch, or (--as) a second one beside it')
   .argument('[epoch]', 'its number; the newest if left out', epochNumber)
   .addOption(
     new Option('--mode <mode>', 'how RAM gets into the VM').choices(['auto', 'map', 'stream']),
   )
   .option('--replace', 'kill members that still run', false)
   .option('--verify', 'read every byte of the epoch again first', false)
-  .action(
-    async (
-      epoch: number | undefined,
-      options: GlobalOptions & { mode?: string; replace: boolean; verify: boolean },
-    ) => {
-      const { mode, replace, verify } = options;
-      const wanted = { epoch, mode, replace, verify };
-      await commands.restore(chooseCluster(options.cluster), wanted, outputOf(options));
-    },
-  );
+  .addOption(
+    new Option('--as <name>', 'as another cluster, a clone, while this one runs on').conflicts(
+      'replace',
+    ),
+  )
+  .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
+  .action(async (epoch: number | undefined, options: GlobalOptions & RestoreSpelling) => {
+    const { mode, replace, verify, as, disconnect } = options;
+    const cluster = chooseCluster(options.cluster);
+    const output = outputOf(options);
+    if (as !== undefined) {
+      await clone(cluster, as, { epoch, mode, verify, disconnect }, output);
+    } else {
+      if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
+      await commands.restore(cluster, { epoch, mode, replace, verify }, output);
+    }
+  });
 
 command('verify', 'read every byte of an epoch and compare it with its digest')
   .argument('<epoch>', 'its number', epochNumber)

@@ -1,0 +1,150 @@
+/**
+ * Brings up a second cluster from an epoch of one that runs on:
+ *
+ *     derive config ▶ make folder ▶ switch ▶ daemon ▶ (the daemon restores) ▶ there
+ *      └── nothing was made        └── any failure, or a signal: all of it is taken down again
+ */
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type CloneConfig, cloneConfig } from '../../proxy/clone-config.ts';
+import { type ClusterConfig, clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
+import type { RestoreReport } from '../../proxy/coordinator/report.ts';
+import type { RestoreProgress } from '../../proxy/coordinator/restore.ts';
+import { holdEpoch } from '../../proxy/epoch-hold.ts';
+import { UmbraError } from '../../proxy/failure.ts';
+import { Catalogue, readShadow } from '../../shadow/index.ts';
+import { abandon, withDaemon } from './commands.ts';
+import { storeConfig, storedConfig, storedText, umbraHome } from './home.ts';
+import type { Output } from './output.ts';
+import { ensureDaemon, ensureSwitch } from './processes.ts';
+import { restoreText } from './reports.ts';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export interface CloneArguments {
+  readonly epoch: number | undefined;
+  readonly mode: string | undefined;
+  readonly verify: boolean;
+  readonly disconnect: boolean;
+}
+
+/** @throws UmbraError E_CLUSTER_EXISTS, E_CLONE_…, or what kept it from coming up; nothing is left */
+export async function clone(
+  cluster: string,
+  name: string,
+  wanted: CloneArguments,
+  output: Output,
+): Promise<void> {
+  const source = storedConfig(cluster);
+  const directory = clusterDirectory(umbraHome(), name);
+  if (existsSync(directory)) throw taken(name);
+  await ensureDaemon(source, false);
+  // What the config is derived from must not be retired meanwhile; the clone's daemon holds on, too.
+  const hold = await holdEpoch(source.directory, wanted.epoch);
+  try {
+    const { text, unplugged } = await derive(source, name, hold.epoch, wanted.disconnect);
+    const { file } = storedText(cluster);
+    const config = parseClusterConfig(text, file, umbraHome());
+    if (existsSync(config.shadowsDirectory)) throw taken(name);
+    makeFolder(config);
+    const report = await orAbandon(config, async (interrupted) => {
+      storeConfig(config, file, text);
+      ensureSwitch(config);
+      await ensureDaemon(config, false);
+      const restored = request(config, cluster, { ...wanted, epoch: hold.epoch }, output);
+      return Promise.race([restored, interrupted]);
+    });
+    const lines = [
+      `cluster ${name} is a clone of ${cluster}; speak to it with --cluster ${name}`,
+      ...unplugged.map((card) => `  unplugged ${card}`),
+      restoreText(report),
+    ];
+    output.result({ ...report, cluster: name, source: cluster, unplugged }, lines.join('\n'));
+  } finally {
+    await hold.release();
+  }
+}
+
+async function derive(
+  source: ClusterConfig,
+  name: string,
+  epoch: number,
+  disconnect: boolean,
+): Promise<CloneConfig> {
+  const catalogue = new Catalogue(source.catalogueDirectory, source.cluster);
+  const { round, members } = await catalogue.read(epoch);
+  const home = clusterDirectory(umbraHome(), name);
+  const recorded = await Promise.all(
+    members.map(async ({ name: member, shadow }) => {
+      const folder = join(source.shadowsDirectory, round, member);
+      const { commandLine, workingDirectory } = (await readShadow(folder, shadow)).identity;
+      return { name: member, commandLine, workingDirectory, directory: join(home, 'vm', member) };
+    }),
+  );
+  const { text } = storedText(source.cluster);
+  return cloneConfig(name, { source, disconnect }, text, recorded);
+}
+
+/** Whoever makes the folder owns the name: two clones at once do not meet in it. */
+function makeFolder(config: ClusterConfig): void {
+  try {
+    mkdirSync(config.directory, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw taken(config.cluster);
+    throw error;
+  }
+}
+
+async function request(
+  config: ClusterConfig,
+  source: string,
+  { epoch, mode, verify, disconnect }: CloneArguments,
+  output: Output,
+): Promise<RestoreReport> {
+  const body = {
+    epoch,
+    mode: mode ?? config.restore.mode,
+    verify: verify ? 'all' : 'changed',
+    source: { ...storedText(source), home: umbraHome() },
+    disconnect,
+  };
+  return withDaemon(config, (client) =>
+    client.stream<RestoreReport>('/v1/clone', body, (line) => {
+      const { step, member } = line as RestoreProgress;
+      output.say(`  ${step}${member === undefined ? '' : ` ${member}`}`);
+    }),
+  );
+}
+
+/**
+ * A signal is a failure like any other: what was begun is taken down before we go.
+ * @param work is given what rejects on a signal, to wait for beside what takes long
+ */
+async function orAbandon<T>(
+  config: ClusterConfig,
+  work: (interrupted: Promise<never>) => Promise<T>,
+): Promise<T> {
+  let interrupt: (signal: NodeJS.Signals) => void = () => {};
+  const interrupted = new Promise<never>((_, reject) => {
+    interrupt = (signal) => {
+      const message = `${signal} came before the clone was there`;
+      reject(new UmbraError({ code: 'E_CLONE_INTERRUPTED', message }));
+    };
+  });
+  interrupted.catch(() => {}); // it may come before anyone waits for it
+  for (const signal of SIGNALS) process.on(signal, interrupt);
+  try {
+    return await work(interrupted);
+  } catch (error) {
+    await abandon(config);
+    throw error;
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, interrupt);
+  }
+}
+
+function taken(name: string): UmbraError {
+  const message = `there is a cluster ${name} already`;
+  const hint = `Choose another name, or remove it: umbra down --purge --cluster ${name}`;
+  return new UmbraError({ code: 'E_CLUSTER_EXISTS', message, hint });
+}
