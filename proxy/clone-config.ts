@@ -11,6 +11,7 @@
 import { parse, stringify } from 'yaml';
 import { type ClonedLine, cloneCommandLine } from './agent/clone-command-line.ts';
 import { cloneTerms } from './agent/cloning-agent.ts';
+import { qmpSocketOf } from './agent/command-line.ts';
 import type { CloneOrigin } from './agent/contract.ts';
 import { toFailure, UmbraError } from './failure.ts';
 
@@ -68,8 +69,9 @@ export function cloneConfig(
   return { text, unplugged };
 }
 
-function monitorOf({ paths }: ClonedLine, qmp: string): string {
-  const path = paths.get(qmp);
+/** The one the source uses; known by another path (a symbolic link), any QMP monitor is as good. */
+function monitorOf({ paths, commandLine }: ClonedLine, qmp: string): string {
+  const path = paths.get(qmp) ?? qmpSocketOf(commandLine);
   if (path !== undefined) return path;
   const message = `no option of its command line makes its monitor ${qmp}`;
   const hint = 'Start the VM with -qmp unix:PATH,server=on,wait=off.';

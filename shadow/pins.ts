@@ -5,8 +5,8 @@
  *     CATALOGUE/000007.json
  *     CATALOGUE/000007.pin
  *
- * It outlives every process of ours. One without its manifest means nothing (a crash between the two
- * removals leaves it), and no number is used twice, so it never comes to mean anything.
+ * It outlives every process of ours. A pinned epoch is not removed, so there is no pin without its manifest,
+ * unless someone else removed that; and no number is used twice, so such a pin never comes to mean anything.
  */
 import { open, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

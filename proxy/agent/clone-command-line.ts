@@ -163,6 +163,7 @@ class Rewrite {
       const path = value.get('addr.path') ?? '';
       const socket = this.#socket(option, path);
       if (this.#terms.switched.includes(this.#absolute(path))) this.network.push(socket);
+      else this.unplugged.push(`-${option} ${text}`); // whoever dialled the first does not dial this
       value.set('addr.path', socket);
       return value.format();
     }

@@ -180,7 +180,8 @@ test('what cannot be cloned is refused, and changes nothing', async () => {
 });
 
 test('two clones of one name: the first to come has it', async () => {
-  const clone = () => bed.umbra('restore', '--as', 'twin', '--json', ...FIRST);
+  const args = ['restore', '--as', 'twin', '--mode', 'stream', '--verify', '--json', ...FIRST];
+  const clone = () => bed.umbra(...args);
   const ends = await Promise.all([clone(), clone()]);
   assert.equal(ends.map(({ code }) => code).sort(), [0, 1]);
   assert.match(ends.find(({ code }) => code === 1)?.stdout ?? '', 'E_CLUSTER_EXISTS');
@@ -263,7 +264,9 @@ for (const [what, netdev] of NETWORKS) {
       const { members } = await bed.json<ClusterStatus>('status', ...TWIN);
       assert.ok(members[0]?.running);
       await bed.json('checkpoint', ...TWIN);
+      assert.equal(readdirSync(join(bed.home, 'store')).sort(), ['other', 'twin']);
       await purgeTwin();
+      assert.equal(readdirSync(join(bed.home, 'store')), ['other']);
     });
   });
 }
@@ -287,7 +290,7 @@ async function withOther(words: readonly string[], use: () => Promise<void>): Pr
   const own = ['-display', 'none', '-qmp', 'unix:{dir}/qmp.sock,server=on,wait=off'];
   const members = [{ name: 'a', command: [binary, ...args, ...machine, ...own, ...words] }];
   const file = join(bed.home, 'other.yaml');
-  writeFileSync(file, JSON.stringify({ cluster: 'other', members }));
+  writeFileSync(file, JSON.stringify({ cluster: 'other', members, store: { directory: 'store' } }));
   try {
     await bed.json('up', file);
     await bed.json('checkpoint', '-c', 'other');

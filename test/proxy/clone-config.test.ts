@@ -59,13 +59,19 @@ test('a clone is a cluster like any other, in a place of its own', () => {
   assert.not.match(text, `${HOME}/demo`);
 });
 
+test('a monitor the source knows by another path is found', () => {
+  const { text } = cloneConfig('twin', origin, SOURCE, [recorded('a', '/var/run/vm/q.sock')]);
+  const [member] = parseClusterConfig(text, FILE, HOME).members;
+  assert.is(member?.qmp, `${HOME}/twin/vm/a/q.sock`);
+});
+
 test('what is no option of this version is left out', () => {
   const { text } = cloneConfig('twin', origin, `${SOURCE}persist: {to: /backup}\n`, MEMBERS);
   assert.not('persist' in (parse(text) as object));
 });
 
 const BAD: readonly (readonly [what: string, member: RecordedMember, message: RegExp])[] = [
-  ['a monitor no option makes', recorded('a', '/other.sock'), /makes its monitor/],
+  ['no monitor', { ...recorded('a', ''), commandLine: ['q', '-nodefaults'] }, /makes its monitor/],
   [
     'a word that would be filled in',
     recorded('a', `${HOME}/demo/vm/a/q.sock`, '-append', '{name}'),

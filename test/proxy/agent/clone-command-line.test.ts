@@ -131,8 +131,10 @@ test('a card on the first cluster’s switch goes on the clone’s', () => {
 });
 
 test('a socket of another’s switch is the clone’s own, and nobody dials it', () => {
-  const { network, commandLine } = clone(['-netdev', STREAM.replace(S, '/elsewhere')]);
+  const elsewhere = STREAM.replace(S, '/elsewhere');
+  const { network, commandLine, unplugged } = clone(['-netdev', elsewhere]);
   assert.equal(network, []);
+  assert.equal(unplugged, [`-netdev ${elsewhere}`], 'and the operator is told');
   assert.match(commandLine.at(-1) ?? '', `${C}/net.sock`);
 });
 
