@@ -12,7 +12,7 @@ import type { RestoreReport } from '../../proxy/coordinator/report.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restore.ts';
 import { holdEpoch } from '../../proxy/epoch-hold.ts';
 import { UmbraError } from '../../proxy/failure.ts';
-import { Catalogue, readShadow } from '../../shadow/index.ts';
+import { Catalogue, openShadow } from '../../shadow/index.ts';
 import { abandon, withDaemon } from './commands.ts';
 import { storeConfig, storedConfig, storedText, umbraHome } from './home.ts';
 import type { Output } from './output.ts';
@@ -77,7 +77,8 @@ async function derive(
   const recorded = await Promise.all(
     members.map(async ({ name: member, shadow }) => {
       const folder = join(source.shadowsDirectory, round, member);
-      const { commandLine, workingDirectory } = (await readShadow(folder, shadow)).identity;
+      const { commandLine, workingDirectory } = (await openShadow(folder, shadow)).manifest
+        .identity;
       return { name: member, commandLine, workingDirectory, directory: join(home, 'vm', member) };
     }),
   );
