@@ -166,7 +166,8 @@ test('a shadow that changed since its seal, or changes now, does not become dura
   utimesSync(image, 1, 1); // the kernel's clock ticks too slowly to tell a write from one just before
   let scribbled = false;
   const during = persist(epoch, (step) => {
-    if (step === 'file/opened' && !scribbled) scribble();
+    if (step !== 'file/opened' || scribbled) return;
+    scribble();
     scribbled = true;
   });
   assert.is(await codeOf(during), 'E_EPOCH_CORRUPT');
