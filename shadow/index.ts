@@ -5,7 +5,9 @@ export {
   type PersistOptions,
   type PersistResult,
   type Progress,
+  roundsRead,
 } from './durable/durable-store.ts';
+export { fetchEpoch } from './durable/fetch-epoch.ts';
 export { type Clock, Pace } from './durable/pace.ts';
 export { PERSIST_STEPS, type PersistStep } from './durable/steps.ts';
 export { ShadowError, type ShadowErrorCode } from './errors.ts';

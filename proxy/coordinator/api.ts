@@ -33,6 +33,7 @@ const restoreSchema = z.strictObject({
   mode: z.enum(['auto', 'map', 'stream']).default('auto'),
   replace: z.boolean().default(false),
   verify: z.enum(['changed', 'all']).default('changed'),
+  from: z.enum(['auto', 'disk']).default('auto'),
 });
 const roundParameters = z.object({ round: z.string().max(64) });
 const epochParameters = z.object({ epoch: z.coerce.number().int().positive() });
@@ -68,8 +69,8 @@ export function buildApi(
   api.post('/v1/abort', async () => ({ aborted: coordinator.abort('the operator ended it') }));
   api.post('/v1/epochs/:epoch/verify', async (request) => {
     const { epoch } = parse(epochParameters, request.params);
-    await coordinator.verify(epoch);
-    return { epoch, intact: true };
+    const places = await coordinator.verify(epoch);
+    return { epoch, intact: true, places };
   });
   api.delete('/v1/epochs/:epoch', async (request) => {
     const { epoch } = parse(epochParameters, request.params);

@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Calibration, learn, NO_CALIBRATION } from '../../policies/index.ts';
-import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
+import { type Catalogue, type EpochManifest, ShadowError } from '../../shadow/index.ts';
 import type { Agent, MemberStatus } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
+import { Persister, type PersistStatus } from './persister.ts';
 import type { RestoreReport, RoundReport } from './report.ts';
 import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
 import { RoundArchive } from './round-archive.ts';
@@ -21,11 +22,17 @@ export interface EpochInfo {
   readonly members: number;
   /** Why it cannot be restored, if it cannot. */
   readonly failure: Failure | undefined;
+  readonly inMemory: boolean;
+  readonly onDisk: boolean;
+  /** How much of it is on disk by now, 0 to 1, if it is being brought there. */
+  readonly persisting: number | undefined;
 }
 
 export interface ClusterStatus {
   readonly cluster: string;
   readonly busy: string | undefined;
+  /** The durable tier; undefined if there is none. */
+  readonly persist: PersistStatus | undefined;
   /** Why a checkpoint waits, if one does. */
   readonly queued: Failure | undefined;
   readonly members: readonly MemberStatus[];
@@ -64,6 +71,7 @@ export class Coordinator {
   #lastRestore: RestoreReport | undefined;
   readonly #archive: RoundArchive;
   readonly #schedule: Schedule | undefined;
+  readonly #persister: Persister | undefined;
   #calibration: Calibration = NO_CALIBRATION;
   /** Checkpoints that wait for memory, and why. */
   readonly #queue = new Map<AbortController, Failure>();
@@ -75,6 +83,8 @@ export class Coordinator {
     this.#log = log;
     agent.onNotice((notice) => this.#runner?.onNotice(notice));
     this.#archive = new RoundArchive(join(config.directory, 'rounds'));
+    this.#persister =
+      config.persist && new Persister(config.persist, config, agent, catalogue, log);
     const take = () => this.checkpoint(() => {});
     this.#schedule = config.schedule && new Schedule(config.schedule, take, log);
   }
@@ -86,6 +96,7 @@ export class Coordinator {
     // Rounds of the same kind only: others cost differently.
     const policy = policyName(this.#config.round);
     for (const report of past) if (report.policy === policy) this.#learn(report);
+    await this.#persister?.start();
     this.#schedule?.start(this.#lastRound);
   }
 
@@ -98,6 +109,7 @@ export class Coordinator {
     return {
       cluster: this.#config.cluster,
       busy: this.#busy,
+      persist: this.#persister?.status,
       queued: [...this.#queue.values()].at(0),
       members: await this.#agent.status(),
       epochs: await this.epochs(),
@@ -108,15 +120,31 @@ export class Coordinator {
     };
   }
 
+  /** Epochs in memory, on disk, or both. */
   async epochs(): Promise<EpochInfo[]> {
     const { epochs, damaged } = await this.#catalogue.list();
-    const whole = epochs.map(({ epoch, createdAt, members }) => {
-      return { epoch, createdAt, members: members.length, failure: undefined };
-    });
-    const broken = damaged.map(({ epoch, error }) => {
-      return { epoch, createdAt: undefined, members: 0, failure: toFailure(error, {}) };
-    });
-    return [...whole, ...broken].sort((a, b) => a.epoch - b.epoch);
+    const disk = this.#persister?.listing ?? { epochs: [], damaged: [] };
+    const onDisk = new Set(disk.epochs.map(({ epoch }) => epoch));
+    const place = (epoch: number, inMemory: boolean) => {
+      const { persisting } = this.#persister?.status ?? {};
+      const share = persisting?.epoch === epoch ? persisting.share : undefined;
+      return { inMemory, onDisk: onDisk.has(epoch), persisting: share };
+    };
+    const whole = (inMemory: boolean) => (one: EpochManifest) => {
+      const { epoch, createdAt, members } = one;
+      const rest = { createdAt, members: members.length, failure: undefined };
+      return { epoch, ...rest, ...place(epoch, inMemory) };
+    };
+    const broken = (inMemory: boolean) => (one: { epoch: number; error: ShadowError }) => {
+      const rest = { createdAt: undefined, members: 0, failure: toFailure(one.error, {}) };
+      return { epoch: one.epoch, ...rest, ...place(one.epoch, inMemory) };
+    };
+    const inMemory = [...epochs.map(whole(true)), ...damaged.map(broken(true))];
+    const known = new Set(inMemory.map(({ epoch }) => epoch));
+    const others = [...disk.epochs.map(whole(false)), ...disk.damaged.map(broken(false))];
+    return [...inMemory, ...others.filter(({ epoch }) => !known.has(epoch))].sort(
+      (a, b) => a.epoch - b.epoch,
+    );
   }
 
   /** Rounds there are reports of, oldest first. */
@@ -199,14 +227,15 @@ export class Coordinator {
     return this.#exclusively('checkpoint', async () => {
       await this.#agent.admit();
       this.#requireGoingOn();
-      const epoch = await this.#catalogue.nextEpoch();
+      const durableNext = this.#persister?.nextEpoch ?? 0;
+      const epoch = Math.max(await this.#catalogue.nextEpoch(), durableNext);
       const id = roundName(epoch);
       const runner = new RoundRunner(
         id,
         epoch,
         this.#config,
         this.#agent,
-        this.#catalogue,
+        (manifest) => this.#publish(manifest),
         this.#calibration,
         this.#log,
         onProgress,
@@ -223,8 +252,21 @@ export class Coordinator {
       await this.#tidy('collect', () => this.#agent.collect('recycle'));
       await this.#tidy('archive', () => this.#archive.add(report));
       if (report.failure === undefined) void this.#tidy('fold', () => this.#fold(epoch));
+      this.#persister?.wake();
       return report;
     });
+  }
+
+  /** Configured so, on disk first: an epoch that is listed then survives the loss of all memory. */
+  async #publish(manifest: EpochManifest): Promise<void> {
+    if (this.#config.persist?.mode !== 'before-commit') return this.#catalogue.publish(manifest);
+    await this.#persister?.beforeCommit(manifest);
+    try {
+      await this.#catalogue.publish(manifest);
+    } catch (error) {
+      await this.#tidy('retire from disk', async () => this.#persister?.remove(manifest.epoch));
+      throw error;
+    }
   }
 
   /** Behind the rounds' back: only naming what was folded needs the cluster, for an instant. */
@@ -273,19 +315,63 @@ export class Coordinator {
     onProgress: (progress: RestoreProgress) => void,
   ): Promise<RestoreReport> {
     return this.#exclusively('restore', async () => {
-      const manifest = await this.#choose(epoch);
+      const startedAt = performance.now();
+      const chosen = await this.#choose(epoch, options.from);
+      const { manifest } = chosen;
       try {
+        if (chosen.fetch) await this.#fetch(manifest, options, onProgress);
+        const fetchMs = chosen.fetch ? performance.now() - startedAt : undefined;
         const done = await restoreEpoch(this.#agent, manifest, options, this.#log, onProgress);
-        this.#lastRestore = done;
-        return done;
+        const durationMs = performance.now() - startedAt;
+        this.#lastRestore = { ...done, fetchMs, durationMs };
+        return this.#lastRestore;
       } catch (error) {
         throw await this.#offerAnother(manifest.epoch, error);
       }
     });
   }
 
-  /** Reads every byte of an epoch again. @throws UmbraError E_EPOCH_CORRUPT, E_EPOCH_UNKNOWN */
-  async verify(epoch: number): Promise<void> {
+  /** Brings an epoch from disk: from then on it is in memory like any other. */
+  async #fetch(
+    manifest: EpochManifest,
+    { from }: RestoreOptions,
+    onProgress: (progress: RestoreProgress) => void,
+  ): Promise<void> {
+    const { epoch } = manifest;
+    onProgress({ kind: 'restore-progress', step: 'fetch' });
+    const bytes = await this.#agent.fetch(manifest, from === 'disk' ? 'all' : 'changed', () => {});
+    this.#log.info({ epoch, bytes }, 'epoch fetched from disk');
+    const there = await this.#catalogue.read(epoch).catch((error: ShadowError) => error);
+    if (!(there instanceof Error) && there.round === manifest.round) return;
+    const unknown = there instanceof ShadowError && there.code === 'E_EPOCH_UNKNOWN';
+    if (!unknown) await this.#catalogue.retire(epoch);
+    await this.#catalogue.publish(manifest);
+  }
+
+  /**
+   * Reads every byte of an epoch again, in memory and on disk, wherever it is.
+   * @throws UmbraError E_EPOCH_CORRUPT, E_EPOCH_UNKNOWN
+   */
+  async verify(epoch: number): Promise<('memory' | 'disk')[]> {
+    const durable = this.#persister?.find(epoch);
+    const inMemory = await this.#inMemory(epoch);
+    if (!inMemory && durable === undefined) await this.#catalogue.read(epoch); // says which there are
+    if (inMemory) await this.#verifyInMemory(epoch);
+    if (durable !== undefined) {
+      await this.#agent.verifyDurable(durable).catch((error: unknown) => {
+        if (this.#persister?.find(epoch) === undefined) return; // retired meanwhile
+        const failure = toFailure(error, { where: 'verify on disk' });
+        const hint = inMemory ? 'Its copy in memory is whole.' : undefined;
+        throw new UmbraError({ ...failure, ...(hint !== undefined && { hint }) }, error);
+      });
+    }
+    return [
+      ...(inMemory ? (['memory'] as const) : []),
+      ...(durable === undefined ? [] : (['disk'] as const)),
+    ];
+  }
+
+  async #verifyInMemory(epoch: number): Promise<void> {
     try {
       await this.#agent.verify(await this.#catalogue.read(epoch), 'all');
     } catch (error) {
@@ -295,11 +381,25 @@ export class Coordinator {
     }
   }
 
+  /** Also one whose manifest is damaged. */
+  async #inMemory(epoch: number): Promise<boolean> {
+    const { epochs, damaged } = await this.#catalogue.list();
+    return [...epochs, ...damaged].some((one) => one.epoch === epoch);
+  }
+
   async removeEpoch(epoch: number): Promise<void> {
     // A queued round asks twice a second whether it fits: that is no reason to refuse.
     while (this.#busy === ADMISSION) await this.#work.catch(() => {});
     return this.#exclusively('remove an epoch', async () => {
-      await this.#catalogue.read(epoch);
+      const inMemory = await this.#inMemory(epoch);
+      const listing = this.#persister?.listing;
+      const onDisk = [...(listing?.epochs ?? []), ...(listing?.damaged ?? [])].some(
+        (one) => one.epoch === epoch,
+      );
+      if (!inMemory && !onDisk) await this.#catalogue.read(epoch); // says which there are
+      // From disk first: what is being brought there is read from memory.
+      if (onDisk || this.#persister?.isPersisting(epoch)) await this.#persister?.remove(epoch);
+      if (!inMemory) return;
       await this.#catalogue.retire(epoch);
       await this.#agent.collect('free');
     });
@@ -318,7 +418,9 @@ export class Coordinator {
     this.#schedule?.stop();
     this.abort('the daemon is ending');
     this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));
+    const stopped = this.#persister?.stop();
     await this.#work.catch(() => {}); // whoever asked for it hears of it
+    await stopped;
     await this.#folding?.done.catch(() => {});
   }
 
@@ -343,35 +445,67 @@ export class Coordinator {
     }
   }
 
-  async #choose(epoch: number | undefined): Promise<EpochManifest> {
-    if (epoch !== undefined) return this.#catalogue.read(epoch);
-    const { epochs, damaged } = await this.#catalogue.list();
+  /** Which epoch, and whether it must come from disk. */
+  async #choose(
+    wanted: number | undefined,
+    from: RestoreOptions['from'],
+  ): Promise<{ manifest: EpochManifest; fetch: boolean }> {
+    const epoch = wanted ?? (await this.#newest());
+    if (from === 'disk' || !(await this.#inMemory(epoch))) {
+      const manifest = this.#onDisk(epoch);
+      if (manifest !== undefined) return { manifest, fetch: true };
+      if (from === 'disk') {
+        const message = `epoch ${epoch} is not on disk`;
+        throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message });
+      }
+    }
+    return { manifest: await this.#catalogue.read(epoch), fetch: false };
+  }
+
+  #onDisk(epoch: number): EpochManifest | undefined {
+    try {
+      return this.#persister?.find(epoch);
+    } catch (error) {
+      throw new UmbraError(toFailure(error, { where: 'restore' }), error);
+    }
+  }
+
+  /** Going back further than asked loses work: that is the operator's decision, not ours. */
+  async #newest(): Promise<number> {
+    const epochs = await this.epochs();
     const newest = epochs.at(-1);
-    const worse = damaged.find((one) => one.epoch > (newest?.epoch ?? 0));
-    // Going back further than asked loses work: that is the operator's decision, not ours.
-    if (worse !== undefined) throw await this.#offerAnother(worse.epoch, worse.error);
-    if (newest !== undefined) return newest;
-    const hint = 'Take one first: umbra checkpoint';
-    throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message: 'there is no epoch yet', hint });
+    if (newest === undefined) {
+      const hint = 'Take one first: umbra checkpoint';
+      throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message: 'there is no epoch yet', hint });
+    }
+    if (newest.failure === undefined) return newest.epoch;
+    throw await this.#offerAnother(newest.epoch, new UmbraError(newest.failure));
   }
 
   async #offerAnother(epoch: number, error: unknown): Promise<UmbraError> {
     const failure = toFailure(error, { where: 'restore' });
     const damaged = failure.code === 'E_EPOCH_CORRUPT' || failure.code.startsWith('E_MANIFEST');
     if (!damaged) return new UmbraError(failure, error);
+    const epochs = await this.epochs();
+    const copy = epochs.find((one) => one.epoch === epoch && one.inMemory && one.onDisk);
     const previous = await this.#wholeBefore(epoch);
-    const offer =
-      previous === undefined
-        ? 'no other epoch is whole.'
-        : `the newest before it that is whole: umbra restore ${previous}`;
+    const offers = [
+      ...(copy === undefined ? [] : [`its copy on disk: umbra restore ${epoch} --from disk`]),
+      ...(previous === undefined
+        ? []
+        : [`the newest before it that is whole: umbra restore ${previous}`]),
+    ];
+    const offer = offers.length === 0 ? 'no other epoch is whole.' : offers.join('; or ');
     return new UmbraError({ ...failure, hint: `Epoch ${epoch} is damaged; ${offer}` }, error);
   }
 
   /** Epochs may share a base, and its damage: each is looked at before it is offered. */
   async #wholeBefore(epoch: number): Promise<number | undefined> {
-    const { epochs } = await this.#catalogue.list();
+    const epochs = await this.epochs();
     for (const one of epochs.filter((other) => other.epoch < epoch).reverse()) {
-      const isWhole = await this.#agent.verify(one, 'changed').then(
+      if (one.failure !== undefined) continue;
+      if (!one.inMemory) return one.epoch; // fetching it says whether it is
+      const isWhole = await this.#verifyQuickly(one.epoch).then(
         () => true,
         () => false,
       );
@@ -380,9 +514,14 @@ export class Coordinator {
     return undefined;
   }
 
+  async #verifyQuickly(epoch: number): Promise<void> {
+    await this.#agent.verify(await this.#catalogue.read(epoch), 'changed');
+  }
+
   async #retireOld(): Promise<void> {
     const { epochs } = await this.#catalogue.list();
     for (const { epoch } of epochs.slice(0, -this.#config.epochs.keep)) {
+      if (this.#persister?.isPersisting(epoch)) continue; // after the next round, then
       await this.#catalogue.retire(epoch);
       this.#log.info({ epoch }, 'epoch retired');
     }

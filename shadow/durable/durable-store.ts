@@ -191,9 +191,8 @@ export class DurableStore {
     });
   }
 
-  /** Memory that fetching an epoch takes at most, bytes: all of it and its bases. */
-  async fetchBytes(epoch: EpochManifest): Promise<number> {
-    const names = await this.#durableNames(epoch);
+  /** Memory that shadows take when they are fetched, bytes. */
+  async contentBytes(names: readonly ShadowName[]): Promise<number> {
     const manifests = await Promise.all(names.map((name) => readDurable(this.#folder(name), name)));
     return sum(manifests.map(contentBytes));
   }
@@ -218,7 +217,7 @@ export class DurableStore {
    */
   async verify(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<void> {
     const names = await this.#durableNames(epoch);
-    const totalBytes = await this.fetchBytes(epoch);
+    const totalBytes = await this.contentBytes(names);
     let doneBytes = 0;
     for (const name of names) {
       await verifyDurable(this.#folder(name), name, (bytes) => {
@@ -247,6 +246,17 @@ const RECURSIVE = { recursive: true, force: true } as const;
 
 function shadowsOf({ round, members }: EpochManifest): ShadowName[] {
   return members.map(({ name, shadow }) => ({ round, member: name, shadow }));
+}
+
+/** Folders of rounds in a store that persisting an epoch reads: its own, and those of its bases. */
+export async function roundsRead(
+  epoch: EpochManifest,
+  shadowsDirectory: string,
+): Promise<ReadonlySet<string>> {
+  const names = await withBases(shadowsOf(epoch), ({ round, member, shadow }) => {
+    return baseOfShadow(join(shadowsDirectory, round, member), shadow);
+  });
+  return new Set(names.map(({ round }) => round));
 }
 
 /** Adds what they are deltas of, before them; each once. A base is never a delta itself. */

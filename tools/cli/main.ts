@@ -17,6 +17,13 @@ interface GlobalOptions {
   readonly cluster?: string;
 }
 
+interface RestoreFlags {
+  readonly mode?: string;
+  readonly replace: boolean;
+  readonly verify: boolean;
+  readonly from: string;
+}
+
 const program = new Command('umbra')
   .description('Live, consistent, in-memory checkpoints of whole virtual clusters')
   .version(version())
@@ -34,9 +41,10 @@ function command(spelling: string, description: string): Command {
 
 command('up', 'start a cluster: its VMs (those with a command), their proxies, its daemon')
   .argument('[file]', 'cluster.yaml; without it, a known cluster’s daemon is started again')
-  .action(async (file: string | undefined, options: GlobalOptions) => {
+  .option('--no-boot', 'start no VM: an epoch is to be restored')
+  .action(async (file: string | undefined, options: GlobalOptions & { boot: boolean }) => {
     const cluster = file === undefined ? chooseCluster(options.cluster) : '';
-    await commands.up(file, cluster, outputOf(options));
+    await commands.up(file, cluster, options.boot, outputOf(options));
   });
 
 command('attach', 'make a cluster of VMs that already run')
@@ -74,18 +82,18 @@ command('restore', 'bring the cluster back as it was in an epoch')
   .addOption(
     new Option('--mode <mode>', 'how RAM gets into the VM').choices(['auto', 'map', 'stream']),
   )
+  .addOption(
+    new Option('--from <place>', 'disk: do not trust what is in memory')
+      .choices(['auto', 'disk'])
+      .default('auto'),
+  )
   .option('--replace', 'kill members that still run', false)
   .option('--verify', 'read every byte of the epoch again first', false)
-  .action(
-    async (
-      epoch: number | undefined,
-      options: GlobalOptions & { mode?: string; replace: boolean; verify: boolean },
-    ) => {
-      const { mode, replace, verify } = options;
-      const wanted = { epoch, mode, replace, verify };
-      await commands.restore(chooseCluster(options.cluster), wanted, outputOf(options));
-    },
-  );
+  .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
+    const { mode, replace, verify, from } = options;
+    const wanted = { epoch, mode, replace, verify, from };
+    await commands.restore(chooseCluster(options.cluster), wanted, outputOf(options));
+  });
 
 command('verify', 'read every byte of an epoch and compare it with its digest')
   .argument('<epoch>', 'its number', epochNumber)

@@ -75,6 +75,7 @@ export function restoreText(report: RestoreReport): string {
   const killed = report.killed.length === 0 ? '' : ` (killed first: ${report.killed.join(', ')})`;
   return [
     `epoch ${report.epoch} runs again after ${duration(report.durationMs)}${killed}`,
+    ...(report.fetchMs === undefined ? [] : [`  fetched from disk in ${duration(report.fetchMs)}`]),
     `  verify ${duration(report.verifyMs)}, load ${duration(report.loadMs)}, ` +
       `resume skew ${duration(report.skewMs)}`,
     '',
@@ -91,7 +92,8 @@ export function statusText(status: ClusterStatus): string {
   );
   const busy = status.busy === undefined ? '' : ` · busy: ${status.busy}`;
   const head = `cluster ${status.cluster}${busy}`;
-  return [head, ...scheduleLines(status), '', members, '', epochsText(status.epochs)].join('\n');
+  const notes = [...scheduleLines(status), ...persistLines(status.persist)];
+  return [head, ...notes, '', members, '', epochsText(status.epochs)].join('\n');
 }
 
 function scheduleLines({ schedule, queued }: ClusterStatus): string[] {
@@ -103,14 +105,43 @@ function scheduleLines({ schedule, queued }: ClusterStatus): string[] {
     : [next, `the last one was not taken: ${schedule.failure.message}`];
 }
 
+function persistLines(persist: ClusterStatus['persist']): string[] {
+  if (persist === undefined) return [];
+  const { directory, doubt, failure, persisting, retryAt } = persist;
+  const lines = doubt === undefined ? [] : [`WARNING persist.to (${directory}): ${doubt}`];
+  if (persisting !== undefined) {
+    lines.push(`epoch ${persisting.epoch} is being brought to disk: ${percent(persisting.share)}`);
+  }
+  if (failure === undefined) return lines;
+  const { code, message, hint } = failure;
+  lines.push(`WARNING not brought to disk (${code}): ${message}`);
+  if (hint !== undefined) lines.push(`  next: ${hint}`);
+  if (retryAt !== undefined) lines.push(`  tried again at ${retryAt}`);
+  return lines;
+}
+
+function whereText({
+  inMemory,
+  onDisk,
+  persisting,
+}: Pick<EpochInfo, 'inMemory' | 'onDisk' | 'persisting'>): string {
+  if (persisting !== undefined) return `ram, persisting ${percent(persisting)}`;
+  return [...(inMemory ? ['ram'] : []), ...(onDisk ? ['disk'] : [])].join(' + ') || 'disk';
+}
+
+function percent(share: number): string {
+  return `${Math.floor(share * 100)} %`;
+}
+
 export function epochsText(epochs: readonly EpochInfo[]): string {
   if (epochs.length === 0) return 'no epochs yet; take one: umbra checkpoint';
   return table(
-    ['EPOCH', 'CREATED', 'MEMBERS', 'STATE'],
-    epochs.map(({ epoch, createdAt, members, failure }) => [
+    ['EPOCH', 'CREATED', 'MEMBERS', 'WHERE', 'STATE'],
+    epochs.map(({ epoch, createdAt, members, failure, ...rest }) => [
       String(epoch),
       createdAt ?? '-',
       failure === undefined ? String(members) : '-',
+      whereText(rest),
       failure === undefined ? 'whole' : failure.code,
     ]),
   );
