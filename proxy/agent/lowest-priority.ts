@@ -29,5 +29,9 @@ export function takeLowestPriority(): void {
     }
     if (number !== undefined) syscall(number, IOPRIO_WHO_PROCESS, thread, IOPRIO_CLASS_IDLE);
   }
-  if (existsSync(AUTOGROUP)) writeFileSync(AUTOGROUP, String(NICE_LOWEST));
+  try {
+    if (existsSync(AUTOGROUP)) writeFileSync(AUTOGROUP, String(NICE_LOWEST));
+  } catch {
+    // an unprivileged process may be told to come back later
+  }
 }

@@ -170,6 +170,7 @@ export class Persister {
         this.#agent.endPersist();
       }, timeLimitMs);
       try {
+        this.#requireGoingOn();
         await this.#open();
         await this.#persist(epoch);
       } catch (error) {
@@ -182,6 +183,11 @@ export class Persister {
         clearTimeout(timer);
       }
     });
+  }
+
+  #requireGoingOn(): void {
+    if (!this.#stopped) return;
+    throw new UmbraError({ code: 'E_DAEMON_ENDING', message: 'the daemon is ending' });
   }
 
   /** Makes an epoch no longer exist on disk. */

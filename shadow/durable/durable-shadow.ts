@@ -2,7 +2,7 @@
  * One member's shadow on disk: its folder, file by file.
  *
  *     ROUND/MEMBER/FILE.umbra          a container of each file (container.ts)
- *     ROUND/MEMBER/FILE.umbra.part     one being written
+ *     ROUND/MEMBER/FILE.umbra.PID.part one being written
  *     ROUND/MEMBER/durable.json        last: the shadow is whole, and these are its files
  *
  * What a file means is no concern of this module. It may be interrupted at any step: containers that
@@ -35,7 +35,6 @@ export const CONTAINER = '.umbra';
 const MANIFEST = 'durable.json';
 /** The unit of st_blocks (stat(2)). */
 const BLOCK_BYTES = 512;
-const MANIFEST_DRAFT = '.durable.json.tmp';
 
 /** A member's shadow, and the folder of a store it is in. */
 export interface ShadowName {
@@ -106,7 +105,7 @@ export async function persistShadow(
     files,
   };
   const path = join(target, MANIFEST);
-  const draft = join(target, MANIFEST_DRAFT);
+  const draft = join(target, `.${MANIFEST}.${process.pid}.tmp`);
   await onDisk('write', path, () =>
     writeNamed(path, draft, encodeDurableManifest(durable), () => {
       options.onStep('shadow/manifest-drafted');

@@ -3,7 +3,7 @@
  *
  *     DIR/CLUSTER/rounds/ROUND/MEMBER/   one shadow (durable-shadow.ts), once for all that refer to it
  *     DIR/CLUSTER/epochs/000007.json     the epoch's own manifest: epoch 7 is whole on disk
- *     DIR/CLUSTER/epochs/.000007.json.tmp
+ *     DIR/CLUSTER/epochs/.000007.json.PID.tmp
  *
  * Persisting writes shadows, bases first, then the manifest; retiring removes the manifest, then every
  * shadow that no manifest needs any more. So whatever is cut short leaves shadows nobody lists, which
@@ -140,7 +140,7 @@ export class DurableStore {
       const message = `there is another epoch ${epoch.epoch} on disk, of ${other.createdAt}`;
       throw new ShadowError('E_EPOCH_EXISTS', message, { path });
     }
-    const draft = join(this.#catalogue.directory, `.${name}.tmp`);
+    const draft = join(this.#catalogue.directory, `.${name}.${process.pid}.tmp`);
     await onDisk('write', path, () =>
       writeNamed(path, draft, encodeManifest(epoch), () => onStep('epoch/drafted')),
     );

@@ -2,8 +2,8 @@
  * Writes one file of a shadow as a container (container.ts). Reading, compressing and writing overlap
  * by a few batches; each batch's content is read once.
  *
- *     NAME.part   being written; means nothing, removed at the next attempt
- *     NAME        whole: it was synced before it got its name
+ *     NAME.PID.part   being written by that process; means nothing, removed at the next attempt
+ *     NAME            whole: it was synced before it got its name
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
@@ -61,7 +61,8 @@ export async function writeContainer(
 ): Promise<Footer> {
   const fd = openSource(source);
   try {
-    const draft = `${target}${PART}`;
+    // Its own: a process that lingers must not give its name to what another is writing.
+    const draft = `${target}.${process.pid}${PART}`;
     return await onDisk('write', draft, async () => {
       const handle = await open(draft, 'w', 0o600);
       let footer: Footer;
