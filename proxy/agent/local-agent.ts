@@ -407,7 +407,7 @@ export class LocalAgent implements Agent {
     try {
       return await this.#durable.fetch(epoch, trust, onProgress);
     } catch (error) {
-      await this.collect(); // the first shadows may have come whole
+      await this.collect('free'); // the first shadows may have come whole
       throw error;
     }
   }

@@ -225,7 +225,7 @@ export class Persister {
           if (this.#stopped || this.#paused > 0) return; // it was ended, and is taken up again
           const failure = toFailure(error, { where: `persist epoch ${epoch.epoch}` });
           if (!HOPELESS.has(failure.code)) throw error;
-          // Retired meanwhile, it is not to be persisted any more: that is no failure.
+          // Retired or folded meanwhile, it is not there any more, or is elsewhere: no failure.
           if (!(await this.#isInMemory(epoch))) continue;
           this.#hopeless.set(identityOf(epoch), failure);
           this.#log.error({ failure }, 'an epoch cannot be brought to disk');
@@ -282,7 +282,7 @@ export class Persister {
 
   async #isInMemory(epoch: EpochManifest): Promise<boolean> {
     const { epochs } = await this.#catalogue.list();
-    return epochs.some((one) => identityOf(one) === identityOf(epoch));
+    return epochs.some((one) => identityOf(one) === identityOf(epoch) && one.round === epoch.round);
   }
 
   async #retain(): Promise<void> {

@@ -43,13 +43,11 @@ export const durableManifestSchema = z.object({
 
 export type DurableManifest = z.infer<typeof durableManifestSchema>;
 export type ContainedFile = z.infer<typeof containedSchema>;
-export type BaseReference = z.infer<typeof baseSchema>;
 
 const envelopeSchema = z.object({
   sha256: sha256Schema,
   body: z.looseObject({ version: z.number().int() }),
 });
-const referenceSchema = z.object({ body: z.object({ base: baseSchema.optional() }) });
 
 export function encodeDurableManifest(body: DurableManifest): string {
   return `${JSON.stringify({ sha256: sha256Of(JSON.stringify(body)), body })}\n`;
@@ -79,10 +77,4 @@ export function decodeDurableManifest(text: string, path: string): DurableManife
   const parsed = durableManifestSchema.safeParse(body);
   if (!parsed.success) throw invalid(z.prettifyError(parsed.error));
   return parsed.data;
-}
-
-/** The base a shadow.json names, whatever else its version holds. */
-export function baseOf(shadowJson: string): BaseReference | undefined {
-  const parsed = referenceSchema.safeParse(JSON.parse(shadowJson));
-  return parsed.success ? parsed.data.body.base : undefined;
 }

@@ -12,15 +12,13 @@ import { closeSync, ftruncateSync, openSync, type Stats, writeSync } from 'node:
 import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShadowError } from '../errors.ts';
-import { type ShadowManifest, sha256Of } from '../manifest.ts';
+import { type BaseName, type ShadowManifest, sha256Of } from '../manifest.ts';
 import { retakeWitnesses } from '../retaken-witnesses.ts';
-import { readShadow, shadowFiles, verifyShadow } from '../sealed.ts';
+import { openShadow, shadowFiles, verifyShadow } from '../sealed.ts';
 import { takeWitness, witnessesAgree } from '../witness.ts';
 import { footersAgree, keyOf } from './container.ts';
 import { onDisk, syncFolder, writeNamed } from './disk.ts';
 import {
-  type BaseReference,
-  baseOf,
   type ContainedFile,
   DURABLE_VERSION,
   type DurableManifest,
@@ -46,7 +44,7 @@ export interface ShadowName {
 
 /** Memory the shadow's files hold, by the kernel's account. @throws ShadowError E_EPOCH_CORRUPT */
 export async function heldBytes(source: string, shadow: string): Promise<number> {
-  const manifest = await readShadow(source, shadow);
+  const { manifest } = await openShadow(source, shadow);
   const files = [...shadowFiles(manifest), { file: SHADOW_MANIFEST }];
   const sizes = await Promise.all(
     files.map(({ file }) => stat(join(source, file)).catch(() => null)),
@@ -59,12 +57,8 @@ function blockBytes(stats: Stats | null): number {
 }
 
 /** The base a sealed shadow refers to. @throws ShadowError E_EPOCH_CORRUPT */
-export async function baseOfShadow(
-  source: string,
-  shadow: string,
-): Promise<BaseReference | undefined> {
-  await readShadow(source, shadow);
-  return baseOf(await readFile(join(source, SHADOW_MANIFEST), 'utf8'));
+export async function baseOfShadow(source: string, shadow: string): Promise<BaseName | undefined> {
+  return (await openShadow(source, shadow)).manifest.base;
 }
 
 /**
@@ -84,9 +78,10 @@ export async function persistShadow(
     for (const { footer } of there.files) options.onContent(footer.contentBytes);
     return there;
   }
-  const manifest = await readShadow(source, name.shadow);
+  const sealed = await openShadow(source, name.shadow);
+  const { manifest } = sealed;
   // What was touched since the seal is read and compared first: bit rot must not be made durable.
-  await verifyShadow(source, manifest, 'changed');
+  await verifyShadow(sealed, 'changed');
   await onDisk('make', target, () => mkdir(target, { recursive: true, mode: 0o700 }));
   await onDisk('clear', target, () => removeForeign(target, name, manifest));
   options.onStep('shadow/folder');
@@ -96,7 +91,7 @@ export async function persistShadow(
   }
   await onDisk('sync', target, () => syncFolder(target));
   options.onStep('shadow/files');
-  const base = baseOf(await readFile(join(source, SHADOW_MANIFEST), 'utf8'));
+  const { base } = manifest;
   const durable: DurableManifest = {
     format: 'umbra-durable-shadow',
     version: DURABLE_VERSION,
@@ -237,11 +232,11 @@ export async function fetchShadow(
     }
   }
   await inStore(target, () => syncAll(target, durable.files));
-  const manifest = await readShadow(target, name.shadow);
-  await verifyShadow(target, manifest, 'all');
+  const sealed = await openShadow(target, name.shadow);
+  await verifyShadow(sealed, 'all');
   await retakeWitnesses(
     target,
-    shadowFiles(manifest).map(({ file }) => file),
+    shadowFiles(sealed.manifest).map(({ file }) => file),
   );
 }
 

@@ -14,9 +14,9 @@ import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { Catalogue, type Listing } from '../catalogue.ts';
 import { ShadowError } from '../errors.ts';
-import { type EpochManifest, encodeManifest } from '../manifest.ts';
+import { type BaseName, type EpochManifest, encodeManifest } from '../manifest.ts';
 import { onDisk, syncFolder, writeNamed } from './disk.ts';
-import type { BaseReference, DurableManifest } from './durable-manifest.ts';
+import type { DurableManifest } from './durable-manifest.ts';
 import {
   baseOfShadow,
   contentBytes,
@@ -262,7 +262,7 @@ export async function roundsRead(
 /** Adds what they are deltas of, before them; each once. A base is never a delta itself. */
 async function withBases(
   names: readonly ShadowName[],
-  baseOf: (name: ShadowName) => Promise<BaseReference | undefined>,
+  baseOf: (name: ShadowName) => Promise<BaseName | undefined>,
 ): Promise<ShadowName[]> {
   const all = new Map<string, ShadowName>();
   const own: ShadowName[] = [];

@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { ShadowError } from '../errors.ts';
 import type { EpochManifest } from '../manifest.ts';
 import { requireRoom } from '../room.ts';
-import { readShadow, type VerifyMode, verifyShadow } from '../sealed.ts';
+import { openShadow, type VerifyMode, verifyShadow } from '../sealed.ts';
 import type { ShadowName } from './durable-shadow.ts';
 import type { DurableStore, Progress } from './durable-store.ts';
 
@@ -69,7 +69,7 @@ export async function fetchEpoch(
 
 async function isWhole(directory: string, name: ShadowName, trust: VerifyMode): Promise<boolean> {
   try {
-    await verifyShadow(directory, await readShadow(directory, name.shadow), trust);
+    await verifyShadow(await openShadow(directory, name.shadow), trust);
     return true;
   } catch (error) {
     if (error instanceof ShadowError) return false;

@@ -44,7 +44,11 @@ export async function benchPersist(
   { runs = RUNS }: BenchOptions,
 ): Promise<Measurement> {
   const disk = mkdtempSync(join(tmpdir(), 'umbra-bench-'));
-  const settings = { persist: { to: disk, keep: 1 }, epochs: { keep: 1 } };
+  // Whole epochs: a delta is on disk before the job has noticed.
+  const settings = {
+    ...{ persist: { to: disk, keep: 1 }, epochs: { keep: 1 } },
+    store: { delta: false },
+  };
   const qemu = await newestQemu();
   const bed = await Testbed.create({ nodes: NODES, memoryMiB: GUEST_MIB, qemu, settings });
   try {

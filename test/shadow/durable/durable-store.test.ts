@@ -22,15 +22,16 @@ import * as assert from 'uvu/assert';
 import {
   DurableStore,
   type EpochManifest,
+  isUntouched,
+  openShadow,
   Pace,
   type PersistStep,
-  readShadow,
   type ShadowError,
   sha256Of,
   verifyShadow,
 } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
-import { PAGE, referToBase, roundOf, sealEpoch } from './sealed-epoch.ts';
+import { PAGE, roundOf, sealEpoch } from './sealed-epoch.ts';
 
 const test = suite('durable store');
 let root = '';
@@ -112,14 +113,14 @@ test('after a fetch the digests need not be read again, until a file is touched'
   await persist(epoch);
   await fetch(1);
   const directory = join(back, epoch.round, 'a');
-  const manifest = await readShadow(directory, epoch.members[0]?.shadow);
-  await verifyShadow(directory, manifest, 'changed');
+  const shadow = await openShadow(directory, epoch.members[0]?.shadow);
+  assert.ok(await isUntouched(shadow));
   // The witnesses are those of the fetched files: the manifest's own are of files that are gone.
   const path = join(directory, 'ram-0.img');
   const fd = openSync(path, 'r+');
   writeSync(fd, Buffer.from('x'), 0, 1, 7 * PAGE);
   closeSync(fd);
-  assert.is(await codeOf(verifyShadow(directory, manifest, 'changed')), 'E_EPOCH_CORRUPT');
+  assert.is(await codeOf(verifyShadow(shadow, 'changed')), 'E_EPOCH_CORRUPT');
 });
 
 test('persisting again writes nothing again', async () => {
@@ -179,7 +180,7 @@ test('a base that two epochs share is persisted once, fetched, and collected las
   const base = await sealEpoch(shadows, 1);
   const deltas = [];
   for (const epoch of [2, 3]) {
-    deltas.push(referToBase(shadows, await sealEpoch(shadows, epoch), base));
+    deltas.push(await sealEpoch(shadows, epoch, ['a', 'b'], base));
   }
   const [second, third] = deltas as [EpochManifest, EpochManifest];
   await persist(second);
@@ -193,7 +194,8 @@ test('a base that two epochs share is persisted once, fetched, and collected las
     [1, 3].flatMap((epoch) => ['a', 'b'].map((member) => join(roundOf(epoch), member))),
   );
   await fetch(3);
-  assert.ok(existsSync(join(back, roundOf(1), 'b', 'ram-0.img')));
+  const path = join(back, roundOf(3), 'b');
+  await verifyShadow(await openShadow(path, third.members[1]?.shadow), 'all');
   await store.retire([2], quiet);
   assert.equal(readdirSync(join(store.directory, 'rounds')).sort(), [roundOf(1), roundOf(3)]);
   await store.retire([3], quiet);

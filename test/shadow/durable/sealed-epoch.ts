@@ -1,14 +1,14 @@
 /** Sealed shadows for the tests of the durable tier, with content of every kind. */
 import { randomFillSync } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type DurableStore,
   type EpochManifest,
+  openShadow,
   Pace,
   type PersistStep,
   StagingShadow,
-  sha256Of,
 } from '../../../shadow/index.ts';
 
 export const PAGE = 4096;
@@ -29,12 +29,14 @@ export function roundOf(epoch: number): string {
 
 /**
  * Seals a shadow a member: 400 pages of noise, some that compress, some apart from others, and holes.
+ * @param base its shadows are stored as what differs from those of this epoch
  * @returns the epoch's manifest, which is not published anywhere
  */
 export async function sealEpoch(
   shadows: string,
   epoch: number,
   members: readonly string[] = ['a', 'b'],
+  base?: EpochManifest,
 ): Promise<EpochManifest> {
   const round = roundOf(epoch);
   const sealed = [];
@@ -45,13 +47,18 @@ export async function sealEpoch(
       { idstr: 'pc.ram', length: PAGES * PAGE },
       { idstr: 'vga.vram', length: 16 * PAGE },
     ];
-    const shadow = await StagingShadow.reserve(directory, { member, round }, layout, PAGE);
+    const place = { directory, member, round };
+    const delta = base && {
+      base: await openShadow(join(shadows, base.round, member)),
+      ...{ expectedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 },
+    };
+    const shadow = await StagingShadow.reserve(place, layout, PAGE, delta);
     const streamed = layout.map(({ idstr, length }) => ({ idstr, usedLength: length }));
     const [ram, vram] = shadow.match(streamed);
     for (let page = 0; page < PAGES; page++) {
       const kind = page < 400 ? 'noise' : page < 500 ? 'text' : page % 7 === 0 ? 'text' : 'hole';
       if (kind === 'hole') continue;
-      const content = Buffer.alloc(PAGE, `${member} ${epoch} ${page} `);
+      const content = Buffer.alloc(PAGE, `${member} ${page} `);
       if (kind === 'noise') randomFillSync(content);
       ram?.writePage(page * PAGE, content, 0);
       ram?.flush();
@@ -74,24 +81,6 @@ export async function sealEpoch(
     createdAt: `2030-01-01T00:00:0${epoch}.000Z`,
     members: sealed,
   };
-}
-
-/** Makes a shadow say that it is a delta of another. @returns its epoch, with its new digest */
-export function referToBase(
-  shadows: string,
-  epoch: EpochManifest,
-  base: EpochManifest,
-): EpochManifest {
-  const members = epoch.members.map(({ name }, index) => {
-    const path = join(shadows, epoch.round, name, 'shadow.json');
-    const { body } = JSON.parse(readFileSync(path, 'utf8')) as { body: object };
-    const reference = { round: base.round, shadow: base.members[index]?.shadow };
-    const delta = { ...body, base: reference };
-    const text = `${JSON.stringify({ sha256: sha256Of(JSON.stringify(delta)), body: delta })}\n`;
-    writeFileSync(path, text);
-    return { name, shadow: sha256Of(text) };
-  });
-  return { ...epoch, members };
 }
 
 /** All steps there are, in their order. */
