@@ -22,6 +22,7 @@ import * as assert from 'uvu/assert';
 import {
   DurableStore,
   type EpochManifest,
+  fetchEpoch,
   isUntouched,
   openShadow,
   Pace,
@@ -222,6 +223,54 @@ test('another epoch under the same number is not overwritten', async () => {
   const other = { ...epoch, createdAt: '2031-01-01T00:00:00.000Z' };
   assert.is(await codeOf(store.publish(other, quiet)), 'E_EPOCH_EXISTS');
   assert.is((await store.read(1)).createdAt, epoch.createdAt);
+});
+
+const STAGING = roundOf(900);
+
+function fetchInto(epoch: EpochManifest, more: object = {}): Promise<number> {
+  return fetchEpoch(store, epoch, {
+    ...{ shadowsDirectory: shadows, staging: STAGING, trust: 'all', headroomBytes: 0 },
+    ...{ onProgress: quiet, ...more },
+  });
+}
+
+test('a fetch brings what is missing or damaged, and leaves alone what is whole', async () => {
+  const base = await sealEpoch(shadows, 1);
+  const delta = await sealEpoch(shadows, 2, ['a', 'b'], base);
+  await persist(base);
+  await persist(delta);
+  const image = (epoch: number, member: string) =>
+    join(shadows, roundOf(epoch), member, epoch === 1 ? 'ram-0.img' : 'ram-0.delta');
+  const whole = readFileSync(image(1, 'a'));
+  const kept = statSync(image(1, 'b')).ino;
+  assert.is(await fetchInto(delta), 0);
+  rmSync(join(shadows, roundOf(2)), { recursive: true });
+  flip(image(1, 'a'), 7 * PAGE);
+  assert.ok((await fetchInto(delta)) > 0);
+  assert.ok(readFileSync(image(1, 'a')).equals(whole));
+  assert.is(statSync(image(1, 'b')).ino, kept);
+  for (const { name, shadow } of delta.members) {
+    await verifyShadow(await openShadow(join(shadows, delta.round, name), shadow), 'all');
+  }
+  assert.not(existsSync(join(shadows, STAGING)));
+});
+
+test('a fetch that does not fit is refused before a byte is written', async () => {
+  const epoch = await sealEpoch(shadows, 1);
+  await persist(epoch);
+  rmSync(join(shadows, epoch.round), { recursive: true });
+  const refused = fetchInto(epoch, { headroomBytes: 2 ** 50 });
+  assert.is(await codeOf(refused), 'E_STORE_NO_ROOM');
+  assert.equal(readdirSync(shadows), []);
+});
+
+test('a fetch that finds damage leaves nothing where a shadow belongs', async () => {
+  const epoch = await sealEpoch(shadows, 1, ['a']);
+  await persist(epoch);
+  rmSync(join(shadows, epoch.round), { recursive: true });
+  flip(disk(1, 'a', 'ram-0.img.umbra'));
+  assert.is(await codeOf(fetchInto(epoch)), 'E_EPOCH_CORRUPT');
+  assert.equal(readdirSync(shadows), []);
 });
 
 /** What can happen to a folder on disk. */
