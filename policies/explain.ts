@@ -200,6 +200,49 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
       effect: 'the live phase is brought to its end then, whatever the rest says',
     },
   ],
+  'durable-tier': [
+    {
+      option: 'persist.to',
+      unit: 'folder on a disk',
+      default: 'none: epochs live in memory only',
+      effect:
+        'every committed epoch is brought there, compressed and checksummed, in a folder of the ' +
+        'cluster’s name; umbra restore takes it from there when it is not in memory',
+    },
+    {
+      option: 'persist.mode',
+      unit: 'background or before-commit',
+      default: 'background',
+      effect:
+        'background: the epoch stands when it is in memory, and is brought to disk while the job ' +
+        'runs; a failure is told and tried again. before-commit: it stands when it is on disk, too; ' +
+        'a failure aborts the round. The VMs run in both',
+    },
+    {
+      option: 'persist.rate',
+      unit: 'size, a second',
+      default: 'none: what disk and idle cores take',
+      effect: 'content read from memory a second, before it is compressed, all members together',
+    },
+    {
+      option: 'persist.parallel',
+      unit: 'members, 1 to 64',
+      default: '2',
+      effect: 'how many members are brought to disk at once, at the lowest priority there is',
+    },
+    {
+      option: 'persist.keep',
+      unit: 'epochs, at least 1',
+      default: 'as epochs.keep',
+      effect: 'older ones are removed from disk, each when a newer one is whole there',
+    },
+    {
+      option: 'persist.timeLimit',
+      unit: 'duration',
+      default: '10min, with mode: before-commit',
+      effect: 'a round waits so long for the disk, then it is aborted; the VMs run meanwhile',
+    },
+  ],
   interval: [
     {
       option: 'checkpoint.every',

@@ -15,6 +15,8 @@ const MTBF_MIN_MS = 60_000;
 const KEEP_FOR_MAX_MS = 8760 * 3_600_000;
 const IN_FLIGHT_MIN = 2 ** 20;
 const IN_FLIGHT_MAX = 2 ** 30;
+const PERSIST_RATE_MIN = 2 ** 20;
+const PERSIST_PARALLEL_MAX = 64;
 
 const MULTIPLEXINGS = ['parallel', 'round-robin', 'finish-together'] as const;
 
@@ -128,6 +130,30 @@ export const clusterSchema = z.strictObject({
         .optional(),
     })
     .prefault({}),
+  /** Epochs on disk, where they outlive the host's memory. */
+  persist: z
+    .strictObject({
+      /** Folder; it gets one a cluster. It must not be on tmpfs. */
+      to: z.string().min(1),
+      /** Whether an epoch is published first, or on disk first. */
+      mode: z.enum(['background', 'before-commit']).default('background'),
+      /** Content a second, before compression; without it, what the disk takes. */
+      rate: size
+        .refine((bytes) => bytes >= PERSIST_RATE_MIN, 'must be at least 1MiB (a second)')
+        .optional(),
+      /** Members persisted at once. */
+      parallel: z
+        .number()
+        .int()
+        .min(1, 'must be at least 1')
+        .max(PERSIST_PARALLEL_MAX, `must be at most ${PERSIST_PARALLEL_MAX}`)
+        .default(2),
+      /** Epochs kept on disk; by default as many as in memory. */
+      keep: z.number().int().min(1, 'must keep at least 1').optional(),
+      /** The longest a round waits for the disk; for before-commit. */
+      timeLimit: positiveDuration.optional(),
+    })
+    .optional(),
   restore: z.strictObject({ mode: z.enum(['auto', 'map', 'stream']).default('auto') }).prefault({}),
   network: z.strictObject({ switch: z.array(z.string()).min(1) }).optional(),
 });

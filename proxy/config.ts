@@ -12,6 +12,7 @@
  *     store: {budget: 8GiB, headroom: 256MiB, whenFull: refuse}
  *     checkpoint: {every: 10min}                # or {every: optimal, mtbf: 24h}
  *     epochs: {keep: 2, keepFor: 1h}
+ *     persist: {to: /var/lib/umbra, mode: background, rate: 200MiB, parallel: 2, keep: 5}
  *     restore: {mode: auto}
  *     network: {switch: ['{dir}/net.sock']}
  *
@@ -36,6 +37,7 @@ const DEFAULT_SLOTS = 2;
 const DEFAULT_DIRTY_SHARE = 0.5;
 const DEFAULT_QUEUE_LIMIT_MS = 300_000;
 const DEFAULT_LIVE_SLOWDOWN = 0.25;
+const DEFAULT_PERSIST_LIMIT_MS = 600_000;
 
 export interface MemberConfig {
   readonly name: string;
@@ -49,6 +51,18 @@ export interface MemberConfig {
 export interface Schedule {
   readonly interval: Interval;
   readonly liveSlowdown: number;
+}
+
+export interface PersistConfig {
+  /** This cluster's folder on disk. */
+  readonly directory: string;
+  readonly mode: 'background' | 'before-commit';
+  /** Content a second, bytes; undefined: no limit. */
+  readonly rate: number | undefined;
+  readonly parallel: number;
+  readonly keep: number;
+  /** How long a round waits for the disk, for before-commit. */
+  readonly timeLimitMs: number;
 }
 
 export interface ClusterConfig {
@@ -79,6 +93,8 @@ export interface ClusterConfig {
   /** Checkpoints by themselves; undefined: only when asked for. */
   readonly schedule: Schedule | undefined;
   readonly epochs: RetentionPolicy;
+  /** Epochs on disk as well; undefined: in memory only. */
+  readonly persist: PersistConfig | undefined;
   readonly restore: { readonly mode: 'auto' | 'map' | 'stream' };
   /** Sockets of the guests' network cards, for Umbra's own switch. */
   readonly switchSockets: readonly string[];
@@ -111,7 +127,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
   if (!parsed.success) {
     throw invalid(file, parsed.error.issues.flatMap(describeIssue));
   }
-  const { cluster, round, store, epochs, restore, network, checkpoint } = parsed.data;
+  const { cluster, round, store, epochs, restore, network, checkpoint, persist } = parsed.data;
   const directory = clusterDirectory(home, cluster);
   const base = resolve(file, '..');
   const problems: string[] = [];
@@ -138,10 +154,14 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
   });
   problems.push(...duplicates(members.map((member) => member.name)));
   problems.push(...contradictions(parsed.data));
-  if (problems.length > 0) throw invalid(file, problems);
   // With the cluster's name: several may share a store, and none may touch another's shadows.
   const shadowStore =
     store.directory === undefined ? directory : join(resolve(base, store.directory), cluster);
+  const durable = persist && join(resolve(base, persist.to), cluster);
+  if (durable !== undefined && [directory, shadowStore].some((one) => overlap(one, durable))) {
+    problems.push(`persist.to: ${durable} must not overlap the cluster's folder or its store`);
+  }
+  if (problems.length > 0) throw invalid(file, problems);
   return {
     cluster,
     directory,
@@ -170,9 +190,22 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     },
     schedule: checkpoint && scheduleOf(checkpoint),
     epochs: { keep: epochs.keep, keepForMs: epochs.keepFor },
+    persist: persist && {
+      directory: join(resolve(base, persist.to), cluster),
+      mode: persist.mode,
+      rate: persist.rate,
+      parallel: persist.parallel,
+      keep: persist.keep ?? epochs.keep,
+      timeLimitMs: persist.timeLimit ?? DEFAULT_PERSIST_LIMIT_MS,
+    },
     restore,
     switchSockets: switchSockets(network?.switch ?? [], members),
   };
+}
+
+/** One of them is the other, or inside of it: what empties one would empty the other. */
+function overlap(a: string, b: string): boolean {
+  return `${a}/`.startsWith(`${b}/`) || `${b}/`.startsWith(`${a}/`);
 }
 
 function multiplexingOf(round: Settings['round']): Multiplexing {

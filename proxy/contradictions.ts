@@ -5,7 +5,7 @@ import { type Settings, SLOT_MIN_MS } from './config-schema.ts';
  * Settings that cannot both be meant. What is given and has no effect is a misunderstanding, too.
  * @returns each problem, by its path in the file
  */
-export function contradictions({ round, store, checkpoint, members }: Settings): string[] {
+export function contradictions({ round, store, checkpoint, members, persist }: Settings): string[] {
   const problems: string[] = [];
   const { multiplexing, slots, dirtyShare } = round;
   if (multiplexing === 'parallel' && slots !== undefined) {
@@ -24,6 +24,9 @@ export function contradictions({ round, store, checkpoint, members }: Settings):
   if (store.budget !== undefined && store.budget < round.inFlight * members.length) {
     const needed = round.inFlight * members.length;
     problems.push(`store.budget: ${store.budget} bytes are less than in-flight alone (${needed})`);
+  }
+  if (persist?.mode === 'background' && persist.timeLimit !== undefined) {
+    problems.push('persist.timeLimit: no round waits for the disk unless mode is before-commit');
   }
   if (checkpoint?.every === 'optimal' && checkpoint.mtbf === undefined) {
     problems.push('checkpoint.mtbf: every: optimal needs it, as "mtbf: 24h"');

@@ -12,6 +12,8 @@
  * | E_EPOCH_UNKNOWN    | no such epoch                                                      |
  * | E_EPOCH_EXISTS     | an epoch of that number is already published                       |
  * | E_EPOCH_CORRUPT    | content does not match its digest                                  |
+ * | E_DURABLE_NO_ROOM  | the disk of the durable tier is full                               |
+ * | E_DURABLE_IO       | the durable tier could not be written, read or removed             |
  */
 export type ShadowErrorCode =
   | 'E_STORE_NO_ROOM'
@@ -22,7 +24,9 @@ export type ShadowErrorCode =
   | 'E_MANIFEST_VERSION'
   | 'E_EPOCH_UNKNOWN'
   | 'E_EPOCH_EXISTS'
-  | 'E_EPOCH_CORRUPT';
+  | 'E_EPOCH_CORRUPT'
+  | 'E_DURABLE_NO_ROOM'
+  | 'E_DURABLE_IO';
 
 export interface ShadowErrorContext {
   /** The file or directory concerned. */

@@ -18,6 +18,7 @@ import {
   shadowManifestSchema,
 } from './manifest.ts';
 import { AS_BASE, decodeIndex, type PageIndex } from './page-index.ts';
+import { retakenWitnesses } from './retaken-witnesses.ts';
 import { takeWitness, type Witness, witnessesAgree } from './witness.ts';
 
 /** `changed` reads only files the kernel reports as touched since the seal; `all` reads all. */
@@ -95,19 +96,27 @@ async function readBlock(
   throw new ShadowError('E_EPOCH_CORRUPT', `${path} is of another image`, { path });
 }
 
-/**
- * Were any of its files, or its base's, touched since they were sealed? Costs a stat(2) each.
- */
-export async function isUntouched(shadow: SealedShadow): Promise<boolean> {
-  const { blocks, configuration, deviceState, vmdesc } = shadow.manifest;
-  const files: { file: string; witness: Witness }[] = [
+/** Every file of a shadow but its manifest, its base's apart. */
+export function shadowFiles(
+  manifest: ShadowManifest,
+): { readonly file: string; readonly witness: Witness }[] {
+  const { blocks, configuration, deviceState, vmdesc } = manifest;
+  return [
     ...blocks,
     ...blocks.map(({ index }) => index),
     configuration,
     deviceState,
     ...(vmdesc === undefined ? [] : [vmdesc]),
   ];
-  for (const one of files) if (!(await fileIsUntouched(shadow.directory, one))) return false;
+}
+
+/**
+ * Were any of its files, or its base's, touched since they were sealed? Costs a stat(2) each.
+ */
+export async function isUntouched(shadow: SealedShadow): Promise<boolean> {
+  for (const one of shadowFiles(shadow.manifest)) {
+    if (!(await fileIsUntouched(shadow.directory, one))) return false;
+  }
   return shadow.base === undefined || isUntouched(shadow.base);
 }
 
@@ -235,7 +244,10 @@ async function fileIsUntouched(
   { file, witness }: { readonly file: string; readonly witness: Witness },
 ): Promise<boolean> {
   try {
-    return witnessesAgree(await takeWitness(join(directory, file)), witness);
+    const now = await takeWitness(join(directory, file));
+    if (witnessesAgree(now, witness)) return true;
+    const retaken = (await retakenWitnesses(directory))[file];
+    return retaken !== undefined && witnessesAgree(now, retaken);
   } catch {
     return false; // let the full check name what is wrong
   }

@@ -2,7 +2,7 @@
  * What a coordinator asks of an agent. Everything that crosses is plain data, so that an agent may
  * be in the same process or on another host.
  */
-import type { EpochManifest } from '../../shadow/index.ts';
+import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
 import type { ClusterConfig } from '../config.ts';
 import type { Failure } from '../failure.ts';
 import type { CaptureMode, MemberSample, RestoreMode, RoundFacts } from '../member/messages.ts';
@@ -139,6 +139,24 @@ export interface Agent {
   /** What `fold` has written is named now, or never will be. */
   endFold(round: string): void;
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void>;
+  /**
+   * Brings its members' shadows of an epoch to disk; one epoch at a time.
+   * @throws UmbraError E_PERSIST_ENDED after `endPersist`
+   */
+  persist(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<PersistResult>;
+  endPersist(): void;
+  /**
+   * Brings an epoch from disk into the store, as far as it is not there.
+   * @param trust how closely to look at what is there
+   * @returns bytes fetched
+   */
+  fetch(
+    epoch: EpochManifest,
+    trust: 'changed' | 'all',
+    onProgress: (progress: Progress) => void,
+  ): Promise<number>;
+  /** Reads every byte of an epoch on disk. */
+  verifyDurable(epoch: EpochManifest): Promise<void>;
   planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]>;
   /** Members whose VM is alive. */
   alivePids(): Promise<ReadonlyMap<string, number>>;

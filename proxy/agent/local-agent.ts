@@ -18,6 +18,8 @@ import {
   measureRoom,
   occupiedBytes,
   openShadow,
+  type PersistResult,
+  type Progress,
   pruneSpares,
   requireRoom,
   type SealedShadow,
@@ -46,6 +48,7 @@ import type {
   RestoringAgent,
   RoundTerms,
 } from './contract.ts';
+import { DurableTier } from './durable-tier.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
 import { learnMachines } from './machine-type.ts';
 import { MemberProxy } from './member-proxy.ts';
@@ -84,6 +87,7 @@ export class LocalAgent implements Agent {
   readonly #plans = new Map<string, StagingPlan & { readonly moreBytes: number }>();
   #listener: (notice: AgentNotice) => void = () => {};
   readonly #restores: Restores;
+  readonly #durable: DurableTier;
   #closing = false;
 
   constructor(config: ClusterConfig, catalogue: Catalogue, log: Logger) {
@@ -91,6 +95,7 @@ export class LocalAgent implements Agent {
     this.#catalogue = catalogue;
     this.#log = log;
     this.#restores = new Restores(config, log);
+    this.#durable = new DurableTier(config);
     for (const member of config.members) {
       const { directory } = member;
       this.#members.set(member.name, {
@@ -124,6 +129,7 @@ export class LocalAgent implements Agent {
 
   async close(): Promise<void> {
     this.#closing = true;
+    this.#durable.close();
     await Promise.all(
       [...this.#members.values()].map(async (member) => {
         await member.proxy?.close();
@@ -307,7 +313,7 @@ export class LocalAgent implements Agent {
 
   async collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
     const { shadowsDirectory, store } = this.#config;
-    const keep = new Set(this.#activeRounds.keys());
+    const keep = new Set([...this.#activeRounds.keys(), ...this.#durable.held]);
     const recycle = how === 'recycle' && store.recycle;
     const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, { keep, recycle });
     // Whoever removes an epoch wants its memory back.
@@ -386,6 +392,31 @@ export class LocalAgent implements Agent {
     const recorded = recordedVm(directory);
     if (recorded !== undefined && isAlive(recorded)) return recorded;
     return findVm(qmp).catch(() => undefined);
+  }
+
+  persist(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<PersistResult> {
+    return this.#durable.persist(epoch, onProgress);
+  }
+
+  endPersist(): void {
+    this.#durable.endPersist();
+  }
+
+  async fetch(
+    epoch: EpochManifest,
+    trust: 'changed' | 'all',
+    onProgress: (progress: Progress) => void,
+  ): Promise<number> {
+    try {
+      return await this.#durable.fetch(epoch, trust, onProgress);
+    } catch (error) {
+      await this.collect('free'); // the first shadows may have come whole
+      throw error;
+    }
+  }
+
+  verifyDurable(epoch: EpochManifest): Promise<void> {
+    return this.#durable.verify(epoch);
   }
 
   planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]> {

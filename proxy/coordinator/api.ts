@@ -47,6 +47,7 @@ const restoreSchema = z.strictObject({
   mode: z.enum(['auto', 'map', 'stream']).default('auto'),
   replace: z.boolean().default(false),
   verify: z.enum(['changed', 'all']).default('changed'),
+  from: z.enum(['auto', 'disk']).default('auto'),
 });
 const holdSchema = z.strictObject({ epoch: z.number().int().positive().optional() });
 const holdParameters = z.object({ hold: z.string().max(64) });
@@ -110,8 +111,8 @@ export function buildApi(
   api.post('/v1/abort', async () => ({ aborted: coordinator.abort('the operator ended it') }));
   api.post('/v1/epochs/:epoch/verify', async (request) => {
     const { epoch } = parse(epochParameters, request.params);
-    await coordinator.verify(epoch);
-    return { epoch, intact: true };
+    const places = await coordinator.verify(epoch);
+    return { epoch, intact: true, places };
   });
   for (const [method, pinned] of [
     ['PUT', true],

@@ -4,12 +4,13 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Calibration, learn, NO_CALIBRATION } from '../../policies/index.ts';
-import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
+import { Catalogue, type EpochManifest, ShadowError } from '../../shadow/index.ts';
 import type { Agent, CloneOrigin, MemberStatus } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { holdEpoch } from '../epoch-hold.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { type EpochDetail, type EpochInfo, Epochs } from './epochs.ts';
+import { Persister, type PersistStatus } from './persister.ts';
 import type { RestoreReport, RoundReport } from './report.ts';
 import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
 import { RoundArchive } from './round-archive.ts';
@@ -20,6 +21,8 @@ import { Schedule, type ScheduleStatus } from './schedule.ts';
 export interface ClusterStatus {
   readonly cluster: string;
   readonly busy: string | undefined;
+  /** The durable tier; undefined if there is none. */
+  readonly persist: PersistStatus | undefined;
   /** Why a checkpoint waits, if one does. */
   readonly queued: Failure | undefined;
   readonly members: readonly MemberStatus[];
@@ -78,6 +81,7 @@ export class Coordinator {
   readonly #epochs: Epochs;
   readonly #holds = new Set<string>();
   readonly #schedule: Schedule | undefined;
+  readonly #persister: Persister | undefined;
   #calibration: Calibration = NO_CALIBRATION;
   /** Checkpoints that wait for memory, and why. */
   readonly #queue = new Map<AbortController, Failure>();
@@ -89,7 +93,9 @@ export class Coordinator {
     this.#log = log;
     agent.onNotice((notice) => this.#runner?.onNotice(notice));
     this.#archive = new RoundArchive(join(config.directory, 'rounds'));
-    this.#epochs = new Epochs(config, catalogue, agent, log);
+    this.#persister =
+      config.persist && new Persister(config.persist, config, agent, catalogue, log);
+    this.#epochs = new Epochs(config, catalogue, agent, this.#persister, log);
     const take = () => this.checkpoint(() => {});
     this.#schedule = config.schedule && new Schedule(config.schedule, take, log);
   }
@@ -101,6 +107,7 @@ export class Coordinator {
     // Rounds of the same kind only: others cost differently.
     const policy = policyName(this.#config.round);
     for (const report of past) if (report.policy === policy) this.#learn(report);
+    await this.#persister?.start();
     this.#schedule?.start(this.#lastRound);
   }
 
@@ -113,6 +120,7 @@ export class Coordinator {
     return {
       cluster: this.#config.cluster,
       busy: this.#busy,
+      persist: this.#persister?.status,
       queued: [...this.#queue.values()].at(0),
       members: await this.#agent.status(),
       epochs: await this.#epochs.list(),
@@ -213,14 +221,15 @@ export class Coordinator {
     return this.#exclusively('checkpoint', async () => {
       await this.#admit();
       this.#requireGoingOn();
-      const epoch = await this.#catalogue.nextEpoch();
+      const durableNext = this.#persister?.nextEpoch ?? 0;
+      const epoch = Math.max(await this.#catalogue.nextEpoch(), durableNext);
       const id = roundName(epoch);
       const runner = new RoundRunner(
         id,
         epoch,
         this.#config,
         this.#agent,
-        this.#catalogue,
+        (manifest) => this.#publish(manifest),
         this.#calibration,
         this.#log,
         onProgress,
@@ -239,8 +248,21 @@ export class Coordinator {
       await this.#tidy('collect', () => this.#agent.collect('recycle'));
       await this.#tidy('archive', () => this.#archive.add(report));
       if (report.failure === undefined) void this.#tidy('fold', () => this.#fold(epoch));
+      this.#persister?.wake();
       return report;
     });
+  }
+
+  /** Configured so, on disk first: an epoch that is listed then survives the loss of all memory. */
+  async #publish(manifest: EpochManifest): Promise<void> {
+    if (this.#config.persist?.mode !== 'before-commit') return this.#catalogue.publish(manifest);
+    await this.#persister?.beforeCommit(manifest);
+    try {
+      await this.#catalogue.publish(manifest);
+    } catch (error) {
+      await this.#tidy('retire from disk', async () => this.#persister?.remove(manifest.epoch));
+      throw error;
+    }
   }
 
   /** Behind the rounds' back: only naming what was folded needs the cluster, for an instant. */
@@ -303,11 +325,16 @@ export class Coordinator {
     onProgress: (progress: RestoreProgress) => void,
   ): Promise<RestoreReport> {
     return this.#exclusively('restore', async () => {
-      const manifest = await this.#choose(epoch);
+      const startedAt = performance.now();
+      const chosen = await this.#choose(epoch, options.from);
+      const { manifest } = chosen;
       try {
+        if (chosen.fetch) await this.#fetch(manifest, options, onProgress);
+        const fetchMs = chosen.fetch ? performance.now() - startedAt : undefined;
         const done = await restoreEpoch(this.#agent, manifest, options, this.#log, onProgress);
-        this.#lastRestore = done;
-        return done;
+        const durationMs = performance.now() - startedAt;
+        this.#lastRestore = { ...done, fetchMs, durationMs };
+        return this.#lastRestore;
       } catch (error) {
         throw await this.#offerAnother(manifest.epoch, error);
       }
@@ -352,7 +379,7 @@ export class Coordinator {
    */
   async hold(epoch: number | undefined): Promise<Hold> {
     this.#requireGoingOn();
-    const { held, release } = await this.#epochs.hold(() => this.#choose(epoch));
+    const { held, release } = await this.#epochs.hold(() => this.#chooseInMemory(epoch));
     const id = randomBytes(16).toString('hex');
     this.#holds.add(id);
     const releaseIt = () => {
@@ -368,8 +395,47 @@ export class Coordinator {
     throw new UmbraError({ code: 'E_HOLD_UNKNOWN', message: 'nothing is held by that name' });
   }
 
-  /** Reads every byte of an epoch again. @throws UmbraError E_EPOCH_CORRUPT, E_EPOCH_UNKNOWN */
-  async verify(epoch: number): Promise<void> {
+  /** Brings an epoch from disk: from then on it is in memory like any other. */
+  async #fetch(
+    manifest: EpochManifest,
+    { from }: RestoreOptions,
+    onProgress: (progress: RestoreProgress) => void,
+  ): Promise<void> {
+    const { epoch } = manifest;
+    onProgress({ kind: 'restore-progress', step: 'fetch' });
+    const bytes = await this.#agent.fetch(manifest, from === 'disk' ? 'all' : 'changed', () => {});
+    this.#log.info({ epoch, bytes }, 'epoch fetched from disk');
+    const there = await this.#catalogue.read(epoch).catch((error: ShadowError) => error);
+    if (!(there instanceof Error) && there.round === manifest.round) return;
+    const unknown = there instanceof ShadowError && there.code === 'E_EPOCH_UNKNOWN';
+    if (!unknown) await this.#catalogue.retire(epoch);
+    await this.#catalogue.publish(manifest);
+  }
+
+  /**
+   * Reads every byte of an epoch again, in memory and on disk, wherever it is.
+   * @throws UmbraError E_EPOCH_CORRUPT, E_EPOCH_UNKNOWN
+   */
+  async verify(epoch: number): Promise<('memory' | 'disk')[]> {
+    const durable = this.#persister?.find(epoch);
+    const inMemory = await this.#epochs.isInMemory(epoch);
+    if (!inMemory && durable === undefined) await this.#catalogue.read(epoch); // says which there are
+    if (inMemory) await this.#verifyInMemory(epoch);
+    if (durable !== undefined) {
+      await this.#agent.verifyDurable(durable).catch((error: unknown) => {
+        if (this.#persister?.find(epoch) === undefined) return; // retired meanwhile
+        const failure = toFailure(error, { where: 'verify on disk' });
+        const hint = inMemory ? 'Its copy in memory is whole.' : undefined;
+        throw new UmbraError({ ...failure, ...(hint !== undefined && { hint }) }, error);
+      });
+    }
+    return [
+      ...(inMemory ? (['memory'] as const) : []),
+      ...(durable === undefined ? [] : (['disk'] as const)),
+    ];
+  }
+
+  async #verifyInMemory(epoch: number): Promise<void> {
     try {
       await this.#agent.verify(await this.#catalogue.read(epoch), 'all');
     } catch (error) {
@@ -399,7 +465,9 @@ export class Coordinator {
     this.#schedule?.stop();
     this.abort('the daemon is ending');
     this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));
+    const stopped = this.#persister?.stop();
     await this.#work.catch(() => {}); // whoever asked for it hears of it
+    await stopped;
     await this.#folding?.done.catch(() => {});
   }
 
@@ -424,41 +492,85 @@ export class Coordinator {
     }
   }
 
-  async #choose(epoch: number | undefined): Promise<EpochManifest> {
-    if (epoch !== undefined) return this.#catalogue.read(epoch);
-    const { epochs, damaged } = await this.#catalogue.list();
+  /** Which epoch, and whether it must come from disk. */
+  async #choose(
+    wanted: number | undefined,
+    from: RestoreOptions['from'],
+  ): Promise<{ manifest: EpochManifest; fetch: boolean }> {
+    const epoch = wanted ?? (await this.#newest());
+    if (from === 'disk' || !(await this.#epochs.isInMemory(epoch))) {
+      const manifest = this.#onDisk(epoch);
+      if (manifest !== undefined) return { manifest, fetch: true };
+      if (from === 'disk') {
+        const message = `epoch ${epoch} is not on disk`;
+        throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message });
+      }
+    }
+    return { manifest: await this.#catalogue.read(epoch), fetch: false };
+  }
+
+  async #chooseInMemory(wanted: number | undefined): Promise<EpochManifest> {
+    const { manifest, fetch } = await this.#choose(wanted, 'auto');
+    if (!fetch) return manifest;
+    const message = `epoch ${manifest.epoch} is on disk only`;
+    const hint = `Bring it to memory first: umbra restore ${manifest.epoch}`;
+    throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message, hint });
+  }
+
+  #onDisk(epoch: number): EpochManifest | undefined {
+    try {
+      return this.#persister?.find(epoch);
+    } catch (error) {
+      throw new UmbraError(toFailure(error, { where: 'restore' }), error);
+    }
+  }
+
+  /** Going back further than asked loses work: that is the operator's decision, not ours. */
+  async #newest(): Promise<number> {
+    const epochs = await this.#epochs.list();
     const newest = epochs.at(-1);
-    const worse = damaged.find((one) => one.epoch > (newest?.epoch ?? 0));
-    // Going back further than asked loses work: that is the operator's decision, not ours.
-    if (worse !== undefined) throw await this.#offerAnother(worse.epoch, worse.error);
-    if (newest !== undefined) return newest;
-    const hint = 'Take one first: umbra checkpoint';
-    throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message: 'there is no epoch yet', hint });
+    if (newest === undefined) {
+      const hint = 'Take one first: umbra checkpoint';
+      throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message: 'there is no epoch yet', hint });
+    }
+    if (newest.failure === undefined) return newest.epoch;
+    throw await this.#offerAnother(newest.epoch, new UmbraError(newest.failure));
   }
 
   async #offerAnother(epoch: number, error: unknown): Promise<UmbraError> {
     const failure = toFailure(error, { where: 'restore' });
     const damaged = failure.code === 'E_EPOCH_CORRUPT' || failure.code.startsWith('E_MANIFEST');
     if (!damaged) return new UmbraError(failure, error);
+    const epochs = await this.#epochs.list();
+    const copy = epochs.find((one) => one.epoch === epoch && one.inMemory && one.onDisk);
     const previous = await this.#wholeBefore(epoch);
-    const offer =
-      previous === undefined
-        ? 'no other epoch is whole.'
-        : `the newest before it that is whole: umbra restore ${previous}`;
+    const offers = [
+      ...(copy === undefined ? [] : [`its copy on disk: umbra restore ${epoch} --from disk`]),
+      ...(previous === undefined
+        ? []
+        : [`the newest before it that is whole: umbra restore ${previous}`]),
+    ];
+    const offer = offers.length === 0 ? 'no other epoch is whole.' : offers.join('; or ');
     return new UmbraError({ ...failure, hint: `Epoch ${epoch} is damaged; ${offer}` }, error);
   }
 
   /** Epochs may share a base, and its damage: each is looked at before it is offered. */
   async #wholeBefore(epoch: number): Promise<number | undefined> {
-    const { epochs } = await this.#catalogue.list();
+    const epochs = await this.#epochs.list();
     for (const one of epochs.filter((other) => other.epoch < epoch).reverse()) {
-      const isWhole = await this.#agent.verify(one, 'changed').then(
+      if (one.failure !== undefined) continue;
+      if (!one.inMemory) return one.epoch; // fetching it says whether it is
+      const isWhole = await this.#verifyQuickly(one.epoch).then(
         () => true,
         () => false,
       );
       if (isWhole) return one.epoch;
     }
     return undefined;
+  }
+
+  async #verifyQuickly(epoch: number): Promise<void> {
+    await this.#agent.verify(await this.#catalogue.read(epoch), 'changed');
   }
 }
 

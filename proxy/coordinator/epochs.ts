@@ -11,6 +11,7 @@ import {
   type Catalogue,
   type EpochManifest,
   type EpochSpace,
+  type Listing,
   measureEpochs,
   pinEpoch,
   pinnedEpochs,
@@ -19,12 +20,17 @@ import {
 import type { Agent } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
+import type { Persister } from './persister.ts';
 
 export interface EpochInfo {
   readonly epoch: number;
   readonly createdAt: string | undefined;
   readonly members: number;
   readonly pinned: boolean;
+  readonly inMemory: boolean;
+  readonly onDisk: boolean;
+  /** How much of it is on disk by now, 0 to 1, if it is being brought there. */
+  readonly persisting: number | undefined;
   /** Why it cannot be restored, if it cannot. */
   readonly failure: Failure | undefined;
 }
@@ -32,7 +38,7 @@ export interface EpochInfo {
 /** What is known of an epoch when its files are looked at, too. */
 export interface EpochDetail extends EpochInfo {
   readonly ageMs: number | undefined;
-  /** Undefined for an epoch whose manifest cannot be read. */
+  /** Of memory; undefined for an epoch that is not there, or whose manifest cannot be read. */
   readonly space: EpochSpace | undefined;
 }
 
@@ -40,6 +46,7 @@ export class Epochs {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #agent: Agent;
+  readonly #persister: Persister | undefined;
   readonly #log: Logger;
   readonly #turn = pLimit(1);
   /** How many read it now, by epoch. */
@@ -47,26 +54,56 @@ export class Epochs {
   /** Who waits for a hold to end. */
   readonly #waiting: (() => void)[] = [];
 
-  constructor(config: ClusterConfig, catalogue: Catalogue, agent: Agent, log: Logger) {
+  /** @param persister undefined: there are none on disk */
+  constructor(
+    config: ClusterConfig,
+    catalogue: Catalogue,
+    agent: Agent,
+    persister: Persister | undefined,
+    log: Logger,
+  ) {
     this.#config = config;
     this.#catalogue = catalogue;
     this.#agent = agent;
+    this.#persister = persister;
     this.#log = log;
   }
 
-  /** By number. */
+  /** In memory, on disk, or both; by number. */
   async list(): Promise<EpochInfo[]> {
-    const { epochs, damaged } = await this.#catalogue.list();
+    const inMemory = await this.#catalogue.list();
+    const onDisk = this.#persister?.listing ?? { epochs: [], damaged: [] };
     const pins = await pinnedEpochs(this.#catalogue.directory);
+    const known = new Set(numbersOf(inMemory));
+    const others: Listing = {
+      epochs: onDisk.epochs.filter(({ epoch }) => !known.has(epoch)),
+      damaged: onDisk.damaged.filter(({ epoch }) => !known.has(epoch)),
+    };
+    const all = [...this.#describe(inMemory, pins, true), ...this.#describe(others, pins, false)];
+    return all.sort((a, b) => a.epoch - b.epoch);
+  }
+
+  #describe(
+    { epochs, damaged }: Listing,
+    pins: ReadonlySet<number>,
+    inMemory: boolean,
+  ): EpochInfo[] {
+    const onDisk = new Set(this.#persister === undefined ? [] : numbersOf(this.#persister.listing));
+    const { persisting } = this.#persister?.status ?? {};
+    const place = (epoch: number) => ({
+      pinned: pins.has(epoch),
+      inMemory,
+      onDisk: onDisk.has(epoch),
+      persisting: persisting?.epoch === epoch ? persisting.share : undefined,
+    });
     const whole = epochs.map(({ epoch, createdAt, members }) => {
-      const pinned = pins.has(epoch);
-      return { epoch, createdAt, members: members.length, pinned, failure: undefined };
+      return { epoch, createdAt, members: members.length, ...place(epoch), failure: undefined };
     });
     const broken = damaged.map(({ epoch, error }) => {
-      const pinned = pins.has(epoch);
-      return { epoch, createdAt: undefined, members: 0, pinned, failure: toFailure(error, {}) };
+      const failure = toFailure(error, {});
+      return { epoch, createdAt: undefined, members: 0, ...place(epoch), failure };
     });
-    return [...whole, ...broken].sort((a, b) => a.epoch - b.epoch);
+    return [...whole, ...broken];
   }
 
   async details(nowMs: number): Promise<EpochDetail[]> {
@@ -111,10 +148,16 @@ export class Epochs {
     });
   }
 
-  /** @throws UmbraError E_EPOCH_UNKNOWN, E_EPOCH_PINNED, E_EPOCH_HELD */
+  /**
+   * Removes an epoch, wherever it is.
+   * @throws UmbraError E_EPOCH_UNKNOWN, E_EPOCH_PINNED, E_EPOCH_HELD
+   */
   remove(epoch: number): Promise<void> {
     return this.#turn(async () => {
-      await this.#catalogue.read(epoch);
+      const inMemory = await this.isInMemory(epoch);
+      const onDisk =
+        this.#persister !== undefined && numbersOf(this.#persister.listing).includes(epoch);
+      if (!inMemory && !onDisk) await this.#catalogue.read(epoch); // says which there are
       if ((await pinnedEpochs(this.#catalogue.directory)).has(epoch)) {
         const hint = `Unpin it first: umbra pin ${epoch} --off`;
         throw new UmbraError({ code: 'E_EPOCH_PINNED', message: `epoch ${epoch} is pinned`, hint });
@@ -123,9 +166,17 @@ export class Epochs {
         const message = `a clone is being made of epoch ${epoch}`;
         throw new UmbraError({ code: 'E_EPOCH_HELD', message });
       }
+      // From disk first: what is being brought there is read from memory.
+      if (onDisk || this.#persister?.isPersisting(epoch)) await this.#persister?.remove(epoch);
+      if (!inMemory) return;
       await this.#catalogue.retire(epoch);
       await this.#agent.collect('free');
     });
+  }
+
+  /** Whole or damaged. */
+  async isInMemory(epoch: number): Promise<boolean> {
+    return numbersOf(await this.#catalogue.list()).includes(epoch);
   }
 
   /** Resolves when nobody reads it. */
@@ -157,7 +208,8 @@ export class Epochs {
         epoch,
         committedAtMs: Date.parse(createdAt),
         pinned: pins.has(epoch),
-        held: this.#holds.has(epoch),
+        // What is being brought to disk is read: it goes after the next round, then.
+        held: this.#holds.has(epoch) || this.#persister?.isPersisting(epoch) === true,
       }));
       const going = epochsToRetire(known, this.#config.epochs, nowMs);
       for (const epoch of going) {
@@ -167,4 +219,8 @@ export class Epochs {
       return going.length;
     });
   }
+}
+
+function numbersOf({ epochs, damaged }: Listing): number[] {
+  return [...epochs, ...damaged].map(({ epoch }) => epoch);
 }

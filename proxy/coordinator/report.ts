@@ -53,6 +53,8 @@ export interface RestoreReport {
   readonly durationMs: number;
   /** Checking that the epoch is whole, milliseconds. */
   readonly verifyMs: number;
+  /** Bringing it from disk, milliseconds; undefined if it was in memory. */
+  readonly fetchMs: number | undefined;
   /** From the first QEMU started to all loaded and paused, milliseconds. */
   readonly loadMs: number;
   /** First RESUME to last RESUME, milliseconds. */

@@ -24,11 +24,13 @@ export interface RestoreOptions {
   readonly replace: boolean;
   /** `all` reads every byte again before anything is started. */
   readonly verify: 'changed' | 'all';
+  /** `disk`: what is in memory is not trusted. */
+  readonly from: 'auto' | 'disk';
 }
 
 export interface RestoreProgress {
   readonly kind: 'restore-progress';
-  readonly step: 'verify' | 'plan' | 'kill' | 'load' | 'loaded' | 'resume';
+  readonly step: 'fetch' | 'verify' | 'plan' | 'kill' | 'load' | 'loaded' | 'resume';
   readonly member?: string;
 }
 
@@ -77,6 +79,7 @@ export async function restoreEpoch(
       epoch: epoch.epoch,
       durationMs: performance.now() - startedAt,
       verifyMs,
+      fetchMs: undefined,
       loadMs,
       skewMs: (Math.max(...resumes) - Math.min(...resumes)) / 1000,
       killed,

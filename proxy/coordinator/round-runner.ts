@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino';
 import { type Calibration, type EndCondition, LivePhase } from '../../policies/index.ts';
-import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
+import type { EpochManifest } from '../../shadow/index.ts';
 import type { Agent, AgentNotice } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { type Failure, toFailure } from '../failure.ts';
@@ -47,7 +47,7 @@ export class RoundRunner {
   readonly #epoch: number;
   readonly #config: ClusterConfig;
   readonly #agent: Agent;
-  readonly #catalogue: Catalogue;
+  readonly #publishEpoch: (manifest: EpochManifest) => Promise<void>;
   readonly #log: Logger;
   readonly #onProgress: (progress: RoundProgress) => void;
   readonly #startedAt = new Date();
@@ -68,7 +68,7 @@ export class RoundRunner {
     epoch: number,
     config: ClusterConfig,
     agent: Agent,
-    catalogue: Catalogue,
+    publishEpoch: (manifest: EpochManifest) => Promise<void>,
     calibration: Calibration,
     log: Logger,
     onProgress: (progress: RoundProgress) => void,
@@ -79,7 +79,7 @@ export class RoundRunner {
     this.#epoch = epoch;
     this.#config = config;
     this.#agent = agent;
-    this.#catalogue = catalogue;
+    this.#publishEpoch = publishEpoch;
     this.#log = log.child({ round: id });
     this.#onProgress = onProgress;
   }
@@ -217,7 +217,7 @@ export class RoundRunner {
       members,
     };
     try {
-      await this.#catalogue.publish(manifest);
+      await this.#publishEpoch(manifest);
     } catch (error) {
       this.#handle({ type: 'publish-failed', failure: toFailure(error, { where: 'publish' }) });
       return;

@@ -54,6 +54,21 @@ test('the least there can be, and every default', () => {
   });
 });
 
+test('the durable tier: relative to the file, a folder a cluster, kept as many as in memory', () => {
+  const config = parse(
+    `{cluster: demo, members: [${MEMBER}], epochs: {keep: 3}, persist: {to: disk, rate: 200MiB}}`,
+  );
+  assert.equal(config.persist, {
+    directory: '/etc/umbra/disk/demo',
+    mode: 'background',
+    rate: 200 * 2 ** 20,
+    parallel: 2,
+    keep: 3,
+    timeLimitMs: 600_000,
+  });
+  assert.is(parse(`{cluster: demo, members: [${MEMBER}]}`).persist, undefined);
+});
+
 test('placeholders, relative paths, units', () => {
   const config = parse(`
 cluster: demo
@@ -112,6 +127,15 @@ checkpoint: {every: optimal, mtbf: 24h, liveSlowdown: 0.1}
 
 /** Policies that contradict each other or themselves: [the settings, what is said]. */
 const CONTRADICTIONS: readonly (readonly [string, RegExp])[] = [
+  ['persist: {}', /persist\.to: /],
+  ['persist: {to: d, mode: sometimes}', /persist\.mode: .*before-commit/],
+  ['persist: {to: d, rate: 3}', /persist\.rate: must be a size/],
+  ['persist: {to: d, rate: 1KiB}', /persist\.rate: must be at least 1MiB/],
+  ['persist: {to: d, parallel: 0}', /persist\.parallel: must be at least 1/],
+  ['persist: {to: d, keep: 0}', /persist\.keep: must keep at least 1/],
+  ['persist: {to: d, timeLimit: 5s}', /persist\.timeLimit: no round waits/],
+  ['persist: {to: /run/umbra}', /persist\.to: .* must not overlap/],
+  ['persist: {to: s}\nstore: {directory: s}', /persist\.to: .* must not overlap/],
   ['round: {slots: 0, multiplexing: round-robin}', /round\.slots: must be at least 1/],
   [
     'round: {slots: 1, multiplexing: parallel}',

@@ -14,6 +14,7 @@ import { type Benchmark, environment } from './bench.ts';
 import { benchCapture } from './capture.ts';
 import { benchDowntime } from './downtime.ts';
 import { benchMemory } from './memory.ts';
+import { benchPersist } from './persist.ts';
 import { benchRescue } from './rescue.ts';
 import { benchRestore } from './restore.ts';
 import { benchScale } from './scale.ts';
@@ -22,6 +23,7 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   capture: benchCapture,
   downtime: benchDowntime,
   memory: benchMemory,
+  persist: benchPersist,
   rescue: benchRescue,
   restore: benchRestore,
   scale: benchScale,

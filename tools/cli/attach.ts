@@ -30,7 +30,7 @@ export async function attach(
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   writeFileSync(file, text, { mode: 0o600 });
   output.say(`wrote ${file}; adjust it to taste and start from it with umbra up`);
-  await up(file, cluster, output);
+  await up(file, cluster, true, output);
 }
 
 /** QEMU's -name, if it serves as a member's name. */

@@ -25,13 +25,20 @@ import { timelineSvg } from './timeline-svg.ts';
 /** SIGTERM lets QEMU flush its disks; a hung one is killed after this. */
 const POLITE_MS = 5_000;
 
-export async function up(file: string | undefined, cluster: string, output: Output): Promise<void> {
+export async function up(
+  file: string | undefined,
+  cluster: string,
+  boot: boolean,
+  output: Output,
+): Promise<void> {
   const { config, fresh } =
     file === undefined ? { config: storedConfig(cluster), fresh: false } : await takeConfig(file);
   try {
     ensureSwitch(config);
-    await ensureDaemon(config, true);
-    const status = await withDaemon(config, (client) => awaitReady(client));
+    await ensureDaemon(config, boot);
+    const status = await withDaemon(config, (client) =>
+      boot ? awaitReady(client) : client.request<ClusterStatus>('GET', '/v1/status'),
+    );
     output.result(status, statusText(status));
   } catch (error) {
     if (fresh) await abandon(config);
@@ -146,11 +153,12 @@ export interface RestoreArguments {
   readonly mode: string | undefined;
   readonly replace: boolean;
   readonly verify: boolean;
+  readonly from: string;
 }
 
 export async function restore(
   cluster: string,
-  { epoch, mode, replace, verify }: RestoreArguments,
+  { epoch, mode, replace, verify, from }: RestoreArguments,
   output: Output,
 ): Promise<void> {
   const config = storedConfig(cluster);
@@ -160,6 +168,7 @@ export async function restore(
     ...(epoch !== undefined && { epoch }),
     mode: mode ?? config.restore.mode,
     replace,
+    from,
     verify: verify ? 'all' : 'changed',
   };
   const report = await withDaemon(config, (client) =>
@@ -175,9 +184,12 @@ export async function verifyEpoch(cluster: string, epoch: number, output: Output
   const config = storedConfig(cluster);
   await ensureDaemon(config, false);
   const answer = await withDaemon(config, (client) =>
-    client.request<object>('POST', `/v1/epochs/${epoch}/verify`),
+    client.request<{ places: string[] }>('POST', `/v1/epochs/${epoch}/verify`),
   );
-  output.result(answer, `epoch ${epoch} is whole: every byte matches its digest`);
+  const where = answer.places
+    .join(' and on ')
+    .replace(/^/, answer.places[0] === 'memory' ? 'in ' : 'on ');
+  output.result(answer, `epoch ${epoch} is whole ${where}: every byte matches its digest`);
 }
 
 export async function pinEpoch(
@@ -240,7 +252,11 @@ export async function down(
   const stopped = keepVms ? [] : await stopVms(config);
   if (!keepVms) await stopSwitch(config);
   if (purge) removeFolders(config);
-  const kept = purge ? 'everything of it is removed' : 'its epochs are kept (--purge removes them)';
+  const durable =
+    config.persist === undefined ? '' : `; ${config.persist.directory} is left as it is`;
+  const kept = purge
+    ? `everything of it is removed${durable}`
+    : 'its epochs are kept (--purge removes them)';
   const vms = stopped.length === 0 ? 'no VM was stopped' : `stopped: ${stopped.join(', ')}`;
   output.result({ cluster, stopped, purged: purge }, `cluster ${cluster} is down; ${vms}; ${kept}`);
 }

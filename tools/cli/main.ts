@@ -22,6 +22,7 @@ interface RestoreSpelling {
   readonly mode?: string;
   readonly replace: boolean;
   readonly verify: boolean;
+  readonly from: string;
   readonly as?: string;
   readonly disconnect: boolean;
 }
@@ -43,9 +44,10 @@ function command(spelling: string, description: string): Command {
 
 command('up', 'start a cluster: its VMs (those with a command), their proxies, its daemon')
   .argument('[file]', 'cluster.yaml; without it, a known cluster’s daemon is started again')
-  .action(async (file: string | undefined, options: GlobalOptions) => {
+  .option('--no-boot', 'start no VM: an epoch is to be restored')
+  .action(async (file: string | undefined, options: GlobalOptions & { boot: boolean }) => {
     const cluster = file === undefined ? chooseCluster(options.cluster) : '';
-    await commands.up(file, cluster, outputOf(options));
+    await commands.up(file, cluster, options.boot, outputOf(options));
   });
 
 command('attach', 'make a cluster of VMs that already run')
@@ -92,6 +94,11 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
   .addOption(
     new Option('--mode <mode>', 'how RAM gets into the VM').choices(['auto', 'map', 'stream']),
   )
+  .addOption(
+    new Option('--from <place>', 'disk: do not trust what is in memory')
+      .choices(['auto', 'disk'])
+      .default('auto'),
+  )
   .option('--replace', 'kill members that still run', false)
   .option('--verify', 'read every byte of the epoch again first', false)
   .addOption(
@@ -101,14 +108,14 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
   )
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
   .action(async (epoch: number | undefined, options: GlobalOptions & RestoreSpelling) => {
-    const { mode, replace, verify, as, disconnect } = options;
+    const { mode, replace, verify, from, as, disconnect } = options;
     const cluster = chooseCluster(options.cluster);
     const output = outputOf(options);
     if (as !== undefined) {
       await clone(cluster, as, { epoch, mode, verify, disconnect }, output);
     } else {
       if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
-      await commands.restore(cluster, { epoch, mode, replace, verify }, output);
+      await commands.restore(cluster, { epoch, mode, replace, verify, from }, output);
     }
   });
 

@@ -76,6 +76,7 @@ export function restoreText(report: RestoreReport): string {
   const killed = report.killed.length === 0 ? '' : ` (killed first: ${report.killed.join(', ')})`;
   return [
     `epoch ${report.epoch} runs again after ${duration(report.durationMs)}${killed}`,
+    ...(report.fetchMs === undefined ? [] : [`  fetched from disk in ${duration(report.fetchMs)}`]),
     `  verify ${duration(report.verifyMs)}, load ${duration(report.loadMs)}, ` +
       `resume skew ${duration(report.skewMs)}`,
     '',
@@ -92,7 +93,8 @@ export function statusText(status: ClusterStatus): string {
   );
   const busy = status.busy === undefined ? '' : ` · busy: ${status.busy}`;
   const head = `cluster ${status.cluster}${busy}`;
-  return [head, ...scheduleLines(status), '', members, '', epochsText(status.epochs)].join('\n');
+  const notes = [...scheduleLines(status), ...persistLines(status.persist)];
+  return [head, ...notes, '', members, '', epochsText(status.epochs)].join('\n');
 }
 
 function scheduleLines({ schedule, queued }: ClusterStatus): string[] {
@@ -106,10 +108,38 @@ function scheduleLines({ schedule, queued }: ClusterStatus): string[] {
 
 const NO_EPOCHS = 'no epochs yet; take one: umbra checkpoint';
 
+function persistLines(persist: ClusterStatus['persist']): string[] {
+  if (persist === undefined) return [];
+  const { directory, doubt, failure, persisting, retryAt } = persist;
+  const lines = doubt === undefined ? [] : [`WARNING persist.to (${directory}): ${doubt}`];
+  if (persisting !== undefined) {
+    lines.push(`epoch ${persisting.epoch} is being brought to disk: ${percent(persisting.share)}`);
+  }
+  if (failure === undefined) return lines;
+  const { code, message, hint } = failure;
+  lines.push(`WARNING not brought to disk (${code}): ${message}`);
+  if (hint !== undefined) lines.push(`  next: ${hint}`);
+  if (retryAt !== undefined) lines.push(`  tried again at ${retryAt}`);
+  return lines;
+}
+
+function whereText({
+  inMemory,
+  onDisk,
+  persisting,
+}: Pick<EpochInfo, 'inMemory' | 'onDisk' | 'persisting'>): string {
+  if (persisting !== undefined) return `ram, persisting ${percent(persisting)}`;
+  return [...(inMemory ? ['ram'] : []), ...(onDisk ? ['disk'] : [])].join(' + ') || 'disk';
+}
+
+function percent(share: number): string {
+  return `${Math.floor(share * 100)} %`;
+}
+
 export function epochsText(epochs: readonly EpochInfo[]): string {
   if (epochs.length === 0) return NO_EPOCHS;
   return table(
-    ['EPOCH', 'CREATED', 'MEMBERS', 'PINNED', 'STATE'],
+    ['EPOCH', 'CREATED', 'MEMBERS', 'PINNED', 'WHERE', 'STATE'],
     epochs.map((epoch) => [...epochCells(epoch), stateOf(epoch)]),
   );
 }
@@ -118,7 +148,7 @@ export function epochsText(epochs: readonly EpochInfo[]): string {
 export function epochDetailsText(epochs: readonly EpochDetail[]): string {
   if (epochs.length === 0) return NO_EPOCHS;
   return table(
-    ['EPOCH', 'CREATED', 'MEMBERS', 'PINNED', 'AGE', 'OWN', 'SHARED', 'STATE'],
+    ['EPOCH', 'CREATED', 'MEMBERS', 'PINNED', 'WHERE', 'AGE', 'OWN', 'SHARED', 'STATE'],
     epochs.map((epoch) => [
       ...epochCells(epoch),
       epoch.ageMs === undefined ? '-' : age(epoch.ageMs),
@@ -129,9 +159,10 @@ export function epochDetailsText(epochs: readonly EpochDetail[]): string {
   );
 }
 
-function epochCells({ epoch, createdAt, members, pinned, failure }: EpochInfo): string[] {
+function epochCells(info: EpochInfo): string[] {
+  const { epoch, createdAt, members, pinned, failure } = info;
   const count = failure === undefined ? String(members) : '-';
-  return [String(epoch), createdAt ?? '-', count, pinned ? 'yes' : ''];
+  return [String(epoch), createdAt ?? '-', count, pinned ? 'yes' : '', whereText(info)];
 }
 
 function stateOf({ failure }: EpochInfo): string {

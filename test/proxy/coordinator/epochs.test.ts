@@ -29,7 +29,8 @@ test.before.each(async () => {
   await catalogue.prepare();
   gone = [];
   const agent = { collect: async (how: string) => gone.push(how) };
-  epochs = new Epochs(config, catalogue, agent as unknown as Agent, pino({ level: 'silent' }));
+  const log = pino({ level: 'silent' });
+  epochs = new Epochs(config, catalogue, agent as unknown as Agent, undefined, log);
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 

@@ -1,0 +1,40 @@
+/** What the agent and its durable process say to each other, over IPC. */
+import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
+import type { Failure } from '../failure.ts';
+
+/** What a job needs of the configuration. */
+export interface DurablePlace {
+  readonly cluster: string;
+  /** On disk. */
+  readonly directory: string;
+  readonly shadowsDirectory: string;
+}
+
+export type DurableJob = DurablePlace & { readonly epoch: EpochManifest } & (
+    | {
+        readonly type: 'persist';
+        /** Content a second, bytes. */
+        readonly rate: number | undefined;
+        readonly parallel: number;
+      }
+    | {
+        readonly type: 'fetch';
+        readonly staging: string;
+        readonly trust: 'changed' | 'all';
+        readonly headroomBytes: number;
+        readonly budgetBytes: number | undefined;
+      }
+    | { readonly type: 'verify' }
+  );
+
+export interface DurableResults {
+  readonly persist: PersistResult;
+  /** Bytes fetched. */
+  readonly fetch: number;
+  readonly verify: undefined;
+}
+
+export type FromDurable =
+  | { readonly kind: 'progress'; readonly progress: Progress }
+  | { readonly kind: 'done'; readonly result: DurableResults[DurableJob['type']] }
+  | { readonly kind: 'failed'; readonly failure: Failure };

@@ -1,0 +1,205 @@
+/**
+ * A container: one file of a sealed shadow, as it lies on disk. Knows nothing of what the file means.
+ * Little-endian, no padding:
+ *
+ *     header   "UMBRADUR" │ version u32 │ file bytes u64 │ key 32 B │ crc u32
+ *     batch    "BTCH" │ index u32 │ extents u32 │ method u32 │ content bytes u32 │ stored bytes u32
+ *              │ content crc u32 │ stored crc u32 │ crc u32
+ *              extents × (offset u64 │ bytes u32), then the stored bytes
+ *     batch …
+ *     footer   "DONE" │ batches u32 │ content bytes u64 │ container bytes u64 │ chain u32 │ crc u32
+ *
+ * key      sha-256 of the shadow's digest and the file's name: a container in another's place is found
+ * method   0: as it is; 1: one lz4 block behind its content's length (u32), as lz4-napi makes it
+ * extents  where a batch's content belongs, ascending through the whole container; between are holes
+ * crc      CRC-32 of what stands before it in the same header; `stored crc` covers the extents, too;
+ *          `chain` covers all batch headers, so that none can be missing, or be of another time
+ *
+ * No footer, no container: a file that was cut anywhere shows. PURE.
+ */
+import { createHash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+
+export const CONTAINER_VERSION = 1;
+/** Content of one batch, at most: what is in memory of a file is a few of these. */
+export const BATCH_BYTES = 2 ** 20;
+/** An extent is a page at least, but for the last one of a file. */
+export const EXTENTS_MAX = 1024;
+/** What lz4 adds at worst (its own bound: n/255 + 16), and the length before it. */
+export const STORED_MAX = BATCH_BYTES + Math.ceil(BATCH_BYTES / 255) + 20;
+
+export const HEADER_BYTES = 56;
+export const BATCH_HEADER_BYTES = 36;
+export const EXTENT_BYTES = 12;
+export const FOOTER_BYTES = 32;
+
+const MAGIC = Buffer.from('UMBRADUR', 'latin1');
+export const BATCH_MAGIC = Buffer.from('BTCH', 'latin1').readUInt32LE();
+export const FOOTER_MAGIC = Buffer.from('DONE', 'latin1').readUInt32LE();
+
+export const METHOD_RAW = 0;
+export const METHOD_LZ4 = 1;
+
+/** A run of content: `bytes` of it, at `offset` of the file. */
+export interface Extent {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+export interface Header {
+  readonly version: number;
+  readonly fileBytes: number;
+  readonly key: Buffer;
+}
+
+export interface BatchHeader {
+  readonly index: number;
+  readonly extents: number;
+  readonly method: number;
+  readonly contentBytes: number;
+  readonly storedBytes: number;
+  readonly contentCrc: number;
+  readonly storedCrc: number;
+}
+
+export interface Footer {
+  readonly batches: number;
+  /** Bytes of the file that are not holes. */
+  readonly contentBytes: number;
+  readonly containerBytes: number;
+  readonly chain: number;
+}
+
+/** What ties a container to its place. */
+export function keyOf(shadowSha256: string, file: string): Buffer {
+  return createHash('sha256').update(`${shadowSha256}/${file}`).digest();
+}
+
+export function encodeHeader(fileBytes: number, key: Buffer): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  MAGIC.copy(header);
+  header.writeUInt32LE(CONTAINER_VERSION, 8);
+  header.writeBigUInt64LE(BigInt(fileBytes), 12);
+  key.copy(header, 20);
+  return sealed(header);
+}
+
+/** Of any version: this much of the layout stays. @returns undefined for what is no header */
+export function decodeHeader(header: Buffer): Header | undefined {
+  if (!header.subarray(0, MAGIC.length).equals(MAGIC) || !isSealed(header)) return undefined;
+  const fileBytes = readCount(header, 12);
+  if (fileBytes === undefined) return undefined;
+  return { version: header.readUInt32LE(8), fileBytes, key: header.subarray(20, 20 + 32) };
+}
+
+export function encodeBatchHeader(batch: BatchHeader): Buffer {
+  const header = Buffer.alloc(BATCH_HEADER_BYTES);
+  const { index, extents, method, contentBytes, storedBytes, contentCrc, storedCrc } = batch;
+  const fields = [BATCH_MAGIC, index, extents, method];
+  fields.push(contentBytes, storedBytes, contentCrc, storedCrc);
+  for (const [at, value] of fields.entries()) header.writeUInt32LE(value, at * 4);
+  return sealed(header);
+}
+
+/** @returns undefined for what is damaged, or is larger than any batch */
+export function decodeBatchHeader(header: Buffer): BatchHeader | undefined {
+  if (!isSealed(header)) return undefined;
+  const [magic, index = 0, extents = 0, method = 0, contentBytes = 0, storedBytes = 0] = Array.from(
+    { length: 6 },
+    (_, at) => header.readUInt32LE(at * 4),
+  );
+  const fits =
+    magic === BATCH_MAGIC &&
+    extents > 0 &&
+    extents <= EXTENTS_MAX &&
+    contentBytes <= BATCH_BYTES &&
+    storedBytes <= STORED_MAX &&
+    (method === METHOD_LZ4 || (method === METHOD_RAW && storedBytes === contentBytes));
+  if (!fits) return undefined;
+  const [contentCrc, storedCrc] = [header.readUInt32LE(24), header.readUInt32LE(28)];
+  return { index, extents, method, contentBytes, storedBytes, contentCrc, storedCrc };
+}
+
+/**
+ * Takes a batch header into the chain, without its own CRC: what ends with its CRC always leaves a CRC
+ * in the same state, whatever it says.
+ */
+export function chainOf(batchHeader: Buffer, chain: number): number {
+  return crc32(batchHeader.subarray(0, -4), chain);
+}
+
+export function encodeExtents(extents: readonly Extent[]): Buffer {
+  const table = Buffer.alloc(extents.length * EXTENT_BYTES);
+  for (const [index, { offset, bytes }] of extents.entries()) {
+    table.writeBigUInt64LE(BigInt(offset), index * EXTENT_BYTES);
+    table.writeUInt32LE(bytes, index * EXTENT_BYTES + 8);
+  }
+  return table;
+}
+
+/**
+ * @param from where the batch before ended in the file
+ * @returns undefined unless they ascend, stay in the file and add up to the batch's content
+ */
+export function decodeExtents(
+  table: Buffer,
+  from: number,
+  fileBytes: number,
+  contentBytes: number,
+): Extent[] | undefined {
+  const extents: Extent[] = [];
+  let end = from;
+  let sum = 0;
+  for (let at = 0; at < table.length; at += EXTENT_BYTES) {
+    const offset = readCount(table, at);
+    const bytes = table.readUInt32LE(at + 8);
+    if (offset === undefined || offset < end || bytes === 0) return undefined;
+    end = offset + bytes;
+    sum += bytes;
+    extents.push({ offset, bytes });
+  }
+  return end <= fileBytes && sum === contentBytes ? extents : undefined;
+}
+
+export function encodeFooter(footer: Footer): Buffer {
+  const bytes = Buffer.alloc(FOOTER_BYTES);
+  bytes.writeUInt32LE(FOOTER_MAGIC, 0);
+  bytes.writeUInt32LE(footer.batches, 4);
+  bytes.writeBigUInt64LE(BigInt(footer.contentBytes), 8);
+  bytes.writeBigUInt64LE(BigInt(footer.containerBytes), 16);
+  bytes.writeUInt32LE(footer.chain, 24);
+  return sealed(bytes);
+}
+
+export function decodeFooter(bytes: Buffer): Footer | undefined {
+  if (bytes.length !== FOOTER_BYTES || bytes.readUInt32LE(0) !== FOOTER_MAGIC) return undefined;
+  if (!isSealed(bytes)) return undefined;
+  const [contentBytes, containerBytes] = [readCount(bytes, 8), readCount(bytes, 16)];
+  if (contentBytes === undefined || containerBytes === undefined) return undefined;
+  const [batches, chain] = [bytes.readUInt32LE(4), bytes.readUInt32LE(24)];
+  return { batches, contentBytes, containerBytes, chain };
+}
+
+export function footersAgree(a: Footer, b: Footer): boolean {
+  return (
+    a.batches === b.batches &&
+    a.contentBytes === b.contentBytes &&
+    a.containerBytes === b.containerBytes &&
+    a.chain === b.chain
+  );
+}
+
+/** The last four bytes become the CRC of the rest. */
+function sealed(bytes: Buffer): Buffer {
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, -4)), bytes.length - 4);
+  return bytes;
+}
+
+function isSealed(bytes: Buffer): boolean {
+  return crc32(bytes.subarray(0, -4)) === bytes.readUInt32LE(bytes.length - 4);
+}
+
+function readCount(bytes: Buffer, at: number): number | undefined {
+  const value = Number(bytes.readBigUInt64LE(at));
+  return Number.isSafeInteger(value) ? value : undefined;
+}

@@ -1,0 +1,43 @@
+/**
+ * Where a file has content, as the filesystem knows it: SEEK_DATA and SEEK_HOLE of lseek(2), which Node
+ * has not. On tmpfs that is exact to the page. A filesystem that does not know says "all of it".
+ */
+import koffi from 'koffi';
+import { ShadowError } from '../errors.ts';
+import type { Extent } from './container.ts';
+
+// <linux/fs.h>
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+const libc = koffi.load('libc.so.6');
+const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
+
+/**
+ * Runs of content, ascending, none longer than `most` bytes.
+ * @throws ShadowError E_STORE_IO
+ */
+export function* dataRuns(
+  fd: number,
+  path: string,
+  fileBytes: number,
+  most: number,
+): Generator<Extent> {
+  for (let at = 0; at < fileBytes; ) {
+    const start = seek(fd, path, at, SEEK_DATA);
+    if (start === undefined || start >= fileBytes) return;
+    const end = Math.min(seek(fd, path, start, SEEK_HOLE) ?? fileBytes, fileBytes);
+    for (let offset = start; offset < end; offset += most) {
+      yield { offset, bytes: Math.min(most, end - offset) };
+    }
+    at = end;
+  }
+}
+
+/** @returns undefined when there is nothing of the kind up to the end */
+function seek(fd: number, path: string, from: number, whence: number): number | undefined {
+  const found = Number(lseek(fd, from, whence));
+  if (found >= 0) return found;
+  if (koffi.errno() === koffi.os.errno.ENXIO) return undefined;
+  throw new ShadowError('E_STORE_IO', `cannot look for data in ${path}`, { path });
+}

@@ -1,0 +1,67 @@
+/** The durable tier's files: made, synced and named in that order, its errors told by their code. */
+import type { FileHandle } from 'node:fs/promises';
+import { open, rename } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { ShadowError } from '../errors.ts';
+
+const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/** What the system says about the disk, as our error. Errors that have a code of ours stay. */
+export function diskError(what: string, path: string, cause: unknown): ShadowError {
+  if (cause instanceof ShadowError) return cause;
+  const { code = String(cause) } = cause as NodeJS.ErrnoException;
+  const full = FULL.has(code);
+  const message = full ? `the disk is full: cannot ${what} ${path}` : `cannot ${what} ${path}`;
+  return new ShadowError(full ? 'E_DURABLE_NO_ROOM' : 'E_DURABLE_IO', `${message}: ${code}`, {
+    path,
+    cause,
+  });
+}
+
+export async function onDisk<T>(what: string, path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    throw diskError(what, path, cause);
+  }
+}
+
+/** write(2) may write less than it was given: the next one then says why. */
+export async function writeAll(handle: FileHandle, parts: readonly Buffer[]): Promise<void> {
+  let rest = parts.filter(({ length }) => length > 0);
+  while (rest.length > 0) {
+    let { bytesWritten } = await handle.writev(rest);
+    const left: Buffer[] = [];
+    for (const part of rest) {
+      const taken = Math.min(bytesWritten, part.length);
+      bytesWritten -= taken;
+      if (taken < part.length) left.push(part.subarray(taken));
+    }
+    rest = left;
+  }
+}
+
+/** Makes sure that what was made, named or removed in a folder is so on its device. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  await handle.sync().finally(() => handle.close());
+}
+
+/** The file appears under its name whole, or not at all; what was there before is replaced. */
+export async function writeNamed(
+  path: string,
+  draft: string,
+  text: string,
+  onDraft: () => void,
+): Promise<void> {
+  const handle = await open(draft, 'w', 0o600);
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  onDraft();
+  await rename(draft, path);
+  await syncFolder(dirname(path));
+}

@@ -1,0 +1,309 @@
+/**
+ * Epochs on disk, where they outlive the host's RAM. A folder a cluster:
+ *
+ *     DIR/CLUSTER/rounds/ROUND/MEMBER/   one shadow (durable-shadow.ts), once for all that refer to it
+ *     DIR/CLUSTER/epochs/000007.json     the epoch's own manifest: epoch 7 is whole on disk
+ *     DIR/CLUSTER/epochs/.000007.json.PID.tmp
+ *
+ * Persisting writes shadows, bases first, then the manifest; retiring removes the manifest, then every
+ * shadow that no manifest needs any more. So whatever is cut short leaves shadows nobody lists, which
+ * are completed by the next attempt or collected; never an epoch that lacks one.
+ */
+import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit from 'p-limit';
+import { Catalogue, type Listing } from '../catalogue.ts';
+import { ShadowError } from '../errors.ts';
+import { type BaseName, type EpochManifest, encodeManifest } from '../manifest.ts';
+import { onDisk, syncFolder, writeNamed } from './disk.ts';
+import type { DurableManifest } from './durable-manifest.ts';
+import {
+  baseOfShadow,
+  contentBytes,
+  fetchShadow,
+  heldBytes,
+  persistShadow,
+  readDurable,
+  type ShadowName,
+  verifyDurable,
+} from './durable-shadow.ts';
+import type { WriteOptions } from './writer.ts';
+
+// <linux/magic.h>
+const MEMORY_FILESYSTEMS: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
+
+export interface Progress {
+  /** Content, bytes; what was on disk already counts as done. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface PersistOptions extends Omit<WriteOptions, 'onContent'> {
+  /** Members at once. */
+  readonly parallel: number;
+  readonly onProgress: (progress: Progress) => void;
+}
+
+export interface PersistResult {
+  readonly contentBytes: number;
+  /** What it takes on disk. */
+  readonly storedBytes: number;
+}
+
+export class DurableStore {
+  readonly directory: string;
+  readonly #catalogue: Catalogue;
+
+  /** @param directory of one cluster, DIR/CLUSTER */
+  constructor(directory: string, cluster: string) {
+    this.directory = directory;
+    this.#catalogue = new Catalogue(join(directory, 'epochs'), cluster);
+  }
+
+  /** @throws ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM */
+  async prepare(): Promise<void> {
+    await onDisk('make', this.directory, async () => {
+      await mkdir(this.directory, { recursive: true, mode: 0o700 });
+      await mkdir(this.#rounds, { recursive: true, mode: 0o700 });
+      await this.#catalogue.prepare();
+      await syncFolder(this.directory);
+    });
+  }
+
+  /** Why what is stored there may not outlive what it is meant to; undefined if all is well. */
+  async doubt(shadowsDirectory: string): Promise<string | undefined> {
+    return onDisk('look at', this.directory, async () => {
+      const { type } = await statfs(this.directory);
+      if (MEMORY_FILESYSTEMS.has(type)) return 'it is in memory (tmpfs), and lost with it';
+      const [disk, store] = [await stat(this.directory), await stat(shadowsDirectory)];
+      return disk.dev === store.dev ? 'it is on the same filesystem as the shadows' : undefined;
+    });
+  }
+
+  list(): Promise<Listing> {
+    return onDisk('list', this.directory, () => this.#catalogue.list());
+  }
+
+  read(epoch: number): Promise<EpochManifest> {
+    return onDisk('read', this.directory, () => this.#catalogue.read(epoch));
+  }
+
+  nextEpoch(): Promise<number> {
+    return onDisk('list', this.directory, () => this.#catalogue.nextEpoch());
+  }
+
+  /**
+   * Brings the shadows of an epoch to disk, with the bases they refer to; what is there is kept.
+   * Afterwards `publish` makes it an epoch.
+   * @throws ShadowError E_EPOCH_CORRUPT (in the store), E_DURABLE_NO_ROOM, E_DURABLE_IO
+   */
+  async persistShadows(
+    epoch: EpochManifest,
+    shadowsDirectory: string,
+    options: PersistOptions,
+  ): Promise<PersistResult> {
+    await this.prepare();
+    const source = ({ round, member }: ShadowName) => join(shadowsDirectory, round, member);
+    const names = await withBases(shadowsOf(epoch), async (name) => {
+      return baseOfShadow(source(name), name.shadow);
+    });
+    const sizes = await Promise.all(names.map((name) => heldBytes(source(name), name.shadow)));
+    const totalBytes = sum(sizes);
+    let doneBytes = 0;
+    const onContent = (bytes: number) => {
+      doneBytes += bytes;
+      options.onProgress({ doneBytes, totalBytes });
+    };
+    const written = await inParallel(options.parallel, names, (name) => {
+      return persistShadow(source(name), this.#folder(name), name, { ...options, onContent });
+    });
+    await onDisk('sync', this.#rounds, async () => {
+      for (const round of new Set(names.map((name) => name.round))) {
+        await syncFolder(join(this.#rounds, round));
+      }
+      await syncFolder(this.#rounds);
+    });
+    options.onStep('epoch/shadows');
+    return { contentBytes: sum(written.map(contentBytes)), storedBytes: sum(written.map(stored)) };
+  }
+
+  /**
+   * Lists an epoch whose shadows are on disk. Listed again it is replaced by itself.
+   * @throws ShadowError E_EPOCH_EXISTS if another is listed under its number; E_DURABLE_NO_ROOM,
+   * E_DURABLE_IO
+   */
+  async publish(epoch: EpochManifest, onStep: PersistOptions['onStep']): Promise<void> {
+    const name = `${String(epoch.epoch).padStart(6, '0')}.json`;
+    const path = join(this.#catalogue.directory, name);
+    const other = await this.#catalogue.read(epoch.epoch).catch(() => undefined);
+    if (other !== undefined && other.createdAt !== epoch.createdAt) {
+      const message = `there is another epoch ${epoch.epoch} on disk, of ${other.createdAt}`;
+      throw new ShadowError('E_EPOCH_EXISTS', message, { path });
+    }
+    const draft = join(this.#catalogue.directory, `.${name}.${process.pid}.tmp`);
+    await onDisk('write', path, () =>
+      writeNamed(path, draft, encodeManifest(epoch), () => onStep('epoch/drafted')),
+    );
+    onStep('epoch/named');
+  }
+
+  /** Makes epochs no longer exist on disk, and removes what none of the others needs. */
+  async retire(epochs: readonly number[], onStep: PersistOptions['onStep']): Promise<void> {
+    await onDisk('remove epochs in', this.directory, async () => {
+      for (const epoch of epochs) {
+        await this.#catalogue.retire(epoch);
+        onStep('retire/unlisted');
+      }
+    });
+    await this.collect();
+    onStep('retire/collected');
+  }
+
+  /**
+   * Removes shadows that no epoch needs, and drafts: not to be called while one is being persisted.
+   * Nothing goes while a manifest cannot be read, for it might need any of them.
+   * @returns ROUND/MEMBER of what was removed
+   */
+  async collect(): Promise<string[]> {
+    const { epochs, damaged } = await this.list();
+    if (damaged.length > 0) return [];
+    const needed = new Set<string>();
+    for (const epoch of epochs) {
+      const names = await this.#durableNames(epoch).catch(() => undefined);
+      if (names === undefined) return [];
+      for (const { round, member } of names) needed.add(join(round, member));
+    }
+    return onDisk('tidy', this.directory, async () => {
+      for (const name of await readdir(this.#catalogue.directory)) {
+        if (name.endsWith('.tmp')) await rm(join(this.#catalogue.directory, name));
+      }
+      const removed: string[] = [];
+      for (const round of await readdir(this.#rounds)) {
+        const members = await readdir(join(this.#rounds, round));
+        const unneeded = members.filter((member) => !needed.has(join(round, member)));
+        for (const member of unneeded) {
+          await rm(join(this.#rounds, round, member), { recursive: true, force: true });
+          removed.push(join(round, member));
+        }
+        if (unneeded.length === members.length) await rm(join(this.#rounds, round), RECURSIVE);
+      }
+      return removed;
+    });
+  }
+
+  /** Memory that shadows take when they are fetched, bytes. */
+  async contentBytes(names: readonly ShadowName[]): Promise<number> {
+    const manifests = await Promise.all(names.map((name) => readDurable(this.#folder(name), name)));
+    return sum(manifests.map(contentBytes));
+  }
+
+  /**
+   * Shadows of an epoch, bases first: what has to be in the store before it can be restored.
+   * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION
+   */
+  shadows(epoch: EpochManifest): Promise<ShadowName[]> {
+    return this.#durableNames(epoch);
+  }
+
+  /** See fetchShadow. */
+  fetch(name: ShadowName, target: string, onContent: (bytes: number) => void): Promise<void> {
+    return fetchShadow(this.#folder(name), target, name, onContent);
+  }
+
+  /**
+   * Reads every byte of an epoch on disk, and of the bases it refers to.
+   * @throws ShadowError E_EPOCH_UNKNOWN, E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION,
+   * E_DURABLE_IO
+   */
+  async verify(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<void> {
+    const names = await this.#durableNames(epoch);
+    const totalBytes = await this.contentBytes(names);
+    let doneBytes = 0;
+    for (const name of names) {
+      await verifyDurable(this.#folder(name), name, (bytes) => {
+        doneBytes += bytes;
+        onProgress({ doneBytes, totalBytes });
+      });
+    }
+  }
+
+  #durableNames(epoch: EpochManifest): Promise<ShadowName[]> {
+    return withBases(shadowsOf(epoch), async (name) => {
+      return (await readDurable(this.#folder(name), name)).base;
+    });
+  }
+
+  get #rounds(): string {
+    return join(this.directory, 'rounds');
+  }
+
+  #folder({ round, member }: ShadowName): string {
+    return join(this.#rounds, round, member);
+  }
+}
+
+const RECURSIVE = { recursive: true, force: true } as const;
+
+function shadowsOf({ round, members }: EpochManifest): ShadowName[] {
+  return members.map(({ name, shadow }) => ({ round, member: name, shadow }));
+}
+
+/** Folders of rounds in a store that persisting an epoch reads: its own, and those of its bases. */
+export async function roundsRead(
+  epoch: EpochManifest,
+  shadowsDirectory: string,
+): Promise<ReadonlySet<string>> {
+  const names = await withBases(shadowsOf(epoch), ({ round, member, shadow }) => {
+    return baseOfShadow(join(shadowsDirectory, round, member), shadow);
+  });
+  return new Set(names.map(({ round }) => round));
+}
+
+/** Adds what they are deltas of, before them; each once. A base is never a delta itself. */
+async function withBases(
+  names: readonly ShadowName[],
+  baseOf: (name: ShadowName) => Promise<BaseName | undefined>,
+): Promise<ShadowName[]> {
+  const all = new Map<string, ShadowName>();
+  const own: ShadowName[] = [];
+  for (const name of names) {
+    const base = await baseOf(name);
+    if (base !== undefined) all.set(join(base.round, name.member), { ...name, ...base });
+    own.push(name);
+  }
+  for (const name of own) all.set(join(name.round, name.member), name);
+  return [...all.values()];
+}
+
+/** A failure is told only when nothing goes on behind its back any more. */
+async function inParallel<A, B>(
+  limit: number,
+  items: readonly A[],
+  work: (item: A) => Promise<B>,
+): Promise<B[]> {
+  const atOnce = pLimit(limit);
+  let failed = false;
+  const running = items.map((item) =>
+    atOnce(async () => {
+      if (failed) throw new Error('another failed before it began');
+      return work(item).catch((error: unknown) => {
+        failed = true;
+        throw error;
+      });
+    }),
+  );
+  const outcomes = await Promise.allSettled(running);
+  const first = outcomes.find(
+    (one) => one.status === 'rejected' && one.reason instanceof ShadowError,
+  );
+  if (first?.status === 'rejected') throw first.reason;
+  return Promise.all(running);
+}
+
+function stored({ files }: DurableManifest): number {
+  return sum(files.map(({ footer }) => footer.containerBytes));
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

@@ -1,0 +1,78 @@
+/**
+ * Brings an epoch from disk into a store, bases first:
+ *
+ *     SHADOWS/STAGING/MEMBER   being fetched; no epoch names it, so what a crash leaves is collected
+ *     SHADOWS/ROUND/MEMBER     moved there when every byte has been checked
+ *
+ * What is there already, and whole, stays: several epochs may share a base.
+ */
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { ShadowError } from '../errors.ts';
+import type { EpochManifest } from '../manifest.ts';
+import { requireRoom } from '../room.ts';
+import { openShadow, type VerifyMode, verifyShadow } from '../sealed.ts';
+import type { ShadowName } from './durable-shadow.ts';
+import type { DurableStore, Progress } from './durable-store.ts';
+
+export interface FetchOptions {
+  readonly shadowsDirectory: string;
+  /** A name for the folder to fetch into, of the form of a round's. */
+  readonly staging: string;
+  /** How closely to look at what is in the store already. */
+  readonly trust: VerifyMode;
+  /** Memory that must stay free, bytes. */
+  readonly headroomBytes: number;
+  /** Asked before anything is written. @throws what forbids it */
+  readonly admit?: (neededBytes: number) => Promise<void>;
+  readonly onProgress: (progress: Progress) => void;
+}
+
+/**
+ * @returns bytes fetched
+ * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_DURABLE_IO, E_EPOCH_CORRUPT,
+ * E_MANIFEST_INVALID, E_MANIFEST_VERSION; whole shadows may be left that no epoch names
+ */
+export async function fetchEpoch(
+  store: DurableStore,
+  epoch: EpochManifest,
+  options: FetchOptions,
+): Promise<number> {
+  const { shadowsDirectory, staging, trust, headroomBytes, onProgress } = options;
+  const missing: ShadowName[] = [];
+  for (const name of await store.shadows(epoch)) {
+    const there = await isWhole(join(shadowsDirectory, name.round, name.member), name, trust);
+    if (!there) missing.push(name);
+  }
+  const totalBytes = await store.contentBytes(missing);
+  await requireRoom(shadowsDirectory, totalBytes, headroomBytes);
+  await options.admit?.(totalBytes);
+  let doneBytes = 0;
+  const onContent = (bytes: number) => {
+    doneBytes += bytes;
+    onProgress({ doneBytes, totalBytes });
+  };
+  try {
+    for (const name of missing) {
+      const staged = join(shadowsDirectory, staging, name.member);
+      const target = join(shadowsDirectory, name.round, name.member);
+      await store.fetch(name, staged, onContent);
+      await mkdir(dirname(target), { recursive: true, mode: 0o700 });
+      await rm(target, { recursive: true, force: true }); // damaged, or not all of it
+      await rename(staged, target);
+    }
+  } finally {
+    await rm(join(shadowsDirectory, staging), { recursive: true, force: true });
+  }
+  return doneBytes;
+}
+
+async function isWhole(directory: string, name: ShadowName, trust: VerifyMode): Promise<boolean> {
+  try {
+    await verifyShadow(await openShadow(directory, name.shadow), trust);
+    return true;
+  } catch (error) {
+    if (error instanceof ShadowError) return false;
+    throw error;
+  }
+}

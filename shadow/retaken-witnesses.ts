@@ -1,0 +1,35 @@
+/**
+ * Witnesses of a shadow that was fetched from elsewhere: its files are new, so those its manifest holds
+ * cannot agree. Taken after every byte was compared with its digest, and only then.
+ *
+ *     FOLDER/witnesses.json   {"shadow": SHA-256 of shadow.json, "files": {NAME: witness, …}}
+ *
+ * What cannot be read counts as none: the files are then read in full.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { sha256Of } from './manifest.ts';
+import { takeWitness, type Witness, witnessSchema } from './witness.ts';
+
+const FILE = 'witnesses.json';
+const schema = z.object({ shadow: z.string(), files: z.record(z.string(), witnessSchema) });
+
+export async function retakeWitnesses(directory: string, names: readonly string[]): Promise<void> {
+  const files: Record<string, Witness> = {};
+  for (const name of names) files[name] = await takeWitness(join(directory, name));
+  const shadow = sha256Of(await readFile(join(directory, 'shadow.json')));
+  await writeFile(join(directory, FILE), JSON.stringify({ shadow, files }), { mode: 0o600 });
+}
+
+export async function retakenWitnesses(
+  directory: string,
+): Promise<Readonly<Record<string, Witness>>> {
+  try {
+    const text = await readFile(join(directory, FILE), 'utf8');
+    const { shadow, files } = schema.parse(JSON.parse(text));
+    return sha256Of(await readFile(join(directory, 'shadow.json'))) === shadow ? files : {};
+  } catch {
+    return {};
+  }
+}

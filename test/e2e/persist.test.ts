@@ -1,0 +1,210 @@
+/**
+ * The durable tier on real VMs: an epoch on disk survives the loss of all memory, the job goes on from
+ * it; a disk that is full harms neither the job nor the epoch in memory; and with before-commit no epoch
+ * stands that is not on disk.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { Failure } from '../../proxy/failure.ts';
+import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
+
+const NODES = 2;
+const JOB_LIMIT_MS = 240_000;
+const PERSIST_LIMIT_MS = 120_000;
+const POLL_MS = 100;
+
+const test = suite('persist');
+let bed: Testbed | undefined;
+let disk = '';
+let mounted = false;
+
+test.before.each(() => {
+  disk = mkdtempSync(join(tmpdir(), 'umbra-disk-'));
+});
+test.after.each(async () => {
+  await bed?.dispose();
+  bed = undefined;
+  if (mounted) execFileSync('umount', [disk]);
+  mounted = false;
+  rmSync(disk, { recursive: true, force: true });
+});
+
+async function bedWith(persist: object): Promise<Testbed> {
+  const settings = { persist: { to: disk, ...persist }, epochs: { keep: 2 } };
+  bed = await Testbed.create({ nodes: NODES, qemu: await newestQemu(), settings });
+  await bed.up();
+  return bed;
+}
+
+function smallDisk(size: string): void {
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'umbra-test', disk]);
+  mounted = true;
+}
+
+async function until(
+  on: Testbed,
+  holds: (status: ClusterStatus) => boolean,
+): Promise<ClusterStatus> {
+  for (const end = performance.now() + PERSIST_LIMIT_MS; ; await delay(POLL_MS)) {
+    const status = await on.json<ClusterStatus>('status');
+    if (holds(status)) return status;
+    if (performance.now() > end) throw new Error(`not in time: ${JSON.stringify(status)}`);
+  }
+}
+
+const isOnDisk = (epoch: number) => (status: ClusterStatus) =>
+  status.epochs.some((one) => one.epoch === epoch && one.onDisk);
+
+/** All that is lost with the host's memory: every process, and everything on tmpfs. */
+function loseMemory(of: Testbed): void {
+  of.hangUp();
+  for (const pid of of.processes().keys()) {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // it went with another
+    }
+  }
+  while (of.processes().size > 0);
+  rmSync(of.directory, { recursive: true, force: true });
+}
+
+test('a job survives the loss of all memory: restored from disk, verified by itself', async () => {
+  const on = await bedWith({});
+  await on.shell(0, '/job/xdlu 60 400');
+  await jobRuns(on, 3);
+  for (let count = 0; count < 2; count++) await on.json('checkpoint');
+  const before = await tickers(on);
+  const status = await until(on, isOnDisk(2));
+  assert.is(status.persist?.failure, undefined);
+  assert.is(status.persist?.doubt, undefined);
+  const checked = await on.json<{ places: string[] }>('verify', '2');
+  assert.equal(checked.places, ['memory', 'disk']);
+
+  loseMemory(on);
+  await on.json('up', on.file, '--no-boot');
+  const { epochs } = await on.json<{ epochs: EpochInfo[] }>('epochs');
+  const newest = epochs.at(-1);
+  assert.equal([newest?.epoch, newest?.inMemory, newest?.onDisk], [2, false, true]);
+  const restored = await on.json<RestoreReport>('restore');
+  assert.is(restored.epoch, 2);
+  assert.ok((restored.fetchMs ?? 0) > 0);
+  assert.ok(restored.members.every(({ mode }) => mode === 'map'));
+  const after = await tickers(on);
+  for (const [node, { nonce, ticks }] of before.entries()) {
+    assert.is(after[node]?.nonce, nonce, `n${node} was continued, not rebooted`);
+    assert.ok((after[node]?.ticks ?? 0) > 0 && ticks > 0);
+  }
+  const next = await on.json<RoundReport>('checkpoint');
+  assert.is(next.epoch, 3, 'numbers go on after those on disk');
+  const verdict = await jobVerdict(on, JOB_LIMIT_MS);
+  assert.is(verdict.code, 0, verdict.output);
+
+  // It is in memory by now, and as good as one that was taken there.
+  on.killAll();
+  const again = await on.json<RestoreReport>('restore', '2');
+  assert.is(again.fetchMs, undefined);
+});
+
+test('a daemon that is killed in the middle of persisting goes on with it', async () => {
+  const on = await bedWith({ rate: '20MiB' });
+  await on.json('checkpoint');
+  await until(on, ({ persist }) => (persist?.persisting?.share ?? 0) > 0.1);
+  const text = (await on.umbra('epochs')).stdout;
+  assert.match(text, /ram, persisting \d+ %/);
+  for (const [pid, command] of on.processes()) {
+    if (command.includes(' serve ')) process.kill(pid, 'SIGKILL');
+  }
+  await on.reconfigure({ persist: { to: disk } });
+  await until(on, isOnDisk(1));
+  assert.equal((await on.json<{ places: string[] }>('verify', '1')).places, ['memory', 'disk']);
+});
+
+test('a full disk: the job runs, the epoch stands in memory, and status says why', async () => {
+  smallDisk('4m');
+  const on = await bedWith({});
+  const before = await tickers(on);
+  const round = await on.json<RoundReport>('checkpoint');
+  assert.is(round.outcome, 'committed');
+  const status = await until(on, ({ persist }) => persist?.failure !== undefined);
+  assert.is(status.persist?.failure?.code, 'E_DURABLE_NO_ROOM');
+  assert.match(status.persist?.failure?.hint ?? '', 'Free space');
+  assert.ok(status.persist?.retryAt);
+  assert.match(status.persist?.doubt ?? '', 'in memory', 'tmpfs is no disk');
+  assert.ok(status.members.every(({ running }) => running));
+  const text = (await on.umbra('status')).stdout;
+  assert.match(text, 'E_DURABLE_NO_ROOM');
+  assert.equal((await on.json<{ places: string[] }>('verify', '1')).places, ['memory']);
+
+  on.killAll();
+  await on.json<RestoreReport>('restore');
+  const after = await tickers(on);
+  for (const [node, { nonce }] of before.entries()) assert.is(after[node]?.nonce, nonce);
+
+  execFileSync('mount', ['-o', 'remount,size=1g', disk]);
+  await until(on, isOnDisk(1));
+  assert.is((await on.json<ClusterStatus>('status')).persist?.failure, undefined);
+});
+
+test('before-commit: what is listed is on disk; what cannot be aborts, and all VMs run', async () => {
+  smallDisk('1g');
+  const on = await bedWith({ mode: 'before-commit' });
+  assert.is((await on.json<RoundReport>('checkpoint')).outcome, 'committed');
+  const [first] = (await on.json<{ epochs: EpochInfo[] }>('epochs')).epochs;
+  assert.equal([first?.epoch, first?.inMemory, first?.onDisk], [1, true, true]);
+
+  mkdirSync(join(disk, 'full'));
+  const filler = join(disk, 'full', 'file');
+  execFileSync('sh', ['-c', `dd if=/dev/zero of=${filler} bs=1M 2>/dev/null || true`]);
+  const { code, stdout } = await on.umbra('checkpoint', '--json');
+  assert.is(code, 1);
+  const { failure } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure };
+  assert.is(failure.code, 'E_DURABLE_NO_ROOM');
+  const status = await on.json<ClusterStatus>('status');
+  assert.ok(status.members.every(({ running }) => running));
+  assert.equal(
+    status.epochs.map(({ epoch }) => epoch),
+    [1],
+  );
+
+  rmSync(filler);
+  const next = await on.json<RoundReport>('checkpoint');
+  assert.is(next.outcome, 'committed');
+  loseMemory(on);
+  await on.json('up', on.file, '--no-boot');
+  assert.is((await on.json<RestoreReport>('restore')).epoch, next.epoch);
+});
+
+test('bit rot in memory: the copy on disk is offered, and restored', async () => {
+  const on = await bedWith({});
+  const before = await tickers(on);
+  await on.json('checkpoint');
+  await until(on, isOnDisk(1));
+  const shadows = join(on.directory, 'shadows');
+  const find = ['find', shadows, '-path', '*/n1/device-state.bin'];
+  const [path = ''] = execFileSync(find[0] as string, find.slice(1), { encoding: 'utf8' }).split(
+    '\n',
+  );
+  execFileSync('sh', ['-c', `printf x | dd of=${path} bs=1 seek=1000 conv=notrunc 2>/dev/null`]);
+  on.killAll();
+  const { code, stdout } = await on.umbra('restore', '--json');
+  assert.is(code, 1);
+  const { failure } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure };
+  assert.is(failure.code, 'E_EPOCH_CORRUPT');
+  assert.match(failure.hint ?? '', 'umbra restore 1 --from disk');
+  await on.json<RestoreReport>('restore', '1', '--from', 'disk');
+  const after = await tickers(on);
+  for (const [node, { nonce }] of before.entries()) assert.is(after[node]?.nonce, nonce);
+});
+
+test.run();

@@ -1,0 +1,180 @@
+/** Which epochs go to disk, in which order, and what becomes of failures. The disk is a real one. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Agent } from '../../../proxy/agent/contract.ts';
+import { parseClusterConfig } from '../../../proxy/config.ts';
+import { Persister } from '../../../proxy/coordinator/persister.ts';
+import { UmbraError } from '../../../proxy/failure.ts';
+import { Catalogue, DurableStore, type EpochManifest, Pace } from '../../../shadow/index.ts';
+import { sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+
+const LIMIT_MS = 5_000;
+
+const test = suite('persister');
+let root = '';
+let catalogue: Catalogue;
+let persisters: Persister[] = [];
+/** What the fake agent persisted, in its order. */
+let persisted: number[] = [];
+/** Called before each; it may fail. */
+let before: (epoch: number) => Promise<void>;
+let endPersist: () => void = () => {};
+
+test.before.each(async () => {
+  root = mkdtempSync(join(scratchFolder(), 'umbra-persister-'));
+  catalogue = new Catalogue(join(root, 'home', 'demo', 'epochs'), 'demo');
+  await catalogue.prepare();
+  mkdirSync(join(root, 'home', 'demo', 'shadows'));
+  persisted = [];
+  before = async () => {};
+});
+test.after.each(async () => {
+  await Promise.all(persisters.map((persister) => persister.stop()));
+  persisters = [];
+  rmSync(root, { recursive: true, force: true });
+});
+
+function persister(settings: object = {}): Persister {
+  const persist = JSON.stringify({ to: join(root, 'disk'), ...settings });
+  const text = `{cluster: demo, members: [{name: a, qmp: a.sock}], persist: ${persist}}`;
+  const config = parseClusterConfig(text, '/etc/cluster.yaml', join(root, 'home'));
+  if (config.persist === undefined) throw new Error('no durable tier');
+  const store = new DurableStore(config.persist.directory, 'demo');
+  const agent: Pick<Agent, 'persist' | 'endPersist'> = {
+    async persist(epoch, onProgress) {
+      const ended = new Promise<never>((_, reject) => {
+        endPersist = () => reject(new UmbraError({ code: 'E_PERSIST_ENDED', message: 'ended' }));
+      });
+      ended.catch(() => {});
+      await Promise.race([before(epoch.epoch), ended]);
+      persisted.push(epoch.epoch);
+      const pace = new Pace(undefined, { now: () => 0, sleep: async () => {} });
+      const options = { pace, onProgress, onStep: () => {}, parallel: 1 };
+      return store.persistShadows(epoch, config.shadowsDirectory, options);
+    },
+    endPersist: () => endPersist(),
+  };
+  const log = pino({ level: 'silent' });
+  const made = new Persister(config.persist, config, agent as Agent, catalogue, log);
+  persisters.push(made);
+  return made;
+}
+
+async function seal(epoch: number): Promise<EpochManifest> {
+  return sealEpoch(join(root, 'home', 'demo', 'shadows'), epoch, ['a']);
+}
+
+async function publish(...epochs: number[]): Promise<void> {
+  for (const epoch of epochs) await catalogue.publish(await seal(epoch));
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  for (const end = performance.now() + LIMIT_MS; !holds(); await delay(5)) {
+    if (performance.now() > end) throw new Error(`not in time: ${holds}`);
+  }
+}
+
+const onDisk = (of: Persister) => of.listing.epochs.map(({ epoch }) => epoch);
+
+test('the newest goes first, the others follow, and so many are kept', async () => {
+  await publish(1, 2, 3);
+  const one = persister({ keep: 2 });
+  await one.start();
+  await until(() => onDisk(one).length === 2 && persisted.length === 2);
+  assert.equal(persisted, [3, 2]);
+  assert.is(one.nextEpoch, 4);
+  await publish(4);
+  one.wake();
+  await until(() => onDisk(one).join() === '3,4');
+  assert.equal(persisted, [3, 2, 4]);
+});
+
+test('a failure is told with when it is tried again; the next epoch tries at once', async () => {
+  await publish(1);
+  before = async () => {
+    throw new UmbraError({ code: 'E_DURABLE_NO_ROOM', message: 'the disk is full' });
+  };
+  const one = persister();
+  await one.start();
+  await until(() => one.status.failure !== undefined);
+  assert.is(one.status.failure?.code, 'E_DURABLE_NO_ROOM');
+  assert.ok(one.status.retryAt);
+  assert.equal(onDisk(one), []);
+  assert.is((await catalogue.list()).epochs.length, 1, 'the epoch in memory stands');
+  before = async () => {};
+  one.wake();
+  await until(() => onDisk(one).includes(1));
+  assert.is(one.status.failure, undefined);
+  assert.is(one.status.retryAt, undefined);
+});
+
+test('a folder that cannot be made is told, and does not keep anything from starting', async () => {
+  writeFileSync(join(root, 'disk'), 'no folder');
+  const one = persister();
+  await one.start();
+  assert.is(one.status.failure?.code, 'E_DURABLE_IO');
+  assert.ok(one.status.retryAt);
+});
+
+test('an epoch that cannot be read is given up, told, and the others go on', async () => {
+  await publish(1, 2);
+  const image = join(root, 'home/demo/shadows/r000002-0123abcd/a/ram-0.img');
+  rmSync(image);
+  const one = persister();
+  await one.start();
+  await until(() => onDisk(one).includes(1));
+  assert.is(one.status.failure?.code, 'E_EPOCH_CORRUPT');
+  assert.equal(onDisk(one), [1]);
+});
+
+test('another history on disk: its numbers are not used again, nor overwritten', async () => {
+  const store = new DurableStore(join(root, 'disk', 'demo'), 'demo');
+  await store.prepare();
+  const foreign = { ...(await seal(1)), createdAt: '2020-01-01T00:00:00.000Z' };
+  await store.publish(foreign, () => {});
+  rmSync(join(root, 'home', 'demo', 'shadows'), { recursive: true });
+  await publish(1);
+  const one = persister();
+  await one.start();
+  await until(() => one.status.persisting === undefined);
+  assert.is(one.find(1)?.createdAt, foreign.createdAt);
+  assert.is(one.nextEpoch, 2);
+});
+
+test('before-commit: a disk that takes too long ends the round', async () => {
+  const one = persister({ mode: 'before-commit', timeLimit: '50ms' });
+  await one.start();
+  before = () => new Promise(() => {});
+  const error: UmbraError = await one.beforeCommit(await seal(1)).catch((caught) => caught);
+  assert.is(error.code, 'E_PERSIST_SLOW');
+  assert.equal(onDisk(one), []);
+});
+
+test('an epoch that is removed while it is persisted is not on disk afterwards', async () => {
+  await publish(1);
+  before = () => new Promise(() => {});
+  const one = persister();
+  await one.start();
+  await until(() => one.isPersisting(1));
+  await catalogue.retire(1);
+  await one.remove(1);
+  await until(() => one.status.persisting === undefined);
+  assert.equal(onDisk(one), []);
+  assert.is(one.status.failure, undefined);
+});
+
+test('two daemons do not persist to the same place', async () => {
+  const one = persister();
+  await one.start();
+  const other = persister();
+  await other.start();
+  assert.is(other.status.failure?.code, 'E_DURABLE_BUSY');
+  assert.is(one.status.failure, undefined);
+});
+
+test.run();

@@ -1,0 +1,97 @@
+/** Sealed shadows for the tests of the durable tier, with content of every kind. */
+import { randomFillSync } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  type DurableStore,
+  type EpochManifest,
+  openShadow,
+  Pace,
+  type PersistStep,
+  StagingShadow,
+} from '../../../shadow/index.ts';
+
+export const PAGE = 4096;
+export const PAGES = 640;
+
+const IDENTITY = {
+  machineType: 'pc',
+  qemuVersion: '10.0.2',
+  uuid: '',
+  name: '',
+  commandLine: ['qemu'],
+  workingDirectory: '/',
+};
+
+export function roundOf(epoch: number): string {
+  return `r${String(epoch).padStart(6, '0')}-0123abcd`;
+}
+
+/**
+ * Seals a shadow a member: 400 pages of noise, some that compress, some apart from others, and holes.
+ * @param base its shadows are stored as what differs from those of this epoch
+ * @returns the epoch's manifest, which is not published anywhere
+ */
+export async function sealEpoch(
+  shadows: string,
+  epoch: number,
+  members: readonly string[] = ['a', 'b'],
+  base?: EpochManifest,
+): Promise<EpochManifest> {
+  const round = roundOf(epoch);
+  const sealed = [];
+  for (const member of members) {
+    mkdirSync(join(shadows, round), { recursive: true });
+    const directory = join(shadows, round, member);
+    const layout = [
+      { idstr: 'pc.ram', length: PAGES * PAGE },
+      { idstr: 'vga.vram', length: 16 * PAGE },
+    ];
+    const place = { directory, member, round };
+    const delta = base && {
+      base: await openShadow(join(shadows, base.round, member)),
+      ...{ expectedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 },
+    };
+    const shadow = await StagingShadow.reserve(place, layout, PAGE, delta);
+    const streamed = layout.map(({ idstr, length }) => ({ idstr, usedLength: length }));
+    const [ram, vram] = shadow.match(streamed);
+    for (let page = 0; page < PAGES; page++) {
+      const kind = page < 400 ? 'noise' : page < 500 ? 'text' : page % 7 === 0 ? 'text' : 'hole';
+      if (kind === 'hole') continue;
+      const content = Buffer.alloc(PAGE, `${member} ${page} `);
+      if (kind === 'noise') randomFillSync(content);
+      ram?.writePage(page * PAGE, content, 0);
+      ram?.flush();
+    }
+    vram?.zeroPage(0);
+    const { sha256 } = await shadow.seal({
+      identity: IDENTITY,
+      configuration: Buffer.from('conf'),
+      deviceState: Buffer.alloc(5_000, `devices of ${member} `),
+      vmdesc: '{}',
+    });
+    sealed.push({ name: member, shadow: sha256 });
+  }
+  return {
+    format: 'umbra-epoch',
+    version: 1,
+    cluster: 'demo',
+    epoch,
+    round,
+    createdAt: `2030-01-01T00:00:0${epoch}.000Z`,
+    members: sealed,
+  };
+}
+
+/** All steps there are, in their order. */
+export async function persistAndRetire(
+  store: DurableStore,
+  shadows: string,
+  epoch: EpochManifest,
+  onStep: (step: PersistStep) => void,
+): Promise<void> {
+  const pace = new Pace(undefined, { now: () => 0, sleep: async () => {} });
+  await store.persistShadows(epoch, shadows, { pace, onStep, onProgress: () => {}, parallel: 2 });
+  await store.publish(epoch, onStep);
+  await store.retire([epoch.epoch - 1], onStep);
+}

@@ -1,0 +1,173 @@
+/**
+ * What bringing an epoch to disk costs the job that runs meanwhile. Two VMs under an MPI job, in turn
+ * with and without an epoch being persisted, windows of the same length:
+ *
+ *     job_slowdown        time per iteration while persisting ÷ without, as the job itself reports it
+ *     compression_ratio   content of an epoch of the job’s VMs ÷ what it takes on disk
+ *
+ * For the windows to be long enough to count iterations, the VMs are filled with noise first: that does
+ * not compress, and is the worst there is. The ratio is of an epoch taken before.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import type { PersistReport } from '../../proxy/coordinator/persister.ts';
+import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import { DaemonClient } from '../cli/client.ts';
+import { newestQemu } from '../testbed/newest-qemu.ts';
+import { Testbed } from '../testbed/testbed.ts';
+import type { BenchOptions, Measurement, Row } from './bench.ts';
+import { filled } from './mixed-load.ts';
+import { spread } from './statistics.ts';
+
+const RUNS = 5;
+const NODES = 2;
+const GUEST_MIB = 640;
+const NOISE_MIB = 320;
+/** Short iterations, and enough of them to outlast all runs; nobody waits for their end. */
+const CASES = 400;
+const JOB = `/job/xdlu ${CASES} 150`;
+const NOISE = `dirty --size-mib ${NOISE_MIB} --rate-mib 1 --pattern random`;
+const LEAST_ITERATIONS = 5;
+const POLL_MS = 200;
+const LIMIT_MS = 300_000;
+
+interface Run {
+  readonly slowdown: number;
+  readonly withoutMs: number;
+  readonly withMs: number;
+  readonly report: PersistReport;
+}
+
+export async function benchPersist(
+  progress: (line: string) => void,
+  { runs = RUNS }: BenchOptions,
+): Promise<Measurement> {
+  const disk = mkdtempSync(join(tmpdir(), 'umbra-bench-'));
+  // Whole epochs: a delta is on disk before the job has noticed.
+  const settings = {
+    ...{ persist: { to: disk, keep: 1 }, epochs: { keep: 1 } },
+    store: { delta: false },
+  };
+  const qemu = await newestQemu();
+  const bed = await Testbed.create({ nodes: NODES, memoryMiB: GUEST_MIB, qemu, settings });
+  try {
+    await bed.up();
+    const client = new DaemonClient('demo', bed.directory);
+    try {
+      return await measure(bed, client, runs, progress);
+    } finally {
+      await client.close();
+    }
+  } finally {
+    await bed.dispose();
+    rmSync(disk, { recursive: true, force: true });
+  }
+}
+
+async function measure(
+  bed: Testbed,
+  client: DaemonClient,
+  runs: number,
+  progress: (line: string) => void,
+): Promise<Measurement> {
+  await bed.shell(0, JOB);
+  progress('an epoch of the job’s VMs as they are');
+  const plain = await persisted(client, await checkpoint(bed));
+  for (let node = 0; node < NODES; node++) {
+    await bed.shell(node, `${NOISE} >/run/dirty.log 2>&1 &`);
+    await filled(bed, node);
+  }
+  const done: Run[] = [];
+  for (let run = 0; run <= runs; run++) {
+    progress(run === 0 ? 'warm-up' : `run ${run} of ${runs}`);
+    const epoch = await checkpoint(bed);
+    const during = await iterations(bed, () => persisted(client, epoch));
+    const { durationMs } = during.result;
+    const without = await iterations(bed, () => delay(durationMs));
+    if (run === 0) continue;
+    const slowdown = during.meanMs / without.meanMs;
+    const report = during.result;
+    done.push({ slowdown, withoutMs: without.meanMs, withMs: during.meanMs, report });
+  }
+  const row = (what: string, unit: string, value: (run: Run) => number): Row => {
+    return { what, unit, spread: spread(done.map(value)) };
+  };
+  const ratio = plain.contentBytes / plain.storedBytes;
+  const rows: Row[] = [
+    row('job slowdown while persisting', '', ({ slowdown }) => slowdown),
+    row('time per iteration, without', 'ms', ({ withoutMs }) => withoutMs),
+    row('time per iteration, persisting', 'ms', ({ withMs }) => withMs),
+    row('persisting took', 's', ({ report }) => report.durationMs / 1000),
+    row('content persisted', 'MiB', ({ report }) => report.contentBytes / 2 ** 20),
+    row('content persisted a second', 'MiB', ({ report }) => {
+      return report.contentBytes / 2 ** 20 / (report.durationMs / 1000);
+    }),
+    row('compression ratio, half noise', '', ({ report }) => {
+      return report.contentBytes / report.storedBytes;
+    }),
+    { what: 'compression ratio, MPI job', unit: '', spread: spread([ratio]) },
+  ];
+  return {
+    figures: {
+      job_slowdown: spread(done.map(({ slowdown }) => slowdown)).median,
+      compression_ratio: ratio,
+    },
+    rows,
+  };
+}
+
+async function checkpoint(bed: Testbed): Promise<number> {
+  const { epoch } = await bed.json<RoundReport>('checkpoint');
+  if (epoch === undefined) throw new Error('the checkpoint was not committed');
+  return epoch;
+}
+
+async function persisted(client: DaemonClient, epoch: number): Promise<PersistReport> {
+  for (const end = performance.now() + LIMIT_MS; performance.now() < end; await delay(POLL_MS)) {
+    const { persist } = await client.request<ClusterStatus>('GET', '/v1/status');
+    if (persist?.failure !== undefined) throw new Error(persist.failure.message);
+    if (persist?.last?.epoch === epoch) return persist.last;
+  }
+  throw new Error(`epoch ${epoch} was not on disk in time`);
+}
+
+/** @returns the mean wall time of the iterations that began and ended while `work` went on */
+async function iterations<T>(
+  bed: Testbed,
+  work: () => Promise<T>,
+): Promise<{ readonly meanMs: number; readonly result: T }> {
+  await keepJobRunning(bed);
+  const first = (await walls(bed)).length;
+  const result = await work();
+  // The first was under way when the work began.
+  const inside = (await walls(bed)).slice(first + 1);
+  if (inside.length < LEAST_ITERATIONS) {
+    throw new Error(`only ${inside.length} iterations: too few to compare`);
+  }
+  const seconds = inside.reduce((sum, one) => sum + one, 0) / inside.length;
+  return { meanMs: seconds * 1000, result };
+}
+
+/** Starts it anew when most of it is done: it must not end in a window. */
+async function keepJobRunning(bed: Testbed): Promise<void> {
+  const count = Number(await bed.shell(0, "grep -c '^WALL .* PASSED' /job/out || true"));
+  if (count < CASES / 2) return;
+  const guest = await bed.guest(0);
+  while ((await guest.run('/job/verify')).exitCode === 2) await delay(POLL_MS);
+  await bed.shell(0, JOB);
+}
+
+/** Of each iteration so far: seconds to factor and to solve, by the job's own clock. */
+async function walls(bed: Testbed): Promise<number[]> {
+  const out = await bed.shell(0, "grep '^WALL .* PASSED' /job/out || true");
+  return out
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const [factor, solve] = line.trim().split(/\s+/).slice(-4, -2).map(Number);
+      return (factor ?? Number.NaN) + (solve ?? Number.NaN);
+    });
+}
