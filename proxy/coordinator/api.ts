@@ -95,11 +95,10 @@ export function buildApi(
   });
   api.post('/v1/hold', async (request, reply) => {
     const { epoch } = parse(holdSchema, request.body ?? {});
-    const hold = await coordinator.hold(epoch);
     const lines = new PassThrough();
+    const hold = await coordinator.hold(epoch, () => lines.end());
     reply.raw.once('close', hold.release);
     if (request.raw.socket.destroyed) hold.release(); // it left while we looked
-    void hold.ended.then(() => lines.end());
     lines.write(`${JSON.stringify({ kind: 'held', hold: hold.id, epoch: hold.epoch })}\n`);
     return reply.type('application/x-ndjson').send(lines);
   });

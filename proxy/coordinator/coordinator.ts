@@ -39,8 +39,6 @@ export interface Hold {
   readonly id: string;
   readonly epoch: number;
   release(): void;
-  /** Resolves when all holds end, for the daemon does. */
-  readonly ended: Promise<void>;
 }
 
 export interface CloneRequest extends Omit<RestoreOptions, 'replace'> {
@@ -70,16 +68,13 @@ export class Coordinator {
   #work: Promise<unknown> = Promise.resolve();
   #folding: { readonly end: AbortController; readonly done: Promise<void> } | undefined;
   #ending = false;
-  #tellEnded: () => void = () => {};
-  readonly #ended = new Promise<void>((resolve) => {
-    this.#tellEnded = resolve;
-  });
   #runner: RoundRunner | undefined;
   #lastRound: RoundReport | undefined;
   #lastRestore: RestoreReport | undefined;
   readonly #archive: RoundArchive;
   readonly #epochs: Epochs;
-  readonly #holds = new Set<string>();
+  /** What ends each hold there is. */
+  readonly #holds = new Map<string, () => void>();
   readonly #schedule: Schedule | undefined;
   readonly #persister: Persister | undefined;
   #calibration: Calibration = NO_CALIBRATION;
@@ -376,17 +371,21 @@ export class Coordinator {
   /**
    * Keeps an epoch's files where they are, also while rounds go on, until it is released or we end.
    * @param epoch the newest if undefined
+   * @param onEnd called when it is we who end it
    */
-  async hold(epoch: number | undefined): Promise<Hold> {
+  async hold(epoch: number | undefined, onEnd: () => void): Promise<Hold> {
     this.#requireGoingOn();
     const { held, release } = await this.#epochs.hold(() => this.#chooseInMemory(epoch));
     const id = randomBytes(16).toString('hex');
-    this.#holds.add(id);
     const releaseIt = () => {
       this.#holds.delete(id);
       release();
     };
-    return { id, epoch: held.epoch, release: releaseIt, ended: this.#ended };
+    this.#holds.set(id, () => {
+      releaseIt();
+      onEnd();
+    });
+    return { id, epoch: held.epoch, release: releaseIt };
   }
 
   /** Has it been held all the time? @throws UmbraError E_HOLD_UNKNOWN */
@@ -461,7 +460,7 @@ export class Coordinator {
   /** Ends what is under way, takes on nothing more, and resolves when nothing is. */
   async end(): Promise<void> {
     this.#ending = true;
-    this.#tellEnded();
+    for (const endHold of [...this.#holds.values()]) endHold();
     this.#schedule?.stop();
     this.abort('the daemon is ending');
     this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));
