@@ -15,6 +15,7 @@ import {
   type EpochManifest,
   type Listing,
   type Progress,
+  pinnedEpochs,
 } from '../../shadow/index.ts';
 import type { Agent } from '../agent/contract.ts';
 import type { ClusterConfig, PersistConfig } from '../config.ts';
@@ -286,7 +287,11 @@ export class Persister {
   }
 
   async #retain(): Promise<void> {
-    const old = this.#listing.epochs.slice(0, -this.#settings.keep).map(({ epoch }) => epoch);
+    const pins = await pinnedEpochs(this.#catalogue.directory);
+    const old = this.#listing.epochs
+      .slice(0, -this.#settings.keep)
+      .map(({ epoch }) => epoch)
+      .filter((epoch) => !pins.has(epoch));
     if (old.length > 0) {
       await this.#store.retire(old, onStep);
       this.#log.info({ epochs: old }, 'epochs retired from disk');

@@ -9,7 +9,13 @@ import type { Agent } from '../../../proxy/agent/contract.ts';
 import { parseClusterConfig } from '../../../proxy/config.ts';
 import { Persister } from '../../../proxy/coordinator/persister.ts';
 import { UmbraError } from '../../../proxy/failure.ts';
-import { Catalogue, DurableStore, type EpochManifest, Pace } from '../../../shadow/index.ts';
+import {
+  Catalogue,
+  DurableStore,
+  type EpochManifest,
+  Pace,
+  pinEpoch,
+} from '../../../shadow/index.ts';
 import { sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
@@ -92,6 +98,20 @@ test('the newest goes first, the others follow, and so many are kept', async () 
   one.wake();
   await until(() => onDisk(one).join() === '3,4');
   assert.equal(persisted, [3, 2, 4]);
+});
+
+test('a pinned epoch is not retired from disk', async () => {
+  await publish(1);
+  const one = persister({ keep: 1 });
+  await one.start();
+  await until(() => onDisk(one).join() === '1');
+  await pinEpoch(catalogue.directory, 1);
+  await publish(2);
+  one.wake();
+  await until(() => one.status.persisting === undefined && onDisk(one).join() === '1,2');
+  await publish(3);
+  one.wake();
+  await until(() => onDisk(one).join() === '1,3');
 });
 
 test('a failure is told with when it is tried again; the next epoch tries at once', async () => {
