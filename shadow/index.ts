@@ -36,10 +36,10 @@ export {
 } from './spares.ts';
 export {
   type BlockLayout,
-  type DeltaOf,
   type Sealed,
   type SealInput,
   type StagingPlace,
   StagingShadow,
+  type StagingTerms,
 } from './staging.ts';
 export { type OnStep, STORE_STEPS, type StoreStep } from './steps.ts';

@@ -17,13 +17,15 @@ import { PageFile } from './page-file.ts';
 import { AS_BASE, type PageIndex, ZEROS } from './page-index.ts';
 import { createReserved } from './reservation.ts';
 
-/** What a delta needs to know. */
-export interface DeltaTerms {
-  readonly base: BaseImage;
-  /** Bytes reserved from the start. */
-  readonly expectedBytes: number;
+export interface ImageTerms {
+  /** Where images are that may be written again. */
+  readonly spares?: string | undefined;
+  /** What its pages are compared with, if it is a delta. */
+  readonly base?: BaseImage | undefined;
+  /** Bytes that are its own from the start; by default those of all pages. */
+  readonly reservedBytes?: number;
   /** For what comes beyond. */
-  readonly allowance: Allowance;
+  readonly allowance?: Allowance | undefined;
 }
 
 export interface SealedImage {
@@ -38,29 +40,30 @@ export class RamImage {
   readonly #pageSize: number;
   readonly #file: PageFile;
   readonly #entries: Int32Array;
-  readonly #delta: DeltaTerms | undefined;
-  #reservedSlots: number;
-  /** Slots of a delta that are taken, and those among them that are free again. */
+  readonly #base: BaseImage | undefined;
+  readonly #allowance: Allowance | undefined;
+  /** Pages for which there is memory already. */
+  #reserved: number;
+  /** Slots that were ever taken; of a delta, those among them that are free again. */
   #slots = 0;
   readonly #free: number[] = [];
 
-  /**
-   * @param spares where images are that may be written again
-   * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO
-   */
+  /** @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO */
   static async create(
     path: string,
     length: number,
     pageSize: number,
-    { spares, delta }: { readonly spares?: string | undefined; readonly delta?: DeltaTerms } = {},
+    terms: ImageTerms = {},
   ): Promise<RamImage> {
+    const { spares, base } = terms;
     const pages = Math.ceil(length / pageSize);
-    const expected = Math.min(Math.ceil((delta?.expectedBytes ?? 0) / pageSize), pages);
-    const slots = delta === undefined ? pages : expected;
-    const kind = delta === undefined ? 'full' : 'delta';
-    const fd = await createReserved(path, slots * pageSize, kind, spares);
+    const wanted = Math.ceil((terms.reservedBytes ?? length) / pageSize);
+    const reservedBytes = Math.min(wanted, pages) * pageSize;
+    const kind = base === undefined ? 'full' : 'delta';
+    const fileBytes = base === undefined ? length : reservedBytes;
+    const fd = await createReserved(path, { kind, length: fileBytes, reservedBytes, spares });
     const file = new PageFile(fd, path, pageSize, pages);
-    return new RamImage(file, path, length, pageSize, slots, delta);
+    return new RamImage(file, path, length, pageSize, reservedBytes / pageSize, terms);
   }
 
   private constructor(
@@ -68,15 +71,16 @@ export class RamImage {
     path: string,
     length: number,
     pageSize: number,
-    reservedSlots: number,
-    delta: DeltaTerms | undefined,
+    reserved: number,
+    { base, allowance }: ImageTerms,
   ) {
     this.#path = path;
     this.#length = length;
     this.#pageSize = pageSize;
     this.#file = file;
-    this.#reservedSlots = reservedSlots;
-    this.#delta = delta;
+    this.#reserved = reserved;
+    this.#base = base;
+    this.#allowance = allowance;
     this.#entries = new Int32Array(Math.ceil(length / pageSize)).fill(ZEROS);
   }
 
@@ -88,7 +92,7 @@ export class RamImage {
     const page = this.#pageAt(offset);
     let slot = this.#entries[page] ?? ZEROS;
     if (slot < 0) {
-      if (this.#delta?.base.has(offset, chunk, at)) {
+      if (this.#base?.has(offset, chunk, at)) {
         this.#entries[page] = AS_BASE;
         return;
       }
@@ -101,10 +105,10 @@ export class RamImage {
   zeroPage(offset: number): void {
     const page = this.#pageAt(offset);
     const slot = this.#entries[page] ?? ZEROS;
-    this.#entries[page] = this.#delta?.base.isZero(offset) ? AS_BASE : ZEROS;
+    this.#entries[page] = this.#base?.isZero(offset) ? AS_BASE : ZEROS;
     if (slot < 0) return;
     this.#file.drop(slot);
-    if (this.#delta !== undefined) this.#free.push(slot);
+    if (this.#base !== undefined) this.#free.push(slot);
   }
 
   /** @throws ShadowError E_SHADOW_LAYOUT for a page that is not here: nothing packs those */
@@ -112,7 +116,7 @@ export class RamImage {
     const page = this.#pageAt(offset);
     const slot = this.#entries[page] ?? ZEROS;
     if (slot >= 0) this.#file.read(slot, into);
-    else if (slot === AS_BASE) this.#delta?.base.copy(offset, into);
+    else if (slot === AS_BASE) this.#base?.copy(offset, into);
     else into.fill(0); // whatever a recycled image has there
   }
 
@@ -125,7 +129,7 @@ export class RamImage {
   async seal(): Promise<SealedImage> {
     const pageSize = this.#pageSize;
     const entries = this.#entries;
-    const delta = this.#delta !== undefined;
+    const delta = this.#base !== undefined;
     const slots = delta ? this.#slots : entries.length;
     if (delta) this.#file.cut(slots);
     else await this.#file.trim();
@@ -140,14 +144,11 @@ export class RamImage {
   }
 
   #newSlot(page: number): number {
-    if (this.#delta === undefined) return page;
     const free = this.#free.pop();
     if (free !== undefined) return free;
-    if (this.#slots >= this.#reservedSlots) {
-      this.#delta.allowance.take(this.#pageSize);
-      this.#reservedSlots++;
-    }
-    return this.#slots++;
+    const slot = this.#slots++;
+    if (slot >= this.#reserved) this.#allowance?.take(this.#pageSize);
+    return this.#base === undefined ? page : slot;
   }
 
   #pageAt(offset: number): number {

@@ -4,7 +4,7 @@
  *
  * Node has no fallocate(2), hence the call into libc.
  */
-import { closeSync, constants, ftruncateSync, openSync, rmSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import koffi from 'koffi';
 import { ShadowError } from './errors.ts';
 import { type ImageKind, takeSpare } from './spares.ts';
@@ -21,17 +21,24 @@ const libc = koffi.load('libc.so.6');
 const posixFallocate = libc.func('int posix_fallocate(int fd, int64_t offset, int64_t length)');
 const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 
+/** How a file is to be made. */
+export interface FileTerms {
+  readonly kind: ImageKind;
+  readonly length: number;
+  /** Bytes from its beginning that are its own from the start. */
+  readonly reservedBytes: number;
+  /** Folder of images that may be used again. */
+  readonly spares?: string | undefined;
+}
+
 /**
- * Makes a file of `length` bytes, all of them reserved: zeros, or what a spare had in it.
- * @param spares folder of images that may be used again
+ * Makes a file: holes and reserved memory, all zeros, or what a spare had in it.
  * @returns its descriptor, open for reading and writing; the caller's to close
  * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; no file is left
  */
 export async function createReserved(
   path: string,
-  length: number,
-  kind: ImageKind,
-  spares?: string,
+  { kind, length, reservedBytes, spares }: FileTerms,
 ): Promise<number> {
   const recycled = spares !== undefined && (await takeSpare(spares, kind, length, path));
   const flags = recycled ? constants.O_RDWR : O_NEW;
@@ -43,9 +50,10 @@ export async function createReserved(
     throw new ShadowError('E_STORE_IO', `cannot make ${path}: ${code}`, { path, cause });
   }
   try {
-    ftruncateSync(fd, length);
-    for (let offset = 0; offset < length; offset += STEP_BYTES) {
-      await reserve(fd, offset, Math.min(STEP_BYTES, length - offset));
+    // A packed image may be longer than it has to be: that is memory it will want.
+    if (kind === 'full' || fstatSync(fd).size < length) ftruncateSync(fd, length);
+    for (let offset = 0; offset < reservedBytes; offset += STEP_BYTES) {
+      await reserve(fd, offset, Math.min(STEP_BYTES, reservedBytes - offset));
     }
     return fd;
   } catch (errno) {

@@ -52,12 +52,13 @@ export interface StagingPlace {
   readonly spares?: string | undefined;
 }
 
-/** To store only what differs from another shadow. */
-export interface DeltaOf {
-  readonly base: SealedShadow;
-  /** Bytes that are expected to differ: reserved at once, given back if they do not. */
-  readonly expectedBytes: number;
-  /** Bytes that may differ beyond those, and what must stay free on the host. */
+/** What a shadow may take, and when. */
+export interface StagingTerms {
+  /** To store only what differs from it. */
+  readonly base?: SealedShadow | undefined;
+  /** Bytes that are the shadow's own from the start, given back at the seal if they are not used. */
+  readonly reservedBytes: number;
+  /** Bytes that may come to that as pages come, and what must stay free on the host. */
   readonly moreBytes: number;
   readonly headroomBytes: number;
 }
@@ -84,20 +85,21 @@ export class StagingShadow {
   #open = true;
 
   /**
-   * Makes the folder and reserves every byte of every block, or of a delta what is expected of it.
+   * Makes the folder, and the images with the memory they are to have from the start.
+   * @param terms without any, every byte of every block is reserved
    * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT; nothing is left behind
    */
   static async reserve(
     place: StagingPlace,
     layout: readonly BlockLayout[],
     pageSize: number,
-    delta?: DeltaOf,
+    terms?: StagingTerms,
   ): Promise<StagingShadow> {
     const { directory } = place;
-    const shadow = new StagingShadow(place, layout, pageSize, delta?.base);
+    const shadow = new StagingShadow(place, layout, pageSize, terms?.base);
     try {
       await mkdir(directory, { recursive: true, mode: 0o700 });
-      await shadow.#makeImages(delta);
+      await shadow.#makeImages(terms);
       return shadow;
     } catch (error) {
       await shadow.discard().catch(() => {}); // the first error is the one to tell
@@ -121,29 +123,26 @@ export class StagingShadow {
   }
 
   /** A block the base has not, or has with another length, is stored in full. */
-  async #makeImages(delta: DeltaOf | undefined): Promise<void> {
+  async #makeImages(terms: StagingTerms | undefined): Promise<void> {
     const { directory, pageSize } = this;
     const { spares } = this.#place;
-    if (delta?.base.base !== undefined) {
-      throw new ShadowError('E_SHADOW_LAYOUT', `${delta.base.directory} is a delta: no base`);
+    const base = this.#base;
+    if (base?.base !== undefined) {
+      throw new ShadowError('E_SHADOW_LAYOUT', `${base.directory} is a delta: no base`);
     }
-    const based = delta === undefined ? [] : await readBlocks(delta.base);
-    const allowance = delta && new Allowance(directory, delta.moreBytes, delta.headroomBytes);
+    const based = base === undefined ? [] : await readBlocks(base);
+    const allowance = terms && new Allowance(directory, terms.moreBytes, terms.headroomBytes);
     const total = this.#layout.reduce((sum, { length }) => sum + length, 0);
     for (const [index, { idstr, length }] of this.#layout.entries()) {
       const found = based.find(({ block }) => block.idstr === idstr && block.bytes === length);
       const kind = found === undefined ? 'full' : 'delta';
       const path = join(directory, imageName(index, kind));
       this.#kinds.push(kind);
-      if (found === undefined || delta === undefined || allowance === undefined) {
-        this.#images.push(await RamImage.create(path, length, pageSize, { spares }));
-        continue;
-      }
-      const base = new BaseImage(delta.base.directory, found);
-      this.#baseImages.push(base);
-      const expectedBytes = Math.floor((delta.expectedBytes * length) / total);
-      const terms = { base, expectedBytes, allowance };
-      this.#images.push(await RamImage.create(path, length, pageSize, { spares, delta: terms }));
+      const image = found && base && new BaseImage(base.directory, found);
+      if (image !== undefined) this.#baseImages.push(image);
+      const share = terms && { reservedBytes: Math.floor((terms.reservedBytes * length) / total) };
+      const how = { spares, base: image, allowance, ...share };
+      this.#images.push(await RamImage.create(path, length, pageSize, how));
     }
   }
 

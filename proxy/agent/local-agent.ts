@@ -214,7 +214,7 @@ export class LocalAgent implements Agent {
       }),
     );
     const plans = await this.#planStaging(examined);
-    const neededBytes = plans.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0);
+    const neededBytes = plans.reduce((sum, { admittedBytes }) => sum + admittedBytes, 0);
     const { shadowsDirectory, store } = this.#config;
     const whole = new Set(plans.filter(({ base }) => base === undefined));
     const full = examined.flatMap(({ blockBytes }, at) => {
@@ -222,7 +222,7 @@ export class LocalAgent implements Agent {
       return plan !== undefined && whole.has(plan) ? blockBytes : [];
     });
     const deltaBytes = plans.reduce((sum, plan) => {
-      return sum + (plan.base === undefined ? 0 : plan.reservedBytes);
+      return sum + (plan.base === undefined ? 0 : plan.admittedBytes);
     }, 0);
     const spareBytes = await pruneSpares(shadowsDirectory, { full, deltaBytes });
     const freeBytes = await this.#requireBudget(neededBytes, spareBytes);
@@ -268,9 +268,8 @@ export class LocalAgent implements Agent {
   prepare(round: string, name: string, terms: RoundTerms): void {
     const member = this.#member(name);
     const vm = recordedVm(member.directory);
-    const { base, reservedBytes = 0, moreBytes = 0 } = this.#plans.get(name) ?? {};
+    const { base, admittedBytes = 0, moreBytes = 0 } = this.#plans.get(name) ?? {};
     const { headroomBytes } = this.#config.store;
-    const delta = base && { ...base, reservedBytes, moreBytes, headroomBytes };
     member.round = round;
     member.preparedWith = undefined;
     this.#withProxy(member, (proxy) => {
@@ -280,7 +279,7 @@ export class LocalAgent implements Agent {
         round,
         shadowDirectory: this.#shadowDirectory(round, name),
         spareDirectory: spareDirectory(this.#config.shadowsDirectory),
-        ...(delta !== undefined && { delta }),
+        staging: { base, admittedBytes, moreBytes, headroomBytes },
         commandLine: vm?.commandLine ?? member.config.command ?? [],
         workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
         ...terms,
@@ -372,12 +371,12 @@ export class LocalAgent implements Agent {
   }
 
   async alivePids(): Promise<ReadonlyMap<string, number>> {
-    const alive = new Map<string, number>();
-    for (const { config, directory } of this.#members.values()) {
-      const vm = await this.#liveVm(config.qmp, directory);
-      if (vm !== undefined) alive.set(config.name, vm.pid);
-    }
-    return alive;
+    const found = await Promise.all(
+      [...this.#members.values()].map(async ({ config, directory }) => {
+        return [config.name, await this.#liveVm(config.qmp, directory)] as const;
+      }),
+    );
+    return new Map(found.flatMap(([name, vm]) => (vm === undefined ? [] : [[name, vm.pid]])));
   }
 
   async killVm(name: string): Promise<void> {

@@ -1,9 +1,9 @@
 /**
  * What a round will stage on this host, member by member.
  *
- *     no base, or one that was touched     all of its RAM, reserved
- *     a base                               what the last delta took and some more, reserved; beyond
- *                                          that, a share of what the budget and the host have left
+ *     no base, or one that was touched     all of its RAM
+ *     a base                               what the last delta took and some more; beyond that, a
+ *                                          share of what the budget and the host have left
  */
 import { join } from 'node:path';
 import { type Catalogue, isUntouched, openShadow, type SealedShadow } from '../../shadow/index.ts';
@@ -18,8 +18,8 @@ export interface StagingPlan {
   readonly member: string;
   /** Of all its RAM blocks. */
   readonly ramBytes: number;
-  /** Reserved before the round begins. */
-  readonly reservedBytes: number;
+  /** There must be room for them before the round begins. */
+  readonly admittedBytes: number;
   /** The shadow whose pages need not be stored again; none: all of them are. */
   readonly base: { readonly directory: string; readonly sha256: string } | undefined;
 }
@@ -31,15 +31,15 @@ export async function planStaging(
   newest: SealedShadow | undefined,
 ): Promise<StagingPlan> {
   const base = newest?.base ?? newest;
-  const whole = { member, ramBytes, reservedBytes: ramBytes, base: undefined };
+  const whole = { member, ramBytes, admittedBytes: ramBytes, base: undefined };
   if (newest === undefined || base === undefined) return whole;
   const stored = newest.manifest.blocks.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
   const expected =
     newest.base === undefined ? ramBytes / FIRST_SHARE : stored * GROWTH + GROWTH_BYTES;
   if (!(await isUntouched(base))) return whole; // never stored against what may have rotted
   const { directory, sha256 } = base;
-  const reservedBytes = Math.min(ramBytes, Math.ceil(expected));
-  return { member, ramBytes, reservedBytes, base: { directory, sha256 } };
+  const admittedBytes = Math.min(ramBytes, Math.ceil(expected));
+  return { member, ramBytes, admittedBytes, base: { directory, sha256 } };
 }
 
 /** The newest epoch's shadows, by member; none where they cannot be read. */
@@ -63,6 +63,6 @@ export function shareOf(plan: StagingPlan, all: readonly StagingPlan[], freeByte
   if (plan.base === undefined) return 0;
   const growing = all.filter(({ base }) => base !== undefined);
   const total = growing.reduce((sum, { ramBytes }) => sum + ramBytes, 0);
-  const most = plan.ramBytes - plan.reservedBytes;
+  const most = plan.ramBytes - plan.admittedBytes;
   return Math.min(most, Math.floor((Math.max(0, freeBytes) * plan.ramBytes) / total));
 }

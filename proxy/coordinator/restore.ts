@@ -4,6 +4,9 @@
  *     verify ▶ plan ▶ kill what still runs ▶ load all ▶ (barrier) ▶ resume all
  *        └──────┴── nothing has been touched       └── any failure: kill all that was started
  *
+ * A quick look at an epoch goes on while VMs are started, if none runs that would be killed for it. It
+ * has to be over before any resumes.
+ *
  * A partial restore is never left running: it is completed or undone.
  */
 import pLimit from 'p-limit';
@@ -45,13 +48,19 @@ export async function restoreEpoch(
   const tell = (step: RestoreProgress['step'], member?: string) =>
     onProgress({ kind: 'restore-progress', step, ...(member !== undefined && { member }) });
   tell('verify');
-  const planned = agent.planRestore(epoch, options.mode); // touches nothing
-  planned.catch(() => {}); // damage is told before anything else
-  await agent.verify(epoch, options.verify);
-  const verifyMs = performance.now() - startedAt;
+  const verified = agent.verify(epoch, options.verify).then(() => performance.now() - startedAt);
+  verified.catch(() => {}); // it is waited for below, always
+  const plans = await agent.planRestore(epoch, options.mode).catch(async (error: unknown) => {
+    await verified; // damage is told before anything else
+    throw error;
+  });
   tell('plan');
-  const plans = await planned;
-  const killed = await killRunning(agent, epoch, options.replace, (member) => tell('kill', member));
+  const alive = await agent.alivePids();
+  const running = epoch.members.map(({ name }) => name).filter((name) => alive.has(name));
+  // VMs that are started meanwhile stand, and go if it is damaged: nothing waits for a quick look.
+  if (running.length > 0 || options.verify === 'all') await verified;
+  if (!options.replace) requireNone(running, alive);
+  const killed = await killAll(agent, running, (member) => tell('kill', member));
   tell('load');
   await agent.beginRestore();
   const loadingAt = performance.now();
@@ -66,6 +75,7 @@ export async function restoreEpoch(
         }),
       ),
     );
+    const verifyMs = await verified;
     const members = requireAll(loads);
     const loadMs = performance.now() - loadingAt;
     faultPoint('restore/loaded');
@@ -92,25 +102,25 @@ export async function restoreEpoch(
   }
 }
 
-async function killRunning(
+/** @throws UmbraError E_MEMBERS_RUNNING */
+function requireNone(running: readonly string[], pids: ReadonlyMap<string, number>): void {
+  if (running.length === 0) return;
+  const list = running.map((name) => `${name} (pid ${pids.get(name)})`).join(', ');
+  throw new UmbraError({ code: 'E_MEMBERS_RUNNING', message: `still running: ${list}` });
+}
+
+async function killAll(
   agent: RestoringAgent,
-  epoch: EpochManifest,
-  replace: boolean,
+  members: readonly string[],
   tell: (member: string) => void,
 ): Promise<string[]> {
-  const alive = await agent.alivePids();
-  const running = epoch.members.map(({ name }) => name).filter((name) => alive.has(name));
-  if (running.length > 0 && !replace) {
-    const list = running.map((name) => `${name} (pid ${alive.get(name)})`).join(', ');
-    throw new UmbraError({ code: 'E_MEMBERS_RUNNING', message: `still running: ${list}` });
-  }
   await Promise.all(
-    running.map(async (name) => {
+    members.map(async (name) => {
       tell(name);
       await agent.killVm(name);
     }),
   );
-  return running;
+  return [...members];
 }
 
 function requireAll<T>(results: readonly PromiseSettledResult<T>[]): T[] {

@@ -35,8 +35,7 @@ export interface PrepareCommand {
   readonly shadowDirectory: string;
   /** Images of earlier epochs that may be written again. */
   readonly spareDirectory: string;
-  /** To store only what differs from an earlier shadow; without it, all memory is stored. */
-  readonly delta?: DeltaTerms;
+  readonly staging: StagingShare;
   readonly capture: CaptureMode | 'auto';
   /** No more than this many times its RAM is streamed while the VM runs. */
   readonly memoryBound: number;
@@ -51,12 +50,13 @@ export interface PrepareCommand {
   readonly silenceMs: number;
 }
 
-export interface DeltaTerms {
-  /** The shadow to compare with, by folder and digest of its shadow.json. */
-  readonly directory: string;
-  readonly sha256: string;
-  /** Bytes reserved for what differs, and how many may come to that. */
-  readonly reservedBytes: number;
+/** What a member's shadow may take of the host's memory, bytes. */
+export interface StagingShare {
+  /** The shadow to store differences from, by folder and digest of its shadow.json. */
+  readonly base?: { readonly directory: string; readonly sha256: string } | undefined;
+  /** Admitted for it: all of its RAM, or what is expected to differ. */
+  readonly admittedBytes: number;
+  /** How many may come to that. */
   readonly moreBytes: number;
   /** What must stay free on the host. */
   readonly headroomBytes: number;

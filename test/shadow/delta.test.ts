@@ -46,18 +46,18 @@ test.before.each(() => {
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 interface Terms {
-  readonly expectedBytes?: number;
+  readonly reservedBytes?: number;
   readonly moreBytes?: number;
 }
 
 function stage(
   round: string,
   base?: SealedShadow,
-  { expectedBytes = 4 * PAGE, moreBytes = PAGES * PAGE }: Terms = {},
+  { reservedBytes = 4 * PAGE, moreBytes = PAGES * PAGE }: Terms = {},
   layout = LAYOUT,
 ): Promise<StagingShadow> {
   const place = { directory: join(root, round, 'a'), member: 'a', round };
-  const delta = base && { base, expectedBytes, moreBytes, headroomBytes: 0 };
+  const delta = base && { base, reservedBytes, moreBytes, headroomBytes: 0 };
   return StagingShadow.reserve(place, layout, PAGE, delta);
 }
 
@@ -172,7 +172,7 @@ test('pages rewritten, zeroed and changed back in any order end as the last of e
 test('a delta that outgrows what it was given fails with what is missing, and the base stands', async () => {
   const memory = memoryOfPages();
   const base = await take(await stage(BASE_ROUND), memory);
-  const shadow = await stage(DELTA_ROUND, base, { expectedBytes: PAGE, moreBytes: 5 * PAGE });
+  const shadow = await stage(DELTA_ROUND, base, { reservedBytes: PAGE, moreBytes: 5 * PAGE });
   const error = await rejection(take(shadow, randomBytes(PAGES * PAGE)));
   assert.is(error.code, 'E_STORE_NO_ROOM');
   assert.is(error.missingBytes, PAGE);

@@ -60,7 +60,7 @@ async function take(catalogue: Catalogue, shadows: string, epoch: number): Promi
   const round = roundOf(epoch);
   const place = { directory: join(shadows, round, 'a'), member: 'a', round };
   const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
-  const delta = base && { base, expectedBytes: PAGE, moreBytes: PAGES * PAGE, headroomBytes: 0 };
+  const delta = base && { base, reservedBytes: PAGE, moreBytes: PAGES * PAGE, headroomBytes: 0 };
   const staged = await StagingShadow.reserve(place, layout, PAGE, delta);
   const [ram] = staged.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
   const memory = memoryOfEpoch(epoch);

@@ -10,9 +10,9 @@ import { type StartedVm, startVm } from '../../proxy/agent/vm-process.ts';
 import { Capture } from '../../proxy/member/capture.ts';
 import type {
   CaptureMode,
-  DeltaTerms,
   MemberNotice,
   RoundFacts,
+  StagingShare,
 } from '../../proxy/member/messages.ts';
 import type { SessionReport } from '../../proxy/member/session.ts';
 import { QmpClient } from '../../qmp/index.ts';
@@ -75,7 +75,7 @@ export class MemberBench {
   /** Begins a round and brings it to the live phase, streaming. */
   async live(round: string, stopDeadlineMs = 30_000): Promise<void> {
     mkdirSync(join(this.directory, 'shadows', round), { recursive: true });
-    const delta = this.base === undefined ? undefined : await this.#deltaOf(this.base);
+    const staging = await this.#staging();
     const place = {
       member: 'n0',
       qmp: join(this.directory, 'qmp.sock'),
@@ -89,7 +89,7 @@ export class MemberBench {
       inFlightBytes: 64 * 2 ** 20,
       shadowDirectory: this.shadowDirectory(round),
       spareDirectory: join(this.directory, 'shadows', 'spare'),
-      ...(delta !== undefined && { delta }),
+      staging,
       commandLine: this.commandLine,
       workingDirectory: this.directory,
       stopDeadlineMs,
@@ -112,11 +112,12 @@ export class MemberBench {
     this.#capture.slot(true);
   }
 
-  async #deltaOf(round: string): Promise<DeltaTerms> {
-    const directory = this.shadowDirectory(round);
+  async #staging(): Promise<StagingShare> {
+    const most = { moreBytes: 2 ** 30, headroomBytes: 2 ** 20 };
+    if (this.base === undefined) return { admittedBytes: 2 ** 30, ...most };
+    const directory = this.shadowDirectory(this.base);
     const { sha256 } = await openShadow(directory);
-    const moreBytes = 2 ** 30;
-    return { directory, sha256, reservedBytes: 16 * 2 ** 20, moreBytes, headroomBytes: 2 ** 20 };
+    return { base: { directory, sha256 }, admittedBytes: 16 * 2 ** 20, ...most };
   }
 
   tell(type: 'prepare' | 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort'): void {

@@ -21,7 +21,7 @@ test.after.each(() => rmSync(root, { recursive: true, force: true }));
 async function shadow(round: string, byte: number, base?: SealedShadow): Promise<SealedShadow> {
   const place = { directory: join(root, round, 'a'), member: 'a', round };
   const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
-  const terms = { expectedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
+  const terms = { reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
   const staged = await StagingShadow.reserve(place, layout, PAGE, base && { base, ...terms });
   const [ram] = staged.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
   for (let page = 0; page < PAGES; page++) ram?.writePage(page * PAGE, Buffer.alloc(PAGE, byte), 0);
@@ -37,41 +37,41 @@ async function shadow(round: string, byte: number, base?: SealedShadow): Promise
 
 test('without an epoch, all of RAM is reserved', async () => {
   const plan = await planStaging('a', RAM, undefined);
-  assert.equal(plan, { member: 'a', ramBytes: RAM, reservedBytes: RAM, base: undefined });
+  assert.equal(plan, { member: 'a', ramBytes: RAM, admittedBytes: RAM, base: undefined });
 });
 
 test('after a whole epoch, an eighth; it is the base', async () => {
   const whole = await shadow('r1', 1);
-  const { reservedBytes, base } = await planStaging('a', RAM, whole);
-  assert.is(reservedBytes, RAM / 8);
+  const { admittedBytes, base } = await planStaging('a', RAM, whole);
+  assert.is(admittedBytes, RAM / 8);
   assert.is(base?.sha256, whole.sha256);
 });
 
 test('after a delta, what it took and some more; its base stays the base', async () => {
   const whole = await shadow('r1', 1);
   const delta = await shadow('r2', 2, whole);
-  const { reservedBytes, base } = await planStaging('a', RAM, delta);
-  assert.is(reservedBytes, PAGES * PAGE * 1.25 + 16 * 2 ** 20);
+  const { admittedBytes, base } = await planStaging('a', RAM, delta);
+  assert.is(admittedBytes, PAGES * PAGE * 1.25 + 16 * 2 ** 20);
   assert.is(base?.sha256, whole.sha256);
 });
 
 test('never more than RAM', async () => {
   const delta = await shadow('r2', 2, await shadow('r1', 1));
-  assert.is((await planStaging('a', 10 * PAGE, delta)).reservedBytes, 10 * PAGE);
+  assert.is((await planStaging('a', 10 * PAGE, delta)).admittedBytes, 10 * PAGE);
 });
 
 test('a base that was touched is none', async () => {
   const whole = await shadow('r1', 1);
   appendFileSync(join(whole.directory, 'ram-0.img'), 'x');
-  const { base, reservedBytes } = await planStaging('a', RAM, whole);
+  const { base, admittedBytes } = await planStaging('a', RAM, whole);
   assert.is(base, undefined);
-  assert.is(reservedBytes, RAM);
+  assert.is(admittedBytes, RAM);
 });
 
 test('what is free is shared by RAM among deltas, and nobody gets more than it could use', () => {
   const base = { directory: '', sha256: '' };
-  const small: StagingPlan = { member: 'a', ramBytes: 100, reservedBytes: 20, base };
-  const large: StagingPlan = { member: 'b', ramBytes: 300, reservedBytes: 20, base };
+  const small: StagingPlan = { member: 'a', ramBytes: 100, admittedBytes: 20, base };
+  const large: StagingPlan = { member: 'b', ramBytes: 300, admittedBytes: 20, base };
   const whole: StagingPlan = { ...large, member: 'c', base: undefined };
   const all = [small, large, whole];
   assert.equal(

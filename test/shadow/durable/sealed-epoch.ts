@@ -50,7 +50,7 @@ export async function sealEpoch(
     const place = { directory, member, round };
     const delta = base && {
       base: await openShadow(join(shadows, base.round, member)),
-      ...{ expectedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 },
+      ...{ reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 },
     };
     const shadow = await StagingShadow.reserve(place, layout, PAGE, delta);
     const streamed = layout.map(({ idstr, length }) => ({ idstr, usedLength: length }));
