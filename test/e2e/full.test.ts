@@ -4,7 +4,7 @@
  * checkpoints.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -101,9 +101,14 @@ test('with room again, checkpoints go on, and restores', async () => {
 test('a full catalogue: the round is not committed, and the epoch before stands', async () => {
   const epochs = join(bed.directory, 'epochs');
   const before = await bed.json<ClusterStatus>('status');
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8k,mode=0700', 'umbra-test', epochs]);
+  const manifests = readdirSync(epochs).map(
+    (name) => [name, readFileSync(join(epochs, name))] as const,
+  );
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'umbra-test', epochs]);
   try {
-    writeFileSync(join(epochs, 'ballast'), Buffer.alloc(8192));
+    for (const [name, bytes] of manifests) writeFileSync(join(epochs, name), bytes);
+    const { bavail, bsize } = statfsSync(epochs);
+    writeFileSync(join(epochs, 'ballast'), Buffer.alloc(bavail * bsize));
     const { code } = await refused();
     assert.is(code, 'E_STORE_NO_ROOM');
   } finally {
