@@ -13,7 +13,7 @@ import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { MemberRestored, RestoringAgent } from '../agent/contract.ts';
-import { UmbraError } from '../failure.ts';
+import { toFailure, UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
 import type { RestoreMode } from '../member/messages.ts';
 import type { RestoreReport } from './report.ts';
@@ -37,7 +37,28 @@ export interface RestoreProgress {
   readonly member?: string;
 }
 
+/**
+ * Once in many hundreds of restores a QEMU dies of itself in the instant it is to run (seen with 10.0.2:
+ * a null pointer in its own code). All is undone then, and tried a second time.
+ */
 export async function restoreEpoch(
+  agent: RestoringAgent,
+  epoch: EpochManifest,
+  options: RestoreOptions,
+  log: Logger,
+  onProgress: (progress: RestoreProgress) => void,
+): Promise<RestoreReport> {
+  try {
+    return await attempt(agent, epoch, options, log, onProgress);
+  } catch (error) {
+    const { code, where, member } = toFailure(error, {});
+    if (where !== 'resume' || code !== 'E_QMP_CLOSED') throw error;
+    log.warn({ epoch: epoch.epoch, member }, 'a VM died when it was to run; once more');
+    return attempt(agent, epoch, options, log, onProgress);
+  }
+}
+
+async function attempt(
   agent: RestoringAgent,
   epoch: EpochManifest,
   options: RestoreOptions,
