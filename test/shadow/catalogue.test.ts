@@ -10,6 +10,7 @@ import {
   StagingShadow,
 } from '../../shadow/index.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { SEAL_INPUT } from '../support/seal-input.ts';
 
 const test = suite('catalogue');
 let root = '';
@@ -43,14 +44,7 @@ async function emptyShadow(directory: string, round: string): Promise<void> {
   const layout = [{ idstr: 'pc.ram', length: 4096 }];
   const shadow = await StagingShadow.reserve({ directory, member: 'a', round }, layout, 4096);
   shadow.match([{ idstr: 'pc.ram', usedLength: 4096 }]);
-  const commandLine = ['qemu'];
-  const identity = { machineType: '', qemuVersion: '', uuid: '', name: '', commandLine };
-  await shadow.seal({
-    identity: { ...identity, workingDirectory: '/' },
-    configuration: Buffer.alloc(1),
-    deviceState: Buffer.alloc(1),
-    vmdesc: undefined,
-  });
+  await shadow.seal(SEAL_INPUT);
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {

@@ -16,24 +16,12 @@ import {
   verifyShadow,
 } from '../../shadow/index.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { SEAL_INPUT } from '../support/seal-input.ts';
 
 const PAGE = 4096;
 const PAGES = 700; // more than two chunks of checksums
 const LAYOUT = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
 const STREAMED = [{ idstr: 'pc.ram', usedLength: PAGES * PAGE }];
-const SEAL = {
-  identity: {
-    machineType: 'pc',
-    qemuVersion: '10.0.2',
-    uuid: '',
-    name: '',
-    commandLine: ['qemu'],
-    workingDirectory: '/',
-  },
-  configuration: Buffer.from('conf'),
-  deviceState: Buffer.from('devices'),
-  vmdesc: undefined,
-};
 const BASE_ROUND = 'r000001-00000000';
 const DELTA_ROUND = 'r000002-00000000';
 
@@ -69,7 +57,7 @@ async function take(shadow: StagingShadow, memory: Buffer): Promise<SealedShadow
     if (memory.compare(zero, 0, PAGE, at, at + PAGE) === 0) ram?.zeroPage(at);
     else ram?.writePage(at, memory, at);
   }
-  const { sha256 } = await shadow.seal(SEAL);
+  const { sha256 } = await shadow.seal(SEAL_INPUT);
   return openShadow(shadow.directory, sha256);
 }
 
@@ -163,7 +151,7 @@ test('pages rewritten, zeroed and changed back in any order end as the last of e
     ram?.readPage(offset, into);
     assert.ok(into.equals(expected.subarray(offset, offset + PAGE)), `page at ${offset}`);
   }
-  await shadow.seal(SEAL);
+  await shadow.seal(SEAL_INPUT);
   const delta = await openShadow(shadow.directory);
   assert.ok((await memoryOf(delta)).equals(expected));
   await verifyShadow(delta, 'all');
@@ -187,7 +175,7 @@ test('a block the base has not, or has otherwise, is stored in full', async () =
   const shadow = await stage(DELTA_ROUND, base, {}, layout);
   const [ram] = shadow.match([{ idstr: 'pc.ram', usedLength: 2 * PAGE }]);
   ram?.writePage(PAGE, randomBytes(PAGE), 0);
-  const { manifest } = await shadow.seal(SEAL);
+  const { manifest } = await shadow.seal(SEAL_INPUT);
   assert.is(manifest.blocks[0]?.kind, 'full');
   assert.is(manifest.base, undefined);
 });

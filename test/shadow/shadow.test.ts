@@ -22,6 +22,7 @@ import {
   verifyShadow,
 } from '../../shadow/index.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { SEAL_INPUT } from '../support/seal-input.ts';
 
 const PAGE = 4096;
 const LAYOUT = [
@@ -33,20 +34,7 @@ const STREAMED = [
   { idstr: 'pc.bios', usedLength: 4 * PAGE },
   { idstr: 'pc.ram', usedLength: 64 * PAGE },
 ];
-const IDENTITY = {
-  machineType: 'pc-i440fx-7.2',
-  qemuVersion: '7.2.0',
-  uuid: '',
-  name: '',
-  commandLine: ['qemu'],
-  workingDirectory: '/',
-};
-const SEAL = {
-  identity: IDENTITY,
-  configuration: Buffer.from('conf'),
-  deviceState: Buffer.from('devices'),
-  vmdesc: '{}',
-};
+const SEAL = { ...SEAL_INPUT, vmdesc: '{}' };
 
 const test = suite('shadow');
 let root = '';

@@ -13,24 +13,12 @@ import {
   verifyShadow,
 } from '../../shadow/index.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { SEAL_INPUT } from '../support/seal-input.ts';
 
 const PAGE = 4096;
 const PAGES = 16;
 const LAYOUT = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
 const STREAMED = [{ idstr: 'pc.ram', usedLength: PAGES * PAGE }];
-const SEAL = {
-  identity: {
-    machineType: 'pc',
-    qemuVersion: '10.0.2',
-    uuid: '',
-    name: '',
-    commandLine: ['qemu'],
-    workingDirectory: '/',
-  },
-  configuration: Buffer.from('conf'),
-  deviceState: Buffer.from('devices'),
-  vmdesc: undefined,
-};
 const ROUND = 'r000001-00000000';
 
 const test = suite('spares');
@@ -53,7 +41,7 @@ async function sealed(round: string, byte: number, member = 'a') {
   const [ram] = shadow.match(STREAMED);
   const page = Buffer.alloc(PAGE, byte);
   for (let index = 0; index < PAGES; index++) ram?.writePage(index * PAGE, page, 0);
-  return shadow.seal(SEAL);
+  return shadow.seal(SEAL_INPUT);
 }
 
 function spares(): string[] {
@@ -73,7 +61,7 @@ test('a retired image is the next round’s, and what was in it is in no shadow'
   ram?.readPage(PAGE, into); // XBZRLE may build on a page of zeros
   assert.ok(into.equals(Buffer.alloc(PAGE)));
   ram?.writePage(0, Buffer.alloc(PAGE, 0xbb), 0);
-  const { sha256, storedBytes } = await shadow.seal(SEAL);
+  const { sha256, storedBytes } = await shadow.seal(SEAL_INPUT);
   assert.is(storedBytes, PAGE);
   const image = readFileSync(join(root, 'r2', 'a', 'ram-0.img'));
   const expected = Buffer.concat([Buffer.alloc(PAGE, 0xbb), Buffer.alloc((PAGES - 1) * PAGE)]);

@@ -15,6 +15,7 @@ import {
   type SealedShadow,
   StagingShadow,
 } from '../../shadow/index.ts';
+import { SEAL_INPUT } from '../support/seal-input.ts';
 
 export const PAGE = 4096;
 export const PAGES = 300;
@@ -68,20 +69,7 @@ async function take(catalogue: Catalogue, shadows: string, epoch: number): Promi
     if (memory[at] === 0) ram?.zeroPage(at);
     else ram?.writePage(at, memory, at);
   }
-  const commandLine = ['qemu'];
-  const { sha256: shadow } = await staged.seal({
-    identity: {
-      machineType: '',
-      qemuVersion: '',
-      uuid: '',
-      name: '',
-      commandLine,
-      workingDirectory: '/',
-    },
-    configuration: Buffer.alloc(1),
-    deviceState: Buffer.alloc(1),
-    vmdesc: undefined,
-  });
+  const { sha256: shadow } = await staged.seal(SEAL_INPUT);
   await catalogue.publish({
     format: 'umbra-epoch',
     version: 1,

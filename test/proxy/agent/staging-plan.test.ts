@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert';
 import { planStaging, type StagingPlan, shareOf } from '../../../proxy/agent/staging-plan.ts';
 import { openShadow, type SealedShadow, StagingShadow } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { SEAL_INPUT } from '../../support/seal-input.ts';
 
 const PAGE = 4096;
 const PAGES = 8;
@@ -25,13 +26,7 @@ async function shadow(round: string, byte: number, base?: SealedShadow): Promise
   const staged = await StagingShadow.reserve(place, layout, PAGE, base && { base, ...terms });
   const [ram] = staged.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
   for (let page = 0; page < PAGES; page++) ram?.writePage(page * PAGE, Buffer.alloc(PAGE, byte), 0);
-  const names = { machineType: '', qemuVersion: '', uuid: '', name: '', commandLine: ['qemu'] };
-  await staged.seal({
-    identity: { ...names, workingDirectory: '/' },
-    configuration: Buffer.alloc(1),
-    deviceState: Buffer.alloc(1),
-    vmdesc: undefined,
-  });
+  await staged.seal(SEAL_INPUT);
   return openShadow(place.directory);
 }
 
