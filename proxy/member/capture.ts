@@ -54,8 +54,6 @@ const SAMPLE_INTERVAL_MS = 100;
  * milliseconds of the drain. More than what the socket takes while we are not looking.
  */
 const KEEP_BACK_PAGES = 2048;
-/** Of a delta of a VM that runs: what it may take before pages have to be found for it. */
-const RESERVED_BYTES = 64 * 2 ** 20;
 /** How long putting a VM right is tried before another process is left to it. */
 const UNDO_LIMIT_MS = 60_000;
 
@@ -217,15 +215,16 @@ export class Capture {
 
   /**
    * A VM that stands while it is copied must not wait for fresh memory: there all of it is taken at
-   * once. One that runs is given memory as its pages come, for nobody knows how many are zeros.
+   * once, and for a delta what is expected of it, mostly memory used before. A whole shadow of a VM
+   * that runs is given memory as its pages come, for nobody knows how many are zeros.
    */
   async #reserve(blocks: readonly BlockLayout[]): Promise<StagingShadow> {
     const { member } = this.#place;
     const { round, shadowDirectory: directory, spareDirectory: spares, staging } = this.#prepare;
     const { base: name, admittedBytes, moreBytes, headroomBytes } = staging;
     const base = name && (await openShadow(name.directory, name.sha256));
-    const soon = base === undefined ? 0 : Math.min(admittedBytes, RESERVED_BYTES);
-    const reservedBytes = this.#stopFirst ? admittedBytes : soon;
+    const mayGrow = base === undefined && !this.#stopFirst;
+    const reservedBytes = mayGrow ? 0 : admittedBytes;
     const terms = { base, reservedBytes, headroomBytes };
     this.#learn({ stored: base === undefined ? 'full' : 'delta' });
     return StagingShadow.reserve({ directory, member, round, spares }, blocks, PAGE_SIZE, {
