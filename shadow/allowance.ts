@@ -3,8 +3,8 @@
  * round how much of the memory has changed. What it takes is counted here, against what admission has
  * given it and against what the host has left.
  */
-import { readFileSync, statfsSync } from 'node:fs';
 import { ShadowError } from './errors.ts';
+import { measureRoom } from './room.ts';
 
 /** The host is asked again after so many bytes. */
 const LOOK_BYTES = 16 * 2 ** 20;
@@ -35,8 +35,9 @@ export class Allowance {
     this.#sinceLook += bytes;
     if (this.#sinceLook < LOOK_BYTES) return;
     this.#sinceLook = 0;
-    const missing = this.#headroomBytes + LOOK_BYTES - available(this.#directory);
-    if (missing > 0) throw this.#noRoom('the host runs out of memory', missing);
+    const { availableBytes, limitedBy } = measureRoom(this.#directory);
+    const missing = this.#headroomBytes + LOOK_BYTES - availableBytes;
+    if (missing > 0) throw this.#noRoom(`the host runs out of memory (${limitedBy})`, missing);
   }
 
   #noRoom(why: string, missingBytes: number): ShadowError {
@@ -44,12 +45,4 @@ export class Allowance {
     const message = `${path}: ${why}: ${missingBytes} bytes are missing`;
     return new ShadowError('E_STORE_NO_ROOM', message, { path, missingBytes });
   }
-}
-
-/** In the middle of a stream there is no waiting: these two reads take 50 µs. */
-function available(directory: string): number {
-  const { bavail, bsize } = statfsSync(directory);
-  const meminfo = readFileSync('/proc/meminfo', 'latin1');
-  const kibibytes = /^MemAvailable:\s+(\d+) kB$/m.exec(meminfo)?.[1];
-  return Math.min(bavail * bsize, Number(kibibytes ?? 0) * 1024);
 }

@@ -6,22 +6,19 @@
  *     CATALOGUE/.highest           highest number of a removed epoch
  *
  * Publishing is one link(2) of a complete, synced file: before it the previous epoch is the truth,
- * after it the new one. A folded epoch's manifest is replaced by rename(2). Retiring removes the manifest first and the shadows after, so a crash in
- * between leaves unnamed shadows (collected), never a named epoch without its shadows.
+ * after it the new one. A folded epoch's manifest is replaced by rename(2). Retiring removes the manifest
+ * first and the shadows after, so a crash in between leaves unnamed shadows (collected), never a named
+ * epoch without its shadows.
  */
-import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { unwrap, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
-import {
-  decodeManifest,
-  type EpochManifest,
-  encodeManifest,
-  epochManifestSchema,
-} from './manifest.ts';
+import { EPOCH_FORMAT, type EpochManifest } from './manifest.ts';
 import { readBaseName } from './sealed.ts';
 import { recycleShadows } from './spares.ts';
-import { writeSynced } from './staging.ts';
 import { NOBODY_TOLD, type OnStep } from './steps.ts';
+import { syncFolder, writeSynced } from './synced.ts';
 
 /** Folders of rounds: `r`, the epoch they were for, and a random part. */
 const ROUND_NAME = /^r\d{6,}-[0-9a-f]{8}$/;
@@ -80,7 +77,7 @@ export class Catalogue {
       const message = `no epoch ${epoch}; there are: ${known}`;
       throw new ShadowError('E_EPOCH_UNKNOWN', message, { path, cause });
     }
-    const manifest = decodeManifest(text, epochManifestSchema, path);
+    const manifest = unwrap(text, EPOCH_FORMAT, path);
     if (manifest.epoch !== epoch || manifest.cluster !== this.#cluster) {
       const found = `epoch ${manifest.epoch} of ${manifest.cluster}`;
       throw new ShadowError('E_MANIFEST_INVALID', `${path} describes ${found}`, { path });
@@ -102,7 +99,7 @@ export class Catalogue {
     const path = this.#path(manifest.epoch);
     const draft = join(this.directory, `.${fileName(manifest.epoch)}.tmp`);
     await rm(draft, { force: true });
-    await writeSynced(draft, encodeManifest(manifest));
+    await writeSynced(draft, wrap(manifest));
     this.#onStep('commit/drafted');
     try {
       await link(draft, path);
@@ -118,7 +115,7 @@ export class Catalogue {
       await rm(draft, { force: true });
     }
     try {
-      await this.#sync();
+      await syncFolder(this.directory);
     } catch (cause) {
       await rm(path, { force: true }); // it must not exist by halves
       throw new ShadowError('E_STORE_IO', `cannot sync ${path}`, { path, cause });
@@ -134,7 +131,7 @@ export class Catalogue {
     const path = this.#path(manifest.epoch);
     const draft = join(this.directory, `.${fileName(manifest.epoch)}.tmp`);
     await rm(draft, { force: true });
-    await writeSynced(draft, encodeManifest(manifest));
+    await writeSynced(draft, wrap(manifest));
     this.#onStep('fold/drafted');
     try {
       await this.read(manifest.epoch);
@@ -143,7 +140,7 @@ export class Catalogue {
       await rm(draft, { force: true });
     }
     this.#onStep('fold/renamed');
-    await this.#sync();
+    await syncFolder(this.directory);
     this.#onStep('fold/synced');
   }
 
@@ -157,7 +154,7 @@ export class Catalogue {
     this.#onStep('retire/numbered');
     await rm(this.#path(epoch), { force: true });
     this.#onStep('retire/unlinked');
-    await this.#sync();
+    await syncFolder(this.directory);
     this.#onStep('retire/synced');
   }
 
@@ -175,11 +172,6 @@ export class Catalogue {
 
   #path(epoch: number): string {
     return join(this.directory, fileName(epoch));
-  }
-
-  async #sync(): Promise<void> {
-    const handle = await open(this.directory, 'r');
-    await handle.sync().finally(() => handle.close());
   }
 }
 

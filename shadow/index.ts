@@ -10,10 +10,10 @@ export {
 export { fetchEpoch } from './durable/fetch-epoch.ts';
 export { type Clock, Pace } from './durable/pace.ts';
 export { PERSIST_STEPS, type PersistStep } from './durable/steps.ts';
+export { sha256Of } from './envelope.ts';
 export { ShadowError, type ShadowErrorCode } from './errors.ts';
 export { foldShadow } from './fold.ts';
 export type { BaseName, EpochManifest, Identity, ShadowManifest } from './manifest.ts';
-export { sha256Of } from './manifest.ts';
 export { pinEpoch, pinnedEpochs, unpinEpoch } from './pins.ts';
 export type { RamImage } from './ram-image.ts';
 export { measureRoom, occupiedBytes, type Room, requireRoom } from './room.ts';

@@ -1,7 +1,5 @@
 /**
- * The two manifests. Both are JSON in an envelope that carries a digest of the rest:
- *
- *     {"sha256": HEX, "body": {"format": NAME, "version": N, …}}
+ * The two manifests of memory, in the envelope of all manifests (envelope.ts):
  *
  *     shadow.json    one member: identity, RAM blocks, device state     in its shadow's folder
  *     000007.json    one epoch: which shadows belong together           in the catalogue
@@ -10,25 +8,19 @@
  * its index, which has checksums of the image), and its base, so an epoch is either whole or found
  * out. A reader refuses any version but its own (E_MANIFEST_VERSION).
  */
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { ShadowError } from './errors.ts';
+import { countSchema, fileNameSchema, type ManifestFormat, sha256Schema } from './envelope.ts';
 import { witnessSchema } from './witness.ts';
 
 /** Of shadow.json: 2 knows deltas and page indices. */
 export const SHADOW_VERSION = 2;
-export const EPOCH_VERSION = 1;
-/** A manifest larger than this is damaged or hostile. */
-export const MANIFEST_LIMIT_BYTES = 16 * 1024 * 1024;
-
-const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
-/** A file name and nothing more: manifests must not reach out of their folder. */
-const fileNameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
-const bytesSchema = z.number().int().nonnegative();
+/** The file's name, wherever the shadow is. Its digest is the epoch's name for the shadow. */
+export const SHADOW_FILE = 'shadow.json';
+const EPOCH_VERSION = 1;
 
 const fileSchema = z.object({
   file: fileNameSchema,
-  bytes: bytesSchema,
+  bytes: countSchema,
   sha256: sha256Schema,
   witness: witnessSchema,
 });
@@ -36,19 +28,19 @@ const fileSchema = z.object({
 const blockSchema = z.object({
   idstr: z.string().min(1).max(255),
   /** Length of the RAM block. */
-  bytes: bytesSchema,
+  bytes: countSchema,
   kind: z.enum(['full', 'delta']),
   /** The image, and its length. */
   file: fileNameSchema,
-  fileBytes: bytesSchema,
+  fileBytes: countSchema,
   witness: witnessSchema,
   /** Memory the image occupies. */
-  storedBytes: bytesSchema,
+  storedBytes: countSchema,
   /** Where pages are, and checksums of the image (page-index.ts). */
   index: fileSchema,
 });
 
-export const identitySchema = z.object({
+const identitySchema = z.object({
   /** QEMU's full machine type, such as `pc-i440fx-7.2`; empty if the stream did not say. */
   machineType: z.string().max(256),
   qemuVersion: z.string().max(256),
@@ -59,7 +51,7 @@ export const identitySchema = z.object({
   workingDirectory: z.string().max(4096),
 });
 
-export const shadowManifestSchema = z.object({
+const shadowManifestSchema = z.object({
   format: z.literal('umbra-shadow'),
   version: z.literal(SHADOW_VERSION),
   member: z.string().max(64),
@@ -74,7 +66,7 @@ export const shadowManifestSchema = z.object({
   vmdesc: fileSchema.optional(),
 });
 
-export const epochManifestSchema = z.object({
+const epochManifestSchema = z.object({
   format: z.literal('umbra-epoch'),
   version: z.literal(EPOCH_VERSION),
   cluster: z.string().max(64),
@@ -95,43 +87,14 @@ export type BaseName = NonNullable<ShadowManifest['base']>;
 export type ShadowFile = z.infer<typeof fileSchema>;
 export type EpochManifest = z.infer<typeof epochManifestSchema>;
 
-const envelopeSchema = z.object({
-  sha256: sha256Schema,
-  body: z.looseObject({ format: z.string(), version: z.number().int() }),
-});
+export const SHADOW_FORMAT: ManifestFormat<ShadowManifest> = {
+  name: 'umbra-shadow',
+  version: SHADOW_VERSION,
+  schema: shadowManifestSchema,
+};
 
-export function sha256Of(data: string | Uint8Array): string {
-  return createHash('sha256').update(data).digest('hex');
-}
-
-export function encodeManifest(body: ShadowManifest | EpochManifest): string {
-  return `${JSON.stringify({ sha256: sha256Of(JSON.stringify(body)), body })}\n`;
-}
-
-/** @throws ShadowError E_MANIFEST_INVALID, E_MANIFEST_VERSION */
-export function decodeManifest<T>(text: string, schema: z.ZodType<T>, path: string): T {
-  const invalid = (why: string, cause?: unknown) =>
-    new ShadowError('E_MANIFEST_INVALID', `${path}: ${why}`, { path, cause });
-  if (text.length > MANIFEST_LIMIT_BYTES) throw invalid('larger than any manifest');
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw invalid('not JSON', cause);
-  }
-  const envelope = envelopeSchema.safeParse(json);
-  if (!envelope.success) throw invalid(z.prettifyError(envelope.error));
-  const { sha256 } = envelope.data;
-  // The digest covers the body as written: take it before any schema reorders its keys.
-  const { body } = json as z.infer<typeof envelopeSchema>;
-  const known = body.format === 'umbra-epoch' ? EPOCH_VERSION : SHADOW_VERSION;
-  if (body.version !== known) {
-    const message = `${path}: format version ${body.version}; this Umbra reads ${known}`;
-    const hint = body.version > known ? 'Use a newer Umbra.' : 'Take a new checkpoint.';
-    throw new ShadowError('E_MANIFEST_VERSION', `${message}. ${hint}`, { path });
-  }
-  if (sha256Of(JSON.stringify(body)) !== sha256) throw invalid('its digest does not match');
-  const parsed = schema.safeParse(body);
-  if (!parsed.success) throw invalid(z.prettifyError(parsed.error));
-  return parsed.data;
-}
+export const EPOCH_FORMAT: ManifestFormat<EpochManifest> = {
+  name: 'umbra-epoch',
+  version: EPOCH_VERSION,
+  schema: epochManifestSchema,
+};

@@ -8,8 +8,9 @@
  * It outlives every process of ours. A pinned epoch is not removed, so there is no pin without its manifest,
  * unless someone else removed that; and no number is used twice, so such a pin never comes to mean anything.
  */
-import { open, readdir, rm, writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { syncFolder } from './synced.ts';
 
 const PIN_NAME = /^(\d{6,})\.pin$/;
 
@@ -32,9 +33,4 @@ export async function unpinEpoch(catalogueDirectory: string, epoch: number): Pro
 
 function pinPath(catalogueDirectory: string, epoch: number): string {
   return join(catalogueDirectory, `${String(epoch).padStart(6, '0')}.pin`);
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  await handle.sync().finally(() => handle.close());
 }

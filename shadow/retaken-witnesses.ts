@@ -9,7 +9,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { sha256Of } from './manifest.ts';
+import { sha256Of } from './envelope.ts';
+import { SHADOW_FILE } from './manifest.ts';
 import { takeWitness, type Witness, witnessSchema } from './witness.ts';
 
 const FILE = 'witnesses.json';
@@ -18,7 +19,7 @@ const schema = z.object({ shadow: z.string(), files: z.record(z.string(), witnes
 export async function retakeWitnesses(directory: string, names: readonly string[]): Promise<void> {
   const files: Record<string, Witness> = {};
   for (const name of names) files[name] = await takeWitness(join(directory, name));
-  const shadow = sha256Of(await readFile(join(directory, 'shadow.json')));
+  const shadow = sha256Of(await readFile(join(directory, SHADOW_FILE)));
   await writeFile(join(directory, FILE), JSON.stringify({ shadow, files }), { mode: 0o600 });
 }
 
@@ -28,7 +29,7 @@ export async function retakenWitnesses(
   try {
     const text = await readFile(join(directory, FILE), 'utf8');
     const { shadow, files } = schema.parse(JSON.parse(text));
-    return sha256Of(await readFile(join(directory, 'shadow.json'))) === shadow ? files : {};
+    return sha256Of(await readFile(join(directory, SHADOW_FILE))) === shadow ? files : {};
   } catch {
     return {};
   }

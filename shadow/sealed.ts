@@ -6,16 +6,16 @@
  */
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { sha256Of, unwrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
 import { ImageReader, verifyImage } from './image-reader.ts';
 import {
   type BaseName,
-  decodeManifest,
+  SHADOW_FILE,
+  SHADOW_FORMAT,
   type ShadowBlock,
   type ShadowFile,
   type ShadowManifest,
-  sha256Of,
-  shadowManifestSchema,
 } from './manifest.ts';
 import { AS_BASE, decodeIndex, type PageIndex } from './page-index.ts';
 import { retakenWitnesses } from './retaken-witnesses.ts';
@@ -67,7 +67,7 @@ export async function readBaseName(directory: string): Promise<BaseName | undefi
 }
 
 async function readManifest(directory: string, sha256?: string) {
-  const path = join(directory, 'shadow.json');
+  const path = join(directory, SHADOW_FILE);
   const text = await readFile(path, 'utf8').catch((cause: unknown) => {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   });
@@ -75,7 +75,7 @@ async function readManifest(directory: string, sha256?: string) {
   if (sha256 !== undefined && found !== sha256) {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} is not what the epoch names`, { path });
   }
-  const manifest = decodeManifest(text, shadowManifestSchema, path);
+  const manifest = unwrap(text, SHADOW_FORMAT, path);
   return { path, manifest, found };
 }
 

@@ -10,21 +10,15 @@
  * By the kernel's count of blocks, as in room.ts. An image that was unlinked but is still mapped by a VM
  * belongs to no epoch, and is not seen.
  */
-import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
-import { type EpochManifest, MANIFEST_LIMIT_BYTES } from './manifest.ts';
+import type { EpochManifest } from './manifest.ts';
 import { occupiedBytes } from './room.ts';
+import { readBaseName } from './sealed.ts';
 
 export interface EpochSpace {
   readonly ownBytes: number;
   readonly sharedBytes: number;
 }
-
-/** As much of a shadow.json as counts here. What is damaged elsewhere is a matter of `verify`. */
-const baseSchema = z.object({
-  body: z.object({ base: z.object({ round: z.string().regex(/^[A-Za-z0-9][\w.-]{0,127}$/) }) }),
-});
 
 /** @returns by epoch; a folder that is gone counts nothing */
 export async function measureEpochs(
@@ -55,18 +49,9 @@ async function foldersOf(shadows: string, epoch: EpochManifest): Promise<Readonl
   for (const { name } of epoch.members) {
     const folder = join(shadows, epoch.round, name);
     folders.add(folder);
-    const base = await baseRound(join(folder, 'shadow.json'));
-    if (base !== undefined) folders.add(join(shadows, base, name));
+    // One that cannot be read names no base; that it is damaged is a matter of `verify`.
+    const base = await readBaseName(folder).catch(() => undefined);
+    if (base !== undefined) folders.add(join(shadows, base.round, name));
   }
   return folders;
-}
-
-async function baseRound(manifest: string): Promise<string | undefined> {
-  try {
-    if ((await stat(manifest)).size > MANIFEST_LIMIT_BYTES) return undefined;
-    const parsed = baseSchema.safeParse(JSON.parse(await readFile(manifest, 'utf8')));
-    return parsed.data?.body.base.round;
-  } catch {
-    return undefined; // gone, or no manifest: it names no base
-  }
 }

@@ -14,6 +14,7 @@
 import { renameSync } from 'node:fs';
 import { access, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { SHADOW_FILE } from './manifest.ts';
 
 /** A full image has its pages where the block has them, a delta has them packed. */
 export type ImageKind = 'full' | 'delta';
@@ -48,7 +49,7 @@ export async function recycleShadows(shadowsDirectory: string, round: string): P
   for (const member of await readdir(join(shadowsDirectory, round)).catch(() => [])) {
     const directory = join(shadowsDirectory, round, member);
     if (!(await stat(directory)).isDirectory()) continue;
-    const isSealed = await exists(join(directory, 'shadow.json'));
+    const isSealed = await exists(join(directory, SHADOW_FILE));
     if (!isSealed || (await exists(join(directory, MAPPED)))) continue;
     await mkdir(spares, { recursive: true, mode: 0o700 });
     for (const file of await readdir(directory)) {

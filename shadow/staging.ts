@@ -10,23 +10,24 @@
  *     FOLDER/configuration.bin, device-state.bin, vmdesc.json
  *     FOLDER/shadow.json
  */
-import { mkdir, open, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Allowance } from './allowance.ts';
 import { BaseImage } from './base-image.ts';
+import { sha256Of, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
 import {
-  encodeManifest,
   type Identity,
+  SHADOW_FILE,
   SHADOW_VERSION,
   type ShadowFile,
   type ShadowManifest,
-  sha256Of,
 } from './manifest.ts';
 import { encodeIndex } from './page-index.ts';
 import { RamImage } from './ram-image.ts';
 import { readBlocks, type SealedShadow } from './sealed.ts';
 import { type ImageKind, imageName } from './spares.ts';
+import { writeSynced } from './synced.ts';
 import { takeWitness } from './witness.ts';
 
 export interface BlockLayout {
@@ -198,8 +199,8 @@ export class StagingShadow {
         vmdesc: await this.#write('vmdesc.json', Buffer.from(input.vmdesc)),
       }),
     };
-    const text = encodeManifest(manifest);
-    await writeSynced(join(this.directory, 'shadow.json'), text);
+    const text = wrap(manifest);
+    await writeSynced(join(this.directory, SHADOW_FILE), text);
     const storedBytes = blocks.reduce((sum, block) => sum + block.storedBytes, 0);
     return { manifest, sha256: sha256Of(text), storedBytes };
   }
@@ -250,27 +251,5 @@ export class StagingShadow {
     await writeFile(join(this.directory, file), data, { mode: 0o600, flag: 'wx' });
     const witness = await takeWitness(join(this.directory, file));
     return { file, bytes: data.length, sha256: sha256Of(data), witness };
-  }
-}
-
-/**
- * Writes a file and makes sure it has reached its device before anything refers to it.
- * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; no file is left
- */
-export async function writeSynced(path: string, text: string): Promise<void> {
-  try {
-    const handle = await open(path, 'wx', 0o600);
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  } catch (cause) {
-    await rm(path, { force: true });
-    const { code } = cause as NodeJS.ErrnoException;
-    const full = code === 'ENOSPC' || code === 'EDQUOT';
-    const message = `cannot write ${path}: ${code}`;
-    throw new ShadowError(full ? 'E_STORE_NO_ROOM' : 'E_STORE_IO', message, { path, cause });
   }
 }

@@ -226,8 +226,8 @@ export class LocalAgent implements Agent {
     }, 0);
     const spareBytes = await pruneSpares(shadowsDirectory, { full, deltaBytes });
     const freeBytes = await this.#requireBudget(neededBytes, spareBytes);
-    await requireRoom(shadowsDirectory, neededBytes - spareBytes, store.headroomBytes);
-    const { availableBytes } = await measureRoom(shadowsDirectory);
+    requireRoom(shadowsDirectory, neededBytes - spareBytes, store.headroomBytes);
+    const { availableBytes } = measureRoom(shadowsDirectory);
     const roomBytes = availableBytes - (neededBytes - spareBytes) - store.headroomBytes;
     this.#plans.clear();
     for (const plan of plans) {
@@ -334,7 +334,7 @@ export class LocalAgent implements Agent {
     const { shadowsDirectory, store } = this.#config;
     const neededBytes = ramBytesOf(shadows);
     await this.#requireBudget(neededBytes, 0);
-    await requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
+    requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
     this.#activeRounds.set(round, 1);
     try {
       return await foldEpoch(epoch, shadows, { shadowsDirectory, round }, signal);

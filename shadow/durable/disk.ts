@@ -1,7 +1,5 @@
-/** The durable tier's files: made, synced and named in that order, its errors told by their code. */
+/** What the system says about the durable tier's disk, told by our codes. */
 import type { FileHandle } from 'node:fs/promises';
-import { open, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { ShadowError } from '../errors.ts';
 
 const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
@@ -39,29 +37,4 @@ export async function writeAll(handle: FileHandle, parts: readonly Buffer[]): Pr
     }
     rest = left;
   }
-}
-
-/** Makes sure that what was made, named or removed in a folder is so on its device. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  await handle.sync().finally(() => handle.close());
-}
-
-/** The file appears under its name whole, or not at all; what was there before is replaced. */
-export async function writeNamed(
-  path: string,
-  draft: string,
-  text: string,
-  onDraft: () => void,
-): Promise<void> {
-  const handle = await open(draft, 'w', 0o600);
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  onDraft();
-  await rename(draft, path);
-  await syncFolder(dirname(path));
 }

@@ -11,20 +11,20 @@
 import { closeSync, ftruncateSync, openSync, type Stats, writeSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sha256Of, unwrap, wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
-import { type BaseName, type ShadowManifest, sha256Of } from '../manifest.ts';
+import { type BaseName, SHADOW_FILE, type ShadowManifest } from '../manifest.ts';
 import { retakeWitnesses } from '../retaken-witnesses.ts';
 import { openShadow, shadowFiles, verifyShadow } from '../sealed.ts';
+import { syncFolder, writeNamed } from '../synced.ts';
 import { takeWitness, witnessesAgree } from '../witness.ts';
 import { footersAgree, keyOf } from './container.ts';
-import { onDisk, syncFolder, writeNamed } from './disk.ts';
+import { onDisk } from './disk.ts';
 import {
   type ContainedFile,
+  DURABLE_FORMAT,
   DURABLE_VERSION,
   type DurableManifest,
-  decodeDurableManifest,
-  encodeDurableManifest,
-  SHADOW_MANIFEST,
 } from './durable-manifest.ts';
 import { type ContentSink, peekContainer, readContainer } from './reader.ts';
 import { PART, type WriteOptions, writeContainer } from './writer.ts';
@@ -45,7 +45,7 @@ export interface ShadowName {
 /** Memory the shadow's files hold, by the kernel's account. @throws ShadowError E_EPOCH_CORRUPT */
 export async function heldBytes(source: string, shadow: string): Promise<number> {
   const { manifest } = await openShadow(source, shadow);
-  const files = [...shadowFiles(manifest), { file: SHADOW_MANIFEST }];
+  const files = [...shadowFiles(manifest), { file: SHADOW_FILE }];
   const sizes = await Promise.all(
     files.map(({ file }) => stat(join(source, file)).catch(() => null)),
   );
@@ -86,7 +86,7 @@ export async function persistShadow(
   await onDisk('clear', target, () => removeForeign(target, name, manifest));
   options.onStep('shadow/folder');
   const files: ContainedFile[] = [];
-  for (const file of [...shadowFiles(manifest).map((one) => one.file), SHADOW_MANIFEST]) {
+  for (const file of [...shadowFiles(manifest).map((one) => one.file), SHADOW_FILE]) {
     files.push(await persistFile(source, target, name.shadow, file, options));
   }
   await onDisk('sync', target, () => syncFolder(target));
@@ -102,7 +102,7 @@ export async function persistShadow(
   const path = join(target, MANIFEST);
   const draft = join(target, `.${MANIFEST}.${process.pid}.tmp`);
   await onDisk('write', path, () =>
-    writeNamed(path, draft, encodeDurableManifest(durable), () => {
+    writeNamed(path, draft, wrap(durable), () => {
       options.onStep('shadow/manifest-drafted');
     }),
   );
@@ -148,7 +148,7 @@ async function removeForeign(
   { shadow }: ShadowName,
   manifest: ShadowManifest,
 ): Promise<void> {
-  const wanted = new Set([...shadowFiles(manifest).map(({ file }) => file), SHADOW_MANIFEST]);
+  const wanted = new Set([...shadowFiles(manifest).map(({ file }) => file), SHADOW_FILE]);
   for (const name of await readdir(target)) {
     const file = name.slice(0, -CONTAINER.length);
     const ours = name.endsWith(CONTAINER) && !name.endsWith(PART) && wanted.has(file);
@@ -166,7 +166,7 @@ export async function readDurable(target: string, name: ShadowName): Promise<Dur
   const text = await readFile(path, 'utf8').catch((cause: unknown) => {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   });
-  const manifest = decodeDurableManifest(text, path);
+  const manifest = unwrap(text, DURABLE_FORMAT, path);
   const { round, member, shadow } = manifest;
   if (round !== name.round || member !== name.member || shadow !== name.shadow) {
     const message = `${path} is not of the shadow the epoch names`;
@@ -192,7 +192,7 @@ export async function verifyDurable(
   const manifest = await readDurable(target, name);
   for (const contained of manifest.files) {
     const parts: Buffer[] = [];
-    const whole = contained.file === SHADOW_MANIFEST;
+    const whole = contained.file === SHADOW_FILE;
     await readContained(target, name.shadow, contained, {
       length: () => {},
       write: (content, at, { bytes }) => {
@@ -201,7 +201,7 @@ export async function verifyDurable(
       onContent,
     });
     if (whole && sha256Of(Buffer.concat(parts)) !== name.shadow) {
-      const path = join(target, `${SHADOW_MANIFEST}${CONTAINER}`);
+      const path = join(target, `${SHADOW_FILE}${CONTAINER}`);
       throw new ShadowError('E_EPOCH_CORRUPT', `${path} is not what the epoch names`, { path });
     }
   }

@@ -13,9 +13,11 @@ import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { Catalogue, type Listing } from '../catalogue.ts';
+import { wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
-import { type BaseName, type EpochManifest, encodeManifest } from '../manifest.ts';
-import { onDisk, syncFolder, writeNamed } from './disk.ts';
+import type { BaseName, EpochManifest } from '../manifest.ts';
+import { syncFolder, writeNamed } from '../synced.ts';
+import { onDisk } from './disk.ts';
 import type { DurableManifest } from './durable-manifest.ts';
 import {
   baseOfShadow,
@@ -142,7 +144,7 @@ export class DurableStore {
     }
     const draft = join(this.#catalogue.directory, `.${name}.${process.pid}.tmp`);
     await onDisk('write', path, () =>
-      writeNamed(path, draft, encodeManifest(epoch), () => onStep('epoch/drafted')),
+      writeNamed(path, draft, wrap(epoch), () => onStep('epoch/drafted')),
     );
     onStep('epoch/named');
   }

@@ -45,7 +45,7 @@ export async function fetchEpoch(
     if (!there) missing.push(name);
   }
   const totalBytes = await store.contentBytes(missing);
-  await requireRoom(shadowsDirectory, totalBytes, headroomBytes);
+  requireRoom(shadowsDirectory, totalBytes, headroomBytes);
   await options.admit?.(totalBytes);
   let doneBytes = 0;
   const onContent = (bytes: number) => {

@@ -15,7 +15,6 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   openShadow,
-  requireRoom,
   SealedRam,
   type ShadowError,
   StagingShadow,
@@ -133,13 +132,6 @@ test('reservation is real: the memory is taken before a page is written', async 
   const shadow = await reserve();
   const path = join(shadow.directory, 'ram-0.img');
   assert.is(statSync(path).blocks * 512, 64 * PAGE);
-});
-
-test('too little room is refused with what is missing, and leaves nothing', async () => {
-  const error = await rejection(requireRoom(root, 2 ** 50, 0));
-  assert.is(error.code, 'E_STORE_NO_ROOM');
-  assert.ok((error.missingBytes ?? 0) > 2 ** 49);
-  await requireRoom(root, PAGE, 0);
 });
 
 test('blocks that disagree with the reservation are refused', async () => {

@@ -17,11 +17,14 @@ import {
   measureEpochs,
   pinEpoch,
   pinnedEpochs,
+  sha256Of,
   unpinEpoch,
 } from '../../shadow/index.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { SEAL_INPUT } from '../support/seal-input.ts';
 
 const PAGE = 4096;
+const WITNESS = { boot: '', inode: '', size: 0, modifiedNs: '', changedNs: '' };
 
 const test = suite('space and pins');
 let root = '';
@@ -50,8 +53,22 @@ function shadow(number: number, pages: number, base?: string, member = 'a'): voi
   const folder = join(root, roundOf(number), member);
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'ram-0.img'), Buffer.alloc(pages * PAGE, 1));
-  const body = { ...(base !== undefined && { base: { round: base, shadow: 'f'.repeat(64) } }) };
-  writeFileSync(join(folder, 'shadow.json'), JSON.stringify({ sha256: '', body }));
+  const file = { file: 'a.bin', bytes: 0, sha256: 'f'.repeat(64), witness: WITNESS };
+  const image = { idstr: 'pc.ram', bytes: 0, kind: 'full', file: 'ram-0.img', fileBytes: 0 };
+  const body = {
+    format: 'umbra-shadow',
+    version: 2,
+    member,
+    round: roundOf(number),
+    identity: SEAL_INPUT.identity,
+    pageSize: PAGE,
+    ...(base !== undefined && { base: { round: base, shadow: 'f'.repeat(64) } }),
+    blocks: [{ ...image, witness: WITNESS, storedBytes: 0, index: file }],
+    configuration: file,
+    deviceState: file,
+  };
+  const sha256 = sha256Of(JSON.stringify(body));
+  writeFileSync(join(folder, 'shadow.json'), JSON.stringify({ sha256, body }));
 }
 
 /** Pages [own, shared] by epoch. */

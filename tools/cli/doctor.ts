@@ -109,7 +109,7 @@ async function store(): Promise<Finding> {
 
 async function room(): Promise<Finding> {
   const check = 'memory';
-  const { availableBytes, limitedBy } = await measureRoom('/dev/shm');
+  const { availableBytes, limitedBy } = measureRoom('/dev/shm');
   const found = `${bytes(availableBytes)} for shadows (limit: ${limitedBy})`;
   if (availableBytes >= LEAST_ROOM_BYTES) return { check, verdict: 'ok', found, fix: undefined };
   const fix = 'remove epochs (umbra rm), or add memory';
