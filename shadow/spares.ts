@@ -11,8 +11,8 @@
  * An image that a VM was restored from may still be mapped by that VM, which would see what is written
  * to it: such an image is never kept.
  */
-import { renameSync } from 'node:fs';
-import { access, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { renameSync, writeFileSync } from 'node:fs';
+import { access, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SHADOW_FILE } from './manifest.ts';
 
@@ -36,8 +36,8 @@ export function spareDirectory(shadowsDirectory: string): string {
 }
 
 /** From now on, a VM may have this shadow's images mapped. */
-export async function markMapped(shadowDirectory: string): Promise<void> {
-  await writeFile(join(shadowDirectory, MAPPED), '', { mode: 0o600 });
+export function markMapped(shadowDirectory: string): void {
+  writeFileSync(join(shadowDirectory, MAPPED), '', { mode: 0o600 });
 }
 
 /**

@@ -71,8 +71,8 @@ export interface RestorePlan {
   /** Why it is not `map`, when the caller left the choice open. */
   readonly reason: string | undefined;
   readonly commandLine: readonly string[];
-  /** How the VM is to be started another time; without it, as the shadow says it was. */
-  readonly recordedCommandLine?: readonly string[];
+  /** How the VM is to be started another time: as it was at first, not as it is restored. */
+  readonly recordedCommandLine: readonly string[];
   readonly workingDirectory: string;
   readonly shadowDirectory: string;
   /** The folder whose image of main RAM the VM will map, if it does. */

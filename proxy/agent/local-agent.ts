@@ -430,8 +430,8 @@ export class LocalAgent implements Agent {
     return cloningAgent(this, source, origin, this.#config);
   }
 
-  beginRestore(): Promise<void> {
-    return this.#restores.begin();
+  async beginRestore(): Promise<void> {
+    this.#restores.begin();
   }
 
   load(plan: RestorePlan): Promise<MemberRestored> {

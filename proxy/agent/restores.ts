@@ -5,8 +5,8 @@
  *       │            └── any failure ──▶ end(undo): what this restore started is killed, nothing else
  *       └── a note on tmpfs, so that a restore cut short by our own death is undone by our next life
  */
-import { existsSync, rmSync, statSync } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
+import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import {
@@ -78,6 +78,7 @@ export class Restores {
       mode,
       reason: wanted === 'auto' ? obstacle : undefined,
       commandLine: restoreCommandLine(commandLine, machineType, mapped),
+      recordedCommandLine: commandLine,
       workingDirectory,
       shadowDirectory,
       mappedDirectory: mapped && dirname(mapped.path),
@@ -86,14 +87,12 @@ export class Restores {
 
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
     const member = this.#member(plan.member);
-    if (plan.mappedDirectory !== undefined) await markMapped(plan.mappedDirectory);
+    if (plan.mappedDirectory !== undefined) markMapped(plan.mappedDirectory);
     rmSync(member.qmp, { force: true }); // a dead QEMU's: it would answer with ECONNREFUSED
     const startedAt = performance.now();
     const { commandLine, workingDirectory, shadowDirectory, mode } = plan;
-    const { identity } = (await openShadow(shadowDirectory)).manifest;
-    // Recorded is how it was first started: that, not the way it is restored, starts it next time.
-    const first = plan.recordedCommandLine ?? identity.commandLine;
-    const vm = await startVm(commandLine, workingDirectory, member.directory, first);
+    const recorded = plan.recordedCommandLine;
+    const vm = await startVm(commandLine, workingDirectory, member.directory, recorded);
     this.#started.set(plan.member, vm.process);
     const exited = vm.exited.then((why) => {
       throw new UmbraError({ code: 'E_LOAD_FAILED', message: why, member: plan.member });
@@ -113,9 +112,9 @@ export class Restores {
     }
   }
 
-  async begin(): Promise<void> {
+  begin(): void {
     this.#started.clear();
-    await writeFile(this.#note, '', { mode: 0o600 });
+    writeFileSync(this.#note, '', { mode: 0o600 });
   }
 
   async end(how: 'done' | 'undo'): Promise<void> {

@@ -326,7 +326,13 @@ export class Coordinator {
       try {
         if (chosen.fetch) await this.#fetch(manifest, options, onProgress);
         const fetchMs = chosen.fetch ? performance.now() - startedAt : undefined;
-        const done = await restoreEpoch(this.#agent, manifest, options, this.#log, onProgress);
+        const done = await restoreEpoch({
+          agent: this.#agent,
+          epoch: manifest,
+          options,
+          log: this.#log,
+          onProgress,
+        });
         const durationMs = performance.now() - startedAt;
         this.#lastRestore = { ...done, fetchMs, durationMs };
         return this.#lastRestore;
@@ -357,9 +363,13 @@ export class Coordinator {
           await standing;
           return agent.resume(member);
         };
-        const guarded = { ...agent, resume };
-        const whole = { ...options, replace: false };
-        const done = await restoreEpoch(guarded, manifest, whole, this.#log, onProgress);
+        const done = await restoreEpoch({
+          agent: { ...agent, resume },
+          epoch: manifest,
+          options: { ...options, replace: false },
+          log: this.#log,
+          onProgress,
+        });
         this.#lastRestore = done;
         return done;
       } finally {

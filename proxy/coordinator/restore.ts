@@ -1,11 +1,11 @@
 /**
  * Brings an epoch back: all members paused, a barrier, then all resume.
  *
- *     verify ▶ plan ▶ kill what still runs ▶ load all ▶ (barrier) ▶ resume all
+ *     plan ▶ verify ▶ kill what still runs ▶ load all ▶ (barrier) ▶ resume all
  *        └──────┴── nothing has been touched       └── any failure: kill all that was started
  *
- * A quick look at an epoch goes on while VMs are started, if none runs that would be killed for it. It
- * has to be over before any resumes.
+ * A quick look at an epoch goes on while VMs start, if none runs that would be killed for it: they need
+ * longer than it does. It has to be over before any resumes.
  *
  * A partial restore is never left running: it is completed or undone.
  */
@@ -31,6 +31,14 @@ export interface RestoreOptions {
   readonly from: 'auto' | 'disk';
 }
 
+export interface RestoreWork {
+  readonly agent: RestoringAgent;
+  readonly epoch: EpochManifest;
+  readonly options: RestoreOptions;
+  readonly log: Logger;
+  readonly onProgress: (progress: RestoreProgress) => void;
+}
+
 export interface RestoreProgress {
   readonly kind: 'restore-progress';
   readonly step: 'fetch' | 'verify' | 'plan' | 'kill' | 'load' | 'loaded' | 'resume';
@@ -41,45 +49,37 @@ export interface RestoreProgress {
  * Once in many hundreds of restores a QEMU dies of itself in the instant it is to run (seen with 10.0.2:
  * a null pointer in its own code). All is undone then, and tried a second time.
  */
-export async function restoreEpoch(
-  agent: RestoringAgent,
-  epoch: EpochManifest,
-  options: RestoreOptions,
-  log: Logger,
-  onProgress: (progress: RestoreProgress) => void,
-): Promise<RestoreReport> {
+export async function restoreEpoch(work: RestoreWork): Promise<RestoreReport> {
   try {
-    return await attempt(agent, epoch, options, log, onProgress);
+    return await attempt(work);
   } catch (error) {
     const { code, where, member } = toFailure(error, {});
     if (where !== 'resume' || code !== 'E_QMP_CLOSED') throw error;
-    log.warn({ epoch: epoch.epoch, member }, 'a VM died when it was to run; once more');
-    return attempt(agent, epoch, options, log, onProgress);
+    work.log.warn({ epoch: work.epoch.epoch, member }, 'a VM died when it was to run; once more');
+    return attempt(work);
   }
 }
 
-async function attempt(
-  agent: RestoringAgent,
-  epoch: EpochManifest,
-  options: RestoreOptions,
-  log: Logger,
-  onProgress: (progress: RestoreProgress) => void,
-): Promise<RestoreReport> {
+async function attempt(work: RestoreWork): Promise<RestoreReport> {
+  const { agent, epoch, options, log, onProgress } = work;
   const startedAt = performance.now();
   const tell = (step: RestoreProgress['step'], member?: string) =>
     onProgress({ kind: 'restore-progress', step, ...(member !== undefined && { member }) });
-  tell('verify');
-  const verified = agent.verify(epoch, options.verify).then(() => performance.now() - startedAt);
-  verified.catch(() => {}); // it is waited for below, always
-  const plans = await agent.planRestore(epoch, options.mode).catch(async (error: unknown) => {
-    await verified; // damage is told before anything else
-    throw error;
+  const verify = once(async () => {
+    tell('verify');
+    const verifyingAt = performance.now();
+    await agent.verify(epoch, options.verify);
+    return performance.now() - verifyingAt;
   });
   tell('plan');
-  const alive = await agent.alivePids();
+  const planning = Promise.all([agent.planRestore(epoch, options.mode), agent.alivePids()]);
+  const [plans, alive] = await planning.catch(async (error: unknown) => {
+    await verify(); // damage is told before anything else
+    throw error;
+  });
   const running = epoch.members.map(({ name }) => name).filter((name) => alive.has(name));
   // VMs that are started meanwhile stand, and go if it is damaged: nothing waits for a quick look.
-  if (running.length > 0 || options.verify === 'all') await verified;
+  if (running.length > 0 || options.verify === 'all') await verify();
   if (!options.replace) requireNone(running, alive);
   const killed = await killAll(agent, running, (member) => tell('kill', member));
   tell('load');
@@ -87,7 +87,7 @@ async function attempt(
   const loadingAt = performance.now();
   const limit = pLimit(LOADS_AT_ONCE);
   try {
-    const loads = await Promise.allSettled(
+    const loading = Promise.allSettled(
       plans.map((plan) =>
         limit(async () => {
           const restored = await agent.load(plan);
@@ -96,8 +96,9 @@ async function attempt(
         }),
       ),
     );
-    const verifyMs = await verified;
-    const members = requireAll(loads);
+    const [verified] = await Promise.allSettled([verify(), loading]);
+    const [verifyMs = 0] = requireAll([verified]);
+    const members = requireAll(await loading);
     const loadMs = performance.now() - loadingAt;
     faultPoint('restore/loaded');
     tell('resume');
@@ -121,6 +122,15 @@ async function attempt(
     await agent.endRestore('undo');
     throw error;
   }
+}
+
+/** The first call does it; the others have its outcome. */
+function once<T>(work: () => Promise<T>): () => Promise<T> {
+  let outcome: Promise<T> | undefined;
+  return () => {
+    outcome ??= work();
+    return outcome;
+  };
 }
 
 /** @throws UmbraError E_MEMBERS_RUNNING */

@@ -75,8 +75,11 @@ export async function feedShadow(
   loaded.catch(() => {}); // it may fail before it is awaited
   try {
     const capabilities = [{ capability: 'events', state: true }];
-    await qmp.execute('migrate-set-capabilities', { capabilities });
-    await qmp.execute('migrate-incoming', { uri: `unix:${path}` });
+    // QEMU takes them in turn: waiting for the first answer would only cost time.
+    await Promise.all([
+      qmp.execute('migrate-set-capabilities', { capabilities }),
+      qmp.execute('migrate-incoming', { uri: `unix:${path}` }),
+    ]);
     const bytes = await send(path, ready, loaded);
     await loaded;
     return { bytes, durationMs: performance.now() - startedAt };

@@ -227,7 +227,7 @@ export async function cancelMigration(qmp: QmpClient, deadlineMs: number): Promi
  * @throws QmpError what QEMU said last, or UmbraError E_VM_NOT_RUNNING
  */
 export async function makeRun(qmp: QmpClient, deadlineMs: number): Promise<void> {
-  for (const end = performance.now() + deadlineMs; ; await delay(RETRY_MS)) {
+  for (const end = performance.now() + deadlineMs; ; ) {
     const { running, status } = await qmp.execute('query-status');
     // A guest that suspended itself (ACPI S3) goes on as it was: it is not for us to wake.
     if (running || status === 'suspended') return;
@@ -237,6 +237,7 @@ export async function makeRun(qmp: QmpClient, deadlineMs: number): Promise<void>
     } catch (error) {
       const refused = error instanceof QmpError && error.code === 'E_QMP_COMMAND';
       if (!refused || late) throw error;
+      await delay(RETRY_MS);
     }
     if (!late) continue;
     const message = `the VM does not resume: it is ${status}`;

@@ -21,7 +21,7 @@ const PROBE_TIMEOUT_MS = 2_000;
 const START_DEADLINE_MS = 20_000;
 const RESUME_DEADLINE_MS = 10_000;
 const RESCUE_LIMIT_MS = 60_000;
-const CONNECT_RETRY_MS = 2;
+const CONNECT_RETRY_MS = 1;
 
 export class Requests {
   readonly #place: MemberPlace;

@@ -33,6 +33,7 @@ function planOf(member: string): RestorePlan {
     mode: 'map',
     reason: undefined,
     commandLine: ['qemu'],
+    recordedCommandLine: ['qemu'],
     workingDirectory: '/',
     shadowDirectory: '/s',
     mappedDirectory: '/s',
@@ -59,7 +60,8 @@ function agent(changes: Partial<RestoringAgent> = {}): RestoringAgent {
 }
 
 function restore(of: RestoringAgent, options = OPTIONS) {
-  return restoreEpoch(of, EPOCH, options, pino({ level: 'silent' }), () => {});
+  const log = pino({ level: 'silent' });
+  return restoreEpoch({ agent: of, epoch: EPOCH, options, log, onProgress: () => {} });
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
