@@ -7,9 +7,12 @@
  *
  * A stream goes through memory in order, so a process that compares with gigabytes does not hold them. A
  * page beyond the file's end kills whoever reads it (SIGBUS), and so does a view that outlives its
- * mapping: so the view never leaves this file, only sealed files are mapped, and their length is
+ * mapping: so views never leave this file, only sealed files are mapped, and their length is
  * checked first. A hole of a tmpfs file is filled when it is read through a mapping: ask for pages it
- * holds. There is one view for all: each costs the garbage collector as if it held what it shows.
+ * holds.
+ *
+ * Views are made once, each as long as one may be: they cost the garbage collector as if they held what
+ * they show (a view a window kept it busy for most of a round), and V8 has none of more than 4 GiB.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import koffi from 'koffi';
@@ -22,6 +25,8 @@ const MAP_FAILED = 2n ** 64n - 1n;
 const MADV_DONTNEED = 4;
 
 const WINDOW_BYTES = 32 * 2 ** 20;
+/** A multiple of every page size, so that no page lies in two views. */
+const VIEW_BYTES = 2 ** 30;
 
 const libc = koffi.load('libc.so.6');
 const mmap = libc.func('void *mmap(void *, size_t, int, int, int, int64_t)');
@@ -32,7 +37,7 @@ export class Mapping {
   readonly #path: string;
   readonly #length: number;
   readonly #address: bigint;
-  #view: Buffer | undefined;
+  #views: readonly Buffer[];
   /** Starts of the windows that are resident; used last comes first. */
   #windows: readonly number[] = [];
 
@@ -54,7 +59,7 @@ export class Mapping {
       if (this.#address === MAP_FAILED) {
         throw new ShadowError('E_STORE_IO', `cannot map ${path}: errno ${koffi.errno()}`, { path });
       }
-      this.#view = Buffer.from(koffi.view(this.#address, length));
+      this.#views = viewsOf(this.#address, length);
     } finally {
       closeSync(fd);
     }
@@ -62,31 +67,34 @@ export class Mapping {
 
   /** Are `count` bytes at `offset` of the file those at `bytes[at]`? */
   equals(offset: number, bytes: Uint8Array, at: number, count: number): boolean {
-    const view = this.#viewAt(offset, count);
-    return view.compare(bytes, at, at + count, offset, offset + count) === 0;
+    const { view, from } = this.#viewAt(offset, count);
+    return view.compare(bytes, at, at + count, from, from + count) === 0;
   }
 
   /** Copies `into.length` bytes from `offset` of the file. */
   copy(offset: number, into: Uint8Array): void {
-    this.#viewAt(offset, into.length).copy(into, 0, offset, offset + into.length);
+    const { view, from } = this.#viewAt(offset, into.length);
+    view.copy(into, 0, from, from + into.length);
   }
 
   /** Idempotent. */
   close(): void {
-    if (this.#view === undefined) return;
-    this.#view = undefined;
+    if (this.#views.length === 0) return;
+    this.#views = [];
     munmap(this.#address, this.#length);
   }
 
-  #viewAt(offset: number, count: number): Buffer {
-    const view = this.#view;
-    if (view === undefined || offset + count > this.#length) {
+  /** What shows these bytes, and where in it they begin. */
+  #viewAt(offset: number, count: number): { readonly view: Buffer; readonly from: number } {
+    const view = this.#views[Math.floor(offset / VIEW_BYTES)];
+    const from = offset % VIEW_BYTES;
+    if (view === undefined || from + count > view.length) {
       const path = this.#path;
       throw new ShadowError('E_SHADOW_CLOSED', `${path} is not mapped at ${offset}`, { path });
     }
     const start = offset - (offset % WINDOW_BYTES);
     if (this.#windows[0] !== start) this.#moveTo(start);
-    return view;
+    return { view, from };
   }
 
   #moveTo(start: number): void {
@@ -97,4 +105,13 @@ export class Mapping {
       madvise(this.#address + BigInt(window), bytes, MADV_DONTNEED);
     }
   }
+}
+
+function viewsOf(address: bigint, length: number): Buffer[] {
+  const views: Buffer[] = [];
+  for (let at = 0; at < length; at += VIEW_BYTES) {
+    const bytes = Math.min(VIEW_BYTES, length - at);
+    views.push(Buffer.from(koffi.view(address + BigInt(at), bytes)));
+  }
+  return views;
 }
