@@ -1,7 +1,6 @@
 /** One cluster: its rounds, its epochs, its restores; one of them at a time. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Calibration, learn, NO_CALIBRATION } from '../../policies/index.ts';
 import { Catalogue, type EpochManifest, ShadowError } from '../../shadow/index.ts';
@@ -9,12 +8,16 @@ import type { Agent, CloneOrigin, MemberStatus } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { holdEpoch } from '../epoch-hold.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
+import { EpochChoice } from './epoch-choice.ts';
 import { type EpochDetail, type EpochInfo, Epochs } from './epochs.ts';
+import { Exclusive } from './exclusive.ts';
+import { FoldJob } from './fold-job.ts';
 import { Persister, type PersistStatus } from './persister.ts';
 import type { RestoreReport, RoundReport } from './report.ts';
 import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
 import { RoundArchive } from './round-archive.ts';
 import { outcomeOf } from './round-outcome.ts';
+import { ADMISSION, RoundQueue } from './round-queue.ts';
 import { policyName, type RoundProgress, RoundRunner } from './round-runner.ts';
 import { Schedule, type ScheduleStatus } from './schedule.ts';
 
@@ -53,33 +56,25 @@ export interface QueuedProgress {
   readonly why: Failure;
 }
 
-/** Codes of what more memory would cure. */
-const MAY_FIT_LATER: ReadonlySet<string> = new Set(['E_BUDGET', 'E_STORE_NO_ROOM']);
-/** The kernel tells nobody when memory becomes free, so a queued round asks. */
-const QUEUE_LOOK_MS = 500;
-const ADMISSION = 'admission';
-
 export class Coordinator {
   readonly #config: ClusterConfig;
   readonly #agent: Agent;
   readonly #catalogue: Catalogue;
   readonly #log: Logger;
-  #busy: string | undefined;
-  #work: Promise<unknown> = Promise.resolve();
-  #folding: { readonly end: AbortController; readonly done: Promise<void> } | undefined;
-  #ending = false;
+  readonly #exclusive = new Exclusive();
   #runner: RoundRunner | undefined;
   #lastRound: RoundReport | undefined;
   #lastRestore: RestoreReport | undefined;
   readonly #archive: RoundArchive;
   readonly #epochs: Epochs;
+  readonly #choice: EpochChoice;
+  readonly #foldJob: FoldJob;
+  readonly #queue: RoundQueue;
   /** What ends each hold there is. */
   readonly #holds = new Map<string, () => void>();
   readonly #schedule: Schedule | undefined;
   readonly #persister: Persister | undefined;
   #calibration: Calibration = NO_CALIBRATION;
-  /** Checkpoints that wait for memory, and why. */
-  readonly #queue = new Map<AbortController, Failure>();
 
   constructor(config: ClusterConfig, agent: Agent, catalogue: Catalogue, log: Logger) {
     this.#config = config;
@@ -91,6 +86,10 @@ export class Coordinator {
     this.#persister =
       config.persist && new Persister(config.persist, config, agent, catalogue, log);
     this.#epochs = new Epochs(config, catalogue, agent, this.#persister, log);
+    this.#choice = new EpochChoice(catalogue, this.#epochs, agent, this.#persister);
+    const { foldAt, queueLimitMs } = config.store;
+    this.#foldJob = new FoldJob(foldAt, agent, catalogue, this.#epochs, this.#exclusive, log);
+    this.#queue = new RoundQueue(queueLimitMs, this.#exclusive, () => this.#admit());
     const take = () => this.checkpoint(() => {});
     this.#schedule = config.schedule && new Schedule(config.schedule, take, log);
   }
@@ -114,9 +113,9 @@ export class Coordinator {
   async status(): Promise<ClusterStatus> {
     return {
       cluster: this.#config.cluster,
-      busy: this.#busy,
+      busy: this.#exclusive.busy,
       persist: this.#persister?.status,
-      queued: [...this.#queue.values()].at(0),
+      queued: this.#queue.why,
       members: await this.#agent.status(),
       epochs: await this.#epochs.list(),
       lastRound: this.#lastRound,
@@ -155,67 +154,15 @@ export class Coordinator {
    * @throws UmbraError what made admission refuse, before anything was touched
    * @returns the report, committed or aborted
    */
-  async checkpoint(
-    onProgress: (progress: RoundProgress | QueuedProgress) => void,
-  ): Promise<RoundReport> {
-    const end = performance.now() + this.#config.store.queueLimitMs;
-    const waiting = new AbortController();
-    try {
-      for (;;) {
-        try {
-          return await this.#checkpoint(onProgress);
-        } catch (error) {
-          const { code } = toFailure(error, {});
-          const again =
-            MAY_FIT_LATER.has(code) || (code === 'E_ROUND_BUSY' && this.#queue.has(waiting));
-          if (!again || performance.now() >= end) throw error;
-          await this.#awaitRoom(waiting, error, end, onProgress);
-        }
-      }
-    } finally {
-      this.#queue.delete(waiting);
-    }
-  }
-
-  /** The cluster is not kept busy meanwhile: it is the removal of epochs that is waited for. */
-  async #awaitRoom(
-    waiting: AbortController,
-    refusal: unknown,
-    end: number,
-    onProgress: (progress: QueuedProgress) => void,
-  ): Promise<void> {
-    let why = refusal;
-    for (;;) {
-      const failure = toFailure(why, {});
-      if (MAY_FIT_LATER.has(failure.code)) {
-        this.#queue.set(waiting, failure);
-        onProgress({ kind: 'queued', why: failure });
-      }
-      await delay(QUEUE_LOOK_MS, undefined, { signal: waiting.signal }).catch(() => {});
-      this.#requireWanted(waiting);
-      if (this.#busy !== undefined) continue;
-      try {
-        await this.#exclusively(ADMISSION, () => this.#admit());
-        this.#requireWanted(waiting);
-        return;
-      } catch (error) {
-        const { code } = toFailure(error, {});
-        if (!MAY_FIT_LATER.has(code) || performance.now() >= end) throw error;
-        why = error;
-      }
-    }
-  }
-
-  #requireWanted({ signal }: AbortController): void {
-    if (!signal.aborted) return;
-    const message = 'the round was ended while it waited for memory';
-    throw new UmbraError({ code: 'E_ROUND_ABORTED', message });
+  checkpoint(onProgress: (progress: RoundProgress | QueuedProgress) => void): Promise<RoundReport> {
+    const onQueued = (why: Failure) => onProgress({ kind: 'queued', why });
+    return this.#queue.run(() => this.#checkpoint(onProgress), onQueued);
   }
 
   #checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
-    return this.#exclusively('checkpoint', async () => {
+    return this.#exclusive.run('checkpoint', async () => {
       await this.#admit();
-      this.#requireGoingOn();
+      this.#exclusive.requireGoingOn();
       const durableNext = this.#persister?.nextEpoch ?? 0;
       const epoch = Math.max(await this.#catalogue.nextEpoch(), durableNext);
       const id = roundName(epoch);
@@ -242,7 +189,9 @@ export class Coordinator {
       }
       await this.#tidy('collect', () => this.#agent.collect('recycle'));
       await this.#tidy('archive', () => this.#archive.add(report));
-      if (report.failure === undefined) void this.#tidy('fold', () => this.#fold(epoch));
+      if (report.failure === undefined) {
+        void this.#tidy('fold', () => this.#foldJob.foldIfLarge(epoch, roundName(epoch)));
+      }
       this.#persister?.wake();
       return report;
     });
@@ -258,43 +207,6 @@ export class Coordinator {
       await this.#tidy('retire from disk', async () => this.#persister?.remove(manifest.epoch));
       throw error;
     }
-  }
-
-  /** Behind the rounds' back: only naming what was folded needs the cluster, for an instant. */
-  async #fold(number: number): Promise<void> {
-    if (this.#folding !== undefined) return;
-    const epoch = await this.#catalogue.read(number);
-    const share = await this.#agent.deltaShare(epoch);
-    if (share <= this.#config.store.foldAt) return;
-    const round = roundName(number);
-    const end = new AbortController();
-    const done = (async () => {
-      this.#log.info({ epoch: number, share, round }, 'folding');
-      const members = await this.#agent.fold(epoch, round, end.signal);
-      try {
-        await this.#rename({ ...epoch, round, members });
-      } finally {
-        this.#agent.endFold(round);
-        await this.#agent.collect('recycle');
-      }
-      this.#log.info({ epoch: number, round }, 'folded');
-    })();
-    this.#folding = { end, done };
-    await done.finally(() => {
-      this.#folding = undefined;
-    });
-  }
-
-  /** Names an epoch's new shadows when nothing else goes on, and nobody reads the old ones. */
-  async #rename(folded: EpochManifest): Promise<void> {
-    do await this.#epochs.unheld(folded.epoch);
-    while (!(await this.#whenFree('fold', () => this.#epochs.replace(folded))));
-  }
-
-  /** Waits until nothing else goes on. */
-  async #whenFree<T>(what: string, work: () => Promise<T>): Promise<T> {
-    while (this.#busy !== undefined) await this.#work.catch(() => {});
-    return this.#exclusively(what, work);
   }
 
   /** What has grown too old since the last round makes room first. */
@@ -319,9 +231,9 @@ export class Coordinator {
     options: RestoreOptions,
     onProgress: (progress: RestoreProgress) => void,
   ): Promise<RestoreReport> {
-    return this.#exclusively('restore', async () => {
+    return this.#exclusive.run('restore', async () => {
       const startedAt = performance.now();
-      const chosen = await this.#choose(epoch, options.from);
+      const chosen = await this.#choice.choose(epoch, options.from);
       const { manifest } = chosen;
       try {
         if (chosen.fetch) await this.#fetch(manifest, options, onProgress);
@@ -337,7 +249,7 @@ export class Coordinator {
         this.#lastRestore = { ...done, fetchMs, durationMs };
         return this.#lastRestore;
       } catch (error) {
-        throw await this.#offerAnother(manifest.epoch, error);
+        throw await this.#choice.offerAnother(manifest.epoch, error);
       }
     });
   }
@@ -350,7 +262,7 @@ export class Coordinator {
     { origin, epoch, ...options }: CloneRequest,
     onProgress: (progress: RestoreProgress) => void,
   ): Promise<RestoreReport> {
-    return this.#exclusively('clone', async () => {
+    return this.#exclusive.run('clone', async () => {
       const { source } = origin;
       const hold = await holdEpoch(source.directory, epoch);
       try {
@@ -384,8 +296,8 @@ export class Coordinator {
    * @param onEnd called when it is we who end it
    */
   async hold(epoch: number | undefined, onEnd: () => void): Promise<Hold> {
-    this.#requireGoingOn();
-    const { held, release } = await this.#epochs.hold(() => this.#chooseInMemory(epoch));
+    this.#exclusive.requireGoingOn();
+    const { held, release } = await this.#epochs.hold(() => this.#choice.inMemory(epoch));
     const id = randomBytes(16).toString('hex');
     const releaseIt = () => {
       this.#holds.delete(id);
@@ -456,130 +368,29 @@ export class Coordinator {
 
   async removeEpoch(epoch: number): Promise<void> {
     // A queued round asks twice a second whether it fits: that is no reason to refuse.
-    while (this.#busy === ADMISSION) await this.#work.catch(() => {});
-    return this.#exclusively('remove an epoch', () => this.#epochs.remove(epoch));
+    while (this.#exclusive.busy === ADMISSION) await this.#exclusive.settled();
+    return this.#exclusive.run('remove an epoch', () => this.#epochs.remove(epoch));
   }
 
   /** Ends a round that is under way. @returns false if there is none */
   abort(reason: string): boolean {
     this.#runner?.abort({ code: 'E_ROUND_ABORTED', message: reason });
-    for (const waiting of this.#queue.keys()) waiting.abort();
-    return this.#runner !== undefined || this.#queue.size > 0;
+    const queued = this.#queue.why !== undefined;
+    this.#queue.abort();
+    return this.#runner !== undefined || queued;
   }
 
   /** Ends what is under way, takes on nothing more, and resolves when nothing is. */
   async end(): Promise<void> {
-    this.#ending = true;
+    this.#exclusive.end();
     for (const endHold of [...this.#holds.values()]) endHold();
     this.#schedule?.stop();
     this.abort('the daemon is ending');
-    this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));
+    const folded = this.#foldJob.end();
     const stopped = this.#persister?.stop();
-    await this.#work.catch(() => {}); // whoever asked for it hears of it
+    await this.#exclusive.settled();
     await stopped;
-    await this.#folding?.done.catch(() => {});
-  }
-
-  #requireGoingOn(): void {
-    if (!this.#ending) return;
-    throw new UmbraError({ code: 'E_DAEMON_ENDING', message: 'the daemon is ending' });
-  }
-
-  async #exclusively<T>(what: string, work: () => Promise<T>): Promise<T> {
-    this.#requireGoingOn();
-    if (this.#busy !== undefined) {
-      const message = `the cluster is busy with another ${this.#busy}`;
-      throw new UmbraError({ code: 'E_ROUND_BUSY', message });
-    }
-    this.#busy = what;
-    const running = work();
-    this.#work = running;
-    try {
-      return await running;
-    } finally {
-      this.#busy = undefined;
-    }
-  }
-
-  /** Which epoch, and whether it must come from disk. */
-  async #choose(
-    wanted: number | undefined,
-    from: RestoreOptions['from'],
-  ): Promise<{ manifest: EpochManifest; fetch: boolean }> {
-    const epoch = wanted ?? (await this.#newest());
-    if (from === 'disk' || !(await this.#epochs.isInMemory(epoch))) {
-      const manifest = this.#onDisk(epoch);
-      if (manifest !== undefined) return { manifest, fetch: true };
-      if (from === 'disk') {
-        const message = `epoch ${epoch} is not on disk`;
-        throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message });
-      }
-    }
-    return { manifest: await this.#catalogue.read(epoch), fetch: false };
-  }
-
-  async #chooseInMemory(wanted: number | undefined): Promise<EpochManifest> {
-    const { manifest, fetch } = await this.#choose(wanted, 'auto');
-    if (!fetch) return manifest;
-    const message = `epoch ${manifest.epoch} is on disk only`;
-    const hint = `Bring it to memory first: umbra restore ${manifest.epoch}`;
-    throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message, hint });
-  }
-
-  #onDisk(epoch: number): EpochManifest | undefined {
-    try {
-      return this.#persister?.find(epoch);
-    } catch (error) {
-      throw new UmbraError(toFailure(error, { where: 'restore' }), error);
-    }
-  }
-
-  /** Going back further than asked loses work: that is the operator's decision, not ours. */
-  async #newest(): Promise<number> {
-    const epochs = await this.#epochs.list();
-    const newest = epochs.at(-1);
-    if (newest === undefined) {
-      const hint = 'Take one first: umbra checkpoint';
-      throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message: 'there is no epoch yet', hint });
-    }
-    if (newest.failure === undefined) return newest.epoch;
-    throw await this.#offerAnother(newest.epoch, new UmbraError(newest.failure));
-  }
-
-  async #offerAnother(epoch: number, error: unknown): Promise<UmbraError> {
-    const failure = toFailure(error, { where: 'restore' });
-    const damaged = failure.code === 'E_EPOCH_CORRUPT' || failure.code.startsWith('E_MANIFEST');
-    if (!damaged) return new UmbraError(failure, error);
-    const epochs = await this.#epochs.list();
-    const copy = epochs.find((one) => one.epoch === epoch && one.inMemory && one.onDisk);
-    const previous = await this.#wholeBefore(epoch);
-    const offers = [
-      ...(copy === undefined ? [] : [`its copy on disk: umbra restore ${epoch} --from disk`]),
-      ...(previous === undefined
-        ? []
-        : [`the newest before it that is whole: umbra restore ${previous}`]),
-    ];
-    const offer = offers.length === 0 ? 'no other epoch is whole.' : offers.join('; or ');
-    return new UmbraError({ ...failure, hint: `Epoch ${epoch} is damaged; ${offer}` }, error);
-  }
-
-  /** Epochs may share a base, and its damage: each is looked at before it is offered. */
-  async #wholeBefore(epoch: number): Promise<number | undefined> {
-    const epochs = await this.#epochs.list();
-    for (const one of epochs.filter((other) => other.epoch < epoch).reverse()) {
-      if (one.failure !== undefined) continue;
-      if (!one.inMemory) return one.epoch; // fetching it says whether it is
-      const isWhole = await this.#verifyQuickly(one.epoch).then(
-        () => true,
-        () => false,
-      );
-      if (isWhole) return one.epoch;
-    }
-    return undefined;
-  }
-
-  async #verifyQuickly(epoch: number): Promise<void> {
-    await this.#agent.verify(await this.#catalogue.read(epoch), 'changed');
+    await folded;
   }
 }
 

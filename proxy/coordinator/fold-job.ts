@@ -1,0 +1,82 @@
+/**
+ * Folding behind the rounds' back: an epoch that differs much from its base is written anew, in full.
+ *
+ *     share > foldAt ──▶ fold ──▶ wait until nothing else goes on, and nobody reads the epoch ──▶ rename
+ *                          └─────────────── end: what was staged is collected
+ *
+ * Only naming what was folded needs the cluster, for an instant.
+ */
+import type { Logger } from 'pino';
+import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
+import type { Agent } from '../agent/contract.ts';
+import { UmbraError } from '../failure.ts';
+import type { Epochs } from './epochs.ts';
+import type { Exclusive } from './exclusive.ts';
+
+export class FoldJob {
+  readonly #foldAt: number;
+  readonly #agent: Agent;
+  readonly #catalogue: Catalogue;
+  readonly #epochs: Epochs;
+  readonly #exclusive: Exclusive;
+  readonly #log: Logger;
+  #folding: { readonly end: AbortController; readonly done: Promise<void> } | undefined;
+
+  /** @param foldAt bytes of deltas ÷ bytes of their bases, above which an epoch is folded */
+  constructor(
+    foldAt: number,
+    agent: Agent,
+    catalogue: Catalogue,
+    epochs: Epochs,
+    exclusive: Exclusive,
+    log: Logger,
+  ) {
+    this.#foldAt = foldAt;
+    this.#agent = agent;
+    this.#catalogue = catalogue;
+    this.#epochs = epochs;
+    this.#exclusive = exclusive;
+    this.#log = log;
+  }
+
+  /**
+   * Folds an epoch if it is worth it, and no other is being folded.
+   * @param round the folder its new shadows go to
+   */
+  async foldIfLarge(number: number, round: string): Promise<void> {
+    if (this.#folding !== undefined) return;
+    const epoch = await this.#catalogue.read(number);
+    const share = await this.#agent.deltaShare(epoch);
+    if (share <= this.#foldAt || this.#folding !== undefined) return;
+    const end = new AbortController();
+    this.#log.info({ epoch: number, share, round }, 'folding');
+    const done = this.#fold(epoch, round, end.signal);
+    this.#folding = { end, done };
+    await done.finally(() => {
+      this.#folding = undefined;
+    });
+    this.#log.info({ epoch: number, round }, 'folded');
+  }
+
+  /** Resolves when nothing is being folded any more. */
+  async end(): Promise<void> {
+    this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));
+    await this.#folding?.done.catch(() => {}); // its owner hears of it
+  }
+
+  async #fold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<void> {
+    const members = await this.#agent.fold(epoch, round, signal);
+    try {
+      await this.#rename({ ...epoch, round, members });
+    } finally {
+      this.#agent.endFold(round);
+      await this.#agent.collect('recycle');
+    }
+  }
+
+  /** Names an epoch's new shadows when nothing else goes on, and nobody reads the old ones. */
+  async #rename(folded: EpochManifest): Promise<void> {
+    do await this.#epochs.unheld(folded.epoch);
+    while (!(await this.#exclusive.whenFree('fold', () => this.#epochs.replace(folded))));
+  }
+}
