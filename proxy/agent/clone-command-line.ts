@@ -107,8 +107,7 @@ class Rewrite {
         return changed(this.#name(value));
       case 'vnc':
         return changed(this.#vnc(value));
-      case 'incoming': // how the first was started; `defer` is how a restore is
-        return value === 'defer' ? [option] : [];
+      case 'incoming': // how the first was started
       case 'loadvm':
         return [];
       default:

@@ -2,7 +2,7 @@
  * Reads and rewrites a QEMU command line, so that a VM can be started again to be restored. PURE.
  *
  *     as recorded   qemu -machine pc -m 512 … -S?  -incoming?  -daemonize?
- *     to restore    qemu -machine pc-i440fx-7.2 -m 512 … -S -incoming defer
+ *     to restore    qemu -machine pc-i440fx-7.2 -m 512 … -S
  *     and, mapped   … -object memory-backend-file,id=pc.ram,size=N,mem-path=FILE,share=off
  *                     -machine memory-backend=pc.ram
  *
@@ -117,7 +117,7 @@ export function mapObstacle(commandLine: readonly string[], idstr: string): stri
 }
 
 /**
- * The command line that starts the VM again, stopped and waiting for its state.
+ * The command line that starts the VM again, stopped; where its state is to come from is not part of it.
  * @throws UmbraError E_COMMAND_LINE when it cannot be used a second time
  */
 export function restoreCommandLine(
@@ -138,7 +138,7 @@ export function restoreCommandLine(
   });
   const typed = machineType === '' ? kept : withMachineType(kept, machineType);
   const options = [...typed, ...(mapped === undefined ? [] : mappedOptions(mapped))];
-  return [program, ...formatOptions(options), '-S', '-incoming', 'defer'];
+  return [program, ...formatOptions(options), '-S'];
 }
 
 const DESCRIPTOR = /^(fd|fds|vhostfd|vhostfds|sockfd)=/;

@@ -10,13 +10,10 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
-import { admitRound } from '../../policies/index.ts';
 import {
   type Catalogue,
   collectLeftovers,
   type EpochManifest,
-  measureRoom,
-  occupiedBytes,
   openShadow,
   type PersistResult,
   type Progress,
@@ -35,6 +32,7 @@ import type {
   RestoreMode,
   ResumeResult,
 } from '../member/messages.ts';
+import { RoundAdmission } from './admission.ts';
 import { cloningAgent } from './cloning-agent.ts';
 import type {
   Admission,
@@ -54,7 +52,6 @@ import { learnMachines } from './machine-type.ts';
 import { MemberProxy } from './member-proxy.ts';
 import { isAlive, killProcess } from './process-card.ts';
 import { Restores } from './restores.ts';
-import { newestShadows, planStaging, type StagingPlan, shareOf } from './staging-plan.ts';
 import { findVm, forgetVm, recordedVm, recordVm, startVm, type VmProcess } from './vm-process.ts';
 
 /** Reading whole images is bound by the cores, not by the number of members. */
@@ -83,8 +80,7 @@ export class LocalAgent implements Agent {
   readonly #members = new Map<string, Member>();
   /** Rounds under way, and how many members are still in each. */
   readonly #activeRounds = new Map<string, number>();
-  /** What the round that was admitted last may stage. */
-  readonly #plans = new Map<string, StagingPlan & { readonly moreBytes: number }>();
+  readonly #admission: RoundAdmission;
   #listener: (notice: AgentNotice) => void = () => {};
   readonly #restores: Restores;
   readonly #durable: DurableTier;
@@ -94,6 +90,7 @@ export class LocalAgent implements Agent {
     this.#config = config;
     this.#catalogue = catalogue;
     this.#log = log;
+    this.#admission = new RoundAdmission(config, catalogue);
     this.#restores = new Restores(config, log);
     this.#durable = new DurableTier(config);
     for (const member of config.members) {
@@ -209,55 +206,12 @@ export class LocalAgent implements Agent {
       void learnMachines(recordedVm(directory)?.commandLine[0] ?? '');
     }
     const examined = await Promise.all(
-      [...this.#members.values()].map((member) => {
-        return this.#proxyOf(member).request<ExamineResult>({ type: 'examine' });
+      [...this.#members.values()].map(async (member) => {
+        const found = await this.#proxyOf(member).request<ExamineResult>({ type: 'examine' });
+        return [member.config.name, found] as const;
       }),
     );
-    const plans = await this.#planStaging(examined);
-    const neededBytes = plans.reduce((sum, { admittedBytes }) => sum + admittedBytes, 0);
-    const { shadowsDirectory, store } = this.#config;
-    const whole = new Set(plans.filter(({ base }) => base === undefined));
-    const full = examined.flatMap(({ blockBytes }, at) => {
-      const plan = plans[at];
-      return plan !== undefined && whole.has(plan) ? blockBytes : [];
-    });
-    const deltaBytes = plans.reduce((sum, plan) => {
-      return sum + (plan.base === undefined ? 0 : plan.admittedBytes);
-    }, 0);
-    const spareBytes = await pruneSpares(shadowsDirectory, { full, deltaBytes });
-    const freeBytes = await this.#requireBudget(neededBytes, spareBytes);
-    requireRoom(shadowsDirectory, neededBytes - spareBytes, store.headroomBytes);
-    const { availableBytes } = measureRoom(shadowsDirectory);
-    const roomBytes = availableBytes - (neededBytes - spareBytes) - store.headroomBytes;
-    this.#plans.clear();
-    for (const plan of plans) {
-      const moreBytes = shareOf(plan, plans, Math.min(freeBytes, roomBytes));
-      this.#plans.set(plan.member, { ...plan, moreBytes });
-    }
-    return { neededBytes, freeBytes };
-  }
-
-  async #planStaging(examined: readonly ExamineResult[]): Promise<StagingPlan[]> {
-    const { shadowsDirectory, store } = this.#config;
-    const newest = store.delta ? await newestShadows(this.#catalogue, shadowsDirectory) : undefined;
-    return Promise.all(
-      this.members.map((member, at) => {
-        return planStaging(member, examined[at]?.shadowBytes ?? 0, newest?.get(member));
-      }),
-    );
-  }
-
-  /** Spares are part of what the round will stage, not of what epochs hold. */
-  async #requireBudget(stagingBytes: number, spareBytes: number): Promise<number> {
-    const { shadowsDirectory, store, round, members } = this.#config;
-    const committedBytes = (await occupiedBytes(shadowsDirectory)) - spareBytes;
-    const inFlightBytes = round.inFlightBytes * members.length;
-    const need = { committedBytes, stagingBytes, inFlightBytes };
-    const decision = admitRound(need, store.budgetBytes);
-    if (decision.admit) return decision.freeBytes;
-    const { reason, missingBytes, never } = decision;
-    const code = never ? 'E_BUDGET_TOO_SMALL' : 'E_BUDGET';
-    throw new UmbraError({ code, message: `store.budget: ${reason}`, missingBytes });
+    return this.#admission.admit(new Map(examined));
   }
 
   async beginRound(round: string): Promise<void> {
@@ -268,7 +222,7 @@ export class LocalAgent implements Agent {
   prepare(round: string, name: string, terms: RoundTerms): void {
     const member = this.#member(name);
     const vm = recordedVm(member.directory);
-    const { base, admittedBytes = 0, moreBytes = 0 } = this.#plans.get(name) ?? {};
+    const { base, admittedBytes = 0, moreBytes = 0 } = this.#admission.planOf(name) ?? {};
     const { headroomBytes } = this.#config.store;
     member.round = round;
     member.preparedWith = undefined;
@@ -333,7 +287,7 @@ export class LocalAgent implements Agent {
     const shadows = await this.#openShadows(epoch);
     const { shadowsDirectory, store } = this.#config;
     const neededBytes = ramBytesOf(shadows);
-    await this.#requireBudget(neededBytes, 0);
+    await this.#admission.requireBudget(neededBytes, 0);
     requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
     this.#activeRounds.set(round, 1);
     try {

@@ -17,6 +17,7 @@ import {
 } from '../../shadow/index.ts';
 import type { ClusterConfig, MemberConfig } from '../config.ts';
 import { toFailure, UmbraError } from '../failure.ts';
+import { incomingSocket } from '../member/incoming.ts';
 import { mainRamIndex } from '../member/load.ts';
 import type { LoadResult, RestoreMode } from '../member/messages.ts';
 import { type MappedRam, mapObstacle, restoreCommandLine } from './command-line.ts';
@@ -88,9 +89,12 @@ export class Restores {
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
     const member = this.#member(plan.member);
     if (plan.mappedDirectory !== undefined) markMapped(plan.mappedDirectory);
-    rmSync(member.qmp, { force: true }); // a dead QEMU's: it would answer with ECONNREFUSED
+    const socket = incomingSocket(member.directory);
+    // A dead QEMU's would be taken for this one's.
+    for (const stale of [member.qmp, socket]) rmSync(stale, { force: true });
     const startedAt = performance.now();
-    const { commandLine, workingDirectory, shadowDirectory, mode } = plan;
+    const { workingDirectory, shadowDirectory, mode } = plan;
+    const commandLine = [...plan.commandLine, '-incoming', `unix:${socket}`];
     const recorded = plan.recordedCommandLine;
     const vm = await startVm(commandLine, workingDirectory, member.directory, recorded);
     this.#started.set(plan.member, vm.process);

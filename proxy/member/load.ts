@@ -1,5 +1,5 @@
 /**
- * Brings a shadow back to life in a QEMU that was started with `-S -incoming defer`.
+ * Brings a shadow back to life in a QEMU that was started with `-S -incoming unix:…` (incoming.ts).
  *
  *     map      main RAM is already mapped, from the shadow's image or its base's: send device state,
  *              and of main RAM only what differs from the base
@@ -8,17 +8,15 @@
  * Either way QEMU ends loaded and paused; `cont` is the barrier's business.
  */
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
-import { join } from 'node:path';
+import type { Socket } from 'node:net';
 import type { QmpClient } from '../../qmp/index.ts';
 import { openShadow, readShadowFile, SealedRam, type ShadowManifest } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
 import { type EncodeOptions, encodePrecopy, type PageSource } from '../stream/encoder.ts';
-import type { LoadResult, RestoreMode } from './messages.ts';
+import type { RestoreMode } from './messages.ts';
 
 /** A load that takes longer than this hangs. */
-const LOAD_DEADLINE_MS = 120_000;
+export const LOAD_DEADLINE_MS = 120_000;
 
 /** A shadow, read as far as it can be before there is a QEMU to load it. */
 export interface ReadyLoad {
@@ -60,33 +58,43 @@ export async function readyLoad(shadowDirectory: string, mode: RestoreMode): Pro
 }
 
 /**
- * @param directory a folder of the member's own, for the socket
- * @throws UmbraError E_LOAD_FAILED with QEMU's reason
+ * Writes a shadow into QEMU. That it was taken, QEMU tells over its monitor.
+ * @returns bytes written; fewer than there are if QEMU has hung up
  */
-export async function feedShadow(
-  qmp: QmpClient,
-  directory: string,
-  ready: ReadyLoad,
-): Promise<LoadResult> {
-  const startedAt = performance.now();
-  const path = join(directory, 'incoming.sock');
-  rmSync(path, { force: true });
-  const loaded = incomingEnd(qmp);
-  loaded.catch(() => {}); // it may fail before it is awaited
-  try {
-    const capabilities = [{ capability: 'events', state: true }];
-    // QEMU takes them in turn: waiting for the first answer would only cost time.
-    await Promise.all([
-      qmp.execute('migrate-set-capabilities', { capabilities }),
-      qmp.execute('migrate-incoming', { uri: `unix:${path}` }),
-    ]);
-    const bytes = await send(path, ready, loaded);
-    await loaded;
-    return { bytes, durationMs: performance.now() - startedAt };
-  } finally {
-    ready.ram.close();
-    rmSync(path, { force: true });
+export async function feedShadow(socket: Socket, { source, options }: ReadyLoad): Promise<number> {
+  const broken = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  socket.resume(); // the destination may answer; nothing it says matters here
+  socket.on('error', () => {}); // QEMU tells why over QMP
+  let bytes = 0;
+  for (const chunk of encodePrecopy(source, options)) {
+    bytes += chunk.length;
+    if (!(await write(socket, chunk, broken))) break;
   }
+  socket.end();
+  return bytes;
+}
+
+/**
+ * Resolves when QEMU has loaded everything, and is paused.
+ * @throws UmbraError E_LOAD_FAILED
+ */
+export async function awaitLoaded(qmp: QmpClient): Promise<void> {
+  const end = incomingEnd(qmp);
+  end.catch(() => {}); // it may fail before it is awaited
+  const capabilities = [{ capability: 'events', state: true }];
+  const options = { timeoutMs: LOAD_DEADLINE_MS };
+  // QEMU takes them in turn: either it is over by the answer, or there will be an event.
+  const [, { status }] = await Promise.all([
+    qmp.execute('migrate-set-capabilities', { capabilities }, options),
+    qmp.execute('query-status', undefined, options),
+  ]).catch(loadFailed);
+  if (status === 'inmigrate') await end;
+}
+
+/** What a monitor that ends in the middle of a load means. */
+export function loadFailed(cause: unknown): never {
+  const message = 'QEMU exited while it loaded the shadow; its log says why';
+  throw new UmbraError({ code: 'E_LOAD_FAILED', message }, cause);
 }
 
 /** The main RAM block: the one a `map` restore does not send. */
@@ -96,30 +104,6 @@ export function mainRamIndex(manifest: ShadowManifest): number {
     (largest, { bytes }, index) => (bytes > (blocks[largest]?.bytes ?? 0) ? index : largest),
     0,
   );
-}
-
-async function send(
-  path: string,
-  { source, options }: ReadyLoad,
-  loaded: Promise<void>,
-): Promise<number> {
-  const socket = connect(path);
-  const broken = new Promise<void>((resolve) => socket.once('close', () => resolve()));
-  try {
-    await once(socket, 'connect');
-    socket.resume(); // the destination may answer; nothing it says matters here
-    socket.on('error', () => {}); // QEMU tells why over QMP
-    let bytes = 0;
-    for (const chunk of encodePrecopy(source, options)) {
-      bytes += chunk.length;
-      if (!(await write(socket, chunk, broken))) break;
-    }
-    socket.end();
-    await loaded;
-    return bytes;
-  } finally {
-    socket.destroy();
-  }
 }
 
 /** @returns false when the peer has gone; QMP knows the reason */

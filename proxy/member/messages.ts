@@ -82,7 +82,7 @@ export type MemberRequest =
   | { readonly type: 'probe' }
   /** RAM blocks and readiness, before a round: nothing is changed. */
   | { readonly type: 'examine' }
-  /** Feed a QEMU that was started with `-S -incoming defer`. */
+  /** Feed a QEMU that was started with `-S -incoming unix:…` (incoming.ts). */
   | { readonly type: 'load'; readonly shadowDirectory: string; readonly mode: RestoreMode }
   | { readonly type: 'resume' }
   /** Whatever a dead round left: cancel its migration, make the VM run. */
@@ -104,8 +104,8 @@ export interface ExamineResult {
 }
 
 export interface LoadResult {
+  /** Sent into QEMU. */
   readonly bytes: number;
-  readonly durationMs: number;
 }
 
 export interface ResumeResult {

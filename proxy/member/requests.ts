@@ -1,9 +1,9 @@
 /** What a member's proxy does outside of a round. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient, QmpError } from '../../qmp/index.ts';
 import { UmbraError } from '../failure.ts';
+import { connectWhenThere, incomingSocket } from './incoming.ts';
 import { Journal } from './journal.ts';
-import { feedShadow, readyLoad } from './load.ts';
+import { awaitLoaded, feedShadow, LOAD_DEADLINE_MS, loadFailed, readyLoad } from './load.ts';
 import type {
   ExamineResult,
   LoadResult,
@@ -21,12 +21,13 @@ const PROBE_TIMEOUT_MS = 2_000;
 const START_DEADLINE_MS = 20_000;
 const RESUME_DEADLINE_MS = 10_000;
 const RESCUE_LIMIT_MS = 60_000;
-const CONNECT_RETRY_MS = 1;
 
 export class Requests {
   readonly #place: MemberPlace;
   /** Kept from `load` to `resume`, so that the barrier costs no connection. */
   #loaded: QmpClient | undefined;
+  /** Ends a load that is given up: the next one must not find it at its sockets. */
+  #loading = new AbortController();
 
   constructor(place: MemberPlace) {
     this.#place = place;
@@ -48,6 +49,8 @@ export class Requests {
   }
 
   close(): void {
+    this.#loading.abort(new UmbraError({ code: 'E_LOAD_FAILED', message: 'the load was ended' }));
+    this.#loading = new AbortController();
     this.#loaded?.close();
     this.#loaded = undefined;
   }
@@ -75,19 +78,39 @@ export class Requests {
 
   async #load(shadowDirectory: string, mode: RestoreMode): Promise<LoadResult> {
     this.close();
-    const ready = readyLoad(shadowDirectory, mode);
-    ready.catch(() => {}); // it may fail before it is awaited
-    const qmp = await connectWhenReady(this.#place.qmp).catch(async (error: unknown) => {
-      (await ready).ram.close();
+    const { signal } = this.#loading;
+    const path = incomingSocket(this.#place.directory);
+    const listening = connectWhenThere(path, START_DEADLINE_MS, signal);
+    listening.catch(() => {}); // it may fail before it is awaited
+    const ready = await readyLoad(shadowDirectory, mode).catch((error: unknown) => {
+      this.close();
       throw error;
     });
-    this.#loaded = qmp;
     try {
-      return await feedShadow(qmp, this.#place.directory, await ready);
+      const socket = await listening;
+      try {
+        const monitor = this.#awaitLoaded(signal);
+        monitor.catch(() => {});
+        const bytes = await feedShadow(socket, ready);
+        await monitor;
+        return { bytes };
+      } finally {
+        socket.destroy();
+      }
     } catch (error) {
       this.close();
       throw error;
+    } finally {
+      ready.ram.close();
     }
+  }
+
+  /** Its monitor was made before its machine: it is there, and answers when QEMU has begun to load. */
+  async #awaitLoaded(signal: AbortSignal): Promise<void> {
+    const options = { timeoutMs: LOAD_DEADLINE_MS, signal };
+    const qmp = await QmpClient.connect(this.#place.qmp, options).catch(loadFailed);
+    this.#loaded = qmp;
+    await awaitLoaded(qmp);
   }
 
   async #resume(): Promise<ResumeResult> {
@@ -130,18 +153,4 @@ const GONE: ReadonlySet<string> = new Set(['E_QMP_CONNECT', 'E_QMP_CLOSED']);
 function versionOf(qmp: QmpClient): string {
   const { major, minor, micro } = qmp.version;
   return `${major}.${minor}.${micro}`;
-}
-
-/** QEMU tells nobody when its monitor is there, so it is tried until it is. */
-async function connectWhenReady(path: string): Promise<QmpClient> {
-  const end = performance.now() + START_DEADLINE_MS;
-  for (;;) {
-    try {
-      return await QmpClient.connect(path);
-    } catch (error) {
-      const starting = error instanceof QmpError && error.code === 'E_QMP_CONNECT';
-      if (!starting || performance.now() > end) throw error;
-      await delay(CONNECT_RETRY_MS);
-    }
-  }
 }

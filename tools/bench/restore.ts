@@ -118,7 +118,7 @@ async function restoreTime(bed: Testbed, epoch: number | undefined): Promise<num
 
 /** Until the monitor answers. */
 async function startTime(bed: Testbed, vm: VmProcess): Promise<number> {
-  const words = restoreCommandLine(vm.commandLine, '').slice(0, -2); // not -incoming defer
+  const words = restoreCommandLine(vm.commandLine, '');
   const { monitor, process, startedAt } = await launch(bed, words, vm.workingDirectory);
   const time = performance.now() - startedAt;
   monitor.close();
@@ -128,7 +128,7 @@ async function startTime(bed: Testbed, vm: VmProcess): Promise<number> {
 
 /** Until the VM runs. */
 async function incomingTime(bed: Testbed, vm: VmProcess, file: string): Promise<number> {
-  const words = [...restoreCommandLine(vm.commandLine, '').slice(0, -1), `exec:cat ${file}`];
+  const words = [...restoreCommandLine(vm.commandLine, ''), '-incoming', `exec:cat ${file}`];
   const running = words.filter((word) => word !== '-S');
   const { monitor, process, startedAt } = await launch(bed, running, vm.workingDirectory);
   while (!(await monitor.execute('query-status')).running) await delay(LOOK_MS);

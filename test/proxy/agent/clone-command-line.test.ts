@@ -68,7 +68,7 @@ const CHANGED: readonly (readonly [before: string, after: string])[] = [
   ['-vnc none', '-vnc none'],
   ['-vnc unix:/v/vnc.sock', `-vnc unix:${C}/vnc.sock`],
   ['-incoming tcp:0:4444 -m 64', '-m 64'],
-  ['-S -incoming defer', '-S -incoming defer'],
+  ['-S -incoming defer', '-S'],
   ['-kernel /boot/vmlinuz -initrd rd -uuid 1-2', '-kernel /boot/vmlinuz -initrd rd -uuid 1-2'],
   ['-device virtio-net-pci,netdev=n,mac=52:54:00:0:0:1 -netdev hubport,id=n,hubid=1', ''],
   ['-object memory-backend-file,id=m,mem-path=/x,size=1M,share=off', ''],

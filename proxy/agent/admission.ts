@@ -1,0 +1,100 @@
+/**
+ * What a round's shadows may take of one host's memory: planned when it is admitted, member by member,
+ * and handed to proxies when it begins.
+ *
+ *     budget  ──┐
+ *     room    ──┼─ needed fits? ──▶ plans, each with its share of what is left besides
+ *     spares  ──┘       └── E_BUDGET, E_BUDGET_TOO_SMALL, E_STORE_NO_ROOM
+ */
+import { admitRound } from '../../policies/index.ts';
+import {
+  type Catalogue,
+  measureRoom,
+  occupiedBytes,
+  pruneSpares,
+  requireRoom,
+} from '../../shadow/index.ts';
+import type { ClusterConfig } from '../config.ts';
+import { UmbraError } from '../failure.ts';
+import type { ExamineResult } from '../member/messages.ts';
+import type { Admission } from './contract.ts';
+import { newestShadows, planStaging, type StagingPlan, shareOf } from './staging-plan.ts';
+
+/** A plan, and what may come to it as pages come, bytes. */
+export type AdmittedPlan = StagingPlan & { readonly moreBytes: number };
+
+export class RoundAdmission {
+  readonly #config: ClusterConfig;
+  readonly #catalogue: Catalogue;
+  readonly #plans = new Map<string, AdmittedPlan>();
+
+  constructor(config: ClusterConfig, catalogue: Catalogue) {
+    this.#config = config;
+    this.#catalogue = catalogue;
+  }
+
+  /** What a member may stage in the round that was admitted last. */
+  planOf(member: string): AdmittedPlan | undefined {
+    return this.#plans.get(member);
+  }
+
+  /**
+   * @param examined by member
+   * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL; ShadowError E_STORE_NO_ROOM
+   */
+  async admit(examined: ReadonlyMap<string, ExamineResult>): Promise<Admission> {
+    const { shadowsDirectory, store } = this.#config;
+    const plans = await this.#planStaging(examined);
+    const neededBytes = sum(plans.map(({ admittedBytes }) => admittedBytes));
+    const [whole, deltas] = [plans.filter(isWhole), plans.filter((plan) => !isWhole(plan))];
+    const spareBytes = await pruneSpares(shadowsDirectory, {
+      full: whole.flatMap(({ member }) => examined.get(member)?.blockBytes ?? []),
+      deltaBytes: sum(deltas.map(({ admittedBytes }) => admittedBytes)),
+    });
+    const freeBytes = await this.requireBudget(neededBytes, spareBytes);
+    requireRoom(shadowsDirectory, neededBytes - spareBytes, store.headroomBytes);
+    const { availableBytes } = measureRoom(shadowsDirectory);
+    const roomBytes = availableBytes - (neededBytes - spareBytes) - store.headroomBytes;
+    this.#plans.clear();
+    for (const plan of plans) {
+      const moreBytes = shareOf(plan, plans, Math.min(freeBytes, roomBytes));
+      this.#plans.set(plan.member, { ...plan, moreBytes });
+    }
+    return { neededBytes, freeBytes };
+  }
+
+  /**
+   * @param spareBytes of the store: part of what will be staged, not of what epochs hold
+   * @returns bytes left in the budget; infinite without one
+   * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL
+   */
+  async requireBudget(stagingBytes: number, spareBytes: number): Promise<number> {
+    const { shadowsDirectory, store, round, members } = this.#config;
+    const committedBytes = (await occupiedBytes(shadowsDirectory)) - spareBytes;
+    const inFlightBytes = round.inFlightBytes * members.length;
+    const need = { committedBytes, stagingBytes, inFlightBytes };
+    const decision = admitRound(need, store.budgetBytes);
+    if (decision.admit) return decision.freeBytes;
+    const { reason, missingBytes, never } = decision;
+    const code = never ? 'E_BUDGET_TOO_SMALL' : 'E_BUDGET';
+    throw new UmbraError({ code, message: `store.budget: ${reason}`, missingBytes });
+  }
+
+  async #planStaging(examined: ReadonlyMap<string, ExamineResult>): Promise<StagingPlan[]> {
+    const { shadowsDirectory, store } = this.#config;
+    const newest = store.delta ? await newestShadows(this.#catalogue, shadowsDirectory) : undefined;
+    return Promise.all(
+      [...examined].map(([member, { shadowBytes }]) => {
+        return planStaging(member, shadowBytes, newest?.get(member));
+      }),
+    );
+  }
+}
+
+function isWhole({ base }: StagingPlan): boolean {
+  return base === undefined;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
