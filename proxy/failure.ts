@@ -44,6 +44,15 @@ const HINTS: Readonly<Record<string, string>> = {
   E_DURABLE_BUSY: 'Give this cluster another name or another persist.to, or end the other daemon.',
   E_PERSIST_SLOW: 'Raise persist.timeLimit, or set persist.mode to background.',
   E_MACHINE_TYPE: 'Restore an epoch of this machine type, or correct the member’s command.',
+  E_RELAY_ADDRESS: 'Give tcp://HOST:PORT or unix:///PATH; --listen and --to come in pairs.',
+  E_RELAY_LISTEN: 'Is another relay, or a QEMU, on that address? See: ss -ltnp, ss -lxp',
+  E_RELAY_TARGET: 'Check --to, and that the destination listens: its libvirt names the port.',
+  E_RELAY_TARGET_LOST: 'The VM runs on at the source. See the destination’s log, then try again.',
+  E_RELAY_SOURCE_LOST: 'If nobody cancelled it, see the source’s log: virsh domjobinfo DOMAIN',
+  E_RELAY_STALLED: 'The VM runs on at the source. Check the network, or raise --stall-limit.',
+  E_RELAY_REFUSED: 'See why in the destination’s log of the VM.',
+  E_RELAY_CANCELLED: 'The VM runs on at the source; try again.',
+  E_RELAY_ENDED: 'The VM runs on at the source; start the relay, and try again.',
   E_MAP_UNSUPPORTED: 'Use --mode stream, or --mode auto.',
 };
 

@@ -10,6 +10,7 @@ import * as commands from './commands.ts';
 import { doctor } from './doctor.ts';
 import { chooseCluster } from './home.ts';
 import { Output } from './output.ts';
+import { type RelaySpelling, relay } from './relay.ts';
 
 const USAGE_ERROR = 2;
 
@@ -139,6 +140,20 @@ command('down', 'stop the cluster: its daemon, and the VMs Umbra started')
     await commands.down(chooseCluster(options.cluster), { keepVms, purge }, outputOf(options));
   });
 
+program
+  .command('relay')
+  .description('stand between source and destination of migrations, and tell how they go')
+  .requiredOption('--listen <address>', 'where migrations come in: tcp://… or unix://…', collect)
+  .requiredOption('--to <address>', 'where they go; one for each --listen, in order', collect)
+  .option('--name <name>', 'of the VM that takes this way; one for each, or none', collect)
+  .option('--stall-limit <duration>', 'give up a side that takes nothing for so long', '30s')
+  .option('--report <folder>', 'write a report of each migration there')
+  .option('--json', 'print reports as JSON, one a line')
+  .exitOverride()
+  .action(async (options: GlobalOptions & RelaySpelling) => {
+    if (!(await relay(options, outputOf(options)))) process.exitCode = 1;
+  });
+
 command('explain', 'say what the policy options mean')
   .argument('[policy]', `one of: ${Object.keys(POLICIES).join(', ')}`)
   .action((policy: string | undefined, options: GlobalOptions) => {
@@ -166,6 +181,10 @@ function outputOf(options: GlobalOptions): Output {
 function epochNumber(text: string): number {
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('An epoch is a whole number, from 1.');
+}
+
+function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value];
 }
 
 function version(): string {

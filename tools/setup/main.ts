@@ -4,14 +4,15 @@ import { accelerator } from './accel.ts';
 import { updateAptLists } from './apt.ts';
 import { SetupError } from './errors.ts';
 import { findQemus } from './qemu.ts';
-import { ensureRequirements } from './requirements.ts';
+import { ensureRequirements, libvirtRequirements } from './requirements.ts';
 import { ensureSecondQemu } from './second-qemu.ts';
 
-const usage = `usage: setup [--second-qemu]
+const usage = `usage: setup [--second-qemu] [--libvirt]
 
 Makes this machine ready to run Umbra's tests, demo and benchmarks: installs what is missing (as
 root; otherwise says what to run) and builds the guest image. Does nothing when all is there.
 --second-qemu also fetches a newer QEMU for the tests, and goes on if there is none to be had.
+--libvirt also installs libvirt for the tests, and goes on if it cannot be had.
 `;
 
 function progress(line: string): void {
@@ -22,6 +23,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       'second-qemu': { type: 'boolean', default: false },
+      libvirt: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -32,6 +34,7 @@ async function main(): Promise<void> {
   await ensureRequirements(progress);
   const image = await withAptLists(() => ensureGuestImage({ progress }));
   if (values['second-qemu']) await trySecondQemu();
+  if (values.libvirt) await tryLibvirt();
   await report(image);
 }
 
@@ -56,6 +59,15 @@ async function trySecondQemu(): Promise<void> {
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     progress(`NO SECOND QEMU: tests across QEMU versions will be skipped. ${why}`);
+  }
+}
+
+async function tryLibvirt(): Promise<void> {
+  try {
+    await ensureRequirements(progress, libvirtRequirements);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    progress(`NO LIBVIRT: tests with it will fail. ${why}`);
   }
 }
 

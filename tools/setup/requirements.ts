@@ -27,6 +27,19 @@ export const requirements: readonly Requirement[] = [
   { debianPackage: 'apt', probe: 'apt-get', purpose: 'downloads packages' },
 ];
 
+/** What the tests with libvirt, and the relay's benchmark, need besides. */
+export const libvirtRequirements: readonly Requirement[] = [
+  { debianPackage: 'libvirt-daemon', probe: 'libvirtd', purpose: 'pretends to be a host' },
+  {
+    debianPackage: 'libvirt-daemon-driver-qemu',
+    probe: '/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so',
+    purpose: 'runs QEMU for it',
+  },
+  { debianPackage: 'libvirt-clients', probe: 'virsh', purpose: 'speaks to it' },
+  { debianPackage: 'iproute2', probe: 'ip', purpose: 'joins two of them' },
+  { debianPackage: 'socat', probe: 'socat', purpose: 'is what our relay is compared with' },
+];
+
 /** `exists` and `path` are for tests. */
 export function missingRequirements(
   wanted: readonly Requirement[] = requirements,
@@ -50,8 +63,11 @@ export function installCommand(missing: readonly Requirement[]): string {
  * @throws SetupError SETUP_PACKAGES_MISSING with the command to run, if we are not, or if it is
  *   still missing afterwards; SETUP_COMMAND_FAILED if apt-get fails.
  */
-export async function ensureRequirements(progress: (line: string) => void): Promise<void> {
-  const missing = missingRequirements();
+export async function ensureRequirements(
+  progress: (line: string) => void,
+  wanted: readonly Requirement[] = requirements,
+): Promise<void> {
+  const missing = missingRequirements(wanted);
   if (missing.length === 0) return;
   for (const { probe, purpose } of missing) progress(`missing: ${probe} (${purpose})`);
   const names = [...new Set(missing.map(({ debianPackage }) => debianPackage))];
@@ -62,7 +78,7 @@ export async function ensureRequirements(progress: (line: string) => void): Prom
   await runCommand('apt-get', ['-q', 'install', '-y', '--no-install-recommends', ...names], {
     env,
   });
-  const still = missingRequirements();
+  const still = missingRequirements(wanted);
   if (still.length > 0) throw packagesMissing(still);
 }
 

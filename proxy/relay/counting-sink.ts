@@ -1,0 +1,56 @@
+/** Where pages go that nobody keeps: they are counted, to tell how far a migration has come. */
+import type { PrecopySink, RamBlock } from '../stream/sink.ts';
+
+export class CountingSink implements PrecopySink {
+  machineType = '';
+  totalPages = 0;
+  /** Pages sent at least once. */
+  seenPages = 0;
+  ramBytes = 0;
+  ramEnded = false;
+  returnPathOpened = false;
+  #pageSize = 1;
+  #seen: readonly Uint8Array[] = [];
+
+  machine(machineType: string, pageSize: number): void {
+    this.machineType = machineType;
+    this.#pageSize = pageSize;
+  }
+
+  blocks(blocks: readonly RamBlock[]): void {
+    this.#seen = blocks.map(({ usedLength }) => new Uint8Array(usedLength / this.#pageSize));
+    this.totalPages = this.#seen.reduce((sum, { length }) => sum + length, 0);
+    this.ramBytes = this.totalPages * this.#pageSize;
+  }
+
+  page(block: number, offset: number): void {
+    this.#mark(block, offset);
+  }
+
+  zero(block: number, offset: number): void {
+    this.#mark(block, offset);
+  }
+
+  /** What XBZRLE is applied to matters to nobody here. */
+  load(): void {}
+
+  returnPath(): void {
+    this.returnPathOpened = true;
+  }
+
+  ping(): void {}
+
+  ramEnd(): void {
+    this.ramEnded = true;
+  }
+
+  complete(): void {}
+
+  #mark(block: number, offset: number): void {
+    const seen = this.#seen[block];
+    const page = offset / this.#pageSize;
+    if (seen === undefined || seen[page] === 1) return;
+    seen[page] = 1;
+    this.seenPages++;
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * One pair of addresses: connections come in at one and go out to the other, in the order in which they
+ * came. A QEMU before 8.0 takes the first that arrives for the main channel, so each is made when the
+ * one before is.
+ *
+ * To which migration a connection belongs is known for certain only by its first bytes, and some
+ * never send any: it joins the one that is under way, and leaves it when it turns out to be another's
+ * main channel.
+ */
+import { randomBytes } from 'node:crypto';
+import { lstatSync, rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { type Failure, UmbraError } from '../failure.ts';
+import { type Address, formatAddress } from './address.ts';
+import { Channel, IN_FLIGHT_BYTES } from './channel.ts';
+import { Migration } from './migration.ts';
+import type { MigrationReport } from './report.ts';
+
+export interface RouteTerms {
+  readonly name: string;
+  readonly listen: Address;
+  readonly to: Address;
+}
+
+export interface RouteEvents {
+  readonly onMigration: (migration: Migration) => void;
+  readonly onOver: (migration: Migration, report: MigrationReport) => void;
+}
+
+export class Route {
+  readonly terms: RouteTerms;
+  readonly #events: RouteEvents;
+  readonly #server: Server;
+  readonly #migrations = new Set<Migration>();
+  /** The one new connections join. */
+  #present: Migration | undefined;
+  #connecting: Promise<void> = Promise.resolve();
+
+  /** @throws UmbraError E_RELAY_LISTEN */
+  static async open(terms: RouteTerms, events: RouteEvents): Promise<Route> {
+    const route = new Route(terms, events);
+    const { listen } = terms;
+    if (listen.kind === 'unix') removeStaleSocket(listen.path);
+    await new Promise<void>((resolve, reject) => {
+      route.#server.once('error', (cause: NodeJS.ErrnoException) => {
+        const message = `cannot listen on ${formatAddress(listen)}: ${cause.code}`;
+        reject(new UmbraError({ code: 'E_RELAY_LISTEN', message }, cause));
+      });
+      route.#server.listen(listen.kind === 'unix' ? { path: listen.path } : listen, resolve);
+    });
+    return route;
+  }
+
+  private constructor(terms: RouteTerms, events: RouteEvents) {
+    this.terms = terms;
+    this.#events = events;
+    const options = { allowHalfOpen: true, pauseOnConnect: true, highWaterMark: IN_FLIGHT_BYTES };
+    this.#server = createServer(options, (socket) => this.#accept(socket));
+  }
+
+  get migrations(): ReadonlySet<Migration> {
+    return this.#migrations;
+  }
+
+  /** Takes no new connections; those there are go on. Idempotent. */
+  close(): void {
+    this.#server.close();
+  }
+
+  #accept(source: Socket): void {
+    let migration = this.#current();
+    const channel: Channel = new Channel(source, {
+      onKind: (kind) => {
+        if (kind === 'main' && migration.hasMain) {
+          const others = migration;
+          migration = this.#begin();
+          migration.join(channel);
+          others.leave(channel);
+        }
+        migration.onKind(kind);
+      },
+      onSourceChunk: (chunk) => migration.onSourceChunk(channel, chunk),
+      onSourceEnd: () => {},
+      onTargetChunk: (chunk) => migration.onTargetChunk(channel, chunk),
+      onDead: (failure: Failure) => migration.onDead(failure),
+      onClosed: () => migration.onClosed(),
+    });
+    migration.join(channel);
+    this.#connecting = this.#connecting.then(() => channel.connect(this.terms.to));
+  }
+
+  #current(): Migration {
+    return this.#present === undefined || this.#present.isOver ? this.#begin() : this.#present;
+  }
+
+  #begin(): Migration {
+    const { name, listen, to } = this.terms;
+    const id = `${name}-${randomBytes(4).toString('hex')}`;
+    const place = { id, name, listen: formatAddress(listen), to: formatAddress(to) };
+    const migration: Migration = new Migration(place, (report) => {
+      this.#migrations.delete(migration);
+      this.#events.onOver(migration, report);
+    });
+    this.#migrations.add(migration);
+    this.#present = migration;
+    this.#events.onMigration(migration);
+    return migration;
+  }
+}
+
+/** What an earlier relay left; anything but a socket is somebody's. */
+function removeStaleSocket(path: string): void {
+  try {
+    if (lstatSync(path).isSocket()) rmSync(path);
+  } catch {
+    // not there
+  }
+}

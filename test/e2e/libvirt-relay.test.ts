@@ -1,0 +1,207 @@
+/**
+ * Migrations of libvirt's, between two hosts, that go through our relay: every kind of connection
+ * libvirt makes, and every way they break. The guest's ticks are consecutive all along, its memory is
+ * checked by itself, and after a failure libvirt's state is clean: the domain runs where it was, no job
+ * is left, and another try succeeds.
+ */
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { MigrationReport } from '../../proxy/relay/report.ts';
+import type { LibvirtHost } from '../../tools/testbed/libvirt-host.ts';
+import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
+import { RelayProcess } from '../../tools/testbed/relay-process.ts';
+import type { CommandEnd } from '../../tools/testbed/testbed.ts';
+import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
+
+const PORT = 49_300;
+const DOMAIN = 'd';
+/** A migration at such a rate (MiB/s) takes some seconds: there is a middle to break it in. */
+const SLOW = ['--bandwidth', '10'];
+const MIDDLE_BYTES = 4 * 2 ** 20;
+
+const test = suite('libvirt relay');
+let pair: LibvirtPair;
+let image: string;
+let relay: RelayProcess | undefined;
+
+test.before(async () => {
+  pair = await LibvirtPair.create();
+  await pair.a.create(pair.xml({ name: DOMAIN }));
+  await untilTicks(pair.console(DOMAIN), 0, ({ checks }) => checks.length > 0);
+  image = join(pair.directory, 'a', `${DOMAIN}.save`);
+  await pair.a.ask('save', DOMAIN, image);
+});
+
+test.after(async () => {
+  await relay?.kill();
+  pair?.dispose();
+});
+
+test.after.each(async () => {
+  await relay?.kill();
+  for (const host of [pair.a, pair.b]) await host.virsh(['destroy', DOMAIN]);
+});
+
+/** The domain runs on host a, as it was saved. @returns where its log is from here */
+async function bringUp(): Promise<number> {
+  const from = logEnd(pair.console(DOMAIN));
+  await pair.a.ask('restore', image);
+  return from;
+}
+
+async function startRelay(...options: readonly string[]): Promise<string> {
+  const listen = `tcp://${pair.addressA}:${PORT}`;
+  const to = `tcp://${pair.addressB}:${PORT}`;
+  relay = await RelayProcess.start('--listen', listen, '--to', to, '--name', DOMAIN, ...options);
+  return listen;
+}
+
+function migrate(uri: string, ...options: readonly string[]): Promise<CommandEnd> {
+  const words = ['migrate', '--live', DOMAIN, pair.b.uri, '--migrateuri', uri];
+  return pair.a.virsh([...words, ...options]);
+}
+
+/** The guest went on without a gap, and its memory is whole. */
+async function goesOn(from: number): Promise<void> {
+  const log = pair.console(DOMAIN);
+  const { numbers, checks } = readTicks(log, from);
+  const ticks = await untilTicks(log, from, (now) => {
+    return now.numbers.length >= numbers.length + 3 && now.checks.length > checks.length;
+  });
+  assert.is(ticks.names.length, 1, 'it was rebooted');
+  assert.is(firstGap(ticks), undefined);
+  assert.equal(
+    ticks.checks.filter((line) => !line.includes('verified')),
+    [],
+  );
+}
+
+async function runsOn(host: LibvirtHost): Promise<void> {
+  assert.is(await host.ask('domstate', DOMAIN), 'running');
+}
+
+async function report(): Promise<MigrationReport> {
+  const [found] = (await relay?.reports(1)) ?? [];
+  if (found === undefined) throw new Error('no report');
+  return found;
+}
+
+async function moved(from: number, end: CommandEnd): Promise<MigrationReport> {
+  assert.is(end.code, 0, end.stderr);
+  await runsOn(pair.b);
+  assert.is.not((await pair.a.virsh(['domstate', DOMAIN])).code, 0);
+  await goesOn(from);
+  const found = await report();
+  assert.is(found.outcome, 'completed');
+  assert.is(found.failure, undefined);
+  return found;
+}
+
+test('a migration goes through, both ways of the connection', async () => {
+  const from = await bringUp();
+  const uri = await startRelay();
+  const { transport, ramBytes, returnBytes, channels } = await moved(from, await migrate(uri));
+  assert.is(transport, 'single');
+  assert.is(channels.length, 1);
+  assert.ok((ramBytes ?? 0) >= 160 * 2 ** 20);
+  assert.ok(returnBytes >= 8, 'the destination answers on the return path');
+});
+
+test('peer to peer', async () => {
+  const from = await bringUp();
+  const uri = await startRelay();
+  assert.is((await moved(from, await migrate(uri, '--p2p'))).transport, 'single');
+});
+
+test('in parallel: the main channel and two of multifd', async () => {
+  const from = await bringUp();
+  const uri = await startRelay();
+  const found = await moved(from, await migrate(uri, '--parallel'));
+  assert.is(found.transport, 'parallel');
+  assert.equal(found.channels.map(({ kind }) => kind).sort(), ['main', 'multifd', 'multifd']);
+  assert.ok((found.ramBytes ?? 0) >= 160 * 2 ** 20);
+});
+
+test('over unix sockets, in one connection and in parallel', async () => {
+  for (const [at, options] of [[], ['--p2p', '--parallel']].entries()) {
+    const from = await bringUp();
+    const { a, b } = pair.wire(`m${at}.sock`);
+    relay = await RelayProcess.start('--listen', `unix://${a}`, '--to', `unix://${b}`);
+    const found = await moved(from, await migrate(`unix://${a}`, ...options));
+    assert.is(found.transport, at === 0 ? 'single' : 'parallel');
+    await relay.kill();
+    await pair.b.ask('destroy', DOMAIN);
+  }
+});
+
+/** What has gone wrong is over: the domain runs at its source, and another try succeeds. */
+async function stayed(from: number, end: CommandEnd): Promise<void> {
+  assert.is.not(end.code, 0, 'the migration went through');
+  await runsOn(pair.a);
+  assert.match(await pair.a.ask('domjobinfo', DOMAIN), /^Job type:\s+None/);
+  assert.is((await pair.b.virsh(['domstate', DOMAIN])).code, 1);
+  await goesOn(from);
+  await relay?.kill();
+  await moved(from, await migrate(await startRelay()));
+}
+
+/** Begins a slow migration; resolves when a good part of it has gone through. */
+async function underWay(
+  ...options: readonly string[]
+): Promise<{ readonly from: number; readonly end: Promise<CommandEnd> }> {
+  const from = await bringUp();
+  const uri = await startRelay(...options);
+  const end = migrate(uri, ...SLOW);
+  let over = false;
+  void end.then(() => {
+    over = true;
+  });
+  for (let bytes = 0; bytes < MIDDLE_BYTES; ) {
+    assert.not(over, 'it has ended already');
+    const { stdout } = await pair.a.virsh(['domjobinfo', DOMAIN, '--rawstats']);
+    bytes = Number(/memory_processed: (\d+)/.exec(stdout)?.[1] ?? 0);
+  }
+  return { from, end };
+}
+
+test('the relay is killed in the middle', async () => {
+  const { from, end } = await underWay();
+  await relay?.kill();
+  await stayed(from, await end);
+});
+
+test('the destination is killed in the middle', async () => {
+  const { from, end } = await underWay();
+  process.kill(pair.b.qemuPid(DOMAIN), 'SIGKILL');
+  assert.is((await report()).outcome, 'failed');
+  await stayed(from, await end);
+});
+
+test('the cable is cut in the middle', async () => {
+  const { from, end } = await underWay('--stall-limit', '2s');
+  pair.cut();
+  const { outcome, failure } = await report();
+  assert.equal([outcome, failure?.code], ['failed', 'E_RELAY_STALLED']);
+  const ended = await end;
+  pair.mend();
+  await stayed(from, ended);
+});
+
+test('someone aborts the job', async () => {
+  const { from, end } = await underWay();
+  await pair.a.ask('domjobabort', DOMAIN);
+  assert.is((await report()).outcome, 'failed');
+  await stayed(from, await end);
+});
+
+test('a destination that does not listen fails the migration at once', async () => {
+  const from = await bringUp();
+  const listen = `tcp://${pair.addressA}:${PORT}`;
+  relay = await RelayProcess.start('--listen', listen, '--to', `tcp://${pair.addressB}:1`);
+  const end = await migrate(listen);
+  assert.equal((await report()).failure?.code, 'E_RELAY_TARGET');
+  await stayed(from, end);
+});
+
+test.run();

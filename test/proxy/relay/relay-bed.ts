@@ -1,0 +1,195 @@
+/** A relay between sockets of ours: what a source and a destination see of each other through it. */
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { type Address, formatAddress } from '../../../proxy/relay/address.ts';
+import { Relay, type RelayTerms } from '../../../proxy/relay/relay.ts';
+import type { MigrationProgress, MigrationReport } from '../../../proxy/relay/report.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+
+export type Wire = 'tcp' | 'unix';
+
+export class RelayBed {
+  readonly reports: MigrationReport[] = [];
+  progress: readonly MigrationProgress[] = [];
+  readonly #folder: string;
+  readonly #server: Server;
+  readonly #relay: Relay;
+  readonly #listen: Address;
+  readonly #sockets: Socket[] = [];
+  readonly #accepted: Socket[] = [];
+  #wake: () => void = () => {};
+
+  static async open(wire: Wire, terms: Partial<RelayTerms> = {}): Promise<RelayBed> {
+    const folder = mkdtempSync(join(scratchFolder(), 'umbra-relay-'));
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+    server.listen(wire === 'unix' ? join(folder, 'to.sock') : { port: 0, host: '127.0.0.1' });
+    await once(server, 'listening');
+    const to = addressOf(server);
+    const listen: Address =
+      wire === 'unix'
+        ? { kind: 'unix', path: join(folder, 'in.sock') }
+        : { kind: 'tcp', host: '127.0.0.1', port: await freePort() };
+    const bed: { made?: RelayBed } = {};
+    const relay = await Relay.open(
+      { routes: [{ name: 'vm', listen, to }], stallLimitMs: 30_000, ...terms },
+      {
+        onProgress: (progress) => {
+          if (bed.made !== undefined) bed.made.progress = progress;
+        },
+        onReport: (report) => {
+          if (bed.made !== undefined) bed.made.#onReport(report);
+        },
+      },
+    );
+    bed.made = new RelayBed(folder, server, relay, listen);
+    return bed.made;
+  }
+
+  private constructor(folder: string, server: Server, relay: Relay, listen: Address) {
+    this.#folder = folder;
+    this.#server = server;
+    this.#relay = relay;
+    this.#listen = listen;
+    server.on('connection', (socket) => {
+      socket.on('error', () => {});
+      this.#sockets.push(socket);
+      this.#accepted.push(socket);
+      this.#wake();
+    });
+  }
+
+  #onReport(report: MigrationReport): void {
+    this.reports.push(report);
+    this.#wake();
+  }
+
+  get relay(): Relay {
+    return this.#relay;
+  }
+
+  get listen(): string {
+    return formatAddress(this.#listen);
+  }
+
+  /** Whoever connects from here on is refused. */
+  stopListening(): void {
+    this.#server.close();
+  }
+
+  /** A connection of the source's. */
+  async source(): Promise<Socket> {
+    const listen = this.#listen;
+    const path = listen.kind === 'unix' ? { path: listen.path } : listen;
+    const socket = connect({ ...path, allowHalfOpen: true });
+    socket.on('error', () => {});
+    socket.pause();
+    this.#sockets.push(socket);
+    await once(socket, 'connect');
+    return socket;
+  }
+
+  /** The next connection the destination has got. */
+  async target(): Promise<Socket> {
+    for (;;) {
+      const socket = this.#accepted.shift();
+      if (socket !== undefined) return socket;
+      await this.#change();
+    }
+  }
+
+  async both(): Promise<{ readonly source: Socket; readonly target: Socket }> {
+    const source = await this.source();
+    return { source, target: await this.target() };
+  }
+
+  /** The report of the migration that ended as the `index`th. */
+  async report(index = 0): Promise<MigrationReport> {
+    for (;;) {
+      const report = this.reports[index];
+      if (report !== undefined) return report;
+      await this.#change();
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#relay.end();
+    await this.#relay.over;
+    this.#server.close();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #change(): Promise<void> {
+    const before = this.#wake;
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        before();
+        resolve();
+      };
+    });
+  }
+}
+
+export async function withBed(
+  wire: Wire,
+  use: (bed: RelayBed) => Promise<void>,
+  terms: Partial<RelayTerms> = {},
+): Promise<void> {
+  const bed = await RelayBed.open(wire, terms);
+  try {
+    await use(bed);
+  } finally {
+    await bed.close();
+  }
+}
+
+/** Reads so many bytes. */
+export async function take(socket: Socket, count: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for (let length = 0; length < count; ) {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk === null) await once(socket, 'readable');
+    else {
+      chunks.push(chunk);
+      length += chunk.length;
+    }
+  }
+  const all = Buffer.concat(chunks);
+  if (all.length > count) socket.unshift(all.subarray(count));
+  return all.subarray(0, count);
+}
+
+/** Reads to the end of the stream. */
+export async function takeAll(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/** How the socket ends: by a code of the kernel's, or in order. */
+export async function ending(socket: Socket): Promise<string> {
+  return new Promise((resolve) => {
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+    socket.once('end', () => resolve('end'));
+    socket.resume();
+  });
+}
+
+function addressOf(server: Server): Address {
+  const address = server.address();
+  if (address === null) throw new Error('it listens');
+  if (typeof address === 'string') return { kind: 'unix', path: address };
+  return { kind: 'tcp', host: '127.0.0.1', port: address.port };
+}
+
+/** One that nobody has now. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen({ port: 0, host: '127.0.0.1' });
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}

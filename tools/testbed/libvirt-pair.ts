@@ -1,0 +1,235 @@
+/**
+ * Two hosts with libvirt on one machine, and the network between them:
+ *
+ *     host a (ours)                                 host b: network and mount namespaces of its own
+ *     libvirtd, QEMUs        10.x.x.1 ── veth ── 10.x.x.2     libvirtd, QEMUs
+ *     relay                         cut(), mend()
+ *
+ *     FOLDER/wire       where unix sockets of a migration are, by the same path on both hosts; b's
+ *                       is FOLDER/b-wire for us
+ *     FOLDER/NAME.log   a domain's console, wherever it runs: one log, appended to
+ *
+ * Needs root: for the namespaces, and to be someone else than libvirtd's user.
+ */
+import { execFileSync } from 'node:child_process';
+import {
+  appendFileSync,
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdtempSync,
+  rmSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { ensureGuestImage } from '../guest/image.ts';
+import type { QemuBinary } from '../setup/qemu.ts';
+import { domainXml } from './libvirt-domain.ts';
+import { isRoot, LibvirtHost, ownFolder } from './libvirt-host.ts';
+import { newestQemu } from './newest-qemu.ts';
+
+/** Where libvirt's domains find their QEMU. */
+const EMULATOR = '/usr/bin/qemu-system-x86_64';
+
+export interface PairDomain {
+  readonly name: string;
+  readonly memoryMiB?: number;
+  /** Memory in use, rewritten and checked all the time. */
+  readonly loadMiB?: number;
+}
+
+export class LibvirtPair {
+  readonly directory: string;
+  readonly a: LibvirtHost;
+  readonly b: LibvirtHost;
+  /** Addresses of the two, on the cable between them. */
+  readonly addressA: string;
+  readonly addressB: string;
+  readonly #link: Link;
+  readonly #guest: { readonly kernel: string; readonly initrd: string };
+  readonly #onExit: () => void;
+
+  static async create(): Promise<LibvirtPair> {
+    if (!isRoot()) throw new Error('two libvirt hosts on one machine need root: sudo npm test');
+    const image = await ensureGuestImage();
+    const qemu = await newestQemu();
+    if (qemu === undefined) throw new Error('no QEMU found; run: node tools/setup/bootstrap.mjs');
+    const directory = mkdtempSync(join(tmpdir(), 'umbra-lv-'));
+    const link = new Link();
+    const onExit = () => {
+      link.remove();
+      rmSync(directory, { recursive: true, force: true });
+    };
+    process.once('exit', onExit);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, exitOnSignal);
+    chmodSync(directory, 0o755);
+    for (const folder of ['wire', 'b-wire', 'logs']) ownFolder(join(directory, folder));
+    const newest = newestInPlace(qemu);
+    const ports = { first: 49_152, last: 49_215 };
+    const hosts: LibvirtHost[] = [];
+    try {
+      const guest = {
+        kernel: shareFile(image.kernel, join(directory, 'vmlinuz')),
+        initrd: shareFile(image.initrd, join(directory, 'initrd')),
+      };
+      link.make();
+      const place = { directory: join(directory, 'a'), ports, within: withMounts(newest) };
+      hosts.push(await LibvirtHost.start(place));
+      const wire: [string, string] = [join(directory, 'b-wire'), join(directory, 'wire')];
+      const within = [
+        ...['nsenter', `--net=/run/netns/${link.namespace}`],
+        ...withMounts([...newest, wire]),
+      ];
+      hosts.push(await LibvirtHost.start({ directory: join(directory, 'b'), ports, within }));
+      process.off('exit', onExit);
+      const [a, b] = hosts as [LibvirtHost, LibvirtHost];
+      return new LibvirtPair(directory, { a, b }, link, guest);
+    } catch (error) {
+      for (const host of hosts) host.sweep();
+      process.off('exit', onExit);
+      onExit();
+      throw error;
+    }
+  }
+
+  private constructor(
+    directory: string,
+    { a, b }: { readonly a: LibvirtHost; readonly b: LibvirtHost },
+    link: Link,
+    guest: { readonly kernel: string; readonly initrd: string },
+  ) {
+    this.directory = directory;
+    this.a = a;
+    this.b = b;
+    this.#link = link;
+    this.addressA = link.addressA;
+    this.addressB = link.addressB;
+    this.#guest = guest;
+    this.#onExit = () => this.dispose();
+    process.once('exit', this.#onExit);
+  }
+
+  /** A unix socket's path for those on host a, and where host b's is for us. */
+  wire(name: string): { readonly a: string; readonly b: string } {
+    return { a: join(this.directory, 'wire', name), b: join(this.directory, 'b-wire', name) };
+  }
+
+  console(domain: string): string {
+    return join(this.directory, 'logs', `${domain}.log`);
+  }
+
+  /** The domain's XML: the same on both hosts. */
+  xml({ name, memoryMiB = 160, loadMiB = 32 }: PairDomain): string {
+    const log = this.console(name);
+    if (!existsSync(log)) {
+      appendFileSync(log, '');
+      chmodSync(log, 0o666);
+    }
+    return domainXml({
+      name,
+      memoryMiB,
+      loadMiB,
+      emulator: EMULATOR,
+      console: log,
+      ...this.#guest,
+    });
+  }
+
+  /** Pulls the cable between the hosts: packets are lost, nobody is told. */
+  cut(): void {
+    this.#link.set('down');
+  }
+
+  mend(): void {
+    this.#link.set('up');
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    this.a.sweep();
+    this.b.sweep();
+    this.#link.remove();
+    rmSync(this.directory, { recursive: true, force: true });
+    process.off('exit', this.#onExit);
+  }
+}
+
+/** A network namespace, and a veth pair that ends in it. */
+class Link {
+  readonly namespace: string;
+  readonly addressA: string;
+  readonly addressB: string;
+  readonly #device: string;
+
+  constructor() {
+    const id = process.pid % 2 ** 15;
+    this.namespace = `umbra-b-${id}`;
+    this.#device = `umb${id}`;
+    // 10.128.0.0/9 in blocks of four addresses, one a process.
+    const block = `10.${128 + (id >> 8)}.${id & 255}`;
+    this.addressA = `${block}.1`;
+    this.addressB = `${block}.2`;
+  }
+
+  make(): void {
+    this.remove();
+    ip('netns', 'add', this.namespace);
+    const peer = ['peer', 'name', 'eth0', 'netns', this.namespace];
+    ip('link', 'add', this.#device, 'type', 'veth', ...peer);
+    ip('address', 'add', `${this.addressA}/30`, 'dev', this.#device);
+    ip('link', 'set', this.#device, 'up');
+    ip('-n', this.namespace, 'address', 'add', `${this.addressB}/30`, 'dev', 'eth0');
+    ip('-n', this.namespace, 'link', 'set', 'lo', 'up');
+    ip('-n', this.namespace, 'link', 'set', 'eth0', 'up');
+  }
+
+  set(state: 'up' | 'down'): void {
+    ip('-n', this.namespace, 'link', 'set', 'eth0', state);
+  }
+
+  remove(): void {
+    if (existsSync(`/run/netns/${this.namespace}`)) ip('netns', 'del', this.namespace);
+  }
+}
+
+function ip(...args: string[]): void {
+  execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+}
+
+function exitOnSignal(): void {
+  process.exit(130);
+}
+
+/** Our cache is private: libvirt's user gets links of its own, or copies. */
+function shareFile(from: string, to: string): string {
+  try {
+    linkSync(from, to);
+  } catch {
+    copyFileSync(from, to);
+  }
+  chmodSync(to, 0o644);
+  return to;
+}
+
+/** Mounts in a namespace of its own, `[from, to]` each, before what is run there. */
+function withMounts(mounts: readonly (readonly [string, string])[]): string[] {
+  const script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift';
+  const words = ['unshare', '--mount', '--propagation', 'private'];
+  return [...words, 'sh', '-c', `${script}; exec "$@"`, 'sh', ...mounts.flat(), '--'];
+}
+
+/**
+ * QEMU loads modules from the system's folder, and dies of those of another version: the newest
+ * takes the system's place where libvirt looks.
+ */
+function newestInPlace({ binary }: QemuBinary): [string, string][] {
+  if (binary === EMULATOR) return [];
+  const root = join(dirname(binary), '../..');
+  return [
+    'usr/bin/qemu-system-x86_64',
+    'usr/lib/x86_64-linux-gnu/qemu',
+    'usr/share/qemu',
+    'usr/share/seabios',
+  ].map((path) => [join(root, path), join('/', path)]);
+}

@@ -1,0 +1,76 @@
+/** An `umbra relay` as an operator runs it, in a process of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface, type Interface } from 'node:readline';
+import type { MigrationReport } from '../../proxy/relay/report.ts';
+import { umbraCommand } from './testbed.ts';
+
+const START_LIMIT_MS = 20_000;
+
+export class RelayProcess {
+  readonly #child: ChildProcess;
+  readonly #reports: MigrationReport[] = [];
+  readonly #lines: Interface;
+  #wake: () => void = () => {};
+
+  /** Resolves when it listens. Its sockets are for everyone, as far as their folder is. */
+  static async start(...args: readonly string[]): Promise<RelayProcess> {
+    const script = 'umask 000; exec "$@"';
+    const words = ['-c', script, 'sh', ...umbraCommand(), 'relay', '--json', ...args];
+    const child = spawn('sh', words, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const relay = new RelayProcess(child);
+    let said = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+    });
+    const timer = setTimeout(() => child.kill('SIGKILL'), START_LIMIT_MS);
+    try {
+      await Promise.race([
+        once(relay.#lines, 'line'),
+        once(child, 'exit').then(() => Promise.reject(new Error(`no relay: ${said}`))),
+      ]);
+    } finally {
+      clearTimeout(timer);
+    }
+    return relay;
+  }
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    if (child.stdout === null) throw new Error('its output is piped');
+    this.#lines = createInterface(child.stdout);
+    this.#lines.on('line', (line) => {
+      const report = JSON.parse(line) as Partial<MigrationReport>;
+      if (report.migration !== undefined) this.#reports.push(report as MigrationReport);
+      this.#wake();
+    });
+    process.once('exit', this.#onExit);
+  }
+
+  readonly #onExit = () => this.#child.kill('SIGKILL');
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** The reports of so many migrations, in the order in which they ended. */
+  async reports(count: number): Promise<readonly MigrationReport[]> {
+    while (this.#reports.length < count) {
+      if (this.#child.exitCode !== null) throw new Error('the relay has ended');
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        this.#child.once('exit', () => resolve());
+      });
+    }
+    return this.#reports;
+  }
+
+  /** Ends it, whatever is under way. Idempotent. */
+  async kill(): Promise<void> {
+    process.off('exit', this.#onExit);
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const ended = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await ended;
+  }
+}
