@@ -15,6 +15,12 @@ export {
   type LiveSample,
   nothingKnown,
 } from './estimator.ts';
+export {
+  chooseMigrations,
+  type EvacuationOrder,
+  type EvacuationPolicy,
+  type Passing,
+} from './evacuation.ts';
 export { type OptionHelp, POLICIES } from './explain.ts';
 export { dalyIntervalMs, type Interval, LEAST_INTERVAL_MS, nextInterval } from './interval.ts';
 export { type LiveDecision, LivePhase, type LivePolicy } from './live-phase.ts';

@@ -44,6 +44,7 @@ const HINTS: Readonly<Record<string, string>> = {
   E_DURABLE_BUSY: 'Give this cluster another name or another persist.to, or end the other daemon.',
   E_PERSIST_SLOW: 'Raise persist.timeLimit, or set persist.mode to background.',
   E_MACHINE_TYPE: 'Restore an epoch of this machine type, or correct the member’s command.',
+  E_LIBVIRT_XML: 'Give the domain’s own: virsh dumpxml --migratable DOMAIN >FILE, then --xml FILE.',
   E_RELAY_ADDRESS: 'Give tcp://HOST:PORT or unix:///PATH; --listen and --to come in pairs.',
   E_RELAY_LISTEN: 'Is another relay, or a QEMU, on that address? See: ss -ltnp, ss -lxp',
   E_RELAY_TARGET: 'Check --to, and that the destination listens: its libvirt names the port.',
@@ -52,6 +53,7 @@ const HINTS: Readonly<Record<string, string>> = {
   E_RELAY_STALLED: 'The VM runs on at the source. Check the network, or raise --stall-limit.',
   E_RELAY_REFUSED: 'See why in the destination’s log of the VM.',
   E_RELAY_CANCELLED: 'The VM runs on at the source; try again.',
+  E_RELAY_SHADOW: 'A shadow needs one connection in clear: no --parallel, no --tls, no --postcopy.',
   E_RELAY_ENDED: 'The VM runs on at the source; start the relay, and try again.',
   E_MAP_UNSUPPORTED: 'Use --mode stream, or --mode auto.',
 };

@@ -12,9 +12,8 @@ import { type Failure, UmbraError } from '../failure.ts';
 import { type Address, formatAddress } from './address.ts';
 import { type ChannelKind, classify, MARK_BYTES } from './classify.ts';
 import { Flow } from './flow.ts';
+import { IN_FLIGHT_BYTES } from './limits.ts';
 
-/** Read ahead and not yet taken by the other side, at most, and each way. */
-export const IN_FLIGHT_BYTES = 2 ** 20;
 const CONNECT_LIMIT_MS = 10_000;
 /** A peer that vanished without a word is found out by the kernel after this and ten seconds. */
 const KEEP_ALIVE_MS = 10_000;
@@ -140,8 +139,9 @@ export class Channel {
     if (this.#kind !== undefined) return;
     const first = Buffer.concat(this.#mark);
     this.#mark = [];
-    this.#kind = classify(first) ?? 'other';
-    this.#events.onKind(this.#kind);
+    const kind = classify(first) ?? 'other';
+    this.#events.onKind(kind); // which migration's it is depends on the others' kinds
+    this.#kind = kind;
     if (first.length > 0) this.#events.onSourceChunk(first);
   }
 

@@ -3,24 +3,25 @@ import type { PrecopySink, RamBlock } from '../stream/sink.ts';
 
 export class CountingSink implements PrecopySink {
   machineType = '';
+  pageSize = 0;
+  /** As the stream lists them; empty until it has. */
+  layout: readonly RamBlock[] = [];
   totalPages = 0;
   /** Pages sent at least once. */
   seenPages = 0;
-  ramBytes = 0;
   ramEnded = false;
   returnPathOpened = false;
-  #pageSize = 1;
   #seen: readonly Uint8Array[] = [];
 
   machine(machineType: string, pageSize: number): void {
     this.machineType = machineType;
-    this.#pageSize = pageSize;
+    this.pageSize = pageSize;
   }
 
   blocks(blocks: readonly RamBlock[]): void {
-    this.#seen = blocks.map(({ usedLength }) => new Uint8Array(usedLength / this.#pageSize));
+    this.layout = blocks;
+    this.#seen = blocks.map(({ usedLength }) => new Uint8Array(usedLength / this.pageSize));
     this.totalPages = this.#seen.reduce((sum, { length }) => sum + length, 0);
-    this.ramBytes = this.totalPages * this.#pageSize;
   }
 
   page(block: number, offset: number): void {
@@ -48,7 +49,7 @@ export class CountingSink implements PrecopySink {
 
   #mark(block: number, offset: number): void {
     const seen = this.#seen[block];
-    const page = offset / this.#pageSize;
+    const page = offset / this.pageSize;
     if (seen === undefined || seen[page] === 1) return;
     seen[page] = 1;
     this.seenPages++;

@@ -12,8 +12,8 @@ import type { Socket } from 'node:net';
 
 /** Held streams move by a chunk (64 KiB at most) this often: 4 MiB/s at most. */
 const SIP_INTERVAL_MS = 15;
-/** A source that is held has more to send than fits the sockets: silence means it is not waiting. */
-const SILENCE_MS = 200;
+/** A source that waits for us has bytes ready: one that is silent for so long does not. */
+const SILENCE_MS = 1_000;
 
 export interface FlowEvents {
   /** After the chunk was handed on; it must not be written to. */
@@ -26,9 +26,10 @@ export class Flow {
   readonly #to: Socket;
   #bytes = 0;
   #open = false;
+  #stopped = false;
   #pressed = false;
   #sips: NodeJS.Timeout | undefined;
-  /** When the chunk was asked for that is being waited for, by performance.now(). */
+  /** Since when a chunk has been waited for, by performance.now(). */
   #sipAt: number | undefined;
 
   constructor(from: Socket, to: Socket, events: FlowEvents) {
@@ -38,15 +39,15 @@ export class Flow {
       this.#bytes += chunk.length;
       this.#sipAt = undefined;
       if (!to.write(chunk)) this.#pressed = true;
-      this.#readOrWait();
       events.onChunk(chunk);
+      this.#readOrWait();
     });
     from.once('end', () => {
-      clearInterval(this.#sips);
+      this.free();
       to.end();
       events.onEnd();
     });
-    from.once('close', () => clearInterval(this.#sips));
+    from.once('close', () => this.free());
     to.on('drain', () => {
       this.#pressed = false;
       this.#readOrWait();
@@ -62,33 +63,42 @@ export class Flow {
     return this.#to.writableLength;
   }
 
+  /** It is held, and there has been nothing to hold for a while. */
+  get isSilent(): boolean {
+    return this.#sipAt !== undefined && performance.now() - this.#sipAt >= SILENCE_MS;
+  }
+
   /** Both sockets are connected. */
   open(): void {
     this.#open = true;
     this.#readOrWait();
   }
 
-  /** Nothing is read at all. Only for moments: a source that stands must not be kept waiting. */
-  close(): void {
-    this.#open = false;
+  /** Nothing is read at all. Only for a moment: a source that stands must not be kept waiting. */
+  stop(): void {
+    this.#stopped = true;
     this.#readOrWait();
   }
 
-  /** @param onSilent the source has nothing to send: it does not wait for us, and need not be held */
-  hold(onSilent: () => void): void {
+  go(): void {
+    this.#stopped = false;
+    this.#readOrWait();
+  }
+
+  /** It trickles from now on. Idempotent. */
+  hold(): void {
     if (this.#sips !== undefined || this.#from.readableEnded || this.#from.destroyed) return;
     this.#sips = setInterval(() => {
-      if (!this.#open || this.#pressed) return;
-      const now = performance.now();
-      this.#sipAt ??= now;
-      if (now - this.#sipAt >= SILENCE_MS) onSilent();
-      else this.#readOrWait();
+      if (!this.#open || this.#stopped || this.#pressed) return;
+      this.#sipAt ??= performance.now();
+      this.#readOrWait();
     }, SIP_INTERVAL_MS);
     this.#readOrWait();
   }
 
   /** Ends `hold`. Idempotent. */
   free(): void {
+    if (this.#sips === undefined) return;
     clearInterval(this.#sips);
     this.#sips = undefined;
     this.#sipAt = undefined;
@@ -97,7 +107,7 @@ export class Flow {
 
   #readOrWait(): void {
     const held = this.#sips !== undefined && this.#sipAt === undefined;
-    if (this.#open && !this.#pressed && !held) this.#from.resume();
+    if (this.#open && !this.#stopped && !this.#pressed && !held) this.#from.resume();
     else this.#from.pause();
   }
 }

@@ -4,7 +4,8 @@
  * relayed all the same.
  *
  *     FOLLOWS ──RAM END──▶ DONE          the VM stands; device state is nobody's business
- *        └──unreadable──▶ BLIND          TLS inside, postcopy, a device that streams
+ *        ├──unreadable──▶ BLIND          postcopy, a device that streams
+ *        └──a copy is taken──▶ DONE      that reads all of it (shadow-copy.ts)
  */
 import { PrecopyDecoder } from '../stream/decoder.ts';
 import { CountingSink } from './counting-sink.ts';
@@ -21,11 +22,6 @@ export class Follower {
   /** Why it follows no longer, if it does not. */
   get trouble(): string | undefined {
     return this.#trouble;
-  }
-
-  /** RAM is complete: the VM stands, and must not be kept waiting. */
-  get ramEnded(): boolean {
-    return this.sink.ramEnded;
   }
 
   write(chunk: Uint8Array): void {

@@ -7,7 +7,9 @@
  * Its connections share one fate: when one dies before the destination has said that all is there, all
  * are reset, or QEMU waits for the others (7.2 for minutes). It is over when the last has closed.
  */
-import type { Failure } from '../failure.ts';
+import { type Estimate, estimate, nothingKnown, type Passing } from '../../policies/index.ts';
+import { type Failure, UmbraError } from '../failure.ts';
+import { FlowClock } from '../member/flow-clock.ts';
 import { ReturnPathReader } from '../stream/return-path-reader.ts';
 import type { Channel } from './channel.ts';
 import type { ChannelKind } from './classify.ts';
@@ -18,9 +20,12 @@ import {
   type MigrationReport,
   type Outcome,
   type Position,
+  type ShadowReport,
   shareOf,
   type Transport,
 } from './report.ts';
+import { ShadowCopy } from './shadow-copy.ts';
+import type { ShadowKeeper } from './shadow-keeper.ts';
 
 export interface MigrationPlace {
   readonly id: string;
@@ -29,22 +34,43 @@ export interface MigrationPlace {
   readonly to: string;
 }
 
+/** Of a source that has sent less, nobody can tell whether it waits for us. */
+const TELLING_BYTES = 64 * 1024;
+
 export class Migration {
   readonly #place: MigrationPlace;
+  readonly #keeper: ShadowKeeper | undefined;
   readonly #startedAt = new Date();
   readonly #since = performance.now();
   readonly #channels: Channel[] = [];
   readonly #onOver: (report: MigrationReport) => void;
   readonly #returnPath = new ReturnPathReader();
+  readonly #clock = new FlowClock();
   #follower: Follower | undefined;
+  #copy: ShadowCopy | undefined;
+  #handedOver = false;
+  #estimate: Estimate = nothingKnown();
+  #held = false;
+  /** It has flowed: whatever can only be held at its beginning cannot be any more. */
+  #begun = false;
+  #letGo = false;
   #open = 0;
   #failure: Failure | undefined;
   #over = false;
 
-  /** @param onOver called once, when its last connection has closed */
-  constructor(place: MigrationPlace, onOver: (report: MigrationReport) => void) {
+  /**
+   * @param keeper keeps its shadow, if one is wanted
+   * @param onOver called once, when its last connection has closed
+   */
+  constructor(
+    place: MigrationPlace,
+    keeper: ShadowKeeper | undefined,
+    onOver: (report: MigrationReport) => void,
+  ) {
     this.#place = place;
+    this.#keeper = keeper;
     this.#onOver = onOver;
+    this.#clock.start();
   }
 
   get id(): string {
@@ -55,29 +81,62 @@ export class Migration {
     return this.#over;
   }
 
-  get hasMain(): boolean {
-    return this.#follower !== undefined;
+  /** Can a connection of this kind be another of its own? There is one main, and all is TLS or none. */
+  fits(kind: ChannelKind): boolean {
+    const has = (wanted: ChannelKind) => this.#channels.some((one) => one.kind === wanted);
+    switch (kind) {
+      case 'main':
+        return this.#follower === undefined && !has('tls');
+      case 'multifd':
+        return !has('tls');
+      case 'tls':
+        return this.#follower === undefined && !has('multifd');
+      case 'other':
+        return true;
+    }
   }
 
   /** A connection that is this migration's, as far as can be told. */
   join(channel: Channel): void {
     this.#channels.push(channel);
     this.#open++;
+    if (this.#held) channel.up.hold();
   }
 
   /** Its first bytes have shown that it is another's. */
   leave(channel: Channel): void {
     this.#channels.splice(this.#channels.indexOf(channel), 1);
     this.#open--;
+    if (this.#held) channel.up.free();
     this.#endIfClosed();
   }
 
-  onKind(kind: ChannelKind): void {
-    if (kind === 'main') this.#follower = new Follower();
+  onKind(channel: Channel, kind: ChannelKind): void {
+    if (kind !== 'main') {
+      this.#copy?.lose(unreadable(kind));
+      return;
+    }
+    const follower = new Follower();
+    this.#follower = follower;
+    if (this.#keeper === undefined) return;
+    this.#copy = new ShadowCopy(this.#keeper, this.#place.name, follower.sink, {
+      onFull: (full) => (full ? channel.up.stop() : channel.up.go()),
+    });
+    if (this.#transport === 'parallel') this.#copy.lose(unreadable('multifd'));
+    if (!this.#held) this.#copy.begin();
   }
 
   onSourceChunk(channel: Channel, chunk: Buffer): void {
-    if (channel.kind === 'main') this.#follower?.write(chunk);
+    if (channel.kind !== 'main') return;
+    // The copy reads all from the beginning: once it does, one reader is enough.
+    this.#handedOver ||= this.#copy?.sink !== undefined;
+    if (!this.#handedOver) this.#follower?.write(chunk);
+    this.#copy?.write(chunk);
+    if (this.#pages?.ramEnded) this.free();
+  }
+
+  onSourceEnd(channel: Channel): void {
+    if (channel.kind === 'main') this.#copy?.end();
   }
 
   onTargetChunk(channel: Channel, chunk: Buffer): void {
@@ -85,9 +144,7 @@ export class Migration {
   }
 
   onDead(failure: Failure): void {
-    if (this.#returnPath.verdict === 0) return;
-    this.#failure ??= failure;
-    for (const channel of this.#channels) channel.die(failure);
+    if (this.#returnPath.verdict !== 0) this.abort(failure);
   }
 
   onClosed(): void {
@@ -101,20 +158,82 @@ export class Migration {
     for (const channel of this.#channels) channel.die(failure);
   }
 
+  /** Others go first. Without effect on one that was let go. */
+  hold(): void {
+    if (this.#held || this.#letGo) return;
+    this.#held = true;
+    this.#clock.note(false);
+    for (const { up } of this.#channels) up.hold();
+  }
+
+  free(): void {
+    this.#begun = true;
+    this.#copy?.begin();
+    this.#clock.note(true);
+    if (!this.#held) return;
+    this.#held = false;
+    for (const { up } of this.#channels) up.free();
+  }
+
   /** For how long the side that is to take bytes has taken none, milliseconds; the longest counts. */
   stalledMs(now: number): number {
     return Math.max(0, ...this.#channels.map((channel) => channel.stalledMs(now)));
+  }
+
+  /** As the policy sees it, now. */
+  look(): Passing {
+    const { seenPages = 0, totalPages = 0 } = this.#pages ?? {};
+    const { normalPages = 0, zeroPages = 0 } =
+      this.#copy?.counters ?? this.#follower?.counters ?? {};
+    const now = performance.now();
+    this.#estimate = estimate(this.#estimate, {
+      atMs: now,
+      bytes: this.#streamBytes,
+      flowedMs: this.#clock.flowedMs,
+      seenPages,
+      totalPages,
+      normalPages,
+      zeroPages,
+      passes: 1,
+      passAtMs: this.#since,
+      waits: false,
+      keptBack: false,
+      remainingBytes: undefined,
+      passBytes: undefined,
+      dirtyBytesPerSecond: undefined,
+    });
+    this.#letGo ||= this.#mustGo();
+    if (this.#letGo) this.free();
+    return { letGo: this.#letGo, estimate: this.#estimate };
+  }
+
+  /** A VM may stand behind it by now, or nobody could tell if it did. */
+  #mustGo(): boolean {
+    if (this.#pages?.ramEnded || this.#estimate.firstPassDone) return true;
+    const silent = this.#channels.every(({ up }) => up.isSilent);
+    if (silent && this.#streamBytes >= TELLING_BYTES) return true;
+    const told = this.#channels.some(({ kind }) => kind !== undefined);
+    return this.#begun && told && !this.#tells;
+  }
+
+  /** Pages can be told as they come. */
+  get #tells(): boolean {
+    if (this.#transport !== 'single') return false;
+    return this.#handedOver
+      ? this.#copy?.sink !== undefined
+      : this.#follower?.trouble === undefined;
   }
 
   get progress(): MigrationProgress {
     const { id: migration, name } = this.#place;
     const position = this.#position;
     const { streamBytes, ramBytes } = position;
-    const elapsedMs = performance.now() - this.#since;
+    const elapsedMs = this.#clock.flowedMs;
     const share = shareOf(position);
     return {
       migration,
       name,
+      state: this.#letGo ? 'let go' : this.#held ? 'held' : 'flows',
       transport: this.#transport,
       streamBytes,
       ramBytes,
@@ -124,15 +243,22 @@ export class Migration {
     };
   }
 
+  /** Whoever reads the main channel: the copy once it does, else the follower. */
+  get #pages() {
+    return this.#copy?.sink ?? this.#follower?.sink;
+  }
+
+  get #streamBytes(): number {
+    return this.#channels.reduce((sum, { up }) => sum + up.bytes, 0);
+  }
+
   get #position(): Position {
-    const streamBytes = this.#channels.reduce((sum, { up }) => sum + up.bytes, 0);
-    const { totalPages = 0, seenPages = 0, ramBytes = 0 } = this.#follower?.sink ?? {};
-    const readable = totalPages > 0 && this.#follower?.trouble === undefined;
-    const tells = readable && this.#transport === 'single';
+    const { totalPages = 0, seenPages = 0 } = this.#pages ?? {};
+    const { pageSize = 0 } = this.#follower?.sink ?? {};
     return {
-      streamBytes,
-      ramBytes: ramBytes > 0 ? ramBytes : undefined,
-      seenShare: tells ? seenPages / totalPages : undefined,
+      streamBytes: this.#streamBytes,
+      ramBytes: totalPages > 0 ? totalPages * pageSize : undefined,
+      seenShare: this.#tells && totalPages > 0 ? seenPages / totalPages : undefined,
     };
   }
 
@@ -146,16 +272,28 @@ export class Migration {
   #endIfClosed(): void {
     if (this.#open > 0 || this.#over) return;
     this.#over = true;
-    this.#onOver(this.#report());
+    void this.#settle().then((shadow) => this.#onOver(this.#report(shadow)));
   }
 
-  #report(): MigrationReport {
+  /** Nothing is kept of a migration that has failed, nor of one nobody here could read. */
+  async #settle(): Promise<ShadowReport | undefined> {
+    if (this.#keeper === undefined) return undefined;
+    const { outcome, failure } = this.#outcome();
+    if (this.#copy === undefined) {
+      return { kept: false, failure: unreadable(this.#channels[0]?.kind ?? 'other') };
+    }
+    const ended = { code: 'E_RELAY_SHADOW', message: `the migration ${outcome}` };
+    return this.#copy.settle(outcome === 'failed' ? (failure ?? ended) : undefined);
+  }
+
+  #report(shadow: ShadowReport | undefined): MigrationReport {
     const durationMs = performance.now() - this.#since;
     const { streamBytes, ramBytes } = this.#position;
     const { machineType } = this.#follower?.sink ?? {};
     const { outcome, failure } = this.#outcome();
     const returnBytes = this.#channels.reduce((sum, { down }) => sum + down.bytes, 0);
     const { id: migration, ...place } = this.#place;
+    const { flowedMs } = this.#clock;
     return {
       migration,
       ...place,
@@ -163,16 +301,19 @@ export class Migration {
       durationMs,
       transport: this.#transport,
       outcome,
-      ...(failure && { failure }),
+      ...(failure && { failure: new UmbraError(failure).failure }),
       ...(ramBytes !== undefined && { ramBytes }),
       ...(machineType && { machineType }),
       streamBytes,
       returnBytes,
-      bytesPerSecond: perSecond(streamBytes, durationMs),
+      bytesPerSecond: perSecond(streamBytes, flowedMs),
       channels: this.#channels.map(({ kind = 'other', up, down }) => {
         return { kind, streamBytes: up.bytes, returnBytes: down.bytes };
       }),
-      notes: this.#notes(),
+      heldMs: Math.max(0, durationMs - flowedMs),
+      flow: this.#clock.end(),
+      ...(shadow && { shadow }),
+      notes: this.#notes(shadow),
     };
   }
 
@@ -191,10 +332,25 @@ export class Migration {
     return { outcome: 'closed' };
   }
 
-  #notes(): string[] {
+  #notes(shadow: ShadowReport | undefined): string[] {
+    const notes: string[] = [];
     const { trouble } = this.#follower ?? {};
-    return trouble === undefined ? [] : [`the stream could not be followed: ${trouble}`];
+    if (trouble !== undefined) notes.push(`the stream could not be followed: ${trouble}`);
+    if (shadow?.kept === false) {
+      notes.push(`no shadow was kept (${shadow.failure.code}): ${shadow.failure.message}`);
+    }
+    return notes;
   }
+}
+
+function unreadable(kind: ChannelKind): Failure {
+  const why = {
+    main: 'its stream could not be read',
+    multifd: 'it came in several connections (--parallel)',
+    tls: 'it was encrypted (--tls)',
+    other: 'what came is no migration stream, or a postcopy one',
+  };
+  return new UmbraError({ code: 'E_RELAY_SHADOW', message: why[kind] }).failure;
 }
 
 function perSecond(bytes: number, ms: number): number {

@@ -4,15 +4,20 @@
  *     OPEN ──drain──▶ DRAINING ──the last migration is over──▶ ENDED
  *       └──────────────┴──end──▶ every migration is reset ───────▲
  */
-import { UmbraError } from '../failure.ts';
+import { chooseMigrations, type EvacuationPolicy } from '../../policies/index.ts';
 import type { Migration } from './migration.ts';
 import type { MigrationProgress, MigrationReport } from './report.ts';
 import { Route, type RouteTerms } from './route.ts';
+import type { ShadowKeeper } from './shadow-keeper.ts';
 
 export interface RelayTerms {
   readonly routes: readonly RouteTerms[];
   /** A side that takes none of the bytes that wait for it for so long is given up, milliseconds. */
   readonly stallLimitMs: number;
+  /** Whose turn it is; undefined: all flow at once. */
+  readonly evacuation: EvacuationPolicy | undefined;
+  /** Keeps a shadow of each VM that goes by; it is ours to close. */
+  readonly keeper: ShadowKeeper | undefined;
 }
 
 export interface RelayEvents {
@@ -21,13 +26,20 @@ export interface RelayEvents {
   readonly onReport: (report: MigrationReport) => void;
 }
 
-const LOOK_INTERVAL_MS = 500;
+const LOOK_INTERVAL_MS = 50;
+/** Progress is told at every so many looks. */
+const LOOKS_PER_PROGRESS = 10;
 
 export class Relay {
   readonly #terms: RelayTerms;
   readonly #events: RelayEvents;
   readonly #routes: Route[] = [];
-  #looks: NodeJS.Timeout | undefined;
+  /** In the order in which they came. */
+  readonly #migrations = new Map<string, Migration>();
+  /** When the first of those there are came, by performance.now(). */
+  #since = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #looks = 0;
   #draining = false;
   #ended: () => void = () => {};
   /** Resolves when it has drained. */
@@ -40,9 +52,9 @@ export class Relay {
     const relay = new Relay(terms, events);
     try {
       for (const route of terms.routes) {
-        const opened = await Route.open(route, {
-          onMigration: () => {},
-          onOver: (_, report) => relay.#onOver(report),
+        const opened = await Route.open(route, terms.keeper, {
+          onMigration: (migration) => relay.#onMigration(migration),
+          onOver: (migration, report) => relay.#onOver(migration, report),
         });
         relay.#routes.push(opened);
       }
@@ -50,7 +62,7 @@ export class Relay {
       relay.drain();
       throw error;
     }
-    relay.#looks = setInterval(() => relay.#look(), LOOK_INTERVAL_MS);
+    relay.#timer = setInterval(() => relay.#look(), LOOK_INTERVAL_MS);
     return relay;
   }
 
@@ -70,36 +82,61 @@ export class Relay {
   end(): void {
     this.drain();
     const message = 'the relay was ended';
-    for (const migration of this.#migrations) migration.abort({ code: 'E_RELAY_ENDED', message });
-  }
-
-  get #migrations(): Migration[] {
-    return this.#routes.flatMap(({ migrations }) => [...migrations]);
+    for (const migration of this.#migrations.values()) {
+      migration.abort({ code: 'E_RELAY_ENDED', message });
+    }
   }
 
   #look(): void {
-    const now = performance.now();
-    const { stallLimitMs } = this.#terms;
-    for (const migration of this.#migrations) {
-      if (migration.stalledMs(now) < stallLimitMs) continue;
-      const message = `one side has taken no byte for ${stallLimitMs} ms`;
-      migration.abort(new UmbraError({ code: 'E_RELAY_STALLED', message }).failure);
-    }
-    const migrations = this.#migrations;
-    if (migrations.length > 0) this.#events.onProgress(migrations.map(({ progress }) => progress));
+    this.#giveUpStalled();
+    this.#steer();
+    this.#looks++;
+    if (this.#migrations.size === 0 || this.#looks % LOOKS_PER_PROGRESS !== 0) return;
+    this.#events.onProgress([...this.#migrations.values()].map(({ progress }) => progress));
   }
 
-  #onOver(report: MigrationReport): void {
+  #giveUpStalled(): void {
+    const now = performance.now();
+    const { stallLimitMs } = this.#terms;
+    for (const migration of this.#migrations.values()) {
+      if (migration.stalledMs(now) < stallLimitMs) continue;
+      const message = `one side has taken no byte for ${stallLimitMs} ms`;
+      migration.abort({ code: 'E_RELAY_STALLED', message });
+    }
+  }
+
+  #steer(): void {
+    const { evacuation } = this.#terms;
+    if (evacuation === undefined) return;
+    const passing = new Map([...this.#migrations].map(([id, migration]) => [id, migration.look()]));
+    const chosen = chooseMigrations(passing, performance.now() - this.#since, evacuation);
+    for (const [id, migration] of this.#migrations) {
+      if (chosen.has(id)) migration.free();
+      else migration.hold();
+    }
+  }
+
+  #onMigration(migration: Migration): void {
+    if (this.#migrations.size === 0) this.#since = performance.now();
+    this.#migrations.set(migration.id, migration);
+    if (this.#terms.evacuation === undefined) migration.free();
+    else this.#steer();
+  }
+
+  #onOver(migration: Migration, report: MigrationReport): void {
+    this.#migrations.delete(migration.id);
     // Who connects and says nothing was looking for an open port.
     const { streamBytes, returnBytes, failure } = report;
     const silent = streamBytes + returnBytes === 0 && failure === undefined;
     if (!silent) this.#events.onReport(report);
+    this.#steer();
     this.#endIfDrained();
   }
 
   #endIfDrained(): void {
-    if (!this.#draining || this.#migrations.length > 0) return;
-    clearInterval(this.#looks);
+    if (!this.#draining || this.#migrations.size > 0) return;
+    clearInterval(this.#timer);
+    this.#terms.keeper?.close();
     this.#ended();
   }
 }

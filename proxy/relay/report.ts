@@ -1,5 +1,6 @@
 /** What a relay tells of a migration: while it goes on, and when it is over. PURE. */
 import type { Failure } from '../failure.ts';
+import type { FlowSpan } from '../member/flow-clock.ts';
 import type { ChannelKind } from './classify.ts';
 
 /** By what its connections are: `parallel` is multifd. */
@@ -17,6 +18,10 @@ export interface ChannelReport {
   readonly streamBytes: number;
   readonly returnBytes: number;
 }
+
+export type ShadowReport =
+  | { readonly kept: true; readonly epoch: number; readonly storedBytes: number }
+  | { readonly kept: false; readonly failure: Failure };
 
 export interface MigrationReport {
   readonly migration: string;
@@ -36,13 +41,22 @@ export interface MigrationReport {
   readonly returnBytes: number;
   readonly bytesPerSecond: number;
   readonly channels: readonly ChannelReport[];
+  /** For how long others went first, milliseconds; and when. */
+  readonly heldMs: number;
+  readonly flow: readonly FlowSpan[];
+  /** What has become of its shadow, if one was wanted. */
+  readonly shadow?: ShadowReport;
   /** What the operator should know besides. */
   readonly notes: readonly string[];
 }
 
+/** `let go`: it is past what can be held. */
+export type FlowState = 'flows' | 'held' | 'let go';
+
 export interface MigrationProgress {
   readonly migration: string;
   readonly name: string;
+  readonly state: FlowState;
   readonly transport: Transport;
   readonly streamBytes: number;
   readonly ramBytes: number | undefined;

@@ -4,17 +4,18 @@
  * one before is.
  *
  * To which migration a connection belongs is known for certain only by its first bytes, and some
- * never send any: it joins the one that is under way, and leaves it when it turns out to be another's
- * main channel.
+ * never send any: it joins the one that is under way, and leaves it when it turns out to be of another.
  */
 import { randomBytes } from 'node:crypto';
 import { lstatSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { type Failure, UmbraError } from '../failure.ts';
 import { type Address, formatAddress } from './address.ts';
-import { Channel, IN_FLIGHT_BYTES } from './channel.ts';
+import { Channel } from './channel.ts';
+import { IN_FLIGHT_BYTES } from './limits.ts';
 import { Migration } from './migration.ts';
 import type { MigrationReport } from './report.ts';
+import type { ShadowKeeper } from './shadow-keeper.ts';
 
 export interface RouteTerms {
   readonly name: string;
@@ -29,16 +30,20 @@ export interface RouteEvents {
 
 export class Route {
   readonly terms: RouteTerms;
+  readonly #keeper: ShadowKeeper | undefined;
   readonly #events: RouteEvents;
   readonly #server: Server;
-  readonly #migrations = new Set<Migration>();
   /** The one new connections join. */
   #present: Migration | undefined;
   #connecting: Promise<void> = Promise.resolve();
 
   /** @throws UmbraError E_RELAY_LISTEN */
-  static async open(terms: RouteTerms, events: RouteEvents): Promise<Route> {
-    const route = new Route(terms, events);
+  static async open(
+    terms: RouteTerms,
+    keeper: ShadowKeeper | undefined,
+    events: RouteEvents,
+  ): Promise<Route> {
+    const route = new Route(terms, keeper, events);
     const { listen } = terms;
     if (listen.kind === 'unix') removeStaleSocket(listen.path);
     await new Promise<void>((resolve, reject) => {
@@ -51,15 +56,12 @@ export class Route {
     return route;
   }
 
-  private constructor(terms: RouteTerms, events: RouteEvents) {
+  private constructor(terms: RouteTerms, keeper: ShadowKeeper | undefined, events: RouteEvents) {
     this.terms = terms;
+    this.#keeper = keeper;
     this.#events = events;
     const options = { allowHalfOpen: true, pauseOnConnect: true, highWaterMark: IN_FLIGHT_BYTES };
     this.#server = createServer(options, (socket) => this.#accept(socket));
-  }
-
-  get migrations(): ReadonlySet<Migration> {
-    return this.#migrations;
   }
 
   /** Takes no new connections; those there are go on. Idempotent. */
@@ -71,16 +73,16 @@ export class Route {
     let migration = this.#current();
     const channel: Channel = new Channel(source, {
       onKind: (kind) => {
-        if (kind === 'main' && migration.hasMain) {
+        if (!migration.fits(kind)) {
           const others = migration;
           migration = this.#begin();
           migration.join(channel);
           others.leave(channel);
         }
-        migration.onKind(kind);
+        migration.onKind(channel, kind);
       },
       onSourceChunk: (chunk) => migration.onSourceChunk(channel, chunk),
-      onSourceEnd: () => {},
+      onSourceEnd: () => migration.onSourceEnd(channel),
       onTargetChunk: (chunk) => migration.onTargetChunk(channel, chunk),
       onDead: (failure: Failure) => migration.onDead(failure),
       onClosed: () => migration.onClosed(),
@@ -97,11 +99,9 @@ export class Route {
     const { name, listen, to } = this.terms;
     const id = `${name}-${randomBytes(4).toString('hex')}`;
     const place = { id, name, listen: formatAddress(listen), to: formatAddress(to) };
-    const migration: Migration = new Migration(place, (report) => {
-      this.#migrations.delete(migration);
+    const migration: Migration = new Migration(place, this.#keeper, (report) => {
       this.#events.onOver(migration, report);
     });
-    this.#migrations.add(migration);
     this.#present = migration;
     this.#events.onMigration(migration);
     return migration;

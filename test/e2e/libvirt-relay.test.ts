@@ -4,14 +4,16 @@
  * checked by itself, and after a failure libvirt's state is clean: the domain runs where it was, no job
  * is left, and another try succeeds.
  */
+import { execFileSync } from 'node:child_process';
+import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { MigrationReport } from '../../proxy/relay/report.ts';
-import type { LibvirtHost } from '../../tools/testbed/libvirt-host.ts';
+import { type LibvirtHost, ownFolder } from '../../tools/testbed/libvirt-host.ts';
 import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { RelayProcess } from '../../tools/testbed/relay-process.ts';
-import type { CommandEnd } from '../../tools/testbed/testbed.ts';
+import { type CommandEnd, umbraCommand } from '../../tools/testbed/testbed.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
 
 const PORT = 49_300;
@@ -203,5 +205,66 @@ test('a destination that does not listen fails the migration at once', async () 
   assert.equal((await report()).failure?.code, 'E_RELAY_TARGET');
   await stayed(from, end);
 });
+
+interface Exported {
+  readonly exported: readonly { readonly file: string }[];
+}
+
+test('the shadow that is kept on the way restores', async () => {
+  const from = await bringUp();
+  const store = join(pair.memory, 'kept');
+  const uri = await startRelay('--shadow', store);
+  const { numbers: before } = readTicks(pair.console(DOMAIN), from);
+  const { shadow, notes } = await moved(from, await migrate(uri));
+  assert.equal([shadow?.kept, notes], [true, []]);
+  const epoch = shadow?.kept ? shadow.epoch : 0;
+  const { names, numbers: after } = readTicks(pair.console(DOMAIN), from);
+  await pair.b.ask('destroy', DOMAIN);
+  const { exported } = await exportEpoch(store, epoch);
+  const restoredFrom = logEnd(pair.console(DOMAIN));
+  await pair.a.ask('restore', exported[0]?.file ?? '');
+  await goesOn(restoredFrom);
+  const restored = readTicks(pair.console(DOMAIN), restoredFrom);
+  assert.equal(restored.names, names);
+  const first = restored.numbers[0] ?? 0;
+  assert.ok(first > (before.at(-1) ?? 0), 'it is not from before the migration');
+  assert.ok(first < (after.at(-1) ?? 0), 'it is as it was when it moved');
+});
+
+test('no shadow is kept of what cannot be read, nor of what has failed', async () => {
+  const store = join(pair.memory, 'none');
+  const none = () => assert.equal([readdirSync(join(store, 'epochs')), shadows(store)], [[], []]);
+  const from = await bringUp();
+  const uri = await startRelay('--shadow', store);
+  const { shadow, notes } = await moved(from, await migrate(uri, '--parallel'));
+  assert.is(shadow?.kept, false);
+  assert.match(notes.join(), 'E_RELAY_SHADOW');
+  none();
+  await relay?.kill();
+  await pair.b.ask('destroy', DOMAIN);
+  const { end } = await underWay('--shadow', store);
+  assert.is(shadows(store).length, 1);
+  await pair.a.ask('domjobabort', DOMAIN);
+  assert.equal([(await report()).shadow?.kept, (await end).code], [false, 1]);
+  none();
+});
+
+/** Rounds in a relay's store. */
+function shadows(store: string): string[] {
+  return readdirSync(join(store, 'shadows'));
+}
+
+async function exportEpoch(store: string, epoch: number): Promise<Exported> {
+  const folder = join(pair.memory, 'images');
+  ownFolder(folder);
+  const xml = join(folder, 'domain.xml');
+  writeFileSync(xml, pair.xml({ name: DOMAIN }));
+  const [program, ...words] = umbraCommand();
+  const args = ['export', String(epoch), '--store', store, '--libvirt', folder, '--xml', xml];
+  const stdout = execFileSync(program, [...words, ...args, '--json'], { encoding: 'utf8' });
+  const result = JSON.parse(stdout) as Exported;
+  for (const { file } of result.exported) chmodSync(file, 0o644);
+  return result;
+}
 
 test.run();

@@ -8,9 +8,11 @@ import { attach } from './attach.ts';
 import { clone } from './clone.ts';
 import * as commands from './commands.ts';
 import { doctor } from './doctor.ts';
+import { type ExportSpelling, exportEpoch } from './export.ts';
 import { chooseCluster } from './home.ts';
 import { Output } from './output.ts';
-import { type RelaySpelling, relay } from './relay.ts';
+import { relay } from './relay.ts';
+import type { RelaySpelling } from './relay-options.ts';
 
 const USAGE_ERROR = 2;
 
@@ -140,6 +142,17 @@ command('down', 'stop the cluster: its daemon, and the VMs Umbra started')
     await commands.down(chooseCluster(options.cluster), { keepVms, purge }, outputOf(options));
   });
 
+command('export', 'write an epoch as save images, which virsh restore brings up')
+  .argument('<epoch>', 'its number', epochNumber)
+  .requiredOption('--libvirt <folder>', 'where the images go: MEMBER.save')
+  .option('--store <folder>', 'of a relay (umbra relay --shadow), instead of a cluster')
+  .option('--xml <file>', 'domain XML (virsh dumpxml --migratable); MEMBER=FILE for each', collect)
+  .action(async (epoch: number, options: GlobalOptions & ExportSpelling) => {
+    const { store } = options;
+    const place = store === undefined ? { cluster: chooseCluster(options.cluster) } : { store };
+    await exportEpoch(place, epoch, options, outputOf(options));
+  });
+
 program
   .command('relay')
   .description('stand between source and destination of migrations, and tell how they go')
@@ -147,6 +160,17 @@ program
   .requiredOption('--to <address>', 'where they go; one for each --listen, in order', collect)
   .option('--name <name>', 'of the VM that takes this way; one for each, or none', collect)
   .option('--stall-limit <duration>', 'give up a side that takes nothing for so long', '30s')
+  .option('--at-once <count>', 'so many migrations flow at once, the others wait')
+  .addOption(
+    new Option('--order <order>', 'whose turn it is')
+      .choices(['in-order', 'round-robin', 'finish-together'])
+      .default('in-order'),
+  )
+  .option('--slot <duration>', 'how long a turn lasts, where they take turns', '1s')
+  .option('--shadow <folder>', 'keep a shadow of each VM there, as an epoch; on tmpfs, say')
+  .option('--budget <size>', 'what shadows may take')
+  .option('--headroom <size>', 'of the host’s memory, must stay free', '256MiB')
+  .option('--keep <count>', 'epochs of each VM that stay', '2')
   .option('--report <folder>', 'write a report of each migration there')
   .option('--json', 'print reports as JSON, one a line')
   .exitOverride()

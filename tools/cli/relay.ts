@@ -1,46 +1,45 @@
 /** `umbra relay`: in the foreground until a signal; the first lets migrations end, the second ends them. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { NAME, NAME_HELP } from '../../proxy/config-schema.ts';
-import { UmbraError } from '../../proxy/failure.ts';
-import { formatAddress, parseAddress } from '../../proxy/relay/address.ts';
+import { formatAddress } from '../../proxy/relay/address.ts';
 import { Relay } from '../../proxy/relay/relay.ts';
 import type { MigrationProgress, MigrationReport } from '../../proxy/relay/report.ts';
-import type { RouteTerms } from '../../proxy/relay/route.ts';
-import { DURATION_HELP, parseDuration } from '../../proxy/units.ts';
+import { ShadowKeeper } from '../../proxy/relay/shadow-keeper.ts';
 import { bytes, duration, failureText, type Output } from './output.ts';
+import {
+  evacuationOf,
+  keeperOf,
+  type RelaySpelling,
+  routesOf,
+  stallLimitOf,
+} from './relay-options.ts';
 import { relayView } from './relay-progress.ts';
-
-/** A destination that loads device state reads nothing for a moment. */
-const STALL_LIMIT_MIN_MS = 1_000;
-
-export interface RelaySpelling {
-  readonly listen: readonly string[];
-  readonly to: readonly string[];
-  readonly name?: readonly string[];
-  readonly stallLimit: string;
-  readonly report?: string;
-}
 
 /** @returns whether every migration that ended did so well */
 export async function relay(spelling: RelaySpelling, output: Output): Promise<boolean> {
   const routes = routesOf(spelling);
+  const stallLimitMs = stallLimitOf(spelling);
+  const evacuation = evacuationOf(spelling);
+  const keeping = keeperOf(spelling);
   const { report: folder } = spelling;
   if (folder !== undefined) mkdirSync(folder, { recursive: true });
+  const keeper = keeping && (await ShadowKeeper.open(keeping));
   const view = relayView(process.stdout, output.json);
   let well = true;
-  const terms = { routes, stallLimitMs: stallLimitOf(spelling) };
-  const opened = await Relay.open(terms, {
-    onProgress: (migrations: readonly MigrationProgress[]) => view.show(migrations),
-    onReport: (report: MigrationReport) => {
-      view.over(report.migration);
-      well &&= report.outcome !== 'failed';
-      if (folder !== undefined) {
-        writeFileSync(join(folder, `${report.migration}.json`), `${JSON.stringify(report)}\n`);
-      }
-      output.result(report, reportText(report));
+  const opened = await Relay.open(
+    { routes, stallLimitMs, evacuation, keeper },
+    {
+      onProgress: (migrations: readonly MigrationProgress[]) => view.show(migrations),
+      onReport: (report: MigrationReport) => {
+        view.over(report.migration);
+        well &&= report.outcome !== 'failed';
+        if (folder !== undefined) {
+          writeFileSync(join(folder, `${report.migration}.json`), `${JSON.stringify(report)}\n`);
+        }
+        output.result(report, reportText(report));
+      },
     },
-  });
+  );
   const listening = routes.map(({ name, listen, to }) => {
     return { name, listen: formatAddress(listen), to: formatAddress(to) };
   });
@@ -64,44 +63,16 @@ export async function relay(spelling: RelaySpelling, output: Output): Promise<bo
   return well;
 }
 
-/** @throws UmbraError E_RELAY_ADDRESS */
-export function routesOf({ listen, to, name = [] }: RelaySpelling): RouteTerms[] {
-  const refuse = (message: string) => new UmbraError({ code: 'E_RELAY_ADDRESS', message });
-  if (listen.length !== to.length) {
-    throw refuse(`there are ${listen.length} --listen and ${to.length} --to`);
-  }
-  if (name.length > 0 && name.length !== listen.length) {
-    throw refuse(`there are ${listen.length} --listen and ${name.length} --name`);
-  }
-  const names = listen.map((_, at) => name[at] ?? `vm${at}`);
-  for (const [at, one] of names.entries()) {
-    if (!NAME.test(one)) throw refuse(`--name ${one}: ${NAME_HELP}`);
-    if (names.indexOf(one) < at) throw refuse(`--name ${one} is there twice`);
-    if (listen.indexOf(listen[at] ?? '') < at)
-      throw refuse(`--listen ${listen[at]} is there twice`);
-  }
-  return names.map((one, at) => ({
-    name: one,
-    listen: parseAddress(listen[at] ?? ''),
-    to: parseAddress(to[at] ?? ''),
-  }));
-}
-
-function stallLimitOf({ stallLimit }: RelaySpelling): number {
-  const ms = parseDuration(stallLimit);
-  if (ms !== undefined && ms >= STALL_LIMIT_MIN_MS) return ms;
-  const message = `--stall-limit ${stallLimit}: it must be ${DURATION_HELP}, from 1s`;
-  throw new UmbraError({ code: 'E_CONFIG', message });
-}
-
 export function reportText(report: MigrationReport): string {
-  const { name, outcome, transport, channels, streamBytes, durationMs, failure, notes } = report;
+  const { name, outcome, transport, channels, streamBytes, durationMs, failure, shadow } = report;
   const connections = channels.length === 1 ? '' : `, ${channels.length} connections`;
   const lines = [
     `${name}: ${outcome}, ${bytes(streamBytes)} in ${duration(durationMs)} ` +
       `(${bytes(report.bytesPerSecond)}/s; ${transport}${connections})`,
-    ...notes.map((note) => `  note: ${note}`),
   ];
+  if (report.heldMs >= 1000) lines.push(`  others went first for ${duration(report.heldMs)}`);
+  if (shadow?.kept) lines.push(`  shadow: epoch ${shadow.epoch}, ${bytes(shadow.storedBytes)}`);
+  lines.push(...report.notes.map((note) => `  note: ${note}`));
   if (failure !== undefined) lines.push(failureText({ ...failure, member: name }));
   return lines.join('\n');
 }

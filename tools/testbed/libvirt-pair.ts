@@ -41,6 +41,8 @@ export interface PairDomain {
 
 export class LibvirtPair {
   readonly directory: string;
+  /** The same on tmpfs. */
+  readonly memory: string;
   readonly a: LibvirtHost;
   readonly b: LibvirtHost;
   /** Addresses of the two, on the cable between them. */
@@ -100,6 +102,8 @@ export class LibvirtPair {
     guest: { readonly kernel: string; readonly initrd: string },
   ) {
     this.directory = directory;
+    this.memory = mkdtempSync('/dev/shm/umbra-lv-');
+    chmodSync(this.memory, 0o755);
     this.a = a;
     this.b = b;
     this.#link = link;
@@ -150,7 +154,9 @@ export class LibvirtPair {
     this.a.sweep();
     this.b.sweep();
     this.#link.remove();
-    rmSync(this.directory, { recursive: true, force: true });
+    for (const folder of [this.directory, this.memory]) {
+      rmSync(folder, { recursive: true, force: true });
+    }
     process.off('exit', this.#onExit);
   }
 }

@@ -1,6 +1,7 @@
 /** An `umbra relay` as an operator runs it, in a process of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createInterface, type Interface } from 'node:readline';
 import type { MigrationReport } from '../../proxy/relay/report.ts';
 import { umbraCommand } from './testbed.ts';
@@ -51,6 +52,12 @@ export class RelayProcess {
 
   get pid(): number {
     return this.#child.pid ?? 0;
+  }
+
+  /** The most memory it has had (VmHWM). */
+  get peakBytes(): number {
+    const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
+    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
   }
 
   /** The reports of so many migrations, in the order in which they ended. */

@@ -33,7 +33,13 @@ export class RelayBed {
         : { kind: 'tcp', host: '127.0.0.1', port: await freePort() };
     const bed: { made?: RelayBed } = {};
     const relay = await Relay.open(
-      { routes: [{ name: 'vm', listen, to }], stallLimitMs: 30_000, ...terms },
+      {
+        routes: [{ name: 'vm', listen, to }],
+        stallLimitMs: 30_000,
+        evacuation: undefined,
+        keeper: undefined,
+        ...terms,
+      },
       {
         onProgress: (progress) => {
           if (bed.made !== undefined) bed.made.progress = progress;

@@ -1,0 +1,179 @@
+/**
+ * The shadow of one migration: what goes by on its main channel is decoded into staging, and kept as an
+ * epoch when the destination has said that all is there.
+ *
+ *     WAITS ──its turn, and the block list is known──▶ STAGES ──there is room──▶ TAKES ──▶ WHOLE
+ *       └── chunks are put by, so many at most ──────────┘                        │         │
+ *                                                          any trouble ──▶ LOST ◀─┘   keep ─┴─▶ KEPT
+ *
+ * Losing it never touches the migration: the VM moves on without.
+ */
+import type { Failure } from '../failure.ts';
+import { toFailure } from '../failure.ts';
+import { ShadowSink, type StreamResult } from '../member/shadow-sink.ts';
+import { PrecopyDecoder } from '../stream/decoder.ts';
+import type { CountingSink } from './counting-sink.ts';
+import { BACKLOG_BYTES } from './limits.ts';
+import type { ShadowReport } from './report.ts';
+import type { ShadowKeeper, Staged } from './shadow-keeper.ts';
+
+const WAITS = 0;
+const STAGES = 1;
+const TAKES = 2;
+const WHOLE = 3;
+const LOST = 4;
+
+export interface CopyEvents {
+  /** Nothing more can be put by for now; the stream is to stop, or to go on. */
+  readonly onFull: (full: boolean) => void;
+}
+
+export class ShadowCopy {
+  readonly #keeper: ShadowKeeper;
+  readonly #member: string;
+  readonly #head: CountingSink;
+  readonly #events: CopyEvents;
+  #state = WAITS;
+  #turn = false;
+  #backlog: Buffer[] = [];
+  #backlogBytes = 0;
+  #staging: Promise<void> = Promise.resolve();
+  #staged: Staged | undefined;
+  #sink: ShadowSink | undefined;
+  #decoder: PrecopyDecoder | undefined;
+  #result: StreamResult | undefined;
+  #failure: Failure | undefined;
+  #ended = false;
+
+  /** @param head what the stream's beginning has told so far */
+  constructor(keeper: ShadowKeeper, member: string, head: CountingSink, events: CopyEvents) {
+    this.#keeper = keeper;
+    this.#member = member;
+    this.#head = head;
+    this.#events = events;
+  }
+
+  /** Pages, once they are taken; undefined before, and when it is lost. */
+  get sink(): ShadowSink | undefined {
+    return this.#state === LOST ? undefined : this.#sink;
+  }
+
+  get counters() {
+    return this.#decoder?.counters;
+  }
+
+  /** The migration's turn has come. Idempotent. */
+  begin(): void {
+    this.#turn = true;
+    this.#stageIfReady();
+  }
+
+  write(chunk: Buffer): void {
+    if (this.#state === TAKES) {
+      this.#decode(chunk);
+      return;
+    }
+    if (this.#state === WHOLE) this.lose({ code: 'E_STREAM_TRAILING', message: 'more bytes came' });
+    if (this.#state > STAGES) return;
+    this.#backlog.push(chunk);
+    this.#backlogBytes += chunk.length;
+    if (this.#backlogBytes >= BACKLOG_BYTES) this.#events.onFull(true);
+    this.#stageIfReady();
+  }
+
+  /** The source has sent its last byte. */
+  end(): void {
+    this.#ended = true;
+    if (this.#state !== TAKES) return;
+    try {
+      this.#decoder?.end();
+    } catch (error) {
+      this.lose(toFailure(error, {}));
+    }
+  }
+
+  /** There will be none. The first reason stays. */
+  lose(failure: Failure): void {
+    if (this.#state === LOST) return;
+    this.#state = LOST;
+    this.#failure = failure;
+    this.#dropBacklog();
+  }
+
+  /**
+   * The migration is over.
+   * @param failure why nothing is to be kept, if so
+   */
+  async settle(failure: Failure | undefined): Promise<ShadowReport> {
+    await this.#staging;
+    if (failure !== undefined) this.lose(failure);
+    if (this.#state !== WHOLE) {
+      const message = 'the stream was not whole';
+      this.lose({ code: 'E_STREAM_TRUNCATED', message });
+    } else if (this.#sink?.seenPages !== this.#sink?.totalPages) {
+      const message = `${this.#sink?.seenPages} of ${this.#sink?.totalPages} pages came by here`;
+      this.lose({ code: 'E_RELAY_SHADOW', message });
+    }
+    const staged = this.#staged;
+    if (staged === undefined || this.#result === undefined || this.#state === LOST) {
+      await staged?.discard();
+      return { kept: false, failure: this.#failure ?? { code: 'E_RELAY_SHADOW', message: '' } };
+    }
+    try {
+      return await staged.keep(this.#result, this.#sink?.machineType ?? '');
+    } catch (error) {
+      await staged.discard();
+      return { kept: false, failure: toFailure(error, {}) };
+    }
+  }
+
+  #stageIfReady(): void {
+    if (this.#state !== WAITS || !this.#turn || this.#head.layout.length === 0) return;
+    this.#state = STAGES;
+    this.#events.onFull(true);
+    this.#staging = this.#stage().finally(() => this.#events.onFull(false));
+  }
+
+  async #stage(): Promise<void> {
+    try {
+      const { layout, pageSize } = this.#head;
+      const blocks = layout.map(({ idstr, usedLength }) => ({ idstr, length: usedLength }));
+      const staged = await this.#keeper.stage(this.#member, blocks, pageSize);
+      this.#staged = staged;
+      if (this.#state === LOST) return; // it was lost meanwhile: settle discards it
+      this.#sink = new ShadowSink(staged.shadow, {
+        onReturnPath: () => {},
+        onPing: () => {},
+        onComplete: (result) => {
+          this.#result = result;
+          this.#state = WHOLE;
+        },
+      });
+      this.#decoder = new PrecopyDecoder(this.#sink);
+      this.#state = TAKES;
+    } catch (error) {
+      this.lose(toFailure(error, {}));
+      return;
+    }
+    const backlog = this.#backlog;
+    this.#dropBacklog();
+    for (const chunk of backlog) this.write(chunk);
+    if (this.#ended) this.end();
+  }
+
+  #decode(chunk: Buffer): void {
+    try {
+      this.#sink?.begin(chunk);
+      this.#decoder?.write(chunk);
+      this.#sink?.end();
+    } catch (error) {
+      this.lose(toFailure(error, {}));
+    }
+  }
+
+  #dropBacklog(): void {
+    this.#backlog = [];
+    this.#backlogBytes = 0;
+    this.#events.onFull(false);
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * Where shadows of migrations are kept: a catalogue of its own, an epoch a migration.
+ *
+ *     STORE/epochs/000003.json      epoch 3: one member, the VM that went by
+ *     STORE/shadows/ROUND/MEMBER    its shadow
+ *     STORE/lock                    one relay at a time
+ *
+ * What is kept, what is being staged, and what is on its way never take more than the budget: a VM for
+ * which there is no room goes by without a shadow.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit from 'p-limit';
+import { admitRound } from '../../policies/index.ts';
+import {
+  type BlockLayout,
+  Catalogue,
+  collectLeftovers,
+  occupiedBytes,
+  StagingShadow,
+} from '../../shadow/index.ts';
+import { UmbraError } from '../failure.ts';
+import { type Lock, lockCluster } from '../lock.ts';
+import type { StreamResult } from '../member/shadow-sink.ts';
+import { BACKLOG_BYTES, IN_FLIGHT_BYTES } from './limits.ts';
+import type { ShadowReport } from './report.ts';
+
+export interface KeeperTerms {
+  readonly directory: string;
+  /** undefined: what the host has, less the headroom. */
+  readonly budgetBytes: number | undefined;
+  readonly headroomBytes: number;
+  /** The newest so many epochs of each VM stay. */
+  readonly keep: number;
+}
+
+/** A shadow that is being written. */
+export interface Staged {
+  readonly shadow: StagingShadow;
+  /** Makes it an epoch. @throws ShadowError; it is still to be discarded then */
+  keep(result: StreamResult, machineType: string): Promise<ShadowReport>;
+  discard(): Promise<void>;
+}
+
+/** The catalogue's name, as epochs carry it. */
+export const RELAY_CLUSTER = 'relay';
+/** What a migration may have in memory besides its shadow: put by, and between the sockets. */
+const PASSING_BYTES = BACKLOG_BYTES + 2 * IN_FLIGHT_BYTES;
+
+export class ShadowKeeper {
+  readonly #terms: KeeperTerms;
+  readonly #catalogue: Catalogue;
+  readonly #lock: Lock;
+  readonly #turn = pLimit(1);
+  /** Bytes that rounds being staged may take, by round. */
+  readonly #granted = new Map<string, number>();
+
+  /** @throws UmbraError E_DAEMON_RUNS, ShadowError */
+  static async open(terms: KeeperTerms): Promise<ShadowKeeper> {
+    const { directory } = terms;
+    mkdirSync(join(directory, 'shadows'), { recursive: true, mode: 0o700 });
+    const keeper = new ShadowKeeper(terms, lockCluster(directory, RELAY_CLUSTER));
+    try {
+      await keeper.#catalogue.prepare();
+      await collectLeftovers(keeper.#shadows, keeper.#catalogue);
+      return keeper;
+    } catch (error) {
+      keeper.close();
+      throw error;
+    }
+  }
+
+  private constructor(terms: KeeperTerms, lock: Lock) {
+    this.#terms = terms;
+    this.#lock = lock;
+    this.#catalogue = relayCatalogue(terms.directory);
+  }
+
+  close(): void {
+    this.#lock.release();
+  }
+
+  /** @throws UmbraError E_BUDGET, ShadowError E_STORE_NO_ROOM, E_STORE_IO; nothing is left behind */
+  stage(member: string, blocks: readonly BlockLayout[], pageSize: number): Promise<Staged> {
+    return this.#turn(async () => {
+      const epoch = String(await this.#catalogue.nextEpoch()).padStart(6, '0');
+      const round = `r${epoch}-${randomBytes(4).toString('hex')}`;
+      const moreBytes = await this.#grant(blocks.reduce((sum, { length }) => sum + length, 0));
+      const { headroomBytes } = this.#terms;
+      const directory = join(this.#shadows, round, member);
+      const terms = { reservedBytes: 0, moreBytes, headroomBytes };
+      const place = { directory, member, round };
+      const shadow = await StagingShadow.reserve(place, blocks, pageSize, terms);
+      this.#granted.set(round, moreBytes);
+      return {
+        shadow,
+        keep: (result, machineType) => this.#keep(member, round, shadow, result, machineType),
+        discard: () => this.#discard(round, shadow),
+      };
+    });
+  }
+
+  /** All of its memory if that fits, else what is left. */
+  async #grant(ramBytes: number): Promise<number> {
+    const { budgetBytes } = this.#terms;
+    const rounds = [...this.#granted.keys()];
+    const staged = await Promise.all(
+      rounds.map((name) => occupiedBytes(join(this.#shadows, name))),
+    );
+    const kept = (await occupiedBytes(this.#shadows)) - sum(staged);
+    const committedBytes = kept + sum([...this.#granted.values()]);
+    const inFlightBytes = (rounds.length + 1) * PASSING_BYTES;
+    const need = { committedBytes, stagingBytes: ramBytes, inFlightBytes };
+    const decision = admitRound(need, budgetBytes);
+    if (decision.admit) return ramBytes;
+    const { missingBytes, reason } = decision;
+    if (missingBytes < ramBytes) return ramBytes - missingBytes;
+    throw new UmbraError({ code: 'E_BUDGET', message: reason, missingBytes });
+  }
+
+  async #keep(
+    member: string,
+    round: string,
+    shadow: StagingShadow,
+    result: StreamResult,
+    machineType: string,
+  ): Promise<ShadowReport> {
+    const identity = { machineType, qemuVersion: '', uuid: '', name: member };
+    const unknown = { commandLine: [], workingDirectory: '' };
+    const sealed = await shadow.seal({ ...result, identity: { ...identity, ...unknown } });
+    return this.#turn(async () => {
+      const epoch = await this.#catalogue.nextEpoch();
+      await this.#catalogue.publish({
+        format: 'umbra-epoch',
+        version: 1,
+        cluster: RELAY_CLUSTER,
+        epoch,
+        round,
+        createdAt: new Date().toISOString(),
+        members: [{ name: member, shadow: sealed.sha256 }],
+      });
+      this.#granted.delete(round);
+      await this.#retireOld(member);
+      const { storedBytes } = sealed;
+      return { kept: true, epoch, storedBytes };
+    });
+  }
+
+  async #retireOld(member: string): Promise<void> {
+    const { epochs } = await this.#catalogue.list();
+    const own = epochs.filter(({ members }) => members[0]?.name === member);
+    for (const { epoch } of own.slice(0, -this.#terms.keep)) await this.#catalogue.retire(epoch);
+    const keep = new Set(this.#granted.keys());
+    await collectLeftovers(this.#shadows, this.#catalogue, { keep });
+  }
+
+  async #discard(round: string, shadow: StagingShadow): Promise<void> {
+    await shadow.discard();
+    await rm(join(this.#shadows, round), { recursive: true, force: true });
+    this.#granted.delete(round);
+  }
+
+  get #shadows(): string {
+    return shadowsOf(this.#terms.directory);
+  }
+}
+
+export function relayCatalogue(directory: string): Catalogue {
+  return new Catalogue(join(directory, 'epochs'), RELAY_CLUSTER);
+}
+
+export function shadowsOf(directory: string): string {
+  return join(directory, 'shadows');
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

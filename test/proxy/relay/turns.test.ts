@@ -1,0 +1,286 @@
+/** Migrations that wait for each other, and shadows of them, on real sockets and a real store. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { EvacuationPolicy } from '../../../policies/index.ts';
+import { relayCatalogue, ShadowKeeper, shadowsOf } from '../../../proxy/relay/shadow-keeper.ts';
+import { shut } from '../../../proxy/stream/return-path.ts';
+import { openShadow, SealedRam, verifyShadow } from '../../../shadow/index.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+import * as stream from '../stream/builder.ts';
+import { type RelayBed, take, takeAll, withBed } from './relay-bed.ts';
+
+const PAGE = 4096;
+const MiB = 2 ** 20;
+const PAGES = 2048;
+const ONE: EvacuationPolicy = { order: 'in-order', atOnce: 1, slotMs: 1000 };
+
+const content = Array.from({ length: PAGES }, (_, at) => {
+  return at % 4 === 3 ? undefined : randomBytes(PAGE);
+});
+const opening = Buffer.concat([
+  stream.header,
+  stream.configuration('pc-i440fx-7.2'),
+  stream.command(1),
+  stream.start(Buffer.concat([stream.blockList([{ name: 'pc.ram', pages: PAGES }]), stream.EOS])),
+]);
+const firstHalf = pagesFrom(0, PAGES / 2);
+const secondHalf = pagesFrom(PAGES / 2, PAGES);
+const ending = Buffer.concat([stream.end(), stream.DEVICES, stream.vmdesc(stream.DEVICES_JSON)]);
+const whole = Buffer.concat([opening, firstHalf, secondHalf, ending]);
+
+function pagesFrom(from: number, to: number): Buffer {
+  const items = content.slice(from, to).map((bytes, at) => {
+    const block = at === 0 ? 'pc.ram' : undefined;
+    const offset = (from + at) * PAGE;
+    return bytes === undefined ? stream.zero(offset, block) : stream.page(offset, bytes, block);
+  });
+  return stream.part(...items);
+}
+
+/** The destination's part: it takes all, says that it has, and goes. */
+async function accept(target: Socket): Promise<void> {
+  await take(target, whole.length);
+  target.end(shut(0));
+  await takeAll(target);
+}
+
+/** The source's part. */
+async function send(source: Socket, bytes = whole): Promise<void> {
+  source.write(bytes);
+  await takeAll(source);
+  source.end();
+}
+
+async function migrate(bed: RelayBed): Promise<void> {
+  const { source, target } = await bed.both();
+  await Promise.all([send(source), accept(target)]);
+}
+
+interface Store {
+  readonly directory: string;
+  readonly keeper: ShadowKeeper;
+}
+
+async function withStore(
+  terms: { readonly budgetBytes?: number; readonly keep?: number },
+  use: (store: Store) => Promise<void>,
+): Promise<void> {
+  const directory = mkdtempSync(join(scratchFolder(), 'umbra-keep-'));
+  try {
+    const { budgetBytes, keep = 2 } = terms;
+    const keeper = await ShadowKeeper.open({ directory, budgetBytes, headroomBytes: 0, keep });
+    await use({ directory, keeper });
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+const test = suite('relay turns');
+
+test('with one at once, the second trickles until the first is over', async () => {
+  const terms = { evacuation: ONE };
+  await withBed(
+    'tcp',
+    async (bed) => {
+      const [first, second] = [await bed.both(), await bed.both()];
+      first.source.write(Buffer.concat([opening, firstHalf]));
+      second.source.write(Buffer.concat([opening, firstHalf, secondHalf]));
+      await take(first.target, opening.length + firstHalf.length);
+      await delay(200);
+      assert.ok(second.target.readableLength < 2 * MiB, 'it does not wait');
+      const arriving = accept(second.target);
+      first.source.write(Buffer.concat([secondHalf, ending]));
+      await take(first.target, secondHalf.length + ending.length);
+      first.target.end(shut(0));
+      first.source.end();
+      await Promise.all([takeAll(first.source), takeAll(first.target)]);
+      await Promise.all([arriving, send(second.source, ending)]);
+      const [one, two] = [await bed.report(0), await bed.report(1)];
+      assert.equal([one.outcome, two.outcome], ['completed', 'completed']);
+      assert.ok(one.heldMs < 100);
+      assert.ok(two.heldMs >= 200);
+      assert.ok(two.flow.some(({ state }) => state === 'held'));
+    },
+    terms,
+  );
+});
+
+test('a VM that may stand is never held: RAM END lets it go', async () => {
+  await withBed(
+    'tcp',
+    async (bed) => {
+      const first = await bed.both();
+      first.source.write(Buffer.concat([opening, firstHalf]));
+      await take(first.target, opening.length + firstHalf.length);
+      const second = await bed.both();
+      // All of it fits the sockets: QEMU would stand behind it, and wait for the verdict.
+      const little = Buffer.concat([opening, stream.end(), stream.DEVICES, Buffer.alloc(8 * MiB)]);
+      second.source.write(little);
+      const sentAt = performance.now();
+      await take(second.target, little.length);
+      assert.ok(performance.now() - sentAt < 1000, 'it was kept waiting');
+    },
+    { evacuation: ONE },
+  );
+});
+
+test('a source that is silent while it is held does not wait for us, and is let go', async () => {
+  await withBed(
+    'tcp',
+    async (bed) => {
+      const first = await bed.both();
+      first.source.write(Buffer.concat([opening, firstHalf]));
+      await take(first.target, opening.length + firstHalf.length);
+      const second = await bed.both();
+      second.source.write(Buffer.concat([Buffer.from([0x16, 0x03, 3, 0]), Buffer.alloc(MiB)]));
+      await take(second.target, MiB);
+      while (bed.progress[1]?.state !== 'let go') await delay(50);
+    },
+    { evacuation: ONE },
+  );
+});
+
+test('a completed migration leaves an epoch that holds its memory, byte for byte', async () => {
+  await withStore({}, async ({ directory, keeper }) => {
+    await withBed(
+      'tcp',
+      async (bed) => {
+        await migrate(bed);
+        const { shadow, notes } = await bed.report();
+        assert.equal(notes, []);
+        assert.ok(shadow?.kept);
+        const catalogue = relayCatalogue(directory);
+        const { round, members } = await catalogue.read(shadow.epoch);
+        const [member] = members;
+        const path = join(shadowsOf(directory), round, member?.name ?? '');
+        const sealed = await openShadow(path, member?.shadow);
+        await verifyShadow(sealed, 'all');
+        assert.is(sealed.manifest.identity.machineType, 'pc-i440fx-7.2');
+        const ram = await SealedRam.open(sealed);
+        const page = Buffer.alloc(PAGE);
+        for (const [at, bytes] of content.entries()) {
+          const there = ram.read(0, at * PAGE, page, 0);
+          assert.is(there, bytes !== undefined);
+          if (bytes !== undefined) assert.ok(page.equals(bytes), `page ${at}`);
+        }
+        ram.close();
+      },
+      { keeper },
+    );
+  });
+});
+
+test('one that waited its turn with its beginning put by is whole, too', async () => {
+  await withStore({}, async ({ keeper }) => {
+    await withBed(
+      'tcp',
+      async (bed) => {
+        const first = await bed.both();
+        first.source.write(Buffer.concat([opening, firstHalf]));
+        await take(first.target, opening.length + firstHalf.length);
+        const second = migrate(bed);
+        await delay(150);
+        first.source.resetAndDestroy();
+        await second;
+        const failed = await bed.report(0);
+        assert.equal([failed.outcome, failed.shadow?.kept], ['failed', false]);
+        const { shadow, heldMs } = await bed.report(1);
+        assert.ok(shadow?.kept);
+        assert.ok(heldMs > 100);
+      },
+      { keeper, evacuation: ONE },
+    );
+  });
+});
+
+test('no epoch of what failed, was refused, was encrypted, parallel, or lacks a page', async () => {
+  const cases: readonly [string, Buffer, Buffer | undefined][] = [
+    ['refused', whole, shut(1)],
+    ['cut short', whole.subarray(0, whole.length - 9), shut(0)],
+    ['encrypted', Buffer.concat([Buffer.from([0x16, 3, 3, 0]), whole]), undefined],
+    ['a page is missing', Buffer.concat([opening, firstHalf, ending]), shut(0)],
+    ['another machine’s', Buffer.concat([opening, Buffer.alloc(4096, 0xee)]), shut(0)],
+    ['ended early', Buffer.concat([opening, firstHalf]), undefined],
+  ];
+  await withStore({}, async ({ directory, keeper }) => {
+    await withBed(
+      'tcp',
+      async (bed) => {
+        for (const [at, [name, bytes, said]] of cases.entries()) {
+          const { source, target } = await bed.both();
+          source.write(bytes);
+          await take(target, bytes.length);
+          if (said !== undefined) target.write(said);
+          target.end();
+          await takeAll(source);
+          source.end();
+          await takeAll(target);
+          const { shadow, notes } = await bed.report(at);
+          assert.is(shadow?.kept, false, name);
+          assert.match(notes.join(), 'no shadow was kept', name);
+        }
+        assert.equal(readdirSync(shadowsOf(directory)), []);
+        assert.equal((await relayCatalogue(directory).list()).epochs, []);
+      },
+      { keeper },
+    );
+  });
+});
+
+test('what does not fit the budget goes by without a shadow, and older epochs make room', async () => {
+  const room = 40 * MiB;
+  await withStore({ budgetBytes: room, keep: 1 }, async ({ directory, keeper }) => {
+    await withBed(
+      'tcp',
+      async (bed) => {
+        for (let at = 0; at < 3; at++) {
+          await migrate(bed);
+          assert.ok((await bed.report(at)).shadow?.kept);
+        }
+        const { epochs } = await relayCatalogue(directory).list();
+        assert.equal(
+          epochs.map(({ epoch }) => epoch),
+          [3],
+        );
+        assert.is(readdirSync(shadowsOf(directory)).length, 1);
+      },
+      { keeper },
+    );
+  });
+  await withStore({ budgetBytes: 20 * MiB }, async ({ keeper }) => {
+    await withBed(
+      'tcp',
+      async (bed) => {
+        await migrate(bed);
+        const { shadow, outcome } = await bed.report();
+        assert.equal([outcome, shadow?.kept], ['completed', false]);
+        if (shadow?.kept === false) assert.match(shadow.failure.code, /E_STORE_NO_ROOM|E_BUDGET/);
+      },
+      { keeper },
+    );
+  });
+});
+
+test('a store has one relay at a time', async () => {
+  await withStore({}, async ({ directory, keeper }) => {
+    const again = ShadowKeeper.open({
+      directory,
+      budgetBytes: undefined,
+      headroomBytes: 0,
+      keep: 1,
+    });
+    const code = await again.then(
+      () => 'opened',
+      (error: { code: string }) => error.code,
+    );
+    assert.is(code, 'E_DAEMON_RUNS');
+    keeper.close();
+  });
+});
+
+test.run();

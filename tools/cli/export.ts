@@ -1,0 +1,89 @@
+/** `umbra export`: an epoch as files that libvirt restores, one a member. */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { UmbraError } from '../../proxy/failure.ts';
+import { exportSaveImage } from '../../proxy/libvirt/export.ts';
+import { relayCatalogue, shadowsOf } from '../../proxy/relay/shadow-keeper.ts';
+import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
+import { storedConfig } from './home.ts';
+import { bytes, type Output, table } from './output.ts';
+
+export interface ExportSpelling {
+  /** Folder for the images. */
+  readonly libvirt: string;
+  /** A relay's, instead of a cluster's. */
+  readonly store?: string;
+  /** FILE, or MEMBER=FILE. */
+  readonly xml?: readonly string[];
+}
+
+interface Exported {
+  readonly member: string;
+  readonly file: string;
+  readonly bytes: number;
+}
+
+/** @throws UmbraError E_LIBVIRT_XML, E_EXPORT; ShadowError */
+export async function exportEpoch(
+  place: { readonly cluster: string } | { readonly store: string },
+  epoch: number,
+  { libvirt, xml = [] }: ExportSpelling,
+  output: Output,
+): Promise<void> {
+  const { catalogue, shadows } = openPlace(place);
+  const manifest = await catalogue.read(epoch);
+  const texts = xmlOf(manifest, xml);
+  mkdirSync(libvirt, { recursive: true, mode: 0o700 });
+  const exported: Exported[] = [];
+  for (const { name, shadow } of manifest.members) {
+    const file = join(libvirt, `${name}.save`);
+    const shadowDirectory = join(shadows, manifest.round, name);
+    const text = texts.get(name) ?? '';
+    const size = await exportSaveImage({ shadowDirectory, sha256: shadow, xml: text, path: file });
+    exported.push({ member: name, file, bytes: size });
+  }
+  const rows = exported.map((one) => [one.member, one.file, bytes(one.bytes)]);
+  const how = exported.map(({ file }) => `virsh restore --paused ${file}`).join('\n');
+  const text = `${table(['MEMBER', 'FILE', 'SIZE'], rows)}\n\n${how}`;
+  output.result({ epoch, exported }, text);
+}
+
+function openPlace(place: { readonly cluster: string } | { readonly store: string }) {
+  if ('store' in place) {
+    return { catalogue: relayCatalogue(place.store), shadows: shadowsOf(place.store) };
+  }
+  const { catalogueDirectory, shadowsDirectory, cluster } = storedConfig(place.cluster);
+  return { catalogue: new Catalogue(catalogueDirectory, cluster), shadows: shadowsDirectory };
+}
+
+/** Of each member: a shadow knows a machine, not its name in libvirt, its disks and networks. */
+function xmlOf(
+  { members }: EpochManifest,
+  spelled: readonly string[],
+): ReadonlyMap<string, string> {
+  const texts = new Map<string, string>();
+  for (const one of spelled) {
+    const [, named, file = ''] = /^(?:([a-z0-9-]+)=)?(.+)$/.exec(one) ?? [];
+    const name = named ?? (members.length === 1 ? members[0]?.name : undefined);
+    if (name === undefined || !members.some((member) => member.name === name)) {
+      const names = members.map((member) => member.name).join(', ');
+      throw refused(`--xml ${one}: give MEMBER=FILE for each of ${names}`);
+    }
+    texts.set(name, readText(file));
+  }
+  const without = members.filter(({ name }) => !texts.has(name)).map(({ name }) => name);
+  if (without.length === 0) return texts;
+  throw refused(`no domain XML of ${without.join(', ')}`);
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw refused(`cannot read ${file}: ${(cause as NodeJS.ErrnoException).code}`);
+  }
+}
+
+function refused(message: string): UmbraError {
+  return new UmbraError({ code: 'E_LIBVIRT_XML', message });
+}
