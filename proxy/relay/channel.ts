@@ -12,6 +12,7 @@ import { type Failure, UmbraError } from '../failure.ts';
 import { type Address, formatAddress } from './address.ts';
 import { type ChannelKind, classify, MARK_BYTES } from './classify.ts';
 import { Flow } from './flow.ts';
+import type { Inlet } from './inlet.ts';
 import { IN_FLIGHT_BYTES } from './limits.ts';
 
 const CONNECT_LIMIT_MS = 10_000;
@@ -45,13 +46,13 @@ export class Channel {
   #pending = [0, 0];
   #movedAt = performance.now();
 
-  /** @param source accepted, paused, allowed to be half open */
-  constructor(source: Socket, events: ChannelEvents) {
+  constructor(inlet: Inlet, events: ChannelEvents) {
+    const source = inlet.socket;
     this.#source = source;
     this.#events = events;
     const options = { allowHalfOpen: true, highWaterMark: IN_FLIGHT_BYTES };
     this.#target = new Socket(options);
-    this.up = new Flow(source, this.#target, {
+    this.up = new Flow(inlet, this.#target, {
       onChunk: (chunk) => this.#onSourceChunk(chunk),
       onEnd: () => {
         this.#tell();
@@ -129,7 +130,7 @@ export class Channel {
       this.#events.onSourceChunk(chunk);
       return;
     }
-    this.#mark.push(chunk);
+    this.#mark.push(Buffer.from(chunk));
     const length = this.#mark.reduce((sum, one) => sum + one.length, 0);
     if (length >= MARK_BYTES) this.#tell();
   }

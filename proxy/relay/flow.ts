@@ -9,21 +9,24 @@
  * End of stream is passed on as such (half-close); errors are the channel's (channel.ts).
  */
 import type { Socket } from 'node:net';
+import { Inlet } from './inlet.ts';
 
-/** Held streams move by a chunk (64 KiB at most) this often: 4 MiB/s at most. */
-const SIP_INTERVAL_MS = 15;
+/** Held streams move by a chunk (256 KiB at most) this often: 5 MiB/s at most. */
+const SIP_INTERVAL_MS = 50;
 /** A source that waits for us has bytes ready: one that is silent for so long does not. */
 const SILENCE_MS = 1_000;
 
 export interface FlowEvents {
-  /** After the chunk was handed on; it must not be written to. */
+  /** After the chunk was handed on. It dies with the call: its memory is used again. */
   readonly onChunk: (chunk: Buffer) => void;
   readonly onEnd: () => void;
 }
 
 export class Flow {
   readonly #from: Socket;
+  readonly #inlet: Inlet | undefined;
   readonly #to: Socket;
+  readonly #events: FlowEvents;
   #bytes = 0;
   #open = false;
   #stopped = false;
@@ -32,16 +35,15 @@ export class Flow {
   /** Since when a chunk has been waited for, by performance.now(). */
   #sipAt: number | undefined;
 
-  constructor(from: Socket, to: Socket, events: FlowEvents) {
+  /** @param source an inlet where much is to be read */
+  constructor(source: Inlet | Socket, to: Socket, events: FlowEvents) {
+    const from = source instanceof Inlet ? source.socket : source;
     this.#from = from;
+    this.#inlet = source instanceof Inlet ? source : undefined;
     this.#to = to;
-    from.on('data', (chunk: Buffer) => {
-      this.#bytes += chunk.length;
-      this.#sipAt = undefined;
-      if (!to.write(chunk)) this.#pressed = true;
-      events.onChunk(chunk);
-      this.#readOrWait();
-    });
+    this.#events = events;
+    if (source instanceof Inlet) source.onBytes((chunk, release) => this.#take(chunk, release));
+    else source.on('data', (chunk: Buffer) => this.#take(chunk));
     from.once('end', () => {
       this.free();
       to.end();
@@ -52,6 +54,18 @@ export class Flow {
       this.#pressed = false;
       this.#readOrWait();
     });
+  }
+
+  #take(chunk: Buffer, release?: () => void): void {
+    this.#bytes += chunk.length;
+    this.#sipAt = undefined;
+    const taken = () => {
+      release?.();
+      this.#readOrWait();
+    };
+    if (!this.#to.write(chunk, taken)) this.#pressed = true;
+    this.#events.onChunk(chunk);
+    this.#readOrWait();
   }
 
   get bytes(): number {
@@ -107,7 +121,8 @@ export class Flow {
 
   #readOrWait(): void {
     const held = this.#sips !== undefined && this.#sipAt === undefined;
-    if (this.#open && !this.#stopped && !this.#pressed && !held) this.#from.resume();
+    const full = this.#pressed || this.#inlet?.isStarved === true;
+    if (this.#open && !this.#stopped && !full && !held) this.#from.resume();
     else this.#from.pause();
   }
 }

@@ -12,7 +12,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { type Failure, UmbraError } from '../failure.ts';
 import { type Address, formatAddress } from './address.ts';
 import { Channel } from './channel.ts';
-import { IN_FLIGHT_BYTES } from './limits.ts';
+import { Inlet } from './inlet.ts';
 import { Migration } from './migration.ts';
 import type { MigrationReport } from './report.ts';
 import type { ShadowKeeper } from './shadow-keeper.ts';
@@ -60,7 +60,7 @@ export class Route {
     this.terms = terms;
     this.#keeper = keeper;
     this.#events = events;
-    const options = { allowHalfOpen: true, pauseOnConnect: true, highWaterMark: IN_FLIGHT_BYTES };
+    const options = { allowHalfOpen: true, pauseOnConnect: true };
     this.#server = createServer(options, (socket) => this.#accept(socket));
   }
 
@@ -69,7 +69,8 @@ export class Route {
     this.#server.close();
   }
 
-  #accept(source: Socket): void {
+  #accept(accepted: Socket): void {
+    const source = Inlet.adopt(accepted);
     let migration = this.#current();
     const channel: Channel = new Channel(source, {
       onKind: (kind) => {

@@ -75,7 +75,7 @@ export class ShadowCopy {
     }
     if (this.#state === WHOLE) this.lose({ code: 'E_STREAM_TRAILING', message: 'more bytes came' });
     if (this.#state > STAGES) return;
-    this.#backlog.push(chunk);
+    this.#backlog.push(Buffer.from(chunk)); // its memory is used again
     this.#backlogBytes += chunk.length;
     if (this.#backlogBytes >= BACKLOG_BYTES) this.#events.onFull(true);
     this.#stageIfReady();
