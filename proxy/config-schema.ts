@@ -48,11 +48,15 @@ const everySchema = quantity(
   .refine((every) => every === 'optimal' || every <= DURATION_MAX_MS, 'must be a day at most');
 
 const memberSchema = z.strictObject({
-  name,
+  /** Of a domain, by default the domain's. */
+  name: name.optional(),
   /** argv of its QEMU. Without it the VM must run already, and `qmp` must say where. */
   command: z.array(z.string()).min(1).max(4096).optional(),
   /** Its QMP unix socket; by default the one `command` makes. */
   qmp: z.string().min(1).optional(),
+  /** URI of the libvirt that runs it, and its name there. */
+  libvirt: z.string().min(1).max(4096).optional(),
+  domain: z.string().min(1).max(255).optional(),
   /** What relative paths in `command` are relative to; by default the config file's folder. */
   workingDirectory: z.string().optional(),
 });

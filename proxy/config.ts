@@ -7,6 +7,8 @@
  *         command: [qemu-system-x86_64, …, -qmp, 'unix:{dir}/qmp.sock,server=on,wait=off']
  *       - name: n1
  *         qmp: /run/vm/n1/qmp.sock          # a VM that runs already
+ *       - libvirt: qemu:///system           # one that libvirt runs
+ *         domain: n2
  *     round: {capture: auto, stopDeadline: 10s, endWhen: [no-progress], memoryBound: 2, maxLive: 60s,
  *             multiplexing: finish-together, slots: 2, slot: 100ms, inFlight: 64MiB}
  *     store: {budget: 8GiB, headroom: 256MiB, whenFull: refuse}
@@ -32,12 +34,20 @@ import { UmbraError } from './failure.ts';
 const SOCKET_PATH_LIMIT = 107;
 /** The longest name of a socket we make in a member's folder. */
 const OWN_SOCKET = 'migration.sock';
+/** A domain's monitor, as a socket of ours (qmp/libvirt/monitor-bridge.ts). */
+const BRIDGE_SOCKET = 'qmp.sock';
 const DEFAULT_SLOT_MS = 100;
 const DEFAULT_SLOTS = 2;
 const DEFAULT_DIRTY_SHARE = 0.5;
 const DEFAULT_QUEUE_LIMIT_MS = 300_000;
 const DEFAULT_LIVE_SLOWDOWN = 0.25;
 const DEFAULT_PERSIST_LIMIT_MS = 600_000;
+
+/** A VM that libvirt runs. */
+export interface LibvirtPlace {
+  readonly uri: string;
+  readonly domain: string;
+}
 
 export interface MemberConfig {
   readonly name: string;
@@ -46,6 +56,7 @@ export interface MemberConfig {
   readonly workingDirectory: string;
   /** The member's own folder: sockets, logs, journal. */
   readonly directory: string;
+  readonly libvirt?: LibvirtPlace;
 }
 
 export interface Schedule {
@@ -132,12 +143,24 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
   const base = resolve(file, '..');
   const problems: string[] = [];
   const members = parsed.data.members.map((member, index) => {
-    const own = join(directory, 'vm', member.name);
+    const { libvirt: uri, domain } = member;
+    const name = member.name ?? domain ?? '';
+    if (!NAME.test(name)) {
+      problems.push(`members[${index}].name: ${JSON.stringify(name)} ${NAME_HELP}`);
+    }
+    if (uri !== undefined || domain !== undefined) {
+      problems.push(...domainProblems(index, member));
+      const own = join(directory, 'vm', name);
+      const qmp = join(own, BRIDGE_SOCKET);
+      problems.push(...memberProblems(index, undefined, qmp, own));
+      return {
+        ...{ name, command: undefined, qmp, workingDirectory: base, directory: own },
+        libvirt: { uri: uri ?? '', domain: domain ?? '' },
+      };
+    }
+    const own = join(directory, 'vm', name);
     const fill = (text: string) =>
-      text
-        .replaceAll('{dir}', own)
-        .replaceAll('{name}', member.name)
-        .replaceAll('{index}', String(index));
+      text.replaceAll('{dir}', own).replaceAll('{name}', name).replaceAll('{index}', String(index));
     const command = member.command?.map(fill);
     const qmp = member.qmp === undefined ? command && qmpSocketOf(command) : fill(member.qmp);
     const workingDirectory = resolve(base, member.workingDirectory ?? '.');
@@ -145,7 +168,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     const path = qmp && resolve(member.qmp === undefined ? workingDirectory : base, qmp);
     problems.push(...memberProblems(index, command, path, own));
     return {
-      name: member.name,
+      name,
       command,
       qmp: path ?? '',
       workingDirectory,
@@ -245,6 +268,19 @@ function memberProblems(
     const limit = `too long for a unix socket (${SOCKET_PATH_LIMIT})`;
     return [`${where}: ${bytes} bytes are ${limit}: ${path}`];
   });
+}
+
+/** Whose VM libvirt runs, it starts and reaches by itself. */
+function domainProblems(index: number, member: Settings['members'][number]): string[] {
+  const at = `members[${index}]`;
+  const { libvirt, domain, command, qmp } = member;
+  const problems: string[] = [];
+  if (libvirt === undefined) problems.push(`${at}.libvirt: says whose domain ${domain} is`);
+  if (domain === undefined) problems.push(`${at}.domain: says which of ${libvirt}`);
+  if (command !== undefined) problems.push(`${at}.command: libvirt starts its domains itself`);
+  if (qmp !== undefined)
+    problems.push(`${at}.qmp: give it without libvirt, or leave it to libvirt`);
+  return problems;
 }
 
 function duplicates(names: readonly string[]): string[] {

@@ -168,6 +168,11 @@ export class QmpClient {
         this.#answered(message.id)?.resolve(message.value);
         break;
       case 'error': {
+        if (this.#version === undefined) {
+          // Instead of a greeting: a bridge whose other end is away (libvirt/monitor-bridge.ts).
+          this.#fail(this.#error('E_QMP_CONNECT', `${message.qemuClass}: ${message.description}`));
+          break;
+        }
         const pending = this.#answered(message.id);
         const { qemuClass, description } = message;
         const context = { command: pending?.command, qemuClass };

@@ -49,6 +49,11 @@ const identitySchema = z.object({
   /** How the VM was started: argv, and the folder relative paths are taken from. */
   commandLine: z.array(z.string().max(65_536)).max(4096),
   workingDirectory: z.string().max(4096),
+  /** Of a VM that libvirt has started. */
+  domainXml: z
+    .string()
+    .max(8 * 2 ** 20)
+    .optional(),
 });
 
 const shadowManifestSchema = z.object({

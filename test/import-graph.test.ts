@@ -17,7 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'proxy/member': ['proxy/stream', 'proxy', 'qmp', 'shadow', 'policies'],
   'proxy/relay': ['proxy/stream', 'proxy/member', 'proxy', 'shadow', 'policies'],
   'proxy/libvirt': ['proxy/member', 'proxy/stream', 'proxy', 'qmp', 'shadow'],
-  'proxy/agent': ['proxy/member', 'proxy', 'qmp', 'shadow', 'policies'],
+  'proxy/agent': ['proxy/libvirt', 'proxy/member', 'proxy', 'qmp', 'shadow', 'policies'],
   'proxy/coordinator': ['proxy/agent', 'proxy/member', 'proxy', 'qmp', 'shadow', 'policies'],
   proxy: ['proxy/agent', 'proxy/coordinator', 'qmp', 'shadow', 'policies'],
   // Benchmarks are not shipped, and may use what tests use.

@@ -75,6 +75,8 @@ export interface RestorePlan {
   readonly recordedCommandLine: readonly string[];
   readonly workingDirectory: string;
   readonly shadowDirectory: string;
+  /** Of a VM that libvirt is to start, instead of a command line. */
+  readonly domainXml?: string;
   /** The folder whose image of main RAM the VM will map, if it does. */
   readonly mappedDirectory: string | undefined;
 }

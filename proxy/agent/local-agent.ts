@@ -48,6 +48,7 @@ import type {
 } from './contract.ts';
 import { DurableTier } from './durable-tier.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
+import { destroyDomain, domainXml, findDomain } from './libvirt-vm.ts';
 import { learnMachines } from './machine-type.ts';
 import { MemberProxy } from './member-proxy.ts';
 import { isAlive, killProcess } from './process-card.ts';
@@ -71,6 +72,8 @@ interface Member {
   replaced: Promise<void>;
   /** There may be a journal of a proxy that died. */
   awaitsRescue: boolean;
+  /** Of a domain, as it was admitted. */
+  domainXml: string | undefined;
 }
 
 export class LocalAgent implements Agent {
@@ -103,6 +106,7 @@ export class LocalAgent implements Agent {
         preparedWith: undefined,
         replaced: Promise.resolve(),
         awaitsRescue: true,
+        domainXml: undefined,
       });
     }
   }
@@ -189,7 +193,7 @@ export class LocalAgent implements Agent {
     const recorded = recordedVm(directory);
     if (recorded !== undefined && isAlive(recorded)) return;
     try {
-      recordVm(directory, await findVm(config.qmp));
+      recordVm(directory, await findMember(config));
     } catch (error) {
       const { name: member } = config;
       if (recorded === undefined) {
@@ -202,6 +206,7 @@ export class LocalAgent implements Agent {
 
   async admit(): Promise<Admission> {
     await Promise.all([...this.#members.values()].map((member) => this.#locateVm(member)));
+    await Promise.all([...this.#members.values()].map((member) => describeDomain(member)));
     for (const { directory } of this.#members.values()) {
       void learnMachines(recordedVm(directory)?.commandLine[0] ?? '');
     }
@@ -236,6 +241,7 @@ export class LocalAgent implements Agent {
         staging: { base, admittedBytes, moreBytes, headroomBytes },
         commandLine: vm?.commandLine ?? member.config.command ?? [],
         workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
+        domainXml: member.domainXml,
         ...terms,
       });
     });
@@ -327,7 +333,7 @@ export class LocalAgent implements Agent {
   async alivePids(): Promise<ReadonlyMap<string, number>> {
     const found = await Promise.all(
       [...this.#members.values()].map(async ({ config, directory }) => {
-        return [config.name, await this.#liveVm(config.qmp, directory)] as const;
+        return [config.name, await this.#liveVm(config, directory)] as const;
       }),
     );
     return new Map(found.flatMap(([name, vm]) => (vm === undefined ? [] : [[name, vm.pid]])));
@@ -335,16 +341,17 @@ export class LocalAgent implements Agent {
 
   async killVm(name: string): Promise<void> {
     const { directory, config } = this.#member(name);
-    const vm = await this.#liveVm(config.qmp, directory);
-    if (vm !== undefined) await killProcess(vm);
+    const vm = await this.#liveVm(config, directory);
+    if (config.libvirt !== undefined) await destroyDomain(config.libvirt);
+    else if (vm !== undefined) await killProcess(vm);
     await forgetVm(directory);
   }
 
   /** The VM we know of, or one its owner has started since on the same monitor. */
-  async #liveVm(qmp: string, directory: string): Promise<VmProcess | undefined> {
+  async #liveVm(config: MemberConfig, directory: string): Promise<VmProcess | undefined> {
     const recorded = recordedVm(directory);
     if (recorded !== undefined && isAlive(recorded)) return recorded;
-    return findVm(qmp).catch(() => undefined);
+    return findMember(config).catch(() => undefined);
   }
 
   persist(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<PersistResult> {
@@ -404,7 +411,8 @@ export class LocalAgent implements Agent {
 
   async #startProxy(member: Member): Promise<void> {
     const { config, directory } = member;
-    const place = { member: config.name, qmp: config.qmp, directory };
+    const { name, qmp, libvirt } = config;
+    const place = { member: name, qmp, directory, ...(libvirt && { libvirt }) };
     const proxy = await MemberProxy.start(place, this.#log);
     member.proxy = proxy;
     proxy.onNotice((notice) => this.#onNotice(member, notice));
@@ -503,6 +511,17 @@ export class LocalAgent implements Agent {
   #shadowDirectory(round: string, member: string): string {
     return join(this.#config.shadowsDirectory, round, member);
   }
+}
+
+/** The QEMU of a member that Umbra has not started. */
+function findMember({ libvirt, qmp }: MemberConfig): Promise<VmProcess> {
+  return libvirt === undefined ? findVm(qmp) : findDomain(libvirt);
+}
+
+/** Its description may have been changed since the last round. */
+async function describeDomain(member: Member): Promise<void> {
+  const { libvirt } = member.config;
+  member.domainXml = libvirt && (await domainXml(libvirt));
 }
 
 /** Like Promise.all, but a failure is told only when nothing goes on behind its back any more. */

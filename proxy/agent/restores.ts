@@ -22,10 +22,11 @@ import { mainRamIndex } from '../member/load.ts';
 import type { LoadResult, RestoreMode } from '../member/messages.ts';
 import { type MappedRam, mapObstacle, restoreCommandLine } from './command-line.ts';
 import type { MemberRestored, RestorePlan } from './contract.ts';
+import { findDomain, restoreDomain } from './libvirt-vm.ts';
 import { requireMachine } from './machine-type.ts';
 import type { MemberProxy } from './member-proxy.ts';
 import { isAlive, killProcess } from './process-card.ts';
-import { forgetVm, recordedVm, startVm, type VmProcess } from './vm-process.ts';
+import { forgetVm, recordedVm, recordVm, startVm, type VmProcess } from './vm-process.ts';
 
 type EpochMember = EpochManifest['members'][number];
 
@@ -65,6 +66,7 @@ export class Restores {
     const shadowDirectory = join(this.#config.shadowsDirectory, round, name);
     const shadow = await openShadow(shadowDirectory, sha256);
     const { manifest } = shadow;
+    if (member.libvirt !== undefined) return libvirtPlan(shadow, wanted);
     const { commandLine, machineType, workingDirectory } = manifest.identity;
     await requireMachine(commandLine[0] ?? '', machineType, member.command);
     const main = manifest.blocks[mainRamIndex(manifest)];
@@ -88,6 +90,7 @@ export class Restores {
 
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
     const member = this.#member(plan.member);
+    if (plan.mode === 'libvirt') return this.#loadDomain(plan, member, proxy);
     if (plan.mappedDirectory !== undefined) markMapped(plan.mappedDirectory);
     const socket = incomingSocket(member.directory);
     // A dead QEMU's would be taken for this one's.
@@ -113,6 +116,26 @@ export class Restores {
       return { member: plan.member, mode, loadMs: performance.now() - startedAt, bytes };
     } catch (error) {
       throw new UmbraError(toFailure(error, { member: plan.member, where: 'load' }), error);
+    }
+  }
+
+  async #loadDomain(
+    { shadowDirectory, domainXml = '', member: name }: RestorePlan,
+    { libvirt, directory }: MemberConfig,
+    proxy: MemberProxy,
+  ): Promise<MemberRestored> {
+    if (libvirt === undefined) throw new Error(`${name} is no domain`);
+    const startedAt = performance.now();
+    try {
+      const bytes = await restoreDomain(libvirt, shadowDirectory, domainXml, directory);
+      const vm = await findDomain(libvirt);
+      recordVm(directory, vm);
+      this.#started.set(name, vm);
+      await proxy.request<LoadResult>({ type: 'load', shadowDirectory, mode: 'libvirt' });
+      const loadMs = performance.now() - startedAt;
+      return { member: name, mode: 'libvirt', loadMs, bytes };
+    } catch (error) {
+      throw new UmbraError(toFailure(error, { member: name, where: 'load' }), error);
     }
   }
 
@@ -156,6 +179,27 @@ export class Restores {
     const message = `the epoch has a member ${name}, this cluster has not`;
     throw new UmbraError({ code: 'E_MEMBER_UNKNOWN', message, member: name });
   }
+}
+
+/** libvirt starts it from a save image, which is made when it is. */
+function libvirtPlan(
+  { directory, manifest }: SealedShadow,
+  wanted: RestoreMode | 'auto',
+): RestorePlan {
+  const { domainXml } = manifest.identity;
+  if (wanted === 'map') {
+    const message = 'cannot map: libvirt starts this VM, from a save image';
+    throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message });
+  }
+  if (domainXml === undefined) {
+    const message = 'the epoch does not know its domain XML: libvirt did not run it then';
+    throw new UmbraError({ code: 'E_LIBVIRT_XML', message });
+  }
+  return {
+    ...{ member: manifest.member, mode: 'libvirt', reason: undefined },
+    ...{ commandLine: [], recordedCommandLine: [], workingDirectory: '/' },
+    ...{ shadowDirectory: directory, domainXml, mappedDirectory: undefined },
+  };
 }
 
 /** The full image of main RAM: the shadow's own, or that of its base. */

@@ -8,8 +8,8 @@ import { saveImageHead } from './save-image.ts';
 
 export interface ExportTerms {
   readonly shadowDirectory: string;
-  /** As its epoch names it. */
-  readonly sha256: string;
+  /** As its epoch names it; undefined: that was checked already. */
+  readonly sha256?: string | undefined;
   readonly xml: string;
   /** The file to be made; replaced if it is there. */
   readonly path: string;

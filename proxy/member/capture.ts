@@ -426,6 +426,7 @@ export class Capture {
         name,
         commandLine: [...this.#prepare.commandLine],
         workingDirectory: this.#prepare.workingDirectory,
+        ...(this.#prepare.domainXml && { domainXml: this.#prepare.domainXml }),
       },
     });
     const { sha256, storedBytes } = sealed;

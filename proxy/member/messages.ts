@@ -18,6 +18,8 @@ export interface MemberPlace {
   readonly qmp: string;
   /** A folder of its own for sockets and the journal, mode 0700. */
   readonly directory: string;
+  /** Where libvirt runs it; its QMP socket is then one of ours. */
+  readonly libvirt?: { readonly uri: string; readonly domain: string };
 }
 
 /**
@@ -44,6 +46,8 @@ export interface PrepareCommand {
   /** How the VM was started: recorded with the shadow, used by restore. */
   readonly commandLine: readonly string[];
   readonly workingDirectory: string;
+  /** The same, of a VM that libvirt has started. */
+  readonly domainXml?: string | undefined;
   /** The longest a VM may stand stopped, milliseconds. */
   readonly stopDeadlineMs: number;
   /** The coordinator counts as lost after this long without a sign of it, milliseconds. */
@@ -75,7 +79,7 @@ export type RoundCommand =
   /** A sign of life; nothing else. */
   | { readonly type: 'alive' };
 
-export type RestoreMode = 'map' | 'stream';
+export type RestoreMode = 'map' | 'stream' | 'libvirt';
 
 export type MemberRequest =
   /** Is there a QEMU, and what does it do? */

@@ -5,7 +5,9 @@
  * When the parent goes, or falls silent in a round, the proxy is on its own: it ends the round for
  * its member (the VM runs again), and leaves.
  */
+import { mkdirSync } from 'node:fs';
 import { pino } from 'pino';
+import { MonitorBridge } from '../../qmp/index.ts';
 import { toFailure } from '../failure.ts';
 import { Capture } from './capture.ts';
 import type { FromProxy, MemberPlace, PrepareCommand, RoundCommand, ToProxy } from './messages.ts';
@@ -124,11 +126,23 @@ function send(message: FromProxy): void {
 }
 
 let proxy: ProxyProcess | undefined;
+/** What comes waits until the monitor of a domain can be asked. */
+let ready: Promise<void> = Promise.resolve();
 
 process.on('message', (message: ToProxy) => {
-  if (message.kind === 'place') proxy ??= new ProxyProcess(message.place);
-  else proxy?.receive(message);
+  if (message.kind === 'place') {
+    proxy ??= new ProxyProcess(message.place);
+    ready = openBridge(message.place);
+  } else void ready.then(() => proxy?.receive(message));
 });
+
+async function openBridge({ libvirt, qmp, directory }: MemberPlace): Promise<void> {
+  if (libvirt === undefined) return;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const bridge = await MonitorBridge.open({ ...libvirt, path: qmp });
+  process.once('exit', () => bridge.close());
+}
+
 process.on('disconnect', () => leave('the coordinator is gone'));
 // A service manager ends us all at once: a VM that stands must not be left standing.
 for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => leave(signal));

@@ -78,6 +78,10 @@ export class Requests {
 
   async #load(shadowDirectory: string, mode: RestoreMode): Promise<LoadResult> {
     this.close();
+    if (mode === 'libvirt') {
+      this.#loaded = await QmpClient.connect(this.#place.qmp); // libvirt has loaded it
+      return { bytes: 0 };
+    }
     const { signal } = this.#loading;
     const path = incomingSocket(this.#place.directory);
     const listening = connectWhenThere(path, START_DEADLINE_MS, signal);

@@ -1,24 +1,42 @@
-/** Makes a cluster of VMs that already run, found by their QMP sockets. */
+/** Makes a cluster of VMs that already run, found by their QMP sockets or through libvirt. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { findVm } from '../../proxy/agent/vm-process.ts';
 import { clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
-import { QmpClient } from '../../qmp/index.ts';
+import { UmbraError } from '../../proxy/failure.ts';
+import { QmpClient, virsh } from '../../qmp/index.ts';
 import { up } from './commands.ts';
 import { umbraHome } from './home.ts';
 import type { Output } from './output.ts';
 
-/** @param sockets `PATH` or `NAME=PATH`; without a name, QEMU's own (-name) or vmN is taken */
+/** Such as `qemu:///system`, `qemu+unix:///session?socket=…`. */
+const LIBVIRT_URI = /^[a-z+]+:\/\//;
+
+interface Attached {
+  readonly name: string;
+  readonly qmp?: string;
+  readonly libvirt?: string;
+  readonly domain?: string;
+}
+
+/**
+ * @param places QMP sockets, `PATH` or `NAME=PATH`; without a name, QEMU's own (-name) or vmN is taken.
+ *   Or URIs of libvirt, for all domains that run there.
+ */
 export async function attach(
   cluster: string,
-  sockets: readonly string[],
+  places: readonly string[],
   output: Output,
 ): Promise<void> {
   const directory = clusterDirectory(umbraHome(), cluster);
-  const members: { name: string; qmp: string }[] = [];
-  for (const [index, socket] of sockets.entries()) {
-    const [, given, path = socket] = /^([a-z0-9-]+)=(.*)$/.exec(socket) ?? [];
+  const members: Attached[] = [];
+  for (const [index, place] of places.entries()) {
+    if (LIBVIRT_URI.test(place)) {
+      members.push(...(await runningDomains(place)));
+      continue;
+    }
+    const [, given, path = place] = /^([a-z0-9-]+)=(.*)$/.exec(place) ?? [];
     const qmp = resolve(path);
     await findVm(qmp);
     members.push({ name: given ?? (await ownName(qmp)) ?? `vm${index}`, qmp });
@@ -33,18 +51,36 @@ export async function attach(
   await up(file, cluster, true, output);
 }
 
+async function runningDomains(uri: string): Promise<Attached[]> {
+  const names = (await virsh(uri, ['list', '--name', '--state-running'])).split('\n');
+  const domains = names.map((name) => name.trim()).filter((name) => name !== '');
+  if (domains.length === 0) {
+    const message = `no domain runs at ${uri}`;
+    throw new UmbraError({ code: 'E_LIBVIRT_DOMAIN', message });
+  }
+  return domains.map((domain, index) => {
+    return { name: slug(domain) ?? `vm${index}`, libvirt: uri, domain };
+  });
+}
+
 /** QEMU's -name, if it serves as a member's name. */
 async function ownName(qmp: string): Promise<string | undefined> {
   const client = await QmpClient.connect(qmp);
   try {
     const { name } = await client.execute('query-name');
-    return (
-      name
-        ?.toLowerCase()
-        .replaceAll(/[^a-z0-9]+/g, '-')
-        .replaceAll(/^-+|-+$/g, '') || undefined
-    );
+    return name === undefined ? undefined : slug(name);
   } finally {
     client.close();
   }
+}
+
+/** What can be a member's name of another name, if anything is left of it. */
+function slug(name: string): string | undefined {
+  const plain = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
+  return (
+    plain
+      .replaceAll(/^-+|-+$/g, '')
+      .slice(0, 32)
+      .replace(/-+$/, '') || undefined
+  );
 }

@@ -54,9 +54,12 @@ command('up', 'start a cluster: its VMs (those with a command), their proxies, i
   });
 
 command('attach', 'make a cluster of VMs that already run')
-  .argument('<sockets...>', 'their QMP sockets: PATH or NAME=PATH')
-  .action(async (sockets: string[], options: GlobalOptions) => {
-    await attach(options.cluster ?? 'default', sockets, outputOf(options));
+  .argument(
+    '<places...>',
+    'their QMP sockets, PATH or NAME=PATH; or a libvirt’s URI, for its domains',
+  )
+  .action(async (places: string[], options: GlobalOptions) => {
+    await attach(options.cluster ?? 'default', places, outputOf(options));
   });
 
 command('status', 'members, epochs, and what goes on').action(async (options: GlobalOptions) => {

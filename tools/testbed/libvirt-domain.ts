@@ -10,12 +10,26 @@ export interface DomainTerms {
   readonly initrd: string;
   /** File the guest's console is appended to. */
   readonly console: string;
+  /** A node of a virtual cluster, which can run MPI jobs; without it, a machine by itself that tells. */
+  readonly node?: GuestNode | undefined;
 }
 
+export interface GuestNode {
+  readonly index: number;
+  readonly nodes: number;
+  /** Its control channel (tools/guest/control.ts). */
+  readonly control: string;
+}
+
+/** Where nodes of one cluster hear each other: on the loopback of their host's network namespace. */
+const MULTICAST = { address: '230.0.0.1', port: 5_558 };
+
 export function domainXml(terms: DomainTerms): string {
-  const { name, memoryMiB, loadMiB, emulator, kernel, initrd } = terms;
+  const { name, memoryMiB, loadMiB, emulator, kernel, initrd, node } = terms;
   const words = ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', 'mitigations=off'];
-  words.push('clocksource=acpi_pm', 'tell=0.1', `load=${loadMiB}`);
+  words.push('clocksource=acpi_pm');
+  if (node === undefined) words.push('tell=0.1', `load=${loadMiB}`);
+  else words.push(`node=${node.index}`, `nodes=${node.nodes}`);
   return `<domain type='qemu'>
   <name>${name}</name>
   <uuid>${uuidOf(name)}</uuid>
@@ -37,9 +51,27 @@ export function domainXml(terms: DomainTerms): string {
       <source path='${terms.console}' append='on'/>
       <target port='0'/>
     </serial>
+${node === undefined ? SILENT : clusterDevices(node)}
   </devices>
 </domain>
 `;
+}
+
+const SILENT = "    <serial type='null'><target port='1'/></serial>";
+
+function clusterDevices({ index, control }: GuestNode): string {
+  const { address, port } = MULTICAST;
+  const mac = `52:54:00:75:01:${index.toString(16).padStart(2, '0')}`;
+  return `    <serial type='unix'>
+      <source mode='bind' path='${control}'/>
+      <target port='1'/>
+    </serial>
+    <interface type='mcast'>
+      <mac address='${mac}'/>
+      <source address='${address}' port='${port}'/>
+      <model type='virtio'/>
+      <rom enabled='no'/>
+    </interface>`;
 }
 
 /** One name, one identity, whichever host defines it. */

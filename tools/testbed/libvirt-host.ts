@@ -195,7 +195,8 @@ export function ownFolder(path: string): void {
   if (isRoot()) chownSync(path, NOBODY, NOBODY);
 }
 
-function asNobody(): string[] {
+/** What comes before a command that libvirt's user is to run. */
+export function asNobody(): string[] {
   if (!isRoot()) return [];
   return ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
 }

@@ -11,23 +11,32 @@
  *
  * Needs root: for the namespaces, and to be someone else than libvirtd's user.
  */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
   copyFileSync,
   existsSync,
   linkSync,
+  mkdirSync,
   mkdtempSync,
+  readdirSync,
+  readFileSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { ensureGuestImage } from '../guest/image.ts';
 import type { QemuBinary } from '../setup/qemu.ts';
 import { domainXml } from './libvirt-domain.ts';
-import { isRoot, LibvirtHost, ownFolder } from './libvirt-host.ts';
+import { asNobody, isRoot, LibvirtHost, ownFolder } from './libvirt-host.ts';
 import { newestQemu } from './newest-qemu.ts';
+import type { CommandEnd } from './testbed.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const UMBRA_LIMIT_MS = 180_000;
 
 /** Where libvirt's domains find their QEMU. */
 const EMULATOR = '/usr/bin/qemu-system-x86_64';
@@ -37,6 +46,8 @@ export interface PairDomain {
   readonly memoryMiB?: number;
   /** Memory in use, rewritten and checked all the time. */
   readonly loadMiB?: number;
+  /** A node of a cluster on host b, instead of a machine that tells. */
+  readonly node?: { readonly index: number; readonly nodes: number };
 }
 
 export class LibvirtPair {
@@ -123,14 +134,52 @@ export class LibvirtPair {
     return join(this.directory, 'logs', `${domain}.log`);
   }
 
+  /** Runs the umbra command as libvirt's user, who cannot look into our clone. */
+  umbra(...args: readonly string[]): Promise<CommandEnd> {
+    const [program, ...words] = this.#umbra(args);
+    const env = { ...process.env, UMBRA_HOME: join(this.memory, 'umbra') };
+    const options = { env, timeout: UMBRA_LIMIT_MS, maxBuffer: 64 * 2 ** 20 };
+    return new Promise((resolve) => {
+      execFile(program ?? '', words, options, (error, stdout, stderr) => {
+        const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+        resolve({ code, stdout, stderr });
+      });
+    });
+  }
+
+  /** The same with --json. @throws Error if it fails */
+  async json<T>(...args: readonly string[]): Promise<T> {
+    const { code, stdout, stderr } = await this.umbra(...args, '--json');
+    const last = stdout.trim().split('\n').at(-1) ?? '';
+    if (code !== 0) throw new Error(`umbra ${args.join(' ')}: status ${code}: ${last} ${stderr}`);
+    return JSON.parse(last) as T;
+  }
+
+  #umbra(args: readonly string[]): string[] {
+    const [node, clone] = [join(this.directory, 'node'), join(this.directory, 'clone')];
+    if (!existsSync(node)) {
+      writeFileSync(node, '');
+      mkdirSync(clone);
+      ownFolder(join(this.memory, 'umbra'));
+    }
+    const mounts: [string, string][] = [
+      [process.execPath, node],
+      [ROOT, clone],
+    ];
+    const main = join(clone, 'dist/tools/cli/main.js');
+    return [...withMounts(mounts), ...asNobody(), node, main, ...args];
+  }
+
   /** The domain's XML: the same on both hosts. */
-  xml({ name, memoryMiB = 160, loadMiB = 32 }: PairDomain): string {
+  xml({ name, memoryMiB = 160, loadMiB = 32, node: place }: PairDomain): string {
     const log = this.console(name);
     if (!existsSync(log)) {
       appendFileSync(log, '');
       chmodSync(log, 0o666);
     }
+    const node = place && { ...place, control: this.wire(`${name}.control`).a };
     return domainXml({
+      node,
       name,
       memoryMiB,
       loadMiB,
@@ -149,11 +198,26 @@ export class LibvirtPair {
     this.#link.set('up');
   }
 
+  /** Daemons and proxies that `umbra` has started. */
+  #sweepUmbra(): void {
+    for (const name of readdirSync('/proc').filter((one) => /^\d+$/.test(one))) {
+      try {
+        const environment = readFileSync(`/proc/${name}/environ`, 'utf8').split('\0');
+        if (environment.includes(`UMBRA_HOME=${join(this.memory, 'umbra')}`)) {
+          process.kill(Number(name), 'SIGKILL');
+        }
+      } catch {
+        // it went away, or is not ours
+      }
+    }
+  }
+
   /** Idempotent. */
   dispose(): void {
     this.a.sweep();
     this.b.sweep();
     this.#link.remove();
+    this.#sweepUmbra();
     for (const folder of [this.directory, this.memory]) {
       rmSync(folder, { recursive: true, force: true });
     }
@@ -188,6 +252,8 @@ class Link {
     ip('-n', this.namespace, 'address', 'add', `${this.addressB}/30`, 'dev', 'eth0');
     ip('-n', this.namespace, 'link', 'set', 'lo', 'up');
     ip('-n', this.namespace, 'link', 'set', 'eth0', 'up');
+    ip('-n', this.namespace, 'link', 'set', 'lo', 'multicast', 'on');
+    ip('-n', this.namespace, 'route', 'add', '224.0.0.0/4', 'dev', 'lo');
   }
 
   set(state: 'up' | 'down'): void {

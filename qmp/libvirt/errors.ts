@@ -1,0 +1,50 @@
+/**
+ * What can go wrong with libvirt, by stable code.
+ *
+ * | code              | meaning                                                    |
+ * |-------------------|------------------------------------------------------------|
+ * | E_LIBVIRT_MISSING | there is no virsh on this host                             |
+ * | E_LIBVIRT_CONNECT | libvirt cannot be reached at this URI, or has gone away    |
+ * | E_LIBVIRT_DOMAIN  | there is no such domain, or it does not run                |
+ * | E_LIBVIRT         | libvirt refuses; the message says why                      |
+ */
+export type LibvirtErrorCode =
+  | 'E_LIBVIRT_MISSING'
+  | 'E_LIBVIRT_CONNECT'
+  | 'E_LIBVIRT_DOMAIN'
+  | 'E_LIBVIRT';
+
+export class LibvirtError extends Error {
+  override readonly name = 'LibvirtError';
+  readonly code: LibvirtErrorCode;
+  readonly uri: string;
+
+  constructor(code: LibvirtErrorCode, message: string, uri: string, cause?: unknown) {
+    super(`${message} (${uri})`, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.uri = uri;
+  }
+}
+
+/** virsh has no codes: it is read from what it says (src/util/virerror.c), in the C locale. */
+export function libvirtError(complaint: string, uri: string, cause?: unknown): LibvirtError {
+  const lines = complaint
+    .split('\n')
+    .flatMap((line) => /^error: (.+)$/.exec(line.trim())?.[1] ?? []);
+  // The first line says what virsh wanted, the last what stood in its way.
+  const message = lines.at(-1) ?? (complaint.trim() || 'virsh ended without a word');
+  return new LibvirtError(codeOf(lines.join('\n') || complaint), message, uri, cause);
+}
+
+function codeOf(text: string): LibvirtErrorCode {
+  const gone =
+    /failed to connect to the hypervisor|Failed to connect socket|End of file while reading/;
+  if (/not find|ENOENT/.test(text) && /virsh/.test(text)) return 'E_LIBVIRT_MISSING';
+  if (gone.test(text) || /no connection driver|[Cc]annot recv data|Connection reset/.test(text)) {
+    return 'E_LIBVIRT_CONNECT';
+  }
+  if (/failed to get domain|Domain not found|domain is not running/.test(text)) {
+    return 'E_LIBVIRT_DOMAIN';
+  }
+  return 'E_LIBVIRT';
+}

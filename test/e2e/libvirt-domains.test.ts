@@ -1,0 +1,173 @@
+/**
+ * Domains that libvirt runs are members of a cluster: found by its URI, checkpointed through its
+ * monitor, brought back by it. Its own view of them is right before, during and after, and what it cannot
+ * do is told by name.
+ */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { Failure } from '../../proxy/failure.ts';
+import { GuestControl } from '../../tools/guest/control.ts';
+import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
+import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
+import { type Guests, jobRuns, jobVerdict } from '../support/job.ts';
+
+const DOMAINS = ['m0', 'm1'];
+const NODES = ['j0', 'j1'];
+const JOB = '/job/xdlu 20 400';
+const JOB_LIMIT_MS = 120_000;
+const RETURN_PATH = '{"execute":"query-migrate-capabilities"}';
+
+const test = suite('libvirt domains');
+let pair: LibvirtPair;
+
+test.before(async () => {
+  pair = await LibvirtPair.create();
+  for (const name of DOMAINS) await pair.a.create(pair.xml({ name, loadMiB: 16 }));
+  for (const name of DOMAINS) {
+    await untilTicks(pair.console(name), 0, ({ checks }) => checks.length > 0);
+  }
+});
+
+test.after(async () => {
+  await pair?.umbra('down', '--purge');
+  pair?.dispose();
+});
+
+const capabilities = () =>
+  Promise.all(
+    DOMAINS.map(async (name) => {
+      const answer = await pair.a.ask('qemu-monitor-command', name, RETURN_PATH);
+      return (JSON.parse(answer) as { return: unknown }).return;
+    }),
+  );
+
+const states = () => Promise.all(DOMAINS.map((name) => pair.a.ask('domstate', name)));
+
+async function failureOf(...args: readonly string[]): Promise<Failure> {
+  const { code, stdout } = await pair.umbra(...args, '--json');
+  assert.is(code, 1, stdout);
+  return (JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure }).failure;
+}
+
+test('attach finds the domains that run', async () => {
+  const { members } = await pair.json<ClusterStatus>('attach', pair.a.uri);
+  assert.equal(
+    members.map(({ member, running, owned }) => [member, running, owned]),
+    DOMAINS.map((name) => [name, true, false]),
+  );
+});
+
+test('a checkpoint leaves domains as they were, for themselves and for libvirt', async () => {
+  const before = await capabilities();
+  const report = await pair.json<RoundReport>('checkpoint');
+  assert.is(report.epoch, 1);
+  assert.equal(await capabilities(), before);
+  assert.equal(await states(), ['running', 'running']);
+  for (const name of DOMAINS) {
+    assert.match(await pair.a.ask('domjobinfo', name), /^Job type:\s+None/);
+    const { numbers } = readTicks(pair.console(name));
+    const now = await untilTicks(pair.console(name), 0, (ticks) => {
+      return ticks.numbers.length > numbers.length + 3;
+    });
+    assert.equal([now.names.length, firstGap(now)], [1, undefined]);
+  }
+});
+
+test('all are destroyed, and come back as libvirt’s domains', async () => {
+  const [name = ''] = readTicks(pair.console('m0')).names;
+  for (const domain of DOMAINS) await pair.a.ask('destroy', domain);
+  const from = DOMAINS.map((domain) => logEnd(pair.console(domain)));
+  const { members } = await pair.json<RestoreReport>('restore');
+  assert.equal(
+    members.map(({ mode }) => mode),
+    ['libvirt', 'libvirt'],
+  );
+  assert.equal(await states(), ['running', 'running']);
+  for (const [at, domain] of DOMAINS.entries()) {
+    const ticks = await untilTicks(pair.console(domain), from[at] ?? 0, ({ numbers, checks }) => {
+      return numbers.length > 5 && checks.length > 0;
+    });
+    assert.equal([ticks.names.length, firstGap(ticks)], [1, undefined]);
+    assert.not.match(ticks.checks.join(), 'CORRUPT');
+  }
+  assert.equal(readTicks(pair.console('m0'), from[0]).names, [name]);
+  assert.is((await pair.json<RoundReport>('checkpoint')).epoch, 2, 'it can be checkpointed again');
+});
+
+test('a domain that does not run, and a libvirtd that is gone, are told; then all is well again', async () => {
+  await pair.a.killDaemon();
+  const gone = await failureOf('checkpoint');
+  assert.match(gone.code, /E_LIBVIRT|E_QMP/);
+  assert.ok(gone.hint);
+  await pair.a.startDaemon();
+  assert.equal(await states(), ['running', 'running']);
+  await pair.a.ask('destroy', 'm1');
+  const { code, member } = await failureOf('checkpoint');
+  assert.match(code, /E_VM_GONE|E_LIBVIRT_DOMAIN|E_QMP/);
+  assert.is(member, 'm1');
+  assert.is(await pair.a.ask('domstate', 'm0'), 'running');
+  await pair.json('restore', '--replace');
+  assert.equal(await states(), ['running', 'running']);
+  await pair.json('checkpoint');
+});
+
+test('a wrong URI, or one where nothing runs, changes nothing', async () => {
+  const uri = 'qemu+unix:///session?socket=/nowhere';
+  assert.is((await failureOf('attach', uri, '-c', 'other')).code, 'E_LIBVIRT_CONNECT');
+  assert.is((await failureOf('attach', pair.b.uri, '-c', 'other')).code, 'E_LIBVIRT_DOMAIN');
+  const { code } = await pair.umbra('status', '-c', 'other');
+  assert.is(code, 1);
+});
+
+test('an MPI job on domains survives the loss of all of them', async () => {
+  await pair.umbra('down', '--purge');
+  for (const domain of DOMAINS) await pair.a.ask('destroy', domain);
+  for (const [index, name] of NODES.entries()) {
+    const node = { index, nodes: NODES.length };
+    await pair.b.create(pair.xml({ name, memoryMiB: 192, node }));
+  }
+  let guests = await bringUp();
+  await guests.shell(0, JOB);
+  await jobRuns(guests, 3);
+  await pair.json('attach', pair.b.uri, '-c', 'mpi');
+  await pair.json('checkpoint', '-c', 'mpi');
+  for (const { close } of guests.controls) close();
+  for (const name of NODES) await pair.b.ask('destroy', name);
+  await pair.json('restore', '-c', 'mpi');
+  guests = await bringUp();
+  const { code, output } = await jobVerdict(guests, JOB_LIMIT_MS);
+  assert.is(code, 0, output);
+  for (const { close } of guests.controls) close();
+  await pair.json('down', '--purge', '-c', 'mpi');
+});
+
+interface Controlled extends Guests {
+  readonly controls: readonly { readonly close: () => void }[];
+}
+
+/** The control channels of the nodes, which run. */
+async function bringUp(): Promise<Controlled> {
+  const controls = await Promise.all(
+    NODES.map((name) => GuestControl.connect(pair.wire(`${name}.control`).b)),
+  );
+  await Promise.all(controls.map((control) => control.waitBoot({ timeoutMs: 60_000 })));
+  const control = (node: number) => {
+    const found = controls[node];
+    if (found === undefined) throw new Error(`no node ${node}`);
+    return found;
+  };
+  return {
+    nodes: NODES.length,
+    controls: controls.map((one) => ({ close: () => one.close() })),
+    guest: async (node: number) => control(node),
+    async shell(node: number, command: string) {
+      const { output, exitCode } = await control(node).run(command);
+      if (exitCode !== 0) throw new Error(`${command}: status ${exitCode}: ${output}`);
+      return output;
+    },
+  };
+}
+
+test.run();
