@@ -19,7 +19,9 @@ import {
   Catalogue,
   collectLeftovers,
   occupiedBytes,
+  pruneSpares,
   StagingShadow,
+  spareDirectory,
 } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
 import { type Lock, lockCluster } from '../lock.ts';
@@ -87,11 +89,14 @@ export class ShadowKeeper {
     return this.#turn(async () => {
       const epoch = String(await this.#catalogue.nextEpoch()).padStart(6, '0');
       const round = `r${epoch}-${randomBytes(4).toString('hex')}`;
-      const moreBytes = await this.#grant(blocks.reduce((sum, { length }) => sum + length, 0));
+      const lengths = blocks.map(({ length }) => length);
+      // What an epoch that has gone has left is used again: fresh memory is several times slower.
+      const spareBytes = await pruneSpares(this.#shadows, { full: lengths, deltaBytes: 0 });
+      const moreBytes = await this.#grant(sum(lengths), spareBytes);
       const { headroomBytes } = this.#terms;
       const directory = join(this.#shadows, round, member);
       const terms = { reservedBytes: 0, moreBytes, headroomBytes };
-      const place = { directory, member, round };
+      const place = { directory, member, round, spares: spareDirectory(this.#shadows) };
       const shadow = await StagingShadow.reserve(place, blocks, pageSize, terms);
       this.#granted.set(round, moreBytes);
       return {
@@ -102,14 +107,14 @@ export class ShadowKeeper {
     });
   }
 
-  /** All of its memory if that fits, else what is left. */
-  async #grant(ramBytes: number): Promise<number> {
+  /** All of its memory if that fits, else what is left. @param spareBytes it will take over */
+  async #grant(ramBytes: number, spareBytes: number): Promise<number> {
     const { budgetBytes } = this.#terms;
     const rounds = [...this.#granted.keys()];
     const staged = await Promise.all(
       rounds.map((name) => occupiedBytes(join(this.#shadows, name))),
     );
-    const kept = (await occupiedBytes(this.#shadows)) - sum(staged);
+    const kept = (await occupiedBytes(this.#shadows)) - sum(staged) - spareBytes;
     const committedBytes = kept + sum([...this.#granted.values()]);
     const inFlightBytes = (rounds.length + 1) * PASSING_BYTES;
     const need = { committedBytes, stagingBytes: ramBytes, inFlightBytes };
@@ -153,7 +158,7 @@ export class ShadowKeeper {
     const own = epochs.filter(({ members }) => members[0]?.name === member);
     for (const { epoch } of own.slice(0, -this.#terms.keep)) await this.#catalogue.retire(epoch);
     const keep = new Set(this.#granted.keys());
-    await collectLeftovers(this.#shadows, this.#catalogue, { keep });
+    await collectLeftovers(this.#shadows, this.#catalogue, { keep, recycle: true });
   }
 
   async #discard(round: string, shadow: StagingShadow): Promise<void> {

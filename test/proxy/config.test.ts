@@ -22,6 +22,40 @@ function problems(text: string): UmbraError {
 
 const test = suite('config');
 
+test('a domain of libvirt’s is named by itself, and reached by a socket of ours', () => {
+  const { members } = parse(
+    '{cluster: demo, members: [{libvirt: "qemu:///system", domain: web1}]}',
+  );
+  assert.equal(members, [
+    {
+      name: 'web1',
+      command: undefined,
+      qmp: '/run/umbra/demo/vm/web1/qmp.sock',
+      workingDirectory: '/etc/umbra',
+      directory: '/run/umbra/demo/vm/web1',
+      libvirt: { uri: 'qemu:///system', domain: 'web1' },
+    },
+  ]);
+  const named = '{cluster: demo, members: [{name: w, libvirt: "qemu:///system", domain: "Web 1"}]}';
+  assert.is(parse(named).members[0]?.name, 'w');
+});
+
+test('a domain is libvirt’s alone', () => {
+  const wrong = {
+    '{libvirt: "qemu:///system"}': 'members[0].domain',
+    '{domain: web1}': 'members[0].libvirt',
+    '{libvirt: "qemu:///system", domain: "Web 1"}': 'members[0].name',
+    '{libvirt: "qemu:///system", domain: web1, qmp: /run/x}': 'members[0].qmp',
+    '{libvirt: "qemu:///system", domain: web1, command: [qemu]}': 'members[0].command',
+    '{qmp: /run/x}': 'members[0].name',
+  };
+  for (const [member, at] of Object.entries(wrong)) {
+    const error = problems(`{cluster: demo, members: [${member}]}`);
+    assert.is(error.code, 'E_CONFIG');
+    assert.match(error.message, at, member);
+  }
+});
+
 test('the least there can be, and every default', () => {
   const config = parse(`{cluster: demo, members: [${MEMBER}]}`);
   assert.equal(config.round, {

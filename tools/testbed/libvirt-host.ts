@@ -15,6 +15,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   watch,
   writeFileSync,
 } from 'node:fs';
@@ -75,6 +76,7 @@ export class LibvirtHost {
   async startDaemon(): Promise<void> {
     const folder = dirname(this.socket);
     ownFolder(folder);
+    rmSync(this.socket, { force: true }); // one that was killed leaves it
     const there = new AbortController();
     const seen = (async () => {
       for await (const _ of watchUntil(folder, there.signal)) if (existsSync(this.socket)) return;
