@@ -11,6 +11,7 @@ import type { Failure } from '../../proxy/failure.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
 import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
+import { freezeAt, frozenProcess } from '../support/freeze.ts';
 import { type Guests, jobRuns, jobVerdict } from '../support/job.ts';
 
 const DOMAINS = ['m0', 'm1'];
@@ -112,6 +113,29 @@ test('a domain that does not run, and a libvirtd that is gone, are told; then al
   assert.equal(await states(), ['running', 'running']);
   await pair.json('checkpoint');
 });
+
+for (const place of ['round/live', 'member/m0/stopped']) {
+  test(`libvirtd goes in the middle of a round, at ${place}: no epoch, and the VMs run`, async () => {
+    const { epochs } = await pair.json<{ epochs: unknown[] }>('epochs');
+    freezeAt(pair, place);
+    const failed = failureOf('checkpoint');
+    const frozen = await frozenProcess(pair);
+    await pair.a.killDaemon();
+    process.kill(frozen, 'SIGCONT');
+    const { code, hint } = await failed;
+    assert.match(code, /^E_/);
+    assert.ok(hint, code);
+    await pair.a.startDaemon();
+    const { numbers } = readTicks(pair.console('m0'));
+    for (const name of DOMAINS) {
+      await untilTicks(pair.console(name), 0, (now) => now.numbers.length > numbers.length + 5);
+    }
+    while ((await states()).join() !== 'running,running');
+    const after = await pair.json<{ epochs: unknown[] }>('epochs');
+    assert.is(after.epochs.length, epochs.length);
+    await pair.json('checkpoint');
+  });
+}
 
 test('a wrong URI, or one where nothing runs, changes nothing', async () => {
   const uri = 'qemu+unix:///session?socket=/nowhere';

@@ -5,16 +5,19 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient } from '../../qmp/index.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 
+/** What runs processes that can be frozen. */
+export type Freezable = Pick<Testbed, 'stopAt' | 'processes'>;
+
 const POLL_MS = 5;
 const FREEZE_LIMIT_MS = 30_000;
 
 /** Asks the processes of the testbed to freeze at `place` (proxy/fault-point.ts). */
-export function freezeAt(bed: Testbed, place: string): void {
+export function freezeAt(bed: Freezable, place: string): void {
   writeFileSync(bed.stopAt, `${place}\n`);
 }
 
 /** Waits until a process of the testbed stands frozen. @returns its pid */
-export async function frozenProcess(bed: Testbed): Promise<number> {
+export async function frozenProcess(bed: Freezable): Promise<number> {
   for (const end = performance.now() + FREEZE_LIMIT_MS; performance.now() < end; ) {
     for (const pid of bed.processes().keys()) {
       if (stateOf(pid) === 'T') {

@@ -134,10 +134,35 @@ export class LibvirtPair {
     return join(this.directory, 'logs', `${domain}.log`);
   }
 
+  get #home(): string {
+    return join(this.memory, 'umbra');
+  }
+
+  /** The file of names that processes of `umbra` freeze at (proxy/fault-point.ts). */
+  get stopAt(): string {
+    return join(this.memory, 'stop-at');
+  }
+
+  /** Daemons and proxies that `umbra` has started and that still live, with their command lines. */
+  processes(): Map<number, string> {
+    const found = new Map<number, string>();
+    for (const name of readdirSync('/proc').filter((one) => /^\d+$/.test(one))) {
+      try {
+        const environment = readFileSync(`/proc/${name}/environ`, 'utf8').split('\0');
+        if (!environment.includes(`UMBRA_HOME=${this.#home}`)) continue;
+        const commandLine = readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ');
+        found.set(Number(name), commandLine);
+      } catch {
+        // it went away, or is not ours
+      }
+    }
+    return found;
+  }
+
   /** Runs the umbra command as libvirt's user, who cannot look into our clone. */
   umbra(...args: readonly string[]): Promise<CommandEnd> {
     const [program, ...words] = this.#umbra(args);
-    const env = { ...process.env, UMBRA_HOME: join(this.memory, 'umbra') };
+    const env = { ...process.env, UMBRA_HOME: this.#home, UMBRA_STOP_AT: this.stopAt };
     const options = { env, timeout: UMBRA_LIMIT_MS, maxBuffer: 64 * 2 ** 20 };
     return new Promise((resolve) => {
       execFile(program ?? '', words, options, (error, stdout, stderr) => {
@@ -160,7 +185,7 @@ export class LibvirtPair {
     if (!existsSync(node)) {
       writeFileSync(node, '');
       mkdirSync(clone);
-      ownFolder(join(this.memory, 'umbra'));
+      ownFolder(this.#home);
     }
     const mounts: [string, string][] = [
       [process.execPath, node],
@@ -198,16 +223,12 @@ export class LibvirtPair {
     this.#link.set('up');
   }
 
-  /** Daemons and proxies that `umbra` has started. */
   #sweepUmbra(): void {
-    for (const name of readdirSync('/proc').filter((one) => /^\d+$/.test(one))) {
+    for (const pid of this.processes().keys()) {
       try {
-        const environment = readFileSync(`/proc/${name}/environ`, 'utf8').split('\0');
-        if (environment.includes(`UMBRA_HOME=${join(this.memory, 'umbra')}`)) {
-          process.kill(Number(name), 'SIGKILL');
-        }
+        process.kill(pid, 'SIGKILL');
       } catch {
-        // it went away, or is not ours
+        // gone already
       }
     }
   }
