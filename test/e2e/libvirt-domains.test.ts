@@ -3,6 +3,8 @@
  * monitor, brought back by it. Its own view of them is right before, during and after, and what it cannot
  * do is told by name.
  */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
@@ -73,6 +75,23 @@ test('a checkpoint leaves domains as they were, for themselves and for libvirt',
       return ticks.numbers.length > numbers.length + 3;
     });
     assert.equal([now.names.length, firstGap(now)], [1, undefined]);
+  }
+});
+
+test('an epoch of theirs is exported without being told what they are', async () => {
+  const folder = join(pair.memory, 'umbra', 'images');
+  interface Exported {
+    readonly exported: readonly { readonly member: string; readonly file: string }[];
+  }
+  const { exported } = await pair.json<Exported>('export', '1', '--libvirt', folder);
+  assert.equal(
+    exported.map(({ member }) => member),
+    DOMAINS,
+  );
+  for (const { member, file } of exported) {
+    const xml = await pair.a.ask('save-image-dumpxml', file);
+    assert.match(xml, await pair.a.ask('domuuid', member));
+    rmSync(file);
   }
 });
 

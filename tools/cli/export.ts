@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { UmbraError } from '../../proxy/failure.ts';
 import { exportSaveImage } from '../../proxy/libvirt/export.ts';
 import { relayCatalogue, shadowsOf } from '../../proxy/relay/shadow-keeper.ts';
-import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
+import { Catalogue, type EpochManifest, openShadow } from '../../shadow/index.ts';
 import { storedConfig } from './home.ts';
 import { bytes, type Output, table } from './output.ts';
 
@@ -38,7 +38,9 @@ export async function exportEpoch(
   for (const { name, shadow } of manifest.members) {
     const file = join(libvirt, `${name}.save`);
     const shadowDirectory = join(shadows, manifest.round, name);
-    const text = texts.get(name) ?? '';
+    const { identity } = (await openShadow(shadowDirectory, shadow)).manifest;
+    const text = texts.get(name) ?? identity.domainXml;
+    if (text === undefined) throw refused(`no domain XML of ${name}`);
     const size = await exportSaveImage({ shadowDirectory, sha256: shadow, xml: text, path: file });
     exported.push({ member: name, file, bytes: size });
   }
@@ -56,7 +58,7 @@ function openPlace(place: { readonly cluster: string } | { readonly store: strin
   return { catalogue: new Catalogue(catalogueDirectory, cluster), shadows: shadowsDirectory };
 }
 
-/** Of each member: a shadow knows a machine, not its name in libvirt, its disks and networks. */
+/** As given: a shadow knows its machine, but its domain only if libvirt ran it when it was taken. */
 function xmlOf(
   { members }: EpochManifest,
   spelled: readonly string[],
@@ -71,9 +73,7 @@ function xmlOf(
     }
     texts.set(name, readText(file));
   }
-  const without = members.filter(({ name }) => !texts.has(name)).map(({ name }) => name);
-  if (without.length === 0) return texts;
-  throw refused(`no domain XML of ${without.join(', ')}`);
+  return texts;
 }
 
 function readText(file: string): string {

@@ -149,7 +149,7 @@ command('export', 'write an epoch as save images, which virsh restore brings up'
   .argument('<epoch>', 'its number', epochNumber)
   .requiredOption('--libvirt <folder>', 'where the images go: MEMBER.save')
   .option('--store <folder>', 'of a relay (umbra relay --shadow), instead of a cluster')
-  .option('--xml <file>', 'domain XML (virsh dumpxml --migratable); MEMBER=FILE for each', collect)
+  .option('--xml <file>', 'domain XML, of VMs libvirt did not run; MEMBER=FILE for each', collect)
   .action(async (epoch: number, options: GlobalOptions & ExportSpelling) => {
     const { store } = options;
     const place = store === undefined ? { cluster: chooseCluster(options.cluster) } : { store };
