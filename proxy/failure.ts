@@ -17,6 +17,7 @@ export interface Failure {
 /** What the operator can do about a code. A code with no entry speaks for itself. */
 const HINTS: Readonly<Record<string, string>> = {
   E_QMP_CONNECT: 'Check that the VM runs and that its -qmp socket is the one configured.',
+  E_QMP_AWAY: 'Check that libvirt runs: virsh -c URI list. The VMs are put right once it answers.',
   E_QMP_NOT_QMP: 'Point the member at a QMP socket (-qmp unix:PATH,server=on,wait=off).',
   E_QMP_SILENT: 'Disconnect the other monitor client, or give the VM a second -qmp socket.',
   E_QMP_CLOSED: 'The VM is gone. Restore the cluster: umbra restore',

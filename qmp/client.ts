@@ -170,7 +170,9 @@ export class QmpClient {
       case 'error': {
         if (this.#version === undefined) {
           // Instead of a greeting: a bridge whose other end is away (libvirt/monitor-bridge.ts).
-          this.#fail(this.#error('E_QMP_CONNECT', `${message.qemuClass}: ${message.description}`));
+          const gone = message.qemuClass === 'E_LIBVIRT_DOMAIN';
+          const code = gone ? 'E_QMP_CONNECT' : 'E_QMP_AWAY';
+          this.#fail(this.#error(code, `${message.qemuClass}: ${message.description}`));
           break;
         }
         const pending = this.#answered(message.id);

@@ -11,6 +11,8 @@
  * | E_QMP_COMMAND    | QEMU refused a command; `qemuClass` and `message` are QEMU's own |
  * | E_QMP_TIMEOUT    | no answer within the command's deadline                          |
  * | E_QMP_CLOSED     | the connection ended: QEMU exited or was killed                  |
+ * | E_QMP_AWAY       | libvirt, through which the monitor is reached, is away; the VM   |
+ * |                  | may run                                                          |
  * | E_QMP_ABORTED    | the caller's AbortSignal fired                                   |
  * | E_QMP_OVERFLOW   | a reader of events fell too far behind                           |
  */
@@ -22,6 +24,7 @@ export type QmpErrorCode =
   | 'E_QMP_COMMAND'
   | 'E_QMP_TIMEOUT'
   | 'E_QMP_CLOSED'
+  | 'E_QMP_AWAY'
   | 'E_QMP_ABORTED'
   | 'E_QMP_OVERFLOW';
 

@@ -11,8 +11,8 @@
 import type { Socket } from 'node:net';
 import { Inlet } from './inlet.ts';
 
-/** Held streams move by a chunk (256 KiB at most) this often: 5 MiB/s at most. */
-const SIP_INTERVAL_MS = 50;
+/** Held streams move by a chunk (1 MiB at most) this often: 5 MiB/s at most. */
+const SIP_INTERVAL_MS = 200;
 /** A source that waits for us has bytes ready: one that is silent for so long does not. */
 const SILENCE_MS = 1_000;
 

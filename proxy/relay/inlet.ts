@@ -10,7 +10,8 @@
 import { Socket, type SocketConstructorOpts } from 'node:net';
 import { IN_FLIGHT_BYTES } from './limits.ts';
 
-const BUFFER_BYTES = 256 * 1024;
+/** Large ones: source, relay and destination take turns on the cores less often. */
+const BUFFER_BYTES = 2 ** 20;
 const BUFFERS = IN_FLIGHT_BYTES / BUFFER_BYTES;
 
 /** @param chunk the listener's until it calls `release` */

@@ -89,13 +89,17 @@ async function report(): Promise<MigrationReport> {
   return found;
 }
 
-async function moved(from: number, end: CommandEnd): Promise<MigrationReport> {
+async function moved(
+  from: number,
+  end: CommandEnd,
+  outcome = 'completed',
+): Promise<MigrationReport> {
   assert.is(end.code, 0, end.stderr);
   await runsOn(pair.b);
   assert.is.not((await pair.a.virsh(['domstate', DOMAIN])).code, 0);
   await goesOn(from);
   const found = await report();
-  assert.is(found.outcome, 'completed');
+  assert.is(found.outcome, outcome);
   assert.is(found.failure, undefined);
   return found;
 }
@@ -123,6 +127,16 @@ test('in parallel: the main channel and two of multifd', async () => {
   assert.is(found.transport, 'parallel');
   assert.equal(found.channels.map(({ kind }) => kind).sort(), ['main', 'multifd', 'multifd']);
   assert.ok((found.ramBytes ?? 0) >= 160 * 2 ** 20);
+});
+
+test('in TLS: passed through, and no shadow of what nobody here can read', async () => {
+  const from = await bringUp();
+  const store = join(pair.memory, 'tls');
+  const uri = await startRelay('--shadow', store);
+  const found = await moved(from, await migrate(uri, '--tls'), 'closed');
+  assert.is(found.transport, 'encrypted');
+  assert.match(found.notes.join(), /E_RELAY_SHADOW.*--tls/);
+  assert.equal(readdirSync(join(store, 'epochs')), []);
 });
 
 test('over unix sockets, in one connection and in parallel', async () => {

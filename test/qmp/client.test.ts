@@ -108,6 +108,16 @@ test('silence is an error: before the greeting and after a command', async () =>
   client.close();
 });
 
+test('an error instead of a greeting: the VM is gone, or only out of reach', async () => {
+  const refusal = (code: string) => `{"error":{"class":"${code}","desc":"why"}}\n`;
+  await serve(() => {}, refusal('E_LIBVIRT_DOMAIN'));
+  assert.is(await codeOf(QmpClient.connect(path)), 'E_QMP_CONNECT');
+  server.close();
+  path = join(folder, 'away.sock');
+  await serve(() => {}, refusal('E_LIBVIRT_CONNECT'));
+  assert.is(await codeOf(QmpClient.connect(path)), 'E_QMP_AWAY');
+});
+
 test('a late answer is dropped, and the next command works', async () => {
   const late: Request[] = [];
   await serve((request, socket) => {

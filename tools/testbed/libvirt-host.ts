@@ -32,6 +32,8 @@ export interface HostPlace {
   readonly directory: string;
   /** Where its destination's side of a migration listens. */
   readonly ports: { readonly first: number; readonly last: number };
+  /** Folder of certificates for migrations in TLS. */
+  readonly certificates: string;
   /** What comes before libvirtd's command line: a namespace to enter, say. Only for root. */
   readonly within?: readonly string[];
 }
@@ -47,7 +49,7 @@ export class LibvirtHost {
     return host;
   }
 
-  private constructor({ directory, ports, within = [] }: HostPlace) {
+  private constructor({ directory, ports, certificates, within = [] }: HostPlace) {
     this.directory = directory;
     this.#within = within;
     for (const folder of ['', 'run', 'home', 'cache', 'data', 'config', 'config/libvirt']) {
@@ -61,6 +63,8 @@ export class LibvirtHost {
       'stdio_handler = "file"',
       `migration_port_min = ${ports.first}`,
       `migration_port_max = ${ports.last}`,
+      `migrate_tls_x509_cert_dir = "${certificates}"`,
+      'migrate_tls_x509_verify = 1',
     ]);
   }
 

@@ -30,6 +30,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureGuestImage } from '../guest/image.ts';
 import type { QemuBinary } from '../setup/qemu.ts';
+import { makeCertificates } from './certificates.ts';
 import { domainXml } from './libvirt-domain.ts';
 import { asNobody, isRoot, LibvirtHost, ownFolder } from './libvirt-host.ts';
 import { newestQemu } from './newest-qemu.ts';
@@ -87,14 +88,17 @@ export class LibvirtPair {
         initrd: shareFile(image.initrd, join(directory, 'initrd')),
       };
       link.make();
-      const place = { directory: join(directory, 'a'), ports, within: withMounts(newest) };
-      hosts.push(await LibvirtHost.start(place));
+      const certificates = join(directory, 'tls');
+      makeCertificates(certificates, [link.addressA, link.addressB]);
+      const common = { ports, certificates };
+      const inA = { directory: join(directory, 'a'), within: withMounts(newest) };
+      hosts.push(await LibvirtHost.start({ ...common, ...inA }));
       const wire: [string, string] = [join(directory, 'b-wire'), join(directory, 'wire')];
       const within = [
         ...['nsenter', `--net=/run/netns/${link.namespace}`],
         ...withMounts([...newest, wire]),
       ];
-      hosts.push(await LibvirtHost.start({ directory: join(directory, 'b'), ports, within }));
+      hosts.push(await LibvirtHost.start({ ...common, directory: join(directory, 'b'), within }));
       process.off('exit', onExit);
       const [a, b] = hosts as [LibvirtHost, LibvirtHost];
       return new LibvirtPair(directory, { a, b }, link, guest);
