@@ -49,6 +49,8 @@ const HINTS: Readonly<Record<string, string>> = {
   E_LIBVIRT_CONNECT: 'Check the URI, and that libvirt runs: virsh -c URI list',
   E_LIBVIRT_DOMAIN: 'See which domains run: virsh -c URI list --all',
   E_LIBVIRT_XML: 'Give the domain’s own: virsh dumpxml --migratable DOMAIN >FILE, then --xml FILE.',
+  E_EXPORT:
+    'Check the folders: --libvirt must be writable, --store is what umbra relay --shadow had.',
   E_RELAY_ADDRESS: 'Give tcp://HOST:PORT or unix:///PATH; --listen and --to come in pairs.',
   E_RELAY_LISTEN: 'Is another relay, or a QEMU, on that address? See: ss -ltnp, ss -lxp',
   E_RELAY_TARGET: 'Check --to, and that the destination listens: its libvirt names the port.',

@@ -1,5 +1,5 @@
 /** `umbra export`: an epoch as files that libvirt restores, one a member. */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { UmbraError } from '../../proxy/failure.ts';
 import { exportSaveImage } from '../../proxy/libvirt/export.ts';
@@ -52,6 +52,10 @@ export async function exportEpoch(
 
 function openPlace(place: { readonly cluster: string } | { readonly store: string }) {
   if ('store' in place) {
+    if (!existsSync(shadowsOf(place.store))) {
+      const message = `${place.store} is no relay’s store`;
+      throw new UmbraError({ code: 'E_EXPORT', message });
+    }
     return { catalogue: relayCatalogue(place.store), shadows: shadowsOf(place.store) };
   }
   const { catalogueDirectory, shadowsDirectory, cluster } = storedConfig(place.cluster);
