@@ -154,26 +154,28 @@ test('a completed migration leaves an epoch that holds its memory, byte for byte
         const { shadow, notes } = await bed.report();
         assert.equal(notes, []);
         assert.ok(shadow?.kept);
-        const catalogue = relayCatalogue(directory);
-        const { round, members } = await catalogue.read(shadow.epoch);
-        const [member] = members;
-        const path = join(shadowsOf(directory), round, member?.name ?? '');
-        const sealed = await openShadow(path, member?.shadow);
-        await verifyShadow(sealed, 'all');
-        assert.is(sealed.manifest.identity.machineType, 'pc-i440fx-7.2');
-        const ram = await SealedRam.open(sealed);
-        const page = Buffer.alloc(PAGE);
-        for (const [at, bytes] of content.entries()) {
-          const there = ram.read(0, at * PAGE, page, 0);
-          assert.is(there, bytes !== undefined);
-          if (bytes !== undefined) assert.ok(page.equals(bytes), `page ${at}`);
-        }
-        ram.close();
+        await requireContent(directory, shadow.epoch);
       },
       { keeper },
     );
   });
 });
+
+async function requireContent(directory: string, epoch: number): Promise<void> {
+  const { round, members } = await relayCatalogue(directory).read(epoch);
+  const [member] = members;
+  const path = join(shadowsOf(directory), round, member?.name ?? '');
+  const sealed = await openShadow(path, member?.shadow);
+  await verifyShadow(sealed, 'all');
+  assert.is(sealed.manifest.identity.machineType, 'pc-i440fx-7.2');
+  const ram = await SealedRam.open(sealed);
+  const page = Buffer.alloc(PAGE);
+  for (const [at, bytes] of content.entries()) {
+    assert.is(ram.read(0, at * PAGE, page, 0), bytes !== undefined, `page ${at}`);
+    if (bytes !== undefined) assert.ok(page.equals(bytes), `page ${at}`);
+  }
+  ram.close();
+}
 
 test('one that waited its turn with its beginning put by is whole, too', async () => {
   await withStore({}, async ({ keeper }) => {
@@ -249,6 +251,7 @@ test('what does not fit the budget goes by without a shadow, and older epochs ma
         );
         const rounds = readdirSync(shadowsOf(directory)).filter((name) => name !== 'spare');
         assert.is(rounds.length, 1);
+        await requireContent(directory, 3); // written over what the first has left
       },
       { keeper },
     );
