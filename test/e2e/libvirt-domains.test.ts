@@ -5,6 +5,7 @@
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
@@ -19,6 +20,8 @@ import { type Guests, jobRuns, jobVerdict } from '../support/job.ts';
 const DOMAINS = ['m0', 'm1'];
 const NODES = ['j0', 'j1'];
 const JOB = '/job/xdlu 20 400';
+/** Long enough for the round to fall over it. */
+const AWAY_MS = 1_500;
 const JOB_LIMIT_MS = 120_000;
 const RETURN_PATH = '{"execute":"query-migrate-capabilities"}';
 
@@ -138,10 +141,11 @@ for (const place of ['round/live', 'member/m0/stopped']) {
     const frozen = await frozenProcess(pair);
     await pair.a.killDaemon();
     process.kill(frozen, 'SIGCONT');
+    await delay(AWAY_MS);
+    await pair.a.startDaemon();
     const { code, hint } = await failed;
     assert.match(code, /^E_/);
     assert.ok(hint, code);
-    await pair.a.startDaemon();
     const { numbers } = readTicks(pair.console('m0'));
     for (const name of DOMAINS) {
       await untilTicks(pair.console(name), 0, (now) => now.numbers.length > numbers.length + 5);
