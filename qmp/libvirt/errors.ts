@@ -38,7 +38,7 @@ export function libvirtError(complaint: string, uri: string, cause?: unknown): L
 
 function codeOf(text: string): LibvirtErrorCode {
   const gone =
-    /failed to connect to the hypervisor|Failed to connect socket|End of file while reading/;
+    /failed to connect to the hypervisor|Disconnected from|Failed to connect socket|End of file while reading/;
   if (/not find|ENOENT/.test(text) && /virsh/.test(text)) return 'E_LIBVIRT_MISSING';
   if (gone.test(text) || /no connection driver|[Cc]annot recv data|Connection reset/.test(text)) {
     return 'E_LIBVIRT_CONNECT';
