@@ -79,6 +79,10 @@ export class Capture {
   #result: StreamResult | undefined;
   #holds = false;
   #stopFirst = false;
+  /** A background snapshot: in the state it was in at its cut, memory is saved while the VM runs on. */
+  #background = false;
+  /** QEMU lets the VM run by itself after the cut: what it sends is held instead (frame-hold.ts). */
+  #held: readonly string[] | undefined;
   #stopAsked = false;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
@@ -210,7 +214,7 @@ export class Capture {
     const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
     const { major, minor, micro } = qmp.version;
     this.#learn({ reservedBytes, qemuVersion: `${major}.${minor}.${micro}` });
-    this.handle({ type: 'admitted' });
+    this.handle({ type: 'admitted', background: this.#background });
   }
 
   /**
@@ -239,17 +243,20 @@ export class Capture {
     if (capture === 'precopy' && obstacle !== undefined) {
       throw new UmbraError({ code: 'E_CAPTURE_UNSAFE', message: obstacle });
     }
-    this.#stopFirst = capture === 'stop-copy' || obstacle !== undefined;
+    this.#background = capture === 'background';
+    this.#stopFirst = capture !== 'precopy' && (capture !== 'auto' || obstacle !== undefined);
     this.#meter.waits = this.#stopFirst;
+    if (this.#background && resumesByItself(qmp)) this.#held = await netdevs(qmp);
+    const chosen = this.#stopFirst ? 'stop-copy' : 'precopy';
     this.#learn({
-      capture: this.#stopFirst ? 'stop-copy' : 'precopy',
+      capture: this.#background ? 'background' : chosen,
       ...(capture === 'auto' && obstacle !== undefined && { captureReason: obstacle }),
     });
   }
 
   async #open(): Promise<void> {
     const { qmp, shadow } = this.#admitted();
-    const plan = await planMigration(qmp);
+    const plan = await planMigration(qmp, this.#background);
     this.#lookUp();
     const { capabilities, parameters } = plan.saved;
     const saved = { capabilities: [...capabilities], parameters: { ...parameters } };
@@ -257,14 +264,18 @@ export class Capture {
     this.#saved = saved;
     await applyMigration(qmp, plan);
     this.#lookUp();
-    this.#holds = await canHold(qmp);
+    this.#holds = !this.#background && (await canHold(qmp));
     const { memoryBound, inFlightBytes } = this.#prepare;
     const liveLimitBytes = memoryBound * (this.#facts.reservedBytes ?? 0);
     const keepBackPages = this.#holds ? 0 : KEEP_BACK_PAGES;
-    const limits = { liveLimitBytes, inFlightBytes, keepBackPages };
+    const mode = this.#background ? 'background' : 'precopy';
+    const limits = { liveLimitBytes, inFlightBytes, keepBackPages, mode } as const;
     this.#intake = new StreamIntake(shadow, limits, {
       onConnected: () => this.#onConnected(),
       onAllSeen: () => this.#pacing?.onAllSeen(),
+      onFirstPage: () => {
+        if (this.#background) this.handle({ type: 'vm-stopped' }); // its state is taken
+      },
       onKeptBack: () => {
         this.#pacing?.keepBack();
         this.#sampleLive();

@@ -2,9 +2,11 @@
  * A note on tmpfs, there for as long as a round holds a VM: what to put right if its proxy dies.
  * It is written before the VM is touched and removed when the VM is as before.
  *
- *     FOLDER/round.json   {"round": ID, "stopping": BOOL, "saved": {"capabilities": …, "parameters": …}}
+ *     FOLDER/round.json   {"round": ID, "stopping": BOOL, "saved": {"capabilities": …, "parameters": …},
+ *                          "held": [NETDEV, …]}
  *
- * `stopping` says that a stop was asked for by us: without it, a paused VM is someone's wish.
+ * `stopping` says that a stop was asked for by us: without it, a paused VM is someone's wish. `held`
+ * names the backends whose frames we hold.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,6 +15,7 @@ import { z } from 'zod';
 const journalSchema = z.object({
   round: z.string(),
   stopping: z.boolean(),
+  held: z.array(z.string()).default([]),
   saved: z.object({
     capabilities: z.array(z.object({ capability: z.string(), state: z.boolean() })),
     parameters: z.record(z.string(), z.unknown()),
@@ -20,6 +23,7 @@ const journalSchema = z.object({
 });
 
 export type JournalEntry = z.infer<typeof journalSchema>;
+type NewEntry = z.input<typeof journalSchema>;
 
 export class Journal {
   readonly #path: string;
@@ -28,7 +32,7 @@ export class Journal {
     this.#path = join(directory, 'round.json');
   }
 
-  write(entry: JournalEntry): void {
+  write(entry: NewEntry): void {
     const draft = `${this.#path}.tmp`;
     writeFileSync(draft, JSON.stringify(entry), { mode: 0o600 });
     renameSync(draft, this.#path);
@@ -51,7 +55,7 @@ export class Journal {
     try {
       return journalSchema.parse(JSON.parse(text));
     } catch {
-      return { round: '', stopping: true, saved: { capabilities: [], parameters: {} } };
+      return { round: '', stopping: true, held: [], saved: { capabilities: [], parameters: {} } };
     }
   }
 

@@ -25,8 +25,9 @@ export interface MemberPlace {
  *
  *     precopy      memory streams while the VM runs; the drain is the last dirty set
  *     stop-copy    the VM stops first, then everything is copied: slow, and always right
+ *     background   the VM stops for an instant, and is copied, as it was then, while it runs on
  */
-export type CaptureMode = 'precopy' | 'stop-copy';
+export type CaptureMode = 'precopy' | 'stop-copy' | 'background';
 
 export interface PrepareCommand {
   readonly type: 'prepare';

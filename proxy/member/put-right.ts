@@ -5,6 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient, QmpError } from '../../qmp/index.ts';
+import { releaseFrames } from './frame-hold.ts';
 import type { Journal, JournalEntry } from './journal.ts';
 import { cancelMigration, isSwitchover, makeRun, restoreMigration } from './qemu.ts';
 
@@ -52,6 +53,7 @@ async function attempt(
     if (entry.stopping || isSwitchover(before) || isSwitchover(status)) {
       await makeRun(qmp, ATTEMPT_MS);
     }
+    await releaseFrames(qmp, entry.held);
     await restoreMigration(qmp, entry.saved);
   } finally {
     if (connected === undefined) qmp.close();

@@ -17,7 +17,7 @@
 import type { Socket } from 'node:net';
 import type { StagingShadow } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
-import { PrecopyDecoder } from '../stream/decoder.ts';
+import { PrecopyDecoder, type StreamMode } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { FlowClock } from './flow-clock.ts';
 import { MigrationListener } from './migration-listener.ts';
@@ -27,6 +27,8 @@ export interface IntakeEvents {
   readonly onConnected: () => void;
   /** The last page that had not been sent before has arrived: QEMU's next pass is upon us. */
   readonly onAllSeen: () => void;
+  /** The first page has arrived: of a background snapshot, the sign that it was cut. */
+  readonly onFirstPage: () => void;
   /** The stream is held from now on, with a little of the first pass left. */
   readonly onKeptBack: () => void;
   /** The stream is whole, and written. */
@@ -39,6 +41,8 @@ export interface IntakeLimits {
   readonly inFlightBytes: number;
   /** For a QEMU that cannot be told to wait: the first pass is held with so many pages left. */
   readonly keepBackPages: number;
+  /** What kind of stream it is. */
+  readonly mode: StreamMode;
 }
 
 export class StreamIntake {
@@ -66,7 +70,7 @@ export class StreamIntake {
    */
   constructor(
     shadow: StagingShadow,
-    { liveLimitBytes, inFlightBytes, keepBackPages }: IntakeLimits,
+    { liveLimitBytes, inFlightBytes, keepBackPages, mode }: IntakeLimits,
     events: IntakeEvents,
   ) {
     this.#liveLimitBytes = liveLimitBytes;
@@ -81,7 +85,7 @@ export class StreamIntake {
         this.#result = result;
       },
     });
-    this.#decoder = new PrecopyDecoder(this.#sink, { tailBytes: inFlightBytes });
+    this.#decoder = new PrecopyDecoder(this.#sink, { tailBytes: inFlightBytes }, { mode });
   }
 
   /** @throws UmbraError E_LISTEN */
@@ -169,6 +173,7 @@ export class StreamIntake {
 
   #take(chunk: Buffer): void {
     const whole = this.#result !== undefined;
+    const fresh = this.#sink.seenPages === 0;
     try {
       this.#sink.begin(chunk);
       this.#decoder.write(chunk);
@@ -182,6 +187,7 @@ export class StreamIntake {
       this.#full = true;
       this.#readOrHold();
     }
+    if (fresh && this.#sink.seenPages > 0) this.#events.onFirstPage();
     this.#keepBack();
     this.#noteAllSeen();
     if (!whole && this.#result !== undefined) this.#events.onWhole(this.#result);
