@@ -65,7 +65,7 @@ export const clusterSchema = z.strictObject({
       /** The longest a VM may stand stopped in a round that goes wrong. */
       stopDeadline: positiveDuration.default(10_000),
       /** How state is taken; `auto` is precopy wherever QEMU's dirty log can be trusted. */
-      capture: z.enum(['auto', 'precopy', 'stop-copy']).default('auto'),
+      capture: z.enum(['auto', 'precopy', 'stop-copy', 'background']).default('auto'),
       /** What ends the live phase of all members; the first that holds does. */
       endWhen: z.array(endCondition).min(1, 'must list at least one').prefault(['all-first-pass']),
       /** No member streams more than this many times its RAM while it runs. */

@@ -73,7 +73,7 @@ export interface ClusterConfig {
   readonly catalogueDirectory: string;
   readonly members: readonly MemberConfig[];
   readonly round: {
-    readonly capture: 'auto' | 'precopy' | 'stop-copy';
+    readonly capture: 'auto' | 'precopy' | 'stop-copy' | 'background';
     readonly stopDeadlineMs: number;
     readonly endWhen: readonly EndCondition[];
     readonly multiplexing: Multiplexing;

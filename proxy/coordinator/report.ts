@@ -95,7 +95,7 @@ export function reportRound(
     clusterDowntimeMs,
     predictionError: relativeError(summary.predictedDowntimeMs, clusterDowntimeMs),
     skewMs: stops.length > 0 ? milliseconds(lastStop - firstStop) : undefined,
-    barrierHeld: whole ? Math.min(...resumes) >= lastStop : undefined,
+    barrierHeld: whole ? Math.min(...all.map(heardAtUs)) >= lastStop : undefined,
     streamBytes: sum(all, ({ liveBytes = 0, drainBytes = 0 }) => liveBytes + drainBytes),
     liveBytes: sum(all, ({ liveBytes = 0 }) => liveBytes),
     drainBytes: sum(all, ({ drainBytes = 0 }) => drainBytes),
@@ -128,4 +128,9 @@ function milliseconds(microseconds: number): number {
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {
   return items.reduce((total, item) => total + value(item), 0);
+}
+
+/** When others could hear of a member again: who runs on behind held frames is silent. */
+function heardAtUs({ releasedAtUs, resumedAtUs = 0 }: RoundFacts): number {
+  return releasedAtUs ?? resumedAtUs;
 }

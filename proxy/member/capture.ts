@@ -15,6 +15,7 @@ import { QmpClient, type QmpEvent } from '../../qmp/index.ts';
 import { type BlockLayout, openShadow, StagingShadow } from '../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
+import { holdFrames, netdevs, releaseFrames } from './frame-hold.ts';
 import { Journal } from './journal.ts';
 import { LiveMeter } from './live-meter.ts';
 import type { MemberNotice, MemberPlace, PrepareCommand, RoundFacts } from './messages.ts';
@@ -22,6 +23,7 @@ import { Pacing } from './pacing.ts';
 import { putRight } from './put-right.ts';
 import {
   applyMigration,
+  awaitMigrationEnd,
   canHold,
   isSwitchover,
   makeRun,
@@ -41,6 +43,8 @@ import {
   type SessionAction,
   type SessionEvent,
   STATE_NAMES,
+  STOPPED,
+  STOPPING,
   step,
   UNDOING,
 } from './session.ts';
@@ -81,8 +85,11 @@ export class Capture {
   #stopFirst = false;
   /** A background snapshot: in the state it was in at its cut, memory is saved while the VM runs on. */
   #background = false;
-  /** QEMU lets the VM run by itself after the cut: what it sends is held instead (frame-hold.ts). */
-  #held: readonly string[] | undefined;
+  /** Backends whose frames are held from before the cut until all have been cut (frame-hold.ts). */
+  #held: readonly string[] = [];
+  /** QEMU let the VM run on by itself after the cut, as 7.2 does. */
+  #ranOn = false;
+  #holdsFrames = false;
   #stopAsked = false;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
@@ -151,7 +158,7 @@ export class Capture {
         this.#intake?.vote();
         break;
       case 'resume':
-        this.#attempt('resume', () => makeRun(this.#monitor(), this.#prepare.stopDeadlineMs));
+        this.#attempt('resume', () => this.#resume());
         break;
       case 'seal':
         this.#attempt('seal', () => this.#seal());
@@ -246,7 +253,6 @@ export class Capture {
     this.#background = capture === 'background';
     this.#stopFirst = capture !== 'precopy' && (capture !== 'auto' || obstacle !== undefined);
     this.#meter.waits = this.#stopFirst;
-    if (this.#background && resumesByItself(qmp)) this.#held = await netdevs(qmp);
     const chosen = this.#stopFirst ? 'stop-copy' : 'precopy';
     this.#learn({
       capture: this.#background ? 'background' : chosen,
@@ -331,10 +337,7 @@ export class Capture {
         this.#onVmStopped(event.timestampUs);
         break;
       case 'RESUME':
-        this.#stopAsked = false;
-        this.#journal.note(false);
-        this.#learn({ resumedAtUs: event.timestampUs });
-        this.handle({ type: 'vm-resumed' });
+        this.#onVmResumed(event.timestampUs);
         break;
       case 'MIGRATION_PASS':
         this.#onPass(Number(event.data.pass));
@@ -353,8 +356,22 @@ export class Capture {
     const flowedMs = this.#intake?.clock.flowedMs ?? 0;
     const flow = this.#intake?.clock.end() ?? [];
     this.#learn({ stoppedAtUs, liveBytes, liveMs, heldMs: Math.max(0, liveMs - flowedMs), flow });
+    if (this.#background && this.#stopAsked) return; // its state is not taken yet
     if (this.#stopAsked) this.handle({ type: 'vm-stopped' });
     else void this.#whoStopped().catch((error: unknown) => this.#failed('stop', error));
+  }
+
+  #onVmResumed(resumedAtUs: number): void {
+    const { state } = this.#session;
+    this.#learn({ resumedAtUs });
+    const early = state === STOPPING || state === STOPPED;
+    if (this.#background && early && this.#holdsFrames) {
+      this.#ranOn = true; // nobody hears of it before the barrier
+      return;
+    }
+    this.#stopAsked = false;
+    this.#journal.note(false);
+    this.handle({ type: 'vm-resumed' });
   }
 
   /** QEMU stops a VM to switch over; any other stop is its operator's, and none of our business. */
@@ -402,6 +419,7 @@ export class Capture {
     this.#journal.note(true);
     this.#pacing?.closeIn();
     this.#pacing?.end();
+    if (this.#background) await this.#holdFrames(qmp);
     const stopped = qmp.execute('stop');
     if (this.#holds) this.#intake?.allowSwitchover();
     this.#intake?.letGo(); // until the VM has stopped, the live limit stands
@@ -411,12 +429,41 @@ export class Capture {
     if (this.#stopFirst) await this.#migrate(qmp);
   }
 
+  /** Before the VM stops: that takes milliseconds, and need not be among those it stands. */
+  async #holdFrames(qmp: QmpClient): Promise<void> {
+    const held = await netdevs(qmp);
+    this.#journal.hold(held);
+    try {
+      await holdFrames(qmp, held);
+      this.#held = held;
+      this.#holdsFrames = true;
+    } catch (error) {
+      // All stop before any runs on, then, or the round fails: some QEMUs let them run by themselves.
+      await releaseFrames(qmp, held);
+      this.#learn({ framesNotHeld: toFailure(error, {}).message });
+    }
+  }
+
+  async #resume(): Promise<void> {
+    const qmp = this.#monitor();
+    if (!this.#ranOn) await makeRun(qmp, this.#prepare.stopDeadlineMs);
+    if (!this.#background) return;
+    await releaseFrames(qmp, this.#held);
+    this.#learn({ protocol: this.#ranOn ? 'frames held' : 'all stopped' });
+    if (!this.#ranOn) return;
+    this.#stopAsked = false;
+    this.#journal.note(false);
+    this.#learn({ releasedAtUs: (performance.timeOrigin + performance.now()) * 1000 });
+    this.handle({ type: 'vm-resumed' });
+  }
+
   async #seal(): Promise<void> {
     const sealingAt = performance.now();
     clearInterval(this.#sampler);
     const { qmp, shadow } = this.#admitted();
     const result = this.#result;
     if (result === undefined) throw new Error('sealing before the stream was whole');
+    if (this.#background) await awaitMigrationEnd(qmp, this.#prepare.stopDeadlineMs);
     await this.#requireAccounting(qmp);
     const { name = '' } = await qmp.execute('query-name');
     const { UUID: uuid } = await qmp.execute('query-uuid');

@@ -44,6 +44,12 @@ export class Journal {
     if (entry !== undefined) this.write({ ...entry, stopping });
   }
 
+  /** Notes whose frames are about to be held. Does nothing without an entry. */
+  hold(held: readonly string[]): void {
+    const entry = this.read();
+    if (entry !== undefined) this.write({ ...entry, held: [...held] });
+  }
+
   /** @returns undefined if no round holds the VM; a damaged entry asks for the VM to be resumed */
   read(): JournalEntry | undefined {
     let text: string;

@@ -124,6 +124,15 @@ export interface RoundFacts {
   readonly capture?: CaptureMode;
   /** Why `auto` did not choose precopy. */
   readonly captureReason?: string;
+  /**
+   * How a background snapshot was consistent: nobody ran on before all were cut, or who did had
+   * what it sent held, until then.
+   */
+  readonly protocol?: 'all stopped' | 'frames held';
+  /** Why frames could not be held, if they could not. */
+  readonly framesNotHeld?: string;
+  /** When held frames were sent, microseconds since 1970. */
+  readonly releasedAtUs?: number;
   /** Disks the guest can write to: they are not part of the epoch. */
   readonly writableDisks?: readonly string[];
   /** QEMU's own time stamps, microseconds since 1970. */

@@ -237,6 +237,18 @@ export async function cancelMigration(qmp: QmpClient, deadlineMs: number): Promi
   throw new UmbraError({ code: 'E_QMP_TIMEOUT', message: 'QEMU does not cancel its migration' });
 }
 
+/** Waits until QEMU has done with a migration whose stream is whole. @throws UmbraError */
+export async function awaitMigrationEnd(qmp: QmpClient, deadlineMs: number): Promise<void> {
+  for (const end = performance.now() + deadlineMs; performance.now() < end; await delay(RETRY_MS)) {
+    const { status, 'error-desc': why } = await qmp.execute('query-migrate');
+    if (status === 'completed') return;
+    if (status !== undefined && BUSY.has(status)) continue;
+    const message = `QEMU reports its migration ${status}: ${why ?? 'it does not say why'}`;
+    throw new UmbraError({ code: 'E_MIGRATION_FAILED', message });
+  }
+  throw new UmbraError({ code: 'E_QMP_TIMEOUT', message: 'QEMU does not end its migration' });
+}
+
 /**
  * Makes a stopped VM run. Right after a migration `cont` may be refused for a moment with
  * "Migration is not finalized yet", so it is tried until the deadline.

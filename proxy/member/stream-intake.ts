@@ -143,9 +143,9 @@ export class StreamIntake {
     else this.#socket?.pause();
   }
 
-  /** Tells the source that all has arrived: it ends its migration, completed. */
+  /** Tells a source that listens that all has arrived: it ends its migration, completed. */
   vote(): void {
-    this.#socket?.write(shut(0));
+    if (this.#returnPath) this.#socket?.write(shut(0));
   }
 
   /** Lets a source with switchover-ack leave precopy. */
