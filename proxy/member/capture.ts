@@ -268,7 +268,9 @@ export class Capture {
     const saved = { capabilities: [...capabilities], parameters: { ...parameters } };
     this.#journal.write({ round: this.round, stopping: false, saved });
     this.#saved = saved;
-    await applyMigration(qmp, plan);
+    await applyMigration(qmp, plan).catch((cause: unknown) => {
+      throw this.#background ? cannotSnapshot(cause) : cause;
+    });
     this.#lookUp();
     this.#holds = !this.#background && (await canHold(qmp));
     const { memoryBound, inFlightBytes } = this.#prepare;
@@ -570,4 +572,10 @@ export class Capture {
     if (this.#shadow === undefined) throw new Error('nothing was reserved');
     return { qmp: this.#monitor(), shadow: this.#shadow };
   }
+}
+
+/** QEMU itself knows best whether it can: kernel, memory backends, devices, capabilities. */
+function cannotSnapshot(cause: unknown): UmbraError {
+  const message = `QEMU cannot take a background snapshot: ${(cause as Error).message}`;
+  return new UmbraError({ code: 'E_BACKGROUND_UNSUPPORTED', message }, cause);
 }
