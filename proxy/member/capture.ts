@@ -371,6 +371,10 @@ export class Capture {
       this.#ranOn = true; // nobody hears of it before the barrier
       return;
     }
+    if (this.#background && early) {
+      this.#failed('barrier', runsOnUnheld(this.#facts.framesNotHeld));
+      return;
+    }
     this.#stopAsked = false;
     this.#journal.note(false);
     this.handle({ type: 'vm-resumed' });
@@ -578,4 +582,9 @@ export class Capture {
 function cannotSnapshot(cause: unknown): UmbraError {
   const message = `QEMU cannot take a background snapshot: ${(cause as Error).message}`;
   return new UmbraError({ code: 'E_BACKGROUND_UNSUPPORTED', message }, cause);
+}
+
+function runsOnUnheld(why = 'it was resumed by someone'): UmbraError {
+  const message = `the VM ran on after its snapshot before all were cut, and was not silent: ${why}`;
+  return new UmbraError({ code: 'E_RESUMED_EARLY', message });
 }

@@ -2,14 +2,18 @@
  * Background capture of a whole cluster: each VM stands for an instant, its memory is saved as it was
  * then while it runs on.
  */
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import { QmpClient } from '../../qmp/index.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
+import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 
 const NODES = 2;
 const EPOCHS = 3;
+const LIMIT_MS = 10_000;
 
 const test = suite('background');
 let bed: Testbed | undefined;
@@ -52,6 +56,45 @@ for (const qemu of await findQemus()) {
       assert.match(await bed.shell(1, verified), /verified/, 'a torn memory would not');
     }
   });
+
+  for (const victim of ['proxy', 'QEMU', 'coordinator'] as const) {
+    for (const place of ['stopped', 'saving'] as const) {
+      test(`QEMU ${qemu.version}: ${victim} killed while a member is ${place}: VMs run, frames flow`, async () => {
+        const settings = { round: { capture: 'background' } };
+        bed = await Testbed.create({ nodes: NODES, qemu, settings, watch: true });
+        await bed.up();
+        const { epoch } = await bed.json<RoundReport>('checkpoint');
+        const watches = [await VmWatch.open(bed, 0), await VmWatch.open(bed, 1)];
+        freezeAt(bed, `member/n1/${place}`);
+        const command = bed.umbra('checkpoint', '--json');
+        const frozen = await frozenProcess(bed);
+        const [daemon] = [...bed.processes()].find(([, line]) => / serve /.test(line)) ?? [];
+        if (victim === 'proxy') process.kill(frozen, 'SIGKILL');
+        if (victim === 'QEMU') process.kill(bed.pid(1), 'SIGKILL');
+        if (victim === 'coordinator' && daemon !== undefined) process.kill(daemon, 'SIGKILL');
+        if (victim !== 'proxy') process.kill(frozen, 'SIGCONT');
+        assert.is((await command).code, 1);
+        for (const [node, watch] of watches.entries()) {
+          if (victim === 'QEMU' && node === 1) continue;
+          await watch.running(LIMIT_MS);
+          await silentNoMore(bed, node);
+        }
+        await bed.json('verify', String(epoch));
+      });
+    }
+  }
+}
+
+/** Nothing of ours holds what a guest sends. */
+async function silentNoMore(on: Testbed, node: number): Promise<void> {
+  const monitor = await QmpClient.connect(join(on.memberDirectory(node), 'watch.sock'));
+  const info = { 'command-line': 'info network' };
+  for (const end = performance.now() + LIMIT_MS; ; ) {
+    const text = await monitor.execute('human-monitor-command', info);
+    if (!text.includes('filter-buffer')) break;
+    if (performance.now() > end) throw new Error(`n${node} is still held: ${text}`);
+  }
+  monitor.close();
 }
 
 test.run();
