@@ -14,6 +14,8 @@ import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 const NODES = 2;
 const EPOCHS = 3;
 const LIMIT_MS = 10_000;
+/** Who dies, and where the member is then. */
+const VICTIMS = { proxy: ['stopped', 'saving'], QEMU: ['saving'], coordinator: ['stopped'] };
 
 const test = suite('background');
 let bed: Testbed | undefined;
@@ -57,8 +59,8 @@ for (const qemu of await findQemus()) {
     }
   });
 
-  for (const victim of ['proxy', 'QEMU', 'coordinator'] as const) {
-    for (const place of ['stopped', 'saving'] as const) {
+  for (const [victim, places] of Object.entries(VICTIMS)) {
+    for (const place of places) {
       test(`QEMU ${qemu.version}: ${victim} killed while a member is ${place}: VMs run, frames flow`, async () => {
         const settings = { round: { capture: 'background' } };
         bed = await Testbed.create({ nodes: NODES, qemu, settings, watch: true });
