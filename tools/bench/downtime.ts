@@ -13,6 +13,9 @@
  *     live_bytes_over_ram_max          the most any member streamed live ÷ its RAM
  *     budget_peak_over_budget          store and proxies at their peak ÷ store.budget
  *     finish_together_vs_parallel_*    the same end condition (all-first-pass), bytes and downtime
+ *     background_ms_median, _max       downtime of one VM with capture: background
+ *     background_vs_precopy, _vs_stop_copy   cluster downtime beside those
+ *     background_busy_over_idle        downtime of the busy VM ÷ the idle one’s
  *     prediction_error_median          |predicted − real| ÷ real, of Umbra’s rounds as it comes
  *
  * Each ratio is taken within a repetition; the median of those is the figure.
@@ -48,6 +51,7 @@ const ROUNDS = {
   parallel: { multiplexing: 'parallel' },
   'no-progress': { endWhen: ['no-progress'] },
   'no-progress, parallel': { endWhen: ['no-progress'], multiplexing: 'parallel' },
+  background: { capture: 'background' },
   'stop-copy': { capture: 'stop-copy', stopDeadline: '60s' },
 } as const;
 
@@ -152,7 +156,32 @@ function figuresOf(turns: readonly Turn[]): Record<string, number> {
     finish_together_vs_parallel_downtime: median(
       (turn) => down(ours(turn)) / down(turn.rounds.parallel),
     ),
+    ...backgroundFigures(turns),
     prediction_error_median: spread(turns.flatMap((turn) => turn.predictionErrors)).median,
+  };
+}
+
+function backgroundFigures(turns: readonly Turn[]): Record<string, number> {
+  const own = (turn: Turn) => {
+    return turn.rounds.background.members.map(({ downtimeMs = Number.NaN }) => downtimeMs);
+  };
+  const each = spread(turns.flatMap(own));
+  const down = ({ clusterDowntimeMs = Number.NaN }: RoundReport) => clusterDowntimeMs;
+  const ratio = (other: RoundName) => {
+    return spread(turns.map(({ rounds }) => down(rounds.background) / down(rounds[other]))).median;
+  };
+  const of = ({ rounds }: Turn, what: string) => {
+    const name = `n${MIXED.findIndex((one) => one.what === what)}`;
+    const found = rounds.background.members.find(({ member }) => member === name);
+    return found?.downtimeMs ?? Number.NaN;
+  };
+  const busyOverIdle = turns.map((turn) => of(turn, 'busy') / of(turn, 'idle'));
+  return {
+    background_ms_median: each.median,
+    background_ms_max: each.max,
+    background_vs_precopy: ratio('umbra'),
+    background_vs_stop_copy: ratio('stop-copy'),
+    background_busy_over_idle: spread(busyOverIdle).median,
   };
 }
 
@@ -169,7 +198,7 @@ function rowsOf(turns: readonly Turn[]): Row[] {
     row(`latency, ${name}`, 's', ({ rounds }) => rounds[name].durationMs / 1000),
     row(`streamed, ${name}`, 'MiB', ({ rounds }) => rounds[name].streamBytes / 2 ** 20),
     row(`live bytes ÷ RAM, ${name}`, '', (turn) => Math.max(...liveShares(turn.rounds[name]))),
-    ...(name === 'stop-copy'
+    ...(name === 'stop-copy' || name === 'background'
       ? []
       : [
           row(
