@@ -2,11 +2,9 @@
  * Background capture of a whole cluster: each VM stands for an instant, its memory is saved as it was
  * then while it runs on.
  */
-import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
-import { QmpClient } from '../../qmp/index.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
@@ -79,24 +77,12 @@ for (const qemu of await findQemus()) {
         for (const [node, watch] of watches.entries()) {
           if (victim === 'QEMU' && node === 1) continue;
           await watch.running(LIMIT_MS);
-          await silentNoMore(bed, node);
+          await watch.silentNoMore(LIMIT_MS);
         }
         await bed.json('verify', String(epoch));
       });
     }
   }
-}
-
-/** Nothing of ours holds what a guest sends. */
-async function silentNoMore(on: Testbed, node: number): Promise<void> {
-  const monitor = await QmpClient.connect(join(on.memberDirectory(node), 'watch.sock'));
-  const info = { 'command-line': 'info network' };
-  for (const end = performance.now() + LIMIT_MS; ; ) {
-    const text = await monitor.execute('human-monitor-command', info);
-    if (!text.includes('filter-buffer')) break;
-    if (performance.now() > end) throw new Error(`n${node} is still held: ${text}`);
-  }
-  monitor.close();
 }
 
 test.run();

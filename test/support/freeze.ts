@@ -55,6 +55,16 @@ export class VmWatch {
     });
   }
 
+  /** Waits until nothing of ours holds what the guest sends. */
+  async silentNoMore(limitMs: number): Promise<void> {
+    const info = { 'command-line': 'info network' };
+    for (const end = performance.now() + limitMs; ; ) {
+      const text = await this.#client.execute('human-monitor-command', info);
+      if (!text.includes('filter-buffer')) return;
+      if (performance.now() > end) throw new Error(`still held: ${text}`);
+    }
+  }
+
   async isRunning(): Promise<boolean> {
     return (await this.#client.execute('query-status')).running;
   }
