@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { QmpClient, type QmpEvent } from '../../qmp/index.ts';
 import { type BlockLayout, openShadow, StagingShadow } from '../../shadow/index.ts';
+import { isBroken } from '../broken.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
 import { holdFrames, netdevs, releaseFrames } from './frame-hold.ts';
@@ -437,7 +438,7 @@ export class Capture {
 
   /** Before the VM stops: that takes milliseconds, and need not be among those it stands. */
   async #holdFrames(qmp: QmpClient): Promise<void> {
-    const held = await netdevs(qmp);
+    const held = isBroken('hold') ? [] : await netdevs(qmp);
     this.#journal.hold(held);
     try {
       await holdFrames(qmp, held);

@@ -78,6 +78,16 @@ export class VmWatch {
     }
   }
 
+  /** Waits until it has stopped, and unless `still`, runs again. @throws Error after `limitMs` */
+  async stood(limitMs: number, still = false): Promise<void> {
+    for (const end = performance.now() + limitMs; ; ) {
+      const last = this.#stopped.at(-1);
+      if (last !== undefined && (still || last[1] !== undefined)) return;
+      if (performance.now() > end) throw new Error(`the VM has not stood in ${limitMs} ms`);
+      await delay(POLL_MS);
+    }
+  }
+
   /** The longest it stood, milliseconds. Infinite if it still does. */
   get longestStopMs(): number {
     const lengths = this.#stopped.map(

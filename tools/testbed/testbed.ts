@@ -17,6 +17,7 @@ import {
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, stringify } from 'yaml';
+import type { Part } from '../../proxy/broken.ts';
 import { GuestControl } from '../guest/control.ts';
 import { ensureGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
@@ -52,6 +53,8 @@ export class Testbed {
   readonly file: string;
   readonly nodes: number;
   readonly qemu: QemuBinary;
+  /** What a daemon that is started from now on does without (proxy/broken.ts). */
+  broken: readonly Part[] = [];
   /** The file as it was made. */
   readonly #plain: object;
   readonly #controls = new Map<number, GuestControl>();
@@ -107,7 +110,12 @@ export class Testbed {
   }
 
   run(program: string, ...args: readonly string[]): Promise<CommandEnd> {
-    const env = { ...process.env, UMBRA_HOME: this.home, UMBRA_STOP_AT: this.stopAt };
+    const env = {
+      ...process.env,
+      UMBRA_HOME: this.home,
+      UMBRA_STOP_AT: this.stopAt,
+      UMBRA_BREAK: this.broken.join(','),
+    };
     const options = { env, timeout: COMMAND_LIMIT_MS, maxBuffer: 64 * 2 ** 20 };
     return new Promise((resolve) => {
       execFile(program, args, options, (error, stdout, stderr) => {
