@@ -74,6 +74,19 @@ function cut(qemu: QemuBinary): void {
     });
   }
 
+  /** Waits until everyone has received more from everyone: they do talk. */
+  async function allHearMore(): Promise<void> {
+    for (let node = 0; node < NODES; node++) {
+      const before = await countsNow(bed, node);
+      await countsReach(bed, node, ({ peers }) => {
+        return peers.every(({ received }, peer) => {
+          const known = before.peers[peer]?.received;
+          return peer === node || PROTOCOLS.every((one) => received[one] > (known?.[one] ?? 0));
+        });
+      });
+    }
+  }
+
   /** @returns what every node had counted at its cut */
   async function countsOf({ epoch = 0, outcome, failure }: RoundReport): Promise<MeshCounts[]> {
     assert.is(outcome, 'committed', failure?.message);
@@ -128,19 +141,16 @@ function cut(qemu: QemuBinary): void {
   for (const capture of CAPTURES) {
     test(`${capture}: none has received in any epoch what was not yet sent`, async () => {
       await run(capture, []);
-      let last = -1;
       for (let epoch = 0; epoch < EPOCHS; epoch++) {
+        await allHearMore();
         const report = await bed.json<RoundReport>('checkpoint');
-        const counts = await countsOf(report);
-        const heard = counts[0]?.peers[1]?.received.udp ?? 0;
-        assert.ok(heard > last, 'they did not talk meanwhile: nothing is proven');
-        last = heard;
-        tell(`${capture}, ${modeOf(report)}: n0 has heard ${heard} of n1`, orphans(counts));
-        assert.equal(orphans(counts).map(describeOrphan), []);
+        const found = orphans(await countsOf(report));
+        tell(`${capture}, ${modeOf(report)}, epoch ${report.epoch}`, found);
+        assert.equal(found.map(describeOrphan), []);
       }
     });
 
-    test(`${capture}: nor when a member is cut long after the others`, async () => {
+    test(`${capture}: nor when a member is cut long after the others, and restored they go on`, async () => {
       await run(capture, []);
       const goOn = resumesByItself && capture === 'background';
       const report = await checkpointWithLateMember(() => timePasses(goOn));
@@ -148,23 +158,12 @@ function cut(qemu: QemuBinary): void {
       tell(`${capture}, n${LATE} late by ${report.skewMs} ms`, orphans(counts));
       assert.ok(report.barrierHeld);
       assert.equal(orphans(counts).map(describeOrphan), []);
+
+      bed.killAll();
+      await bed.json<RestoreReport>('restore');
+      await allHearMore(); // TCP has lost nothing and invents nothing: mesh.c would have ended
     });
   }
-
-  test('restored, they go on: TCP has lost nothing and invents nothing', async () => {
-    bed.killAll();
-    const { members } = await bed.json<RestoreReport>('restore');
-    assert.is(members.length, NODES);
-    for (let node = 0; node < NODES; node++) {
-      const before = await countsNow(bed, node);
-      await countsReach(bed, node, ({ peers }) => {
-        return peers.every(({ received }, peer) => {
-          const known = before.peers[peer]?.received;
-          return peer === node || PROTOCOLS.every((one) => received[one] > (known?.[one] ?? 0));
-        });
-      });
-    }
-  });
 
   const breaks: readonly [Capture, Part][] = [
     ['background', 'barrier'],
@@ -183,7 +182,6 @@ function cut(qemu: QemuBinary): void {
         );
         assert.ok(orphan !== undefined, `no orphan by ${protocol}: the test could not fail`);
       }
-      assert.ok(found.every(({ to }) => to === LATE));
     });
   }
 
