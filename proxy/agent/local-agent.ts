@@ -236,6 +236,7 @@ export class LocalAgent implements Agent {
         staging: { base, admittedBytes, moreBytes, headroomBytes },
         commandLine: vm?.commandLine ?? member.config.command ?? [],
         workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
+        vm: vm && { pid: vm.pid, startTime: vm.startTime },
         ...terms,
       });
     });

@@ -3,19 +3,23 @@
  * It is written before the VM is touched and removed when the VM is as before.
  *
  *     FOLDER/round.json   {"round": ID, "stopping": BOOL, "saved": {"capabilities": …, "parameters": …},
- *                          "held": [NETDEV, …]}
+ *                          "held": [NETDEV, …], "snapshot": {"vm": PROCESS, "reader": PROCESS}}
  *
  * `stopping` says that a stop was asked for by us: without it, a paused VM is someone's wish. `held`
- * names the backends whose frames we hold.
+ * names the backends whose frames we hold. `snapshot` is there from before a background snapshot
+ * begins: it may not be broken off just so (snapshot-end.ts).
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { type KnownProcess, processSchema } from '../known-process.ts';
 
 const journalSchema = z.object({
   round: z.string(),
   stopping: z.boolean(),
   held: z.array(z.string()).default([]),
+  /** QEMU, and who reads its stream. */
+  snapshot: z.object({ vm: processSchema, reader: processSchema }).optional(),
   saved: z.object({
     capabilities: z.array(z.object({ capability: z.string(), state: z.boolean() })),
     parameters: z.record(z.string(), z.unknown()),
@@ -26,9 +30,11 @@ export type JournalEntry = z.infer<typeof journalSchema>;
 type NewEntry = z.input<typeof journalSchema>;
 
 export class Journal {
+  readonly directory: string;
   readonly #path: string;
 
   constructor(directory: string) {
+    this.directory = directory;
     this.#path = join(directory, 'round.json');
   }
 
@@ -48,6 +54,12 @@ export class Journal {
   hold(held: readonly string[]): void {
     const entry = this.read();
     if (entry !== undefined) this.write({ ...entry, held: [...held] });
+  }
+
+  /** Notes that a background snapshot is about to begin. Does nothing without an entry. */
+  snapshot(vm: KnownProcess, reader: KnownProcess): void {
+    const entry = this.read();
+    if (entry !== undefined) this.write({ ...entry, snapshot: { vm, reader } });
   }
 
   /** @returns undefined if no round holds the VM; a damaged entry asks for the VM to be resumed */

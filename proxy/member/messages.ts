@@ -8,6 +8,7 @@
  */
 import type { LiveSample } from '../../policies/index.ts';
 import type { Failure } from '../failure.ts';
+import type { KnownProcess } from '../known-process.ts';
 import type { FlowSpan } from './flow-clock.ts';
 import type { SessionReport } from './session.ts';
 
@@ -45,6 +46,8 @@ export interface PrepareCommand {
   /** How the VM was started: recorded with the shadow, used by restore. */
   readonly commandLine: readonly string[];
   readonly workingDirectory: string;
+  /** Its QEMU, where it is known. */
+  readonly vm: KnownProcess | undefined;
   /** The longest a VM may stand stopped, milliseconds. */
   readonly stopDeadlineMs: number;
   /** The coordinator counts as lost after this long without a sign of it, milliseconds. */

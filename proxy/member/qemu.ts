@@ -222,6 +222,11 @@ export async function canHold(qmp: QmpClient): Promise<boolean> {
   return capabilities.some(({ capability, state }) => capability === 'switchover-ack' && state);
 }
 
+export async function isMigrating(qmp: QmpClient): Promise<boolean> {
+  const { status } = await qmp.execute('query-migrate');
+  return status !== undefined && BUSY.has(status);
+}
+
 /** Cancels an outgoing migration, if there is one, and waits until QEMU has let go of it. */
 export async function cancelMigration(qmp: QmpClient, deadlineMs: number): Promise<void> {
   let cancelled = false;

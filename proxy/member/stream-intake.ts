@@ -54,7 +54,11 @@ export class StreamIntake {
   #returnPath = false;
   #result: StreamResult | undefined;
   #closed = false;
+  /** What comes is read, and nothing is kept. */
+  #discards = false;
+  #ended: () => void = () => {};
   readonly clock = new FlowClock();
+  readonly #mode: StreamMode;
   readonly #liveLimitBytes: number;
   #slot = false;
   #paced = false;
@@ -73,6 +77,7 @@ export class StreamIntake {
     { liveLimitBytes, inFlightBytes, keepBackPages, mode }: IntakeLimits,
     events: IntakeEvents,
   ) {
+    this.#mode = mode;
     this.#liveLimitBytes = liveLimitBytes;
     this.#keepBackPages = keepBackPages;
     this.#events = events;
@@ -157,13 +162,30 @@ export class StreamIntake {
   close(): void {
     this.#closed = true;
     this.#listener?.close();
+    this.#ended();
+  }
+
+  /**
+   * Whatever comes from here on is read and forgotten: a background snapshot that is broken off can
+   * harm its VM (snapshot-end.ts).
+   * @returns settles when the stream has ended
+   */
+  discard(): Promise<void> {
+    this.#discards = true;
+    return new Promise((resolve) => {
+      this.#ended = resolve;
+      if (this.#closed || this.#socket?.readableEnded === true) resolve();
+      this.drain();
+    });
   }
 
   #accept(socket: Socket): void {
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
-    socket.on('end', () => this.#ended());
+    socket.on('end', () => this.#onEnd());
+    socket.on('close', () => this.#ended());
     socket.on('error', (cause: NodeJS.ErrnoException) => {
+      if (this.#discards) return;
       const message = `QEMU’s migration stream broke: ${cause.code}`;
       this.#events.onError(new UmbraError({ code: 'E_STREAM_LOST', message }, cause));
     });
@@ -172,6 +194,7 @@ export class StreamIntake {
   }
 
   #take(chunk: Buffer): void {
+    if (this.#discards) return;
     const whole = this.#result !== undefined;
     const fresh = this.#sink.seenPages === 0;
     try {
@@ -179,7 +202,8 @@ export class StreamIntake {
       this.#decoder.write(chunk);
       this.#sink.end();
     } catch (error) {
-      this.#socket?.destroy();
+      if (this.#mode === 'background') this.#discards = true;
+      else this.#socket?.destroy();
       this.#events.onError(error);
       return;
     }
@@ -210,7 +234,9 @@ export class StreamIntake {
     if (this.#stage === 'live') this.#events.onAllSeen();
   }
 
-  #ended(): void {
+  #onEnd(): void {
+    this.#ended();
+    if (this.#discards) return;
     const whole = this.#result !== undefined;
     try {
       this.#decoder.end();

@@ -92,6 +92,7 @@ export class MemberBench {
       staging,
       commandLine: this.commandLine,
       workingDirectory: this.directory,
+      vm: this.vm.process,
       stopDeadlineMs,
       silenceMs: stopDeadlineMs,
     } as const;
