@@ -93,6 +93,7 @@ export interface QmpCommands {
   'query-kvm': { arguments: undefined; result: { enabled: boolean; present: boolean } };
   'query-status': { arguments: undefined; result: StatusInfo };
   'query-block': { arguments: undefined; result: readonly BlockInfo[] };
+  'query-cpus-fast': { arguments: undefined; result: readonly { 'thread-id': number }[] };
   'query-name': { arguments: undefined; result: { name?: string } };
   'query-uuid': { arguments: undefined; result: { UUID: string } };
   'query-migrate': { arguments: undefined; result: MigrationInfo };

@@ -12,6 +12,12 @@ export interface MemberReport extends Omit<RoundFacts, 'flow'> {
   readonly stopSkewMs: number | undefined;
   /** Its downtime as predicted when the live phase ended, milliseconds. */
   readonly predictedDowntimeMs: number | undefined;
+  /**
+   * Of a background capture, milliseconds: how long its memory was saved while it ran, and from its
+   * stop on, how long nobody heard of it.
+   */
+  readonly savingMs: number | undefined;
+  readonly silentMs: number | undefined;
   readonly timeline: readonly Span[];
 }
 
@@ -107,6 +113,8 @@ export function reportRound(
       downtimeMs: difference(known.resumedAtUs, known.stoppedAtUs),
       stopSkewMs: difference(known.stoppedAtUs, firstStop),
       predictedDowntimeMs: predictions.get(member),
+      savingMs: savingMs(known),
+      silentMs: difference(known.releasedAtUs, known.stoppedAtUs),
       timeline: timelineOf({ flow, ...known }, startedAtMs),
     })),
   };
@@ -120,6 +128,12 @@ function relativeError(predicted: number | undefined, real: number | undefined) 
 function difference(later: number | undefined, earlier: number | undefined): number | undefined {
   if (later === undefined || earlier === undefined) return undefined;
   return milliseconds(later - earlier);
+}
+
+function savingMs({ capture, drainMs, stoppedAtUs, resumedAtUs }: RoundFacts): number | undefined {
+  if (capture !== 'background' || drainMs === undefined) return undefined;
+  const stood = difference(resumedAtUs, stoppedAtUs);
+  return stood === undefined ? undefined : Math.max(0, drainMs - stood);
 }
 
 function milliseconds(microseconds: number): number {

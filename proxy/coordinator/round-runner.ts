@@ -174,10 +174,11 @@ export class RoundRunner {
     switch (action.type) {
       case 'command':
         if (action.command === 'prepare') {
-          const { stopDeadlineMs, capture, endWhen, inFlightBytes } = this.#config.round;
+          const { stopDeadlineMs, capture, cut, endWhen, inFlightBytes } = this.#config.round;
           const memoryBound = boundOf(endWhen);
           const terms = {
             capture,
+            cut,
             memoryBound,
             inFlightBytes,
             stopDeadlineMs,
@@ -257,7 +258,7 @@ export function policyName(round: ClusterConfig['round']): string {
   const conditions = round.endWhen.map((one) => {
     return one.kind === 'predicted-downtime' ? `${one.kind} ${one.ms}ms` : one.kind;
   });
-  return [round.capture, round.multiplexing.kind, ...conditions].join(', ');
+  return [round.capture.join(' or '), round.multiplexing.kind, ...conditions].join(', ');
 }
 
 function boundOf(endWhen: readonly EndCondition[]): number {

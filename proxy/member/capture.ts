@@ -183,7 +183,7 @@ export class Capture {
     const { mode, reason } = await chooseCapture(qmp, this.#round.prepare);
     this.#lookUp();
     this.#drive = this.#newDrive(mode);
-    this.#round.learn({ capture: mode, ...(reason !== undefined && { captureReason: reason }) });
+    this.#round.learn({ capture: mode, ...(reason && { captureReason: reason }) });
     return mode;
   }
 

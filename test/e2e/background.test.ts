@@ -13,14 +13,16 @@ const NODES = 2;
 const EPOCHS = 3;
 const LIMIT_MS = 10_000;
 /** So long may no frame pass: TCP gives up after minutes, MPI jobs and people before that. */
-const SILENT_LIMIT_MS = 6_000;
+const SILENT_LIMIT_MS = 10_000;
 /** Who dies, and where a member is then: opened, asked to stop, cut, let go, saved, sealing. */
-const EVERYWHERE = ['opening', 'stopping', 'stopped', 'resuming', 'saving', 'sealing'] as const;
+const EVERYWHERE = ['opening', 'sealing', 'stopping', 'resuming', 'stopped', 'saving'] as const;
 const VICTIMS = {
   proxy: EVERYWHERE,
-  daemon: EVERYWHERE,
+  daemon: ['stopping', 'stopped', 'saving'],
   'daemon and proxies': ['stopping', 'stopped', 'saving'],
   QEMU: ['stopped', 'saving'],
+  /** The proxy stays frozen, its stream unread: the agent gives it up. */
+  nobody: ['saving'],
 } as const;
 type Victim = keyof typeof VICTIMS;
 /** Guest memory that is being written all the time: a page nobody releases is found at once. */
@@ -36,30 +38,60 @@ test.after.each(async () => {
 });
 
 for (const qemu of await findQemus()) {
-  const ownWay = Number(qemu.version.split('.')[0]) < 8 ? 'frames held' : 'all stopped';
+  const cuts = keepsStopped(qemu) ? (['auto', 'all-stopped'] as const) : (['auto'] as const);
+  for (const cut of cuts) {
+    consistent(qemu, cut);
+    kills(qemu, cut);
+  }
+  if (keepsStopped(qemu)) continue;
 
-  test(`QEMU ${qemu.version}: consistent by ${ownWay}, and what is restored is the instant of the cut`, async () => {
-    const settings = { round: { capture: 'background' }, epochs: { keep: EPOCHS } };
+  test(`QEMU ${qemu.version} lets VMs run by themselves: all-stopped is refused, and nothing lost`, async () => {
+    const settings = { round: { capture: 'background', cut: 'all-stopped' } };
+    bed = await Testbed.create({ nodes: NODES, qemu, settings, watch: true });
+    await bed.up();
+    const { code, stdout } = await bed.umbra('checkpoint', '--json');
+    assert.is(code, 1);
+    assert.match(stdout, /E_RESUMED_EARLY.*all-stopped/);
+    for (let node = 0; node < NODES; node++) {
+      const watch = await VmWatch.open(bed, node);
+      await watch.running(LIMIT_MS);
+      watch.close();
+      assert.match(await bed.shell(node, 'echo alive'), /alive/);
+    }
+    await bed.reconfigure({ round: { capture: 'background' } });
+    assert.is((await bed.json<RoundReport>('checkpoint')).outcome, 'committed');
+  });
+}
+
+type Cut = 'auto' | 'all-stopped';
+
+/** As seen: 7.2 lets a VM run by itself after its snapshot, 10.0 leaves a stopped one stopped. */
+function keepsStopped({ version }: QemuBinary): boolean {
+  return Number(version.split('.')[0]) >= 8;
+}
+
+function consistent(qemu: QemuBinary, cut: Cut): void {
+  const protocol = cut === 'auto' ? 'frames held' : 'all stopped';
+
+  test(`QEMU ${qemu.version}: consistent by ${protocol}, and what is restored is the instant of the cut`, async () => {
+    const settings = { round: { capture: 'background', cut }, epochs: { keep: EPOCHS } };
     bed = await Testbed.create({ nodes: NODES, qemu, settings });
     await bed.up();
     await bed.shell(1, 'dirty --size-mib 64 --rate-mib 100 >/run/dirty.log 2>&1 & sleep 2');
-    const seen: (string | undefined)[] = [];
     for (let epoch = 1; epoch <= EPOCHS; epoch++) {
       for (let node = 0; node < NODES; node++) {
         await bed.shell(node, `echo nonce-${epoch}-${node} >/run/nonce`);
       }
       const report = await bed.json<RoundReport>('checkpoint');
-      process.stdout.write(
-        `  ${qemu.version}: ${report.members.map(({ downtimeMs, protocol }) => `${downtimeMs} ms ${protocol}`).join(', ')}; cluster ${report.clusterDowntimeMs} ms; ${report.durationMs} ms\n`,
-      );
+      const times = report.members.map(({ downtimeMs, silentMs = 0 }) => {
+        return `${downtimeMs} ms, silent ${silentMs.toFixed(1)} ms`;
+      });
+      process.stdout.write(`  ${qemu.version}, ${protocol}: ${times.join('; ')}\n`);
       assert.is(report.outcome, 'committed');
       assert.ok(report.barrierHeld);
       assert.ok(report.members.every(({ capture }) => capture === 'background'));
-      seen.push(...report.members.map(({ protocol }) => protocol));
+      assert.ok(report.members.every((member) => member.protocol === protocol));
     }
-    // One that hears of the barrier before QEMU has let its VM run has stood until then, too.
-    assert.ok(seen.includes(ownWay));
-    assert.ok(seen.every((one) => one === ownWay || one === 'all stopped'));
     for (const epoch of [2, 3, 1]) {
       bed.killAll();
       const { members } = await bed.json<RestoreReport>('restore', String(epoch));
@@ -68,25 +100,23 @@ for (const qemu of await findQemus()) {
         const nonce = await bed.shell(node, 'cat /run/nonce');
         assert.is(nonce.trim(), `nonce-${epoch}-${node}`);
       }
-      const verified = 'kill -USR1 $(pidof dirty); sleep 1; tail -1 /run/dirty.log';
-      assert.match(await bed.shell(1, verified), /verified/, 'a torn memory would not');
+      assert.match(await bed.shell(1, VERIFY), /verified/, 'a torn memory would not');
     }
   });
-
-  kills(qemu);
 }
 
 /** One cluster, many deaths: after each, everything goes on, and the next round commits. */
-function kills(qemu: QemuBinary): void {
-  const suiteOf = suite(`background kills on QEMU ${qemu.version}`);
+function kills(qemu: QemuBinary, cut: Cut): void {
+  const suiteOf = suite(`background kills on QEMU ${qemu.version}, ${cut}`);
   let cluster: Testbed;
   let watches: VmWatch[] = [];
 
   suiteOf.before(async () => {
-    const settings = { round: { capture: 'background' } };
+    const settings = { round: { capture: 'background', cut } };
     cluster = await Testbed.create({ nodes: NODES, memoryMiB: 192, qemu, settings, watch: true });
     await cluster.up();
     for (let node = 0; node < NODES; node++) await cluster.shell(node, BUSY);
+    await cluster.json('checkpoint');
   });
   suiteOf.after(() => cluster.dispose());
   suiteOf.after.each(() => {
@@ -95,9 +125,10 @@ function kills(qemu: QemuBinary): void {
   });
 
   for (const victim of Object.keys(VICTIMS) as Victim[]) {
-    for (const place of VICTIMS[victim]) {
-      suiteOf(`${victim} killed while a member is ${place}`, async () => {
-        const { epoch } = await cluster.json<RoundReport>('checkpoint');
+    // Where both cuts work they differ only in whether a VM stands for long: one is walked in full.
+    const brief = cut === 'auto' && keepsStopped(qemu);
+    for (const place of brief ? VICTIMS[victim].slice(-1) : VICTIMS[victim]) {
+      suiteOf(`${victim} killed while a member’s proxy stands ${place}`, async () => {
         watches = await Promise.all([0, 1].map((node) => VmWatch.open(cluster, node)));
         freezeAt(cluster, `member/n1/${place}`);
         const command = cluster.umbra('checkpoint', '--json');
@@ -120,7 +151,7 @@ function kills(qemu: QemuBinary): void {
         process.stdout.write(`  ${place}, ${victim}: all of it over after ${tookMs} ms\n`);
         assert.ok(tookMs < SILENT_LIMIT_MS, `it took ${tookMs} ms`);
         if (victim === 'daemon') await cluster.json('up', cluster.file);
-        await cluster.json('verify', String(epoch));
+        await cluster.json('verify', '1');
         if (victim !== 'QEMU') return;
         cluster.hangUp();
         await cluster.json('restore', '--replace');

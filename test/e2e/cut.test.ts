@@ -42,12 +42,19 @@ const STAND_LIMIT_MS = 20_000;
 /** A frozen proxy is given up after half of it. */
 const STOP_DEADLINE = '60s';
 
-const CAPTURES = ['background', 'auto'] as const;
-type Capture = (typeof CAPTURES)[number];
+const CAPTURES = {
+  'frames held': { capture: 'background' },
+  'all stopped': { capture: 'background', cut: 'all-stopped' },
+  precopy: { capture: ['precopy', 'stop-copy'] },
+} as const;
+type Capture = keyof typeof CAPTURES;
 
 function cut(qemu: QemuBinary): void {
   const test = suite(`cut on QEMU ${qemu.version}`);
-  const resumesByItself = Number(qemu.version.split('.')[0]) < 8;
+  const keepsStopped = Number(qemu.version.split('.')[0]) >= 8;
+  const captures = (Object.keys(CAPTURES) as Capture[]).filter((capture) => {
+    return keepsStopped || capture !== 'all stopped';
+  });
   let bed: Testbed;
   let now: string | undefined;
   let watches: VmWatch[] = [];
@@ -69,7 +76,7 @@ function cut(qemu: QemuBinary): void {
     now = `${capture} ${broken}`;
     bed.broken = broken;
     await bed.reconfigure({
-      round: { capture, stopDeadline: STOP_DEADLINE },
+      round: { ...CAPTURES[capture], stopDeadline: STOP_DEADLINE },
       epochs: { keep: EPOCHS + 1 },
     });
   }
@@ -134,15 +141,15 @@ function cut(qemu: QemuBinary): void {
     }
   }
 
-  for (const capture of CAPTURES) {
+  for (const capture of captures) {
     test(`${capture}: none has received in any epoch what was not yet sent`, async () => {
       await run(capture, []);
       for (let epoch = 0; epoch < EPOCHS; epoch++) {
         await allHearMore();
         const report = await bed.json<RoundReport>('checkpoint');
         const found = orphans(await countsOf(report));
-        const captures = report.members.map((member) => member.capture);
-        if (capture === 'background') assert.ok(captures.every((one) => one === capture));
+        const protocols = report.members.map(({ protocol }) => protocol);
+        if (capture !== 'precopy') assert.ok(protocols.every((one) => one === capture));
         tell(`${modeOf(report)}, epoch ${report.epoch}`, found);
         assert.equal(found.map(describeOrphan), []);
       }
@@ -150,7 +157,7 @@ function cut(qemu: QemuBinary): void {
 
     test(`${capture}: nor when a member is cut long after the others, and restored they go on`, async () => {
       await run(capture, []);
-      const goOn = resumesByItself && capture === 'background';
+      const goOn = capture === 'frames held';
       const report = await checkpointWithLateMember(() => timePasses(goOn));
       const counts = await countsOf(report);
       tell(`${capture}, n${LATE} late by ${report.skewMs} ms`, orphans(counts));
@@ -164,9 +171,8 @@ function cut(qemu: QemuBinary): void {
   }
 
   const breaks: readonly [Capture, Part][] = [
-    ['background', 'barrier'],
-    ...(resumesByItself ? [['background', 'hold'] as [Capture, Part]] : []),
-    ['auto', 'barrier'],
+    ...captures.map((capture) => [capture, 'barrier'] as [Capture, Part]),
+    ['frames held', 'hold'],
   ];
   for (const [capture, part] of breaks) {
     test(`${capture} without ${part}: it is found that the cut is none`, async () => {

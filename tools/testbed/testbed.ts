@@ -22,7 +22,7 @@ import { GuestControl } from '../guest/control.ts';
 import { ensureGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
 import { findQemus, type QemuBinary } from '../setup/qemu.ts';
-import { clusterFile } from './cluster-file.ts';
+import { clusterFile, type FileSections, withCapture } from './cluster-file.ts';
 
 /** What a command printed, and how it ended. */
 export interface CommandEnd {
@@ -37,9 +37,11 @@ export interface TestbedOptions {
   readonly memoryMiB?: number | readonly number[];
   /** Default: the first QEMU found. */
   readonly qemu?: QemuBinary | undefined;
-  readonly settings?: object;
+  readonly settings?: FileSections;
   /** Gives every VM a second monitor, `watch.sock` in the member's folder. */
   readonly watch?: boolean;
+  /** Further words of QEMU's command line, of each VM. */
+  readonly more?: readonly string[];
   /** How long to wait for all guests to boot, milliseconds. */
   readonly bootMs?: number;
 }
@@ -66,9 +68,10 @@ export class Testbed {
     const qemu = options.qemu ?? (await findQemus())[0];
     if (qemu === undefined) throw new Error('no QEMU found; run: node tools/setup/bootstrap.mjs');
     const accel = await accelerator({ qemu, image });
-    const { nodes, memoryMiB = 256, settings, watch = false } = options;
+    const { nodes, memoryMiB = 256, settings, watch = false, more } = options;
     const cluster = CLUSTER;
-    const text = clusterFile({ cluster, nodes, memoryMiB, qemu, image, accel, settings, watch });
+    const about = { cluster, nodes, memoryMiB, qemu, image, accel, settings, watch, more };
+    const text = clusterFile(about);
     return new Testbed(text, nodes, qemu);
   }
 
@@ -98,8 +101,9 @@ export class Testbed {
   }
 
   /** Other settings, the VMs running on: the daemon is started anew. */
-  async reconfigure(settings: object): Promise<void> {
-    writeFileSync(this.file, stringify({ ...this.#plain, ...settings }));
+  async reconfigure(settings: FileSections): Promise<void> {
+    const given = settings.round !== undefined ? withCapture(settings) : settings;
+    writeFileSync(this.file, stringify({ ...this.#plain, ...given }));
     await this.json('down', '--keep-vms');
     await this.json('up', this.file);
   }
