@@ -1,6 +1,7 @@
 /** The shape of cluster.yaml, each option by itself: types, units, bounds, defaults. PURE. */
 import { z } from 'zod';
 import { LEAST_INTERVAL_MS } from '../policies/index.ts';
+import { CAPTURES, CUTS } from './capture-mode.ts';
 import { END_WHEN_HELP, parseEndCondition } from './end-when.ts';
 import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from './units.ts';
 
@@ -68,8 +69,15 @@ export const clusterSchema = z.strictObject({
     .strictObject({
       /** The longest a VM may stand stopped in a round that goes wrong. */
       stopDeadline: positiveDuration.default(10_000),
-      /** How state is taken; `auto` is precopy wherever QEMU's dirty log can be trusted. */
-      capture: z.enum(['auto', 'precopy', 'stop-copy']).default('auto'),
+      /** How state is taken: the first that can be trusted, member by member; auto lists all. */
+      capture: z
+        .union([
+          z.enum(['auto', ...CAPTURES]),
+          z.array(z.enum(CAPTURES)).min(1, 'must list at least one'),
+        ])
+        .default('auto'),
+      /** How background captures are made one cut; proxy/member/background-drive.ts. */
+      cut: z.enum(CUTS).default('auto'),
       /** What ends the live phase of all members; the first that holds does. */
       endWhen: z.array(endCondition).min(1, 'must list at least one').prefault(['all-first-pass']),
       /** No member streams more than this many times its RAM while it runs. */

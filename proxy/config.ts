@@ -9,8 +9,8 @@
  *         qmp: /run/vm/n1/qmp.sock          # a VM that runs already
  *       - libvirt: qemu:///system           # one that libvirt runs
  *         domain: n2
- *     round: {capture: auto, stopDeadline: 10s, endWhen: [no-progress], memoryBound: 2, maxLive: 60s,
- *             multiplexing: finish-together, slots: 2, slot: 100ms, inFlight: 64MiB}
+ *     round: {capture: auto, cut: auto, stopDeadline: 10s, endWhen: [no-progress], memoryBound: 2,
+ *             maxLive: 60s, multiplexing: finish-together, slots: 2, slot: 100ms, inFlight: 64MiB}
  *     store: {budget: 8GiB, headroom: 256MiB, whenFull: refuse}
  *     checkpoint: {every: 10min}                # or {every: optimal, mtbf: 24h}
  *     epochs: {keep: 2, keepFor: 1h}
@@ -26,6 +26,7 @@ import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import type { EndCondition, Interval, Multiplexing, RetentionPolicy } from '../policies/index.ts';
 import { qmpSocketOf } from './agent/command-line.ts';
+import { CAPTURES, type CaptureMode, type CutMode } from './capture-mode.ts';
 import { clusterSchema, NAME, NAME_HELP, type Settings } from './config-schema.ts';
 import { contradictions } from './contradictions.ts';
 import { UmbraError } from './failure.ts';
@@ -84,7 +85,9 @@ export interface ClusterConfig {
   readonly catalogueDirectory: string;
   readonly members: readonly MemberConfig[];
   readonly round: {
-    readonly capture: 'auto' | 'precopy' | 'stop-copy';
+    /** In the order they are tried. */
+    readonly capture: readonly CaptureMode[];
+    readonly cut: CutMode;
     readonly stopDeadlineMs: number;
     readonly endWhen: readonly EndCondition[];
     readonly multiplexing: Multiplexing;
@@ -192,7 +195,8 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     catalogueDirectory: join(directory, 'epochs'),
     members,
     round: {
-      capture: round.capture,
+      capture: capturesOf(round.capture),
+      cut: round.cut,
       stopDeadlineMs: round.stopDeadline,
       // Whatever else is wished for, the live phase ends by the bound or by its maximum.
       endWhen: [
@@ -323,4 +327,12 @@ function invalid(file: string, problems: readonly string[]): UmbraError {
     message: [message, ...problems].join('\n  '),
     hint: 'Correct the file; nothing was started.',
   });
+}
+
+/** What `auto` stands for. */
+const AUTO = CAPTURES;
+
+function capturesOf(capture: Settings['round']['capture']): readonly CaptureMode[] {
+  if (capture === 'auto') return AUTO;
+  return typeof capture === 'string' ? [capture] : capture;
 }

@@ -17,7 +17,7 @@ export function contradictions({ round, store, checkpoint, members, persist }: S
   if (multiplexing !== 'parallel' && dirtyShare !== undefined) {
     problems.push(`round.dirtyShare: only multiplexing parallel shares slots, not ${multiplexing}`);
   }
-  problems.push(...endWhenProblems(round));
+  problems.push(...captureProblems(round), ...endWhenProblems(round));
   if (store.whenFull === 'refuse' && store.queueLimit !== undefined) {
     problems.push('store.queueLimit: nothing is queued unless store.whenFull is queue');
   }
@@ -37,6 +37,17 @@ export function contradictions({ round, store, checkpoint, members, persist }: S
     problems.push(`checkpoint.${option}: has no effect on a fixed period; use every: optimal`);
   }
   return problems;
+}
+
+/** What comes after one that always works is never tried. */
+function captureProblems({ capture }: Settings['round']): string[] {
+  if (typeof capture === 'string') return [];
+  const last = capture.indexOf('stop-copy');
+  return capture.flatMap((mode, index) => {
+    const at = `round.capture[${index}]`;
+    if (capture.indexOf(mode) < index) return [`${at}: ${mode} is there already`];
+    return last >= 0 && index > last ? [`${at}: never tried, for stop-copy always works`] : [];
+  });
 }
 
 /** A condition that can never be the first to hold is not what its author meant. */

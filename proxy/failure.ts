@@ -32,6 +32,10 @@ const HINTS: Readonly<Record<string, string>> = {
   E_BUDGET_TOO_SMALL: 'Raise store.budget: without any epoch it would not hold a round, either.',
   E_SHADOW_LAYOUT: 'The VM changed its memory layout during the round (a reboot?). Try again.',
   E_CAPTURE_UNSAFE: 'Set round.capture to auto or stop-copy, use KVM, or QEMU 9.0 or newer.',
+  E_BACKGROUND_UNSUPPORTED:
+    'See: umbra doctor. Or let round.capture name another, as [background, precopy, stop-copy].',
+  E_BACKGROUND_DISKS:
+    'Make those disks read-only, take them away, or let round.capture name another, as precopy.',
   E_STOP_DEADLINE: 'Raise round.stopDeadline, or end the live phase with less left to send.',
   E_ROUND_BUSY: 'Wait until the present round has ended: umbra status',
   E_MEMBERS_RUNNING: 'Stop those VMs, or add --replace to have Umbra kill them first.',

@@ -93,6 +93,7 @@ export interface QmpCommands {
   'query-kvm': { arguments: undefined; result: { enabled: boolean; present: boolean } };
   'query-status': { arguments: undefined; result: StatusInfo };
   'query-block': { arguments: undefined; result: readonly BlockInfo[] };
+  'query-cpus-fast': { arguments: undefined; result: readonly { 'thread-id': number }[] };
   'query-name': { arguments: undefined; result: { name?: string } };
   'query-uuid': { arguments: undefined; result: { UUID: string } };
   'query-migrate': { arguments: undefined; result: MigrationInfo };
@@ -110,6 +111,13 @@ export interface QmpCommands {
   };
   'migrate-set-parameters': { arguments: Readonly<Record<string, unknown>>; result: object };
   migrate: { arguments: { uri: string }; result: object };
+  'object-add': {
+    arguments: { 'qom-type': string; id: string } & Readonly<Record<string, unknown>>;
+    result: object;
+  };
+  'object-del': { arguments: { id: string }; result: object };
+  /** The only way to learn of network backends. */
+  'human-monitor-command': { arguments: { 'command-line': string }; result: string };
   migrate_cancel: { arguments: undefined; result: object };
   'migrate-incoming': { arguments: { uri: string }; result: object };
   pmemsave: { arguments: { val: number; size: number; filename: string }; result: object };

@@ -5,7 +5,13 @@
 import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
 import type { ClusterConfig } from '../config.ts';
 import type { Failure } from '../failure.ts';
-import type { CaptureMode, MemberSample, RestoreMode, RoundFacts } from '../member/messages.ts';
+import type {
+  CaptureMode,
+  CutMode,
+  MemberSample,
+  RestoreMode,
+  RoundFacts,
+} from '../member/messages.ts';
 import type { SessionReport } from '../member/session.ts';
 
 export type AgentCommand =
@@ -20,7 +26,9 @@ export type AgentCommand =
   | 'abort';
 
 export interface RoundTerms {
-  readonly capture: CaptureMode | 'auto';
+  /** In the order they are tried. */
+  readonly capture: readonly CaptureMode[];
+  readonly cut: CutMode;
   readonly memoryBound: number;
   readonly inFlightBytes: number;
   readonly stopDeadlineMs: number;

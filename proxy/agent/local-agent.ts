@@ -242,6 +242,7 @@ export class LocalAgent implements Agent {
         commandLine: vm?.commandLine ?? member.config.command ?? [],
         workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
         domainXml: member.domainXml,
+        vm: vm && { pid: vm.pid, startTime: vm.startTime },
         ...terms,
       });
     });

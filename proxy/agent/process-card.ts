@@ -1,22 +1,13 @@
-/**
- * Processes that outlive us, known by a card on tmpfs. Pid and start time together name a process
- * once and for all: a pid that was given to another process is never mistaken for ours.
- */
+/** Processes that outlive us, known by a card on tmpfs. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { z } from 'zod';
 import { UmbraError } from '../failure.ts';
+import { isAlive, type KnownProcess, processSchema, startTimeOf } from '../known-process.ts';
+
+export { isAlive, type KnownProcess, processSchema, startTimeOf };
 
 const EXIT_POLL_MS = 10;
 const EXIT_DEADLINE_MS = 10_000;
-
-export const processSchema = z.object({
-  pid: z.number().int().positive(),
-  /** Field 22 of /proc/PID/stat, clock ticks since boot. */
-  startTime: z.string(),
-});
-
-export type KnownProcess = z.infer<typeof processSchema>;
 
 export function recordProcess(card: string, pid: number): void {
   const known = { pid, startTime: startTimeOf(pid) ?? '' };
@@ -31,10 +22,6 @@ export function recordedProcess(card: string): KnownProcess | undefined {
   } catch {
     return undefined;
   }
-}
-
-export function isAlive({ pid, startTime }: KnownProcess): boolean {
-  return startTimeOf(pid) === startTime;
 }
 
 /**
@@ -67,16 +54,5 @@ function signal(pid: number, name: NodeJS.Signals): void {
     process.kill(pid, name);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // it ended by itself
-  }
-}
-
-/** undefined for a process that is gone, or dead and not yet reaped. */
-export function startTimeOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
-  } catch {
-    return undefined;
   }
 }

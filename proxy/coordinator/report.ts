@@ -12,6 +12,12 @@ export interface MemberReport extends Omit<RoundFacts, 'flow'> {
   readonly stopSkewMs: number | undefined;
   /** Its downtime as predicted when the live phase ended, milliseconds. */
   readonly predictedDowntimeMs: number | undefined;
+  /**
+   * Of a background capture, milliseconds: how long its memory was saved while it ran, and from its
+   * stop on, how long nobody heard of it.
+   */
+  readonly savingMs: number | undefined;
+  readonly silentMs: number | undefined;
   readonly timeline: readonly Span[];
 }
 
@@ -95,7 +101,7 @@ export function reportRound(
     clusterDowntimeMs,
     predictionError: relativeError(summary.predictedDowntimeMs, clusterDowntimeMs),
     skewMs: stops.length > 0 ? milliseconds(lastStop - firstStop) : undefined,
-    barrierHeld: whole ? Math.min(...resumes) >= lastStop : undefined,
+    barrierHeld: whole ? Math.min(...all.map(heardAtUs)) >= lastStop : undefined,
     streamBytes: sum(all, ({ liveBytes = 0, drainBytes = 0 }) => liveBytes + drainBytes),
     liveBytes: sum(all, ({ liveBytes = 0 }) => liveBytes),
     drainBytes: sum(all, ({ drainBytes = 0 }) => drainBytes),
@@ -107,6 +113,8 @@ export function reportRound(
       downtimeMs: difference(known.resumedAtUs, known.stoppedAtUs),
       stopSkewMs: difference(known.stoppedAtUs, firstStop),
       predictedDowntimeMs: predictions.get(member),
+      savingMs: savingMs(known),
+      silentMs: difference(known.releasedAtUs, known.stoppedAtUs),
       timeline: timelineOf({ flow, ...known }, startedAtMs),
     })),
   };
@@ -122,10 +130,21 @@ function difference(later: number | undefined, earlier: number | undefined): num
   return milliseconds(later - earlier);
 }
 
+function savingMs({ capture, drainMs, stoppedAtUs, resumedAtUs }: RoundFacts): number | undefined {
+  if (capture !== 'background' || drainMs === undefined) return undefined;
+  const stood = difference(resumedAtUs, stoppedAtUs);
+  return stood === undefined ? undefined : Math.max(0, drainMs - stood);
+}
+
 function milliseconds(microseconds: number): number {
   return microseconds / 1000;
 }
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {
   return items.reduce((total, item) => total + value(item), 0);
+}
+
+/** When others could hear of a member again: who runs on behind held frames is silent. */
+function heardAtUs({ releasedAtUs, resumedAtUs = 0 }: RoundFacts): number {
+  return releasedAtUs ?? resumedAtUs;
 }

@@ -6,10 +6,12 @@ import type { Logger } from 'pino';
 import { type Calibration, type EndCondition, LivePhase } from '../../policies/index.ts';
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { Agent, AgentNotice } from '../agent/contract.ts';
+import { brokenParts, isBroken } from '../broken.ts';
 import type { ClusterConfig } from '../config.ts';
 import { type Failure, toFailure } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
 import type { MemberSample, RoundFacts } from '../member/messages.ts';
+import { BrokenBarrier } from './broken-barrier.ts';
 import { type RoundReport, reportRound } from './report.ts';
 import {
   begin,
@@ -55,6 +57,8 @@ export class RoundRunner {
   readonly #samples = new Map<string, MemberSample>();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #live: LivePhase;
+  /** There in the cut test alone. */
+  readonly #brokenBarrier: BrokenBarrier | undefined;
   /** Downtime of each member, as predicted when the live phase ended. */
   readonly #predictions = new Map<string, number>();
   #predictedMs: number | undefined;
@@ -82,6 +86,9 @@ export class RoundRunner {
     this.#publishEpoch = publishEpoch;
     this.#log = log.child({ round: id });
     this.#onProgress = onProgress;
+    if (isBroken('barrier')) {
+      this.#brokenBarrier = new BrokenBarrier((one) => agent.command(id, one, 'barrier'));
+    }
   }
 
   /** Runs the round to its end. Never rejects: a failure is in the report. */
@@ -90,6 +97,8 @@ export class RoundRunner {
       this.#finish = resolve;
     });
     const startedAt = performance.now();
+    const broken = brokenParts();
+    if (broken.length > 0) this.#log.warn({ broken }, 'broken on purpose: not a consistent cut');
     await this.#agent.beginRound(this.id);
     this.#keepTime();
     this.#apply(begin(this.#agent.members));
@@ -121,7 +130,9 @@ export class RoundRunner {
     const { member, report, facts, failure } = notice;
     if (report === 'admitted') this.#live.expect(member, facts.reservedBytes ?? 0);
     this.#facts.set(member, { ...this.#facts.get(member), ...facts });
-    this.#handle({ type: 'report', member, report, ...(failure && { failure }) });
+    const event = { type: 'report', member, report, ...(failure && { failure }) } as const;
+    if (!this.#brokenBarrier?.keeps(event, this.#round)) this.#handle(event);
+    for (const kept of this.#brokenBarrier?.release(this.#round) ?? []) this.#handle(kept);
   }
 
   abort(failure: Failure): void {
@@ -163,10 +174,11 @@ export class RoundRunner {
     switch (action.type) {
       case 'command':
         if (action.command === 'prepare') {
-          const { stopDeadlineMs, capture, endWhen, inFlightBytes } = this.#config.round;
+          const { stopDeadlineMs, capture, cut, endWhen, inFlightBytes } = this.#config.round;
           const memoryBound = boundOf(endWhen);
           const terms = {
             capture,
+            cut,
             memoryBound,
             inFlightBytes,
             stopDeadlineMs,
@@ -246,7 +258,7 @@ export function policyName(round: ClusterConfig['round']): string {
   const conditions = round.endWhen.map((one) => {
     return one.kind === 'predicted-downtime' ? `${one.kind} ${one.ms}ms` : one.kind;
   });
-  return [round.capture, round.multiplexing.kind, ...conditions].join(', ');
+  return [round.capture.join(' or '), round.multiplexing.kind, ...conditions].join(', ');
 }
 
 function boundOf(endWhen: readonly EndCondition[]): number {

@@ -5,13 +5,14 @@
  *     held      runs, and its stream waits
  *     stopped   stands, and sends what is left
  *     drained   stands, and all has arrived: it waits for the barrier, or to be resumed
+ *     saving    runs, and its memory is saved as it was (background)
  *
  * Times come from QEMU (STOP, RESUME) and from the member's proxy, all by the clock of one host.
  */
 import type { RoundFacts } from '../member/messages.ts';
 
 export interface Span {
-  readonly state: 'live' | 'held' | 'stopped' | 'drained';
+  readonly state: 'live' | 'held' | 'stopped' | 'drained' | 'saving';
   /** Milliseconds since the round began. */
   readonly fromMs: number;
   readonly toMs: number;
@@ -31,7 +32,15 @@ export function timelineOf(facts: RoundFacts, startedAtMs: number): readonly Spa
   if (stoppedAtUs === undefined || resumedAtUs === undefined) return spans;
   const stopped = since(stoppedAtUs / 1000);
   const resumed = since(resumedAtUs / 1000);
-  const drained = Math.min(resumed, stopped + (drainMs ?? 0));
+  const whole = stopped + (drainMs ?? 0);
+  if (facts.capture === 'background') {
+    return [
+      ...spans,
+      { state: 'stopped', fromMs: stopped, toMs: resumed },
+      { state: 'saving', fromMs: resumed, toMs: Math.max(resumed, whole) },
+    ];
+  }
+  const drained = Math.min(resumed, whole);
   return [
     ...spans,
     { state: 'stopped', fromMs: stopped, toMs: drained },

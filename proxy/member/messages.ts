@@ -7,9 +7,13 @@
  * Requests are answered; commands drive a round and are answered by notices as it moves on.
  */
 import type { LiveSample } from '../../policies/index.ts';
+import type { CaptureMode, CutMode } from '../capture-mode.ts';
 import type { Failure } from '../failure.ts';
+import type { KnownProcess } from '../known-process.ts';
 import type { FlowSpan } from './flow-clock.ts';
 import type { SessionReport } from './session.ts';
+
+export type { CaptureMode, CutMode };
 
 /** Where a member lives. All paths absolute. */
 export interface MemberPlace {
@@ -22,14 +26,6 @@ export interface MemberPlace {
   readonly libvirt?: { readonly uri: string; readonly domain: string };
 }
 
-/**
- * How a member's state gets into its shadow (design notes, capture modes).
- *
- *     precopy      memory streams while the VM runs; the drain is the last dirty set
- *     stop-copy    the VM stops first, then everything is copied: slow, and always right
- */
-export type CaptureMode = 'precopy' | 'stop-copy';
-
 export interface PrepareCommand {
   readonly type: 'prepare';
   readonly round: string;
@@ -38,7 +34,10 @@ export interface PrepareCommand {
   /** Images of earlier epochs that may be written again. */
   readonly spareDirectory: string;
   readonly staging: StagingShare;
-  readonly capture: CaptureMode | 'auto';
+  /** In the order they are tried; the first that can be trusted is taken. */
+  readonly capture: readonly CaptureMode[];
+  /** How the members of a background capture are cut together. */
+  readonly cut: CutMode;
   /** No more than this many times its RAM is streamed while the VM runs. */
   readonly memoryBound: number;
   /** The most the proxy keeps of the stream outside of the reserved shadow, bytes. */
@@ -48,6 +47,8 @@ export interface PrepareCommand {
   readonly workingDirectory: string;
   /** The same, of a VM that libvirt has started. */
   readonly domainXml?: string | undefined;
+  /** Its QEMU, where it is known. */
+  readonly vm: KnownProcess | undefined;
   /** The longest a VM may stand stopped, milliseconds. */
   readonly stopDeadlineMs: number;
   /** The coordinator counts as lost after this long without a sign of it, milliseconds. */
@@ -125,8 +126,19 @@ export interface RoundFacts {
   readonly reservedBytes?: number;
   readonly qemuVersion?: string;
   readonly capture?: CaptureMode;
-  /** Why `auto` did not choose precopy. */
+  /** Why it is not the capture that was wished for most. */
   readonly captureReason?: string;
+  /**
+   * How a background snapshot was consistent: nobody ran on before all were cut, or who did had
+   * what it sent held, until then.
+   */
+  readonly protocol?: 'all stopped' | 'frames held';
+  /** Why frames could not be held, if they could not. */
+  readonly framesNotHeld?: string;
+  /** When held frames were sent, microseconds since 1970. */
+  readonly releasedAtUs?: number;
+  /** While its memory was saved in the background: the share of its time that a vCPU waited for a page. */
+  readonly waitedShare?: number;
   /** Disks the guest can write to: they are not part of the epoch. */
   readonly writableDisks?: readonly string[];
   /** QEMU's own time stamps, microseconds since 1970. */

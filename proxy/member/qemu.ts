@@ -59,6 +59,21 @@ const CAPABILITIES: Readonly<Record<string, boolean>> = {
   'zero-copy-send': false,
 };
 
+/** For a background snapshot: QEMU refuses it together with most others (migration/options.c). */
+const BACKGROUND_CAPABILITIES: Readonly<Record<string, boolean>> = {
+  ...CAPABILITIES,
+  'background-snapshot': true,
+  'return-path': false,
+  'switchover-ack': false,
+  'auto-converge': false,
+  compress: false,
+  'late-block-activate': false,
+  'postcopy-blocktime': false,
+  'release-ram': false,
+  'validate-uuid': false,
+  xbzrle: false,
+};
+
 export interface RamBlockInfo {
   readonly idstr: string;
   /** Bytes in use, which is what the stream carries. */
@@ -157,10 +172,11 @@ export interface MigrationPlan {
 }
 
 /** Finds out what a round must change. Changes nothing. */
-export async function planMigration(qmp: QmpClient): Promise<MigrationPlan> {
+export async function planMigration(qmp: QmpClient, background = false): Promise<MigrationPlan> {
   const present = await qmp.execute('query-migrate-capabilities');
+  const capabilities = background ? BACKGROUND_CAPABILITIES : CAPABILITIES;
   const changed = present.filter(({ capability, state }) => {
-    const wanted = CAPABILITIES[capability];
+    const wanted = capabilities[capability];
     return wanted !== undefined && wanted !== state;
   });
   const before = await qmp.execute('query-migrate-parameters');
@@ -206,6 +222,11 @@ export async function canHold(qmp: QmpClient): Promise<boolean> {
   return capabilities.some(({ capability, state }) => capability === 'switchover-ack' && state);
 }
 
+export async function isMigrating(qmp: QmpClient): Promise<boolean> {
+  const { status } = await qmp.execute('query-migrate');
+  return status !== undefined && BUSY.has(status);
+}
+
 /** Cancels an outgoing migration, if there is one, and waits until QEMU has let go of it. */
 export async function cancelMigration(qmp: QmpClient, deadlineMs: number): Promise<void> {
   let cancelled = false;
@@ -219,6 +240,18 @@ export async function cancelMigration(qmp: QmpClient, deadlineMs: number): Promi
     await delay(RETRY_MS);
   }
   throw new UmbraError({ code: 'E_QMP_TIMEOUT', message: 'QEMU does not cancel its migration' });
+}
+
+/** Waits until QEMU has done with a migration whose stream is whole. @throws UmbraError */
+export async function awaitMigrationEnd(qmp: QmpClient, deadlineMs: number): Promise<void> {
+  for (const end = performance.now() + deadlineMs; performance.now() < end; await delay(RETRY_MS)) {
+    const { status, 'error-desc': why } = await qmp.execute('query-migrate');
+    if (status === 'completed') return;
+    if (status !== undefined && BUSY.has(status)) continue;
+    const message = `QEMU reports its migration ${status}: ${why ?? 'it does not say why'}`;
+    throw new UmbraError({ code: 'E_MIGRATION_FAILED', message });
+  }
+  throw new UmbraError({ code: 'E_QMP_TIMEOUT', message: 'QEMU does not end its migration' });
 }
 
 /**

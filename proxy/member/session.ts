@@ -11,12 +11,17 @@
  *             │
  *             └◀─ undone ── UNDOING ◀─ abort, failed, deadline or orphaned, from any active state
  *
+ * A background snapshot is cut in an instant and sent afterwards. There STOPPED is left at the barrier,
+ * the stream still to come, and
+ *
+ *     RESUMING ── resumed ──▶ SAVING ── drained ──▶ SEALING
+ *
  * A member that is LIVE leaves its stream unread until the coordinator's `start`, so that none can
  * converge while another is still opening.
  *
  * Promises kept here:
  *  - A member resumes only when every member has stopped (the barrier) and its own drain is
- *    complete, or when the round is over for it (undo).
+ *    complete, or its memory is kept as it was (background); or when the round is over for it (undo).
  *  - From the moment a stop is asked for, a deadline runs; when it expires the member undoes.
  *  - A sealed shadow is removed only by the coordinator's own `abort`: an orphan keeps it, for the
  *    epoch that names it may have been published the instant before the coordinator died.
@@ -34,6 +39,7 @@ export const RESUMING = 7;
 export const SEALING = 8;
 export const SEALED = 9;
 export const UNDOING = 10;
+export const SAVING = 11;
 
 export const STATE_NAMES = [
   'idle',
@@ -47,6 +53,7 @@ export const STATE_NAMES = [
   'sealing',
   'sealed',
   'undoing',
+  'saving',
 ] as const;
 
 export interface Session {
@@ -55,6 +62,8 @@ export interface Session {
   readonly barrier: boolean;
   /** This member's stream is complete. */
   readonly drained: boolean;
+  /** Its stream comes after the cut, its VM running again: it does not wait for it. */
+  readonly background: boolean;
 }
 
 export type SessionEvent =
@@ -67,7 +76,7 @@ export type SessionEvent =
   | { readonly type: 'commit' }
   | { readonly type: 'abort' }
   // What happened to the VM and its stream
-  | { readonly type: 'admitted' }
+  | { readonly type: 'admitted'; readonly background?: boolean }
   | { readonly type: 'streaming' }
   | { readonly type: 'vm-stopped' }
   | { readonly type: 'drained' }
@@ -109,7 +118,12 @@ export interface SessionStep {
   readonly actions: readonly SessionAction[];
 }
 
-export const NEW_SESSION: Session = { state: IDLE, barrier: false, drained: false };
+export const NEW_SESSION: Session = {
+  state: IDLE,
+  barrier: false,
+  drained: false,
+  background: false,
+};
 
 /** Advances a session. An event that means nothing in a state changes nothing. */
 export function step(session: Session, event: SessionEvent): SessionStep {
@@ -122,6 +136,10 @@ export function step(session: Session, event: SessionEvent): SessionStep {
       return orphan(session);
     case 'abort':
       return abort(session);
+    case 'admitted': {
+      const { background = false } = event;
+      return advance({ ...session, background }, event.type);
+    }
     default:
       return advance(session, event.type);
   }
@@ -168,9 +186,13 @@ function advance(session: Session, type: Advance): SessionStep {
       if (type === 'vm-resumed') return fail(session, RESUMED_EARLY);
       break;
     case RESUMING:
-      if (type === 'vm-resumed') {
-        const actions = [{ type: 'disarm-deadline' }, report('resumed'), { type: 'seal' }] as const;
-        return to({ ...session, state: SEALING }, ...actions);
+      if (type === 'vm-resumed') return resumed(session);
+      if (type === 'drained') return drained(session);
+      break;
+    case SAVING:
+      if (type === 'drained') {
+        const saved = { ...session, state: SEALING, drained: true };
+        return to(saved, { type: 'vote' }, report('drained'), { type: 'seal' });
       }
       break;
     case SEALING:
@@ -198,8 +220,15 @@ function drained(session: Session): SessionStep {
   return resumeWhenDue({ ...session, drained: true }, { type: 'vote' }, report('drained'));
 }
 
+function resumed(session: Session): SessionStep {
+  const actions = [{ type: 'disarm-deadline' }, report('resumed')] as const;
+  if (!session.drained) return to({ ...session, state: SAVING }, ...actions);
+  return to({ ...session, state: SEALING }, ...actions, { type: 'seal' });
+}
+
 function resumeWhenDue(session: Session, ...before: readonly SessionAction[]): SessionStep {
-  const due = session.state === STOPPED && session.barrier && session.drained;
+  const { state, barrier } = session;
+  const due = state === STOPPED && barrier && (session.drained || session.background);
   if (!due) return to(session, ...before);
   return to({ ...session, state: RESUMING }, ...before, { type: 'resume' });
 }

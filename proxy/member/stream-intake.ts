@@ -17,7 +17,7 @@
 import type { Socket } from 'node:net';
 import type { StagingShadow } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
-import { PrecopyDecoder } from '../stream/decoder.ts';
+import { PrecopyDecoder, type StreamMode } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { FlowClock } from './flow-clock.ts';
 import { MigrationListener } from './migration-listener.ts';
@@ -27,6 +27,8 @@ export interface IntakeEvents {
   readonly onConnected: () => void;
   /** The last page that had not been sent before has arrived: QEMU's next pass is upon us. */
   readonly onAllSeen: () => void;
+  /** The first page has arrived: of a background snapshot, the sign that it was cut. */
+  readonly onFirstPage: () => void;
   /** The stream is held from now on, with a little of the first pass left. */
   readonly onKeptBack: () => void;
   /** The stream is whole, and written. */
@@ -39,6 +41,8 @@ export interface IntakeLimits {
   readonly inFlightBytes: number;
   /** For a QEMU that cannot be told to wait: the first pass is held with so many pages left. */
   readonly keepBackPages: number;
+  /** What kind of stream it is. */
+  readonly mode: StreamMode;
 }
 
 export class StreamIntake {
@@ -50,7 +54,11 @@ export class StreamIntake {
   #returnPath = false;
   #result: StreamResult | undefined;
   #closed = false;
+  /** What comes is read, and nothing is kept. */
+  #discards = false;
+  #ended: () => void = () => {};
   readonly clock = new FlowClock();
+  readonly #mode: StreamMode;
   readonly #liveLimitBytes: number;
   #slot = false;
   #paced = false;
@@ -66,9 +74,10 @@ export class StreamIntake {
    */
   constructor(
     shadow: StagingShadow,
-    { liveLimitBytes, inFlightBytes, keepBackPages }: IntakeLimits,
+    { liveLimitBytes, inFlightBytes, keepBackPages, mode }: IntakeLimits,
     events: IntakeEvents,
   ) {
+    this.#mode = mode;
     this.#liveLimitBytes = liveLimitBytes;
     this.#keepBackPages = keepBackPages;
     this.#events = events;
@@ -81,7 +90,7 @@ export class StreamIntake {
         this.#result = result;
       },
     });
-    this.#decoder = new PrecopyDecoder(this.#sink, { tailBytes: inFlightBytes });
+    this.#decoder = new PrecopyDecoder(this.#sink, { tailBytes: inFlightBytes }, { mode });
   }
 
   /** @throws UmbraError E_LISTEN */
@@ -139,9 +148,9 @@ export class StreamIntake {
     else this.#socket?.pause();
   }
 
-  /** Tells the source that all has arrived: it ends its migration, completed. */
+  /** Tells a source that listens that all has arrived: it ends its migration, completed. */
   vote(): void {
-    this.#socket?.write(shut(0));
+    if (this.#returnPath) this.#socket?.write(shut(0));
   }
 
   /** Lets a source with switchover-ack leave precopy. */
@@ -153,13 +162,30 @@ export class StreamIntake {
   close(): void {
     this.#closed = true;
     this.#listener?.close();
+    this.#ended();
+  }
+
+  /**
+   * Whatever comes from here on is read and forgotten: a background snapshot that is broken off can
+   * harm its VM (snapshot-end.ts).
+   * @returns settles when the stream has ended
+   */
+  discard(): Promise<void> {
+    this.#discards = true;
+    return new Promise((resolve) => {
+      this.#ended = resolve;
+      if (this.#closed || this.#socket?.readableEnded === true) resolve();
+      this.drain();
+    });
   }
 
   #accept(socket: Socket): void {
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
-    socket.on('end', () => this.#ended());
+    socket.on('end', () => this.#onEnd());
+    socket.on('close', () => this.#ended());
     socket.on('error', (cause: NodeJS.ErrnoException) => {
+      if (this.#discards) return;
       const message = `QEMU’s migration stream broke: ${cause.code}`;
       this.#events.onError(new UmbraError({ code: 'E_STREAM_LOST', message }, cause));
     });
@@ -168,13 +194,16 @@ export class StreamIntake {
   }
 
   #take(chunk: Buffer): void {
+    if (this.#discards) return;
     const whole = this.#result !== undefined;
+    const fresh = this.#sink.seenPages === 0;
     try {
       this.#sink.begin(chunk);
       this.#decoder.write(chunk);
       this.#sink.end();
     } catch (error) {
-      this.#socket?.destroy();
+      if (this.#mode === 'background') this.#discards = true;
+      else this.#socket?.destroy();
       this.#events.onError(error);
       return;
     }
@@ -182,6 +211,7 @@ export class StreamIntake {
       this.#full = true;
       this.#readOrHold();
     }
+    if (fresh && this.#sink.seenPages > 0) this.#events.onFirstPage();
     this.#keepBack();
     this.#noteAllSeen();
     if (!whole && this.#result !== undefined) this.#events.onWhole(this.#result);
@@ -204,7 +234,9 @@ export class StreamIntake {
     if (this.#stage === 'live') this.#events.onAllSeen();
   }
 
-  #ended(): void {
+  #onEnd(): void {
+    this.#ended();
+    if (this.#discards) return;
     const whole = this.#result !== undefined;
     try {
       this.#decoder.end();

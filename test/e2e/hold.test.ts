@@ -63,6 +63,7 @@ for (const qemu of await findQemus()) {
       liveLimitBytes: 10 * MEMORY_MIB * 2 ** 20,
       inFlightBytes: 64 * 2 ** 20,
       keepBackPages: holds ? 0 : 2048,
+      mode: 'precopy' as const,
     };
     let failure: unknown;
     let connected = () => {};
@@ -76,6 +77,7 @@ for (const qemu of await findQemus()) {
     const intake = new StreamIntake(shadow, limits, {
       onConnected: () => connected(),
       onAllSeen: () => pacing.onAllSeen(),
+      onFirstPage: () => {},
       onKeptBack: () => {
         pacing.keepBack();
         keptBack();

@@ -59,7 +59,8 @@ test('a domain is libvirt’s alone', () => {
 test('the least there can be, and every default', () => {
   const config = parse(`{cluster: demo, members: [${MEMBER}]}`);
   assert.equal(config.round, {
-    capture: 'auto',
+    capture: ['background', 'precopy', 'stop-copy'],
+    cut: 'auto',
     stopDeadlineMs: 10_000,
     endWhen: [
       { kind: 'all-first-pass' },
@@ -139,6 +140,15 @@ network: {switch: ['{dir}/net.sock']}
   ]);
 });
 
+test('captures are tried in the order given; one alone has no other to fall back to', () => {
+  const captures = (capture: string) => {
+    const text = `{cluster: demo, members: [${MEMBER}], round: {capture: ${capture}}}`;
+    return parse(text).round.capture;
+  };
+  assert.equal(captures('background'), ['background']);
+  assert.equal(captures('[background, stop-copy]'), ['background', 'stop-copy']);
+});
+
 test('multiplexing, budget and schedule', () => {
   const config = parse(`
 cluster: demo
@@ -161,6 +171,10 @@ checkpoint: {every: optimal, mtbf: 24h, liveSlowdown: 0.1}
 
 /** Policies that contradict each other or themselves: [the settings, what is said]. */
 const CONTRADICTIONS: readonly (readonly [string, RegExp])[] = [
+  ['round: {capture: []}', /round\.capture/],
+  ['round: {capture: [precopy, precopy]}', /round\.capture\[1\]: precopy is there already/],
+  ['round: {capture: [stop-copy, precopy]}', /round\.capture\[1\]: never tried/],
+  ['round: {capture: [precopy, auto]}', /round\.capture/],
   ['persist: {}', /persist\.to: /],
   ['persist: {to: d, mode: sometimes}', /persist\.mode: .*before-commit/],
   ['persist: {to: d, rate: 3}', /persist\.rate: must be a size/],

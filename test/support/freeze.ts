@@ -58,6 +58,16 @@ export class VmWatch {
     });
   }
 
+  /** Waits until nothing of ours holds what the guest sends. */
+  async silentNoMore(limitMs: number): Promise<void> {
+    const info = { 'command-line': 'info network' };
+    for (const end = performance.now() + limitMs; ; ) {
+      const text = await this.#client.execute('human-monitor-command', info);
+      if (!text.includes('filter-buffer')) return;
+      if (performance.now() > end) throw new Error(`still held: ${text}`);
+    }
+  }
+
   async isRunning(): Promise<boolean> {
     return (await this.#client.execute('query-status')).running;
   }
@@ -67,6 +77,16 @@ export class VmWatch {
     for (const end = performance.now() + limitMs; ; ) {
       if (await this.isRunning()) return;
       if (performance.now() > end) throw new Error(`the VM still stands after ${limitMs} ms`);
+      await delay(POLL_MS);
+    }
+  }
+
+  /** Waits until it has stopped, and unless `still`, runs again. @throws Error after `limitMs` */
+  async stood(limitMs: number, still = false): Promise<void> {
+    for (const end = performance.now() + limitMs; ; ) {
+      const last = this.#stopped.at(-1);
+      if (last !== undefined && (still || last[1] !== undefined)) return;
+      if (performance.now() > end) throw new Error(`the VM has not stood in ${limitMs} ms`);
       await delay(POLL_MS);
     }
   }

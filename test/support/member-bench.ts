@@ -34,7 +34,7 @@ export class MemberBench {
   readonly monitor: QmpClient;
   readonly commandLine: readonly string[];
   readonly notices: MemberNotice[] = [];
-  capture: CaptureMode | 'auto' = 'auto';
+  capture: readonly CaptureMode[] = ['precopy', 'stop-copy'];
   /** Rounds from now on store what differs from this one’s shadow. */
   base: string | undefined;
   #capture: Capture | undefined;
@@ -85,6 +85,7 @@ export class MemberBench {
       type: 'prepare',
       round,
       capture: this.capture,
+      cut: 'auto',
       memoryBound: 100,
       inFlightBytes: 64 * 2 ** 20,
       shadowDirectory: this.shadowDirectory(round),
@@ -92,6 +93,7 @@ export class MemberBench {
       staging,
       commandLine: this.commandLine,
       workingDirectory: this.directory,
+      vm: this.vm.process,
       stopDeadlineMs,
       silenceMs: stopDeadlineMs,
     } as const;

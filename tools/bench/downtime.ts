@@ -13,6 +13,9 @@
  *     live_bytes_over_ram_max          the most any member streamed live ÷ its RAM
  *     budget_peak_over_budget          store and proxies at their peak ÷ store.budget
  *     finish_together_vs_parallel_*    the same end condition (all-first-pass), bytes and downtime
+ *     background_ms_median, _max       downtime of one VM with capture: background (background.ts)
+ *     background_busy_over_idle        the same VMs, busy ÷ idle
+ *     background_vs_precopy, _vs_stop_copy   cluster downtime of the four beside those
  *     prediction_error_median          |predicted − real| ÷ real, of Umbra’s rounds as it comes
  *
  * Each ratio is taken within a repetition; the median of those is the figure.
@@ -23,6 +26,7 @@ import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import { timelineSvg } from '../cli/timeline-svg.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
+import { backgroundFigures, backgroundRows, backgroundSeries } from './background.ts';
 import { barChart } from './bar-chart.ts';
 import type { BenchOptions, Measurement, Row } from './bench.ts';
 import { MemoryWatch } from './memory-watch.ts';
@@ -43,11 +47,13 @@ const STORE_BYTES = 3 * MIXED_RAM_BYTES;
 
 type Progress = (line: string) => void;
 
+const PRECOPY = { capture: 'precopy' } as const;
 const ROUNDS = {
-  umbra: {},
-  parallel: { multiplexing: 'parallel' },
-  'no-progress': { endWhen: ['no-progress'] },
-  'no-progress, parallel': { endWhen: ['no-progress'], multiplexing: 'parallel' },
+  umbra: { ...PRECOPY },
+  parallel: { ...PRECOPY, multiplexing: 'parallel' },
+  'no-progress': { ...PRECOPY, endWhen: ['no-progress'] },
+  'no-progress, parallel': { ...PRECOPY, endWhen: ['no-progress'], multiplexing: 'parallel' },
+  background: { capture: 'background' },
   'stop-copy': { capture: 'stop-copy', stopDeadline: '60s' },
 } as const;
 
@@ -70,8 +76,10 @@ export async function benchDowntime(
 ): Promise<Measurement> {
   const turns = await mixedTurns(runs, progress);
   const job = await jobRounds(runs, progress);
+  const series = await backgroundSeries(runs, progress);
   if (out !== undefined) draw(out, turns);
-  return { figures: figuresOf(turns), rows: [...rowsOf(turns), ...job] };
+  const figures = { ...figuresOf(turns), ...backgroundFigures(series) };
+  return { figures, rows: [...rowsOf(turns), ...job, ...backgroundRows(series)] };
 }
 
 async function mixedTurns(runs: number, progress: Progress): Promise<Turn[]> {
@@ -152,7 +160,19 @@ function figuresOf(turns: readonly Turn[]): Record<string, number> {
     finish_together_vs_parallel_downtime: median(
       (turn) => down(ours(turn)) / down(turn.rounds.parallel),
     ),
+    ...backgroundRatios(turns),
     prediction_error_median: spread(turns.flatMap((turn) => turn.predictionErrors)).median,
+  };
+}
+
+function backgroundRatios(turns: readonly Turn[]): Record<string, number> {
+  const down = ({ clusterDowntimeMs = Number.NaN }: RoundReport) => clusterDowntimeMs;
+  const ratio = (other: RoundName) => {
+    return spread(turns.map(({ rounds }) => down(rounds.background) / down(rounds[other]))).median;
+  };
+  return {
+    background_vs_precopy: ratio('umbra'),
+    background_vs_stop_copy: ratio('stop-copy'),
   };
 }
 
@@ -169,7 +189,7 @@ function rowsOf(turns: readonly Turn[]): Row[] {
     row(`latency, ${name}`, 's', ({ rounds }) => rounds[name].durationMs / 1000),
     row(`streamed, ${name}`, 'MiB', ({ rounds }) => rounds[name].streamBytes / 2 ** 20),
     row(`live bytes ÷ RAM, ${name}`, '', (turn) => Math.max(...liveShares(turn.rounds[name]))),
-    ...(name === 'stop-copy'
+    ...(name === 'stop-copy' || name === 'background'
       ? []
       : [
           row(

@@ -1,4 +1,5 @@
 /** Four VMs as unlike as those of a real cluster, and what keeps them busy. */
+import type { FileSections } from '../testbed/cluster-file.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 
@@ -23,7 +24,7 @@ export const MIXED: readonly LoadedVm[] = [
 export const MIXED_RAM_BYTES = MIXED.reduce((sum, { memoryMiB }) => sum + memoryMiB, 0) * 2 ** 20;
 
 /** Boots the four, their loads running and their memory filled. The caller's to dispose. */
-export async function mixedBed(settings: object, store?: string): Promise<Testbed> {
+export async function mixedBed(settings: FileSections, store?: string): Promise<Testbed> {
   const bed = await Testbed.create({
     nodes: MIXED.length,
     memoryMiB: MIXED.map(({ memoryMiB }) => memoryMiB),

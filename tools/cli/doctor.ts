@@ -1,4 +1,4 @@
-/** What this host has, what is missing, and the command that fixes it. Everything is tried. */
+/** What this host has, what is missing, and the command that fixes it; and so for its VMs. Everything is tried. */
 import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, mkdir, readFile, statfs } from 'node:fs/promises';
@@ -7,6 +7,7 @@ import { measureRoom } from '../../shadow/index.ts';
 import { builtGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
 import { findQemus } from '../setup/qemu.ts';
+import { type Finding, memberFindings } from './doctor-members.ts';
 import { umbraHome } from './home.ts';
 import { bytes, type Output, table } from './output.ts';
 
@@ -16,18 +17,10 @@ const TMPFS_MAGIC = 0x01021994;
 const OLDEST_QEMU = 7.2;
 const LEAST_ROOM_BYTES = 2 ** 30;
 
-type Verdict = 'ok' | 'note' | 'missing';
-
-interface Finding {
-  readonly check: string;
-  readonly verdict: Verdict;
-  readonly found: string;
-  readonly fix: string | undefined;
-}
-
 /** @returns false if something Umbra cannot do without is missing */
 export async function doctor(output: Output): Promise<boolean> {
-  const findings = await Promise.all([qemu(), kvm(), userfaultfd(), store(), room(), mapping()]);
+  const host = await Promise.all([qemu(), kvm(), userfaultfd(), store(), room(), mapping()]);
+  const findings = [...host, ...(await memberFindings())];
   const fine = findings.every(({ verdict }) => verdict !== 'missing');
   const rows = findings.map(({ check, verdict, found, fix }) => {
     return [verdict.toUpperCase(), check, found, fix === undefined ? '' : `fix: ${fix}`];

@@ -38,9 +38,10 @@ export function roundText(report: RoundReport): string {
         ? ''
         : `; predicted ${duration(report.predictedDowntimeMs)}`),
     `  ${bytes(report.liveBytes)} streamed live, ` +
-      `${bytes(report.drainBytes)} while they stood; ${bytes(report.storedBytes)} kept in memory`,
+      `${bytes(report.drainBytes)} after the stop; ${bytes(report.storedBytes)} kept in memory`,
     `  live phase ended by ${report.endReason}`,
     ...captureNotes(report),
+    ...savingNotes(report),
     ...diskNotes(report),
     '',
     members,
@@ -56,14 +57,30 @@ function diskNotes({ members }: RoundReport): string[] {
   );
 }
 
-/** Why a member was not taken live, once for all whom it concerns. */
+/** Why members were not captured as preferred, once for all whom it concerns. */
 function captureNotes({ members }: RoundReport): string[] {
   const reasons = new Map<string, string[]>();
-  for (const { member, captureReason } of members) {
+  for (const { member, capture, captureReason } of members) {
     if (captureReason === undefined) continue;
-    reasons.set(captureReason, [...(reasons.get(captureReason) ?? []), member]);
+    const how = `by ${capture}: ${captureReason}`;
+    reasons.set(how, [...(reasons.get(how) ?? []), member]);
   }
-  return [...reasons].map(([reason, names]) => `  ${names.join(', ')} by stop-copy: ${reason}`);
+  return [...reasons].map(([how, names]) => `  ${names.join(', ')} ${how}`);
+}
+
+/** What a background capture costs guests that run again. */
+function savingNotes({ members }: RoundReport): string[] {
+  return members.flatMap(({ member, savingMs, silentMs, waitedShare, protocol }) => {
+    if (savingMs === undefined) return [];
+    const silent =
+      silentMs === undefined ? '' : `, what it sent was held for ${duration(silentMs)}`;
+    const waited =
+      waitedShare === undefined
+        ? ''
+        : `, its vCPUs waiting for pages ${(waitedShare * 100).toFixed(1)} % of that`;
+    const how = `in the background (${protocol}${silent})`;
+    return [`  ${member} ${how}: saved in ${duration(savingMs)} while it ran${waited}`];
+  });
 }
 
 export function restoreText(report: RestoreReport): string {

@@ -22,12 +22,14 @@ const COLORS: Readonly<Record<Span['state'], string>> = {
   held: '#c9d8ce',
   stopped: '#c0392b',
   drained: '#e8a87c',
+  saving: '#4a7fb5',
 };
 const MEANING: Readonly<Record<Span['state'], string>> = {
   live: 'live: runs and streams',
   held: 'held: runs, unread',
   stopped: 'stopped: sends the rest',
   drained: 'drained: waits to be resumed',
+  saving: 'saving: runs, and is saved',
 };
 
 interface Window {
@@ -72,7 +74,7 @@ function headline({ round, epoch, failure, clusterDowntimeMs, streamBytes }: Rou
 function legend(): string {
   return (Object.keys(COLORS) as Span['state'][])
     .map((state, index) => {
-      const x = 12 + index * 200;
+      const x = 12 + index * 188;
       return (
         `<rect x="${x}" y="46" width="10" height="10" fill="${COLORS[state]}"/>` +
         text(x + 16, 55, MEANING[state])

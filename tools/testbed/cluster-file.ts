@@ -6,6 +6,12 @@ import type { QemuBinary } from '../setup/qemu.ts';
 
 const DEFAULT_MIB = 256;
 
+/** Sections of a cluster.yaml, as its author writes them. */
+export interface FileSections {
+  readonly round?: object;
+  readonly [section: string]: unknown;
+}
+
 export interface ClusterFileOptions {
   readonly cluster: string;
   readonly nodes: number;
@@ -16,12 +22,14 @@ export interface ClusterFileOptions {
   readonly accel: 'tcg' | 'kvm';
   /** A second monitor for each VM, `watch.sock`. */
   readonly watch: boolean;
+  /** Further words of QEMU's command line, of each VM. */
+  readonly more?: readonly string[] | undefined;
   /** Further sections of the file, such as `{round: {stopDeadline: '5s'}}`. */
-  readonly settings?: object | undefined;
+  readonly settings?: FileSections | undefined;
 }
 
 export function clusterFile(options: ClusterFileOptions): string {
-  const { cluster, nodes, memoryMiB, qemu, image, accel, settings, watch } = options;
+  const { cluster, nodes, memoryMiB, qemu, image, accel, settings, watch, more = [] } = options;
   const second = watch ? ['-qmp', 'unix:{dir}/watch.sock,server=on,wait=off'] : [];
   const members = Array.from({ length: nodes }, (_, node) => ({
     name: `n${node}`,
@@ -31,7 +39,17 @@ export function clusterFile(options: ClusterFileOptions): string {
         memoryMiB: typeof memoryMiB === 'number' ? memoryMiB : (memoryMiB[node] ?? DEFAULT_MIB),
       }),
       ...second,
+      ...more,
     ],
   }));
-  return stringify({ cluster, members, network: { switch: ['{dir}/net.sock'] }, ...settings });
+  const network = { switch: ['{dir}/net.sock'] };
+  return stringify({ cluster, members, network, ...withCapture(settings) });
+}
+
+/**
+ * What is measured and tested is one capture, not what a host allows: precopy where nothing else is
+ * asked for, stop-copy where QEMU cannot be trusted with that.
+ */
+export function withCapture(settings: FileSections = {}): FileSections {
+  return { ...settings, round: { capture: ['precopy', 'stop-copy'], ...settings.round } };
 }

@@ -17,11 +17,12 @@ import {
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, stringify } from 'yaml';
+import type { Part } from '../../proxy/broken.ts';
 import { GuestControl } from '../guest/control.ts';
 import { ensureGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
 import { findQemus, type QemuBinary } from '../setup/qemu.ts';
-import { clusterFile } from './cluster-file.ts';
+import { clusterFile, type FileSections, withCapture } from './cluster-file.ts';
 
 /** What a command printed, and how it ended. */
 export interface CommandEnd {
@@ -36,9 +37,11 @@ export interface TestbedOptions {
   readonly memoryMiB?: number | readonly number[];
   /** Default: the first QEMU found. */
   readonly qemu?: QemuBinary | undefined;
-  readonly settings?: object;
+  readonly settings?: FileSections;
   /** Gives every VM a second monitor, `watch.sock` in the member's folder. */
   readonly watch?: boolean;
+  /** Further words of QEMU's command line, of each VM. */
+  readonly more?: readonly string[];
   /** How long to wait for all guests to boot, milliseconds. */
   readonly bootMs?: number;
 }
@@ -52,6 +55,8 @@ export class Testbed {
   readonly file: string;
   readonly nodes: number;
   readonly qemu: QemuBinary;
+  /** What a daemon that is started from now on does without (proxy/broken.ts). */
+  broken: readonly Part[] = [];
   /** The file as it was made. */
   readonly #plain: object;
   readonly #controls = new Map<number, GuestControl>();
@@ -63,9 +68,10 @@ export class Testbed {
     const qemu = options.qemu ?? (await findQemus())[0];
     if (qemu === undefined) throw new Error('no QEMU found; run: node tools/setup/bootstrap.mjs');
     const accel = await accelerator({ qemu, image });
-    const { nodes, memoryMiB = 256, settings, watch = false } = options;
+    const { nodes, memoryMiB = 256, settings, watch = false, more } = options;
     const cluster = CLUSTER;
-    const text = clusterFile({ cluster, nodes, memoryMiB, qemu, image, accel, settings, watch });
+    const about = { cluster, nodes, memoryMiB, qemu, image, accel, settings, watch, more };
+    const text = clusterFile(about);
     return new Testbed(text, nodes, qemu);
   }
 
@@ -95,8 +101,9 @@ export class Testbed {
   }
 
   /** Other settings, the VMs running on: the daemon is started anew. */
-  async reconfigure(settings: object): Promise<void> {
-    writeFileSync(this.file, stringify({ ...this.#plain, ...settings }));
+  async reconfigure(settings: FileSections): Promise<void> {
+    const given = settings.round !== undefined ? withCapture(settings) : settings;
+    writeFileSync(this.file, stringify({ ...this.#plain, ...given }));
     await this.json('down', '--keep-vms');
     await this.json('up', this.file);
   }
@@ -107,7 +114,12 @@ export class Testbed {
   }
 
   run(program: string, ...args: readonly string[]): Promise<CommandEnd> {
-    const env = { ...process.env, UMBRA_HOME: this.home, UMBRA_STOP_AT: this.stopAt };
+    const env = {
+      ...process.env,
+      UMBRA_HOME: this.home,
+      UMBRA_STOP_AT: this.stopAt,
+      UMBRA_BREAK: this.broken.join(','),
+    };
     const options = { env, timeout: COMMAND_LIMIT_MS, maxBuffer: 64 * 2 ** 20 };
     return new Promise((resolve) => {
       execFile(program, args, options, (error, stdout, stderr) => {

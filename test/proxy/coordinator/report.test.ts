@@ -70,6 +70,16 @@ test('a member’s time from the live phase to its resumption, without overlap',
   assert.is(a?.predictedDowntimeMs, 25);
 });
 
+test('in the background, a member is saved after its resumption, which is told apart from its stop', () => {
+  const [a] = report({ capture: 'background', drainMs: 215 }).members;
+  assert.equal(a?.timeline.slice(-2), [
+    { state: 'stopped', fromMs: 1000, toMs: 1020 },
+    { state: 'saving', fromMs: 1020, toMs: 1215 },
+  ]);
+  assert.is(a?.savingMs, 195);
+  assert.is(report().members[0]?.savingMs, undefined);
+});
+
 test('a round that failed before the stop has what there was', () => {
   const { resumedAtUs: _, ...standing } = facts(1000, 1020);
   const made = reportRound(SUMMARY, new Map([['a', standing]]), new Map());

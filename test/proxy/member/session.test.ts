@@ -2,7 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as S from '../../../proxy/member/session.ts';
 
-type Type = S.SessionEvent['type'];
+type Type = S.SessionEvent['type'] | 'admitted, background';
 
 const FAILURE = { code: 'E_TEST', message: 'it broke' };
 const EVENTS: readonly Type[] = [
@@ -14,6 +14,7 @@ const EVENTS: readonly Type[] = [
   'commit',
   'abort',
   'admitted',
+  'admitted, background',
   'streaming',
   'vm-stopped',
   'drained',
@@ -26,6 +27,7 @@ const EVENTS: readonly Type[] = [
 ];
 
 function event(type: Type): S.SessionEvent {
+  if (type === 'admitted, background') return { type: 'admitted', background: true };
   return type === 'failed' ? { type, failure: FAILURE } : { type };
 }
 
@@ -64,6 +66,22 @@ test('a round that goes well', () => {
     ...['vote', 'drained', 'resume', 'disarm-deadline', 'resumed', 'seal', 'sealed', 'release'],
   ]);
   assert.equal(good.session, S.NEW_SESSION);
+});
+
+test('a background snapshot: runs again when all are cut, and seals when all has come', () => {
+  const live: readonly Type[] = [
+    ...(['prepare', 'admitted, background', 'open', 'streaming', 'start'] as const),
+  ];
+  const cut = run(...live, 'stop', 'vm-stopped');
+  assert.not(names(cut).includes('resume'));
+  const saving = run(...live, 'stop', 'vm-stopped', 'barrier', 'vm-resumed');
+  assert.is(saving.session.state, S.SAVING);
+  assert.ok(names(saving).includes('disarm-deadline'), 'it stands no more');
+  const saved = run(...live, 'stop', 'vm-stopped', 'barrier', 'vm-resumed', 'drained');
+  assert.is(saved.session.state, S.SEALING);
+  const early = run(...live, 'stop', 'vm-stopped', 'barrier', 'drained', 'vm-resumed');
+  assert.is(early.session.state, S.SEALING);
+  assert.equal(names(saved).slice(-3), ['vote', 'drained', 'seal']);
 });
 
 test('the drain may end before the stop is known, and before or after the barrier', () => {
@@ -138,9 +156,14 @@ test('from every state, in any order of events, the promises hold', () => {
       const at = `${S.STATE_NAMES[session.state]} + ${type}`;
       const { session: next, actions } = S.step(session, event(type));
       const types = actions.map((action) => action.type);
-      if (types.includes('resume')) assert.ok(next.barrier && next.drained, at);
+      if (types.includes('resume')) {
+        assert.ok(next.barrier && (next.drained || next.background), at);
+      }
       if (types.includes('stop')) assert.ok(types.includes('arm-deadline'), at);
-      if (types.includes('seal')) assert.is(type, 'vm-resumed', at);
+      if (types.includes('seal')) {
+        assert.is(type, session.state === S.SAVING ? 'drained' : 'vm-resumed', at);
+        assert.ok(next.drained, at);
+      }
       if (next.state === S.UNDOING && session.state !== S.UNDOING) {
         assert.ok(types.includes('undo') && types.includes('disarm-deadline'), at);
       }

@@ -1,0 +1,22 @@
+/** How members are captured, and background snapshots made one cut. */
+
+/**
+ * In the order `auto` tries them: the least downtime first.
+ * How a member's state gets into its shadow (design notes, capture modes).
+ *
+ *     background   the VM stops for an instant, and is copied, as it was then, while it runs on
+ *     precopy      memory streams while the VM runs; the drain is the last dirty set
+ *     stop-copy    the VM stops first, then everything is copied: slow, and always right
+ */
+export const CAPTURES = ['background', 'precopy', 'stop-copy'] as const;
+export type CaptureMode = (typeof CAPTURES)[number];
+
+/**
+ * What makes background snapshots of several members one cut (proxy/member/background-drive.ts).
+ *
+ *     frames-held   who has been cut runs on, and nothing it sends leaves until all have been cut
+ *     all-stopped   who has been cut stands until all have been cut
+ *     auto          frames held where that can be, else all stopped
+ */
+export const CUTS = ['auto', 'frames-held', 'all-stopped'] as const;
+export type CutMode = (typeof CUTS)[number];

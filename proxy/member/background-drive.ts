@@ -1,0 +1,123 @@
+/**
+ * Background: the VM stands for an instant, and its memory is saved as it was then while it runs on.
+ *
+ *     frames held   hold frames ─▶ migrate ─▶ QEMU sets up, stops it, takes its state, lets it run: the cut
+ *                   silent, for its frames are held ──▶ barrier ─▶ frames released
+ *     all stopped   stop ─▶ migrate ─▶ QEMU sets up, takes its state: the cut
+ *                   QEMU keeps it stopped (10.0 does) ─▶ barrier ─▶ cont
+ *
+ * Setting up (every page is touched once) and protecting memory take tens of milliseconds a gigabyte; with
+ * frames held the VM stands for the latter alone. The first page in the stream is the sign of the cut. A
+ * QEMU that lets a VM run which is neither stopped for good nor silent (7.2) fails the round.
+ * From `migrate` on the stream is read to its end, whatever happens: see snapshot-end.ts.
+ */
+import { isBroken } from '../broken.ts';
+import { toFailure, UmbraError } from '../failure.ts';
+import { thisProcess } from '../known-process.ts';
+import type { Drive } from './drive.ts';
+import { holdFrames, netdevs, releaseFrames } from './frame-hold.ts';
+import { GuestWaits } from './guest-waits.ts';
+import type { MemberRound } from './member-round.ts';
+import { awaitMigrationEnd, makeRun } from './qemu.ts';
+
+export class BackgroundDrive implements Drive {
+  readonly mode = 'background';
+  readonly #round: MemberRound;
+  /** Backends whose frames are held from before the cut until all have been cut (frame-hold.ts). */
+  #held: readonly string[] = [];
+  #holdsFrames = false;
+  /** QEMU let the VM run on by itself after the cut, and we know of it. */
+  #ranOn = false;
+  #waits: GuestWaits | undefined;
+
+  constructor(round: MemberRound) {
+    this.#round = round;
+    round.meter.waits = true;
+  }
+
+  async open(): Promise<void> {
+    await this.#round.setUp(true);
+    await this.#round.receive(
+      { keepBackPages: 0, mode: 'background' },
+      {
+        onConnected: () => this.#round.intake?.drain(),
+        onFirstPage: () => {
+          this.#waits?.start();
+          this.#round.handle({ type: 'vm-stopped' });
+        },
+      },
+    );
+    this.#waits = await GuestWaits.of(this.#round.monitor, this.#round.prepare.vm);
+    this.#round.handle({ type: 'streaming' });
+  }
+
+  async stop(): Promise<void> {
+    const { monitor, journal, prepare } = this.#round;
+    if (prepare.cut !== 'all-stopped') await this.#holdFrames();
+    else this.#round.learn({ framesNotHeld: 'round.cut is all-stopped' });
+    if (!this.#holdsFrames) await monitor.execute('stop');
+    this.#round.lookUp();
+    if (prepare.vm !== undefined) journal.snapshot(prepare.vm, thisProcess());
+    await this.#round.migrate();
+  }
+
+  async #holdFrames(): Promise<void> {
+    const { monitor, journal } = this.#round;
+    const held = isBroken('hold') ? [] : await netdevs(monitor);
+    journal.hold(held);
+    try {
+      await holdFrames(monitor, held);
+      this.#held = held;
+      this.#holdsFrames = true;
+    } catch (error) {
+      await releaseFrames(monitor, held);
+      if (this.#round.prepare.cut === 'frames-held') throw error;
+      this.#round.learn({ framesNotHeld: toFailure(error, {}).message });
+    }
+  }
+
+  /** Its state is not taken yet: the first page tells. */
+  onStopped(): void {}
+
+  onResumed(standing: boolean): boolean {
+    if (!standing) return true;
+    if (this.#holdsFrames) {
+      this.#ranOn = true; // nobody hears of it before the barrier
+      return false;
+    }
+    this.#round.failed('barrier', runsOnUnheld(this.#round.facts.framesNotHeld));
+    return false;
+  }
+
+  async resume(): Promise<void> {
+    const { monitor, prepare } = this.#round;
+    if (!this.#ranOn) await makeRun(monitor, prepare.stopDeadlineMs);
+    await releaseFrames(monitor, this.#held);
+    this.#round.learn({ protocol: this.#holdsFrames ? 'frames held' : 'all stopped' });
+    if (this.#holdsFrames) {
+      this.#round.learn({ releasedAtUs: (performance.timeOrigin + performance.now()) * 1000 });
+    }
+    if (!this.#ranOn) return;
+    this.#round.noteStop(false);
+    this.#round.handle({ type: 'vm-resumed' });
+  }
+
+  async complete(): Promise<void> {
+    const waitedShare = this.#waits?.end();
+    if (waitedShare !== undefined) this.#round.learn({ waitedShare });
+    await awaitMigrationEnd(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
+  }
+
+  abandon(): Promise<void> | undefined {
+    return this.#round.intake?.discard();
+  }
+
+  end(): void {
+    this.#waits?.end();
+  }
+}
+
+function runsOnUnheld(why = 'it was resumed by someone'): UmbraError {
+  const message = `the VM ran on after its snapshot before all were cut, and was not silent: ${why}`;
+  return new UmbraError({ code: 'E_RESUMED_EARLY', message });
+}

@@ -1,0 +1,95 @@
+/**
+ * Which capture a VM gets is found out by trying: what stands in the way of background capture is named,
+ * at the checkpoint and by `umbra doctor`, and another is taken only if the file names one.
+ */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import type { Failure } from '../../proxy/failure.ts';
+import { findQemus } from '../../tools/setup/qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+
+/** A disk a guest can write to, and memory another process could. */
+const DISK = [
+  '-blockdev',
+  'driver=null-co,node-name=d0,size=1048576',
+  '-device',
+  'virtio-blk-pci,drive=d0',
+];
+const MEMORY_MIB = 192;
+const SHARED = [
+  ...['-object', `memory-backend-memfd,id=ram0,size=${MEMORY_MIB}M,share=on`],
+  ...['-machine', 'memory-backend=ram0'],
+];
+
+interface Doctor {
+  readonly findings: readonly { check: string; verdict: string; found: string }[];
+}
+
+const test = suite('background choice');
+let bed: Testbed | undefined;
+
+test.after.each(async () => {
+  await bed?.dispose();
+  bed = undefined;
+});
+
+for (const qemu of await findQemus()) {
+  test(`QEMU ${qemu.version}: a disk that is written to refuses it, or has another capture taken`, async () => {
+    const only = { round: { capture: 'background' } };
+    bed = await Testbed.create({
+      ...{ nodes: 1, memoryMiB: MEMORY_MIB, qemu, more: DISK },
+      settings: only,
+    });
+    await bed.up();
+    const refused = await bed.umbra('checkpoint', '--json');
+    assert.is(refused.code, 1);
+    const { failure } = JSON.parse(refused.stdout.trim().split('\n').at(-1) ?? '') as {
+      failure: Failure;
+    };
+    assert.is(failure.code, 'E_BACKGROUND_DISKS');
+    assert.match(failure.message, /d0|virtio/);
+    assert.match(failure.hint ?? '', /read-only/);
+
+    const { findings } = await bed.json<Doctor>('doctor');
+    const found = findings.find(({ check }) => check === 'demo/n0');
+    assert.is(found?.verdict, 'note');
+    assert.match(found?.found ?? '', /no background capture: .*disk/);
+
+    await bed.reconfigure({ round: { capture: ['background', 'stop-copy'] } });
+    const { members } = await bed.json<RoundReport>('checkpoint');
+    assert.is(members[0]?.capture, 'stop-copy');
+    assert.match(members[0]?.captureReason ?? '', /no background snapshot: .*disk/);
+    const { stdout } = await bed.umbra('report');
+    assert.match(stdout, /n0 by stop-copy: no background snapshot/);
+  });
+
+  test(`QEMU ${qemu.version}: auto takes it where it works`, async () => {
+    const settings = { round: { capture: 'auto' } };
+    bed = await Testbed.create({ nodes: 2, memoryMiB: MEMORY_MIB, qemu, settings });
+    await bed.up();
+    const { members } = await bed.json<RoundReport>('checkpoint');
+    assert.ok(members.every(({ capture }) => capture === 'background'));
+    assert.ok(members.every(({ captureReason }) => captureReason === undefined));
+  });
+
+  test(`QEMU ${qemu.version}: shared memory is saved as it was at the cut, too`, async () => {
+    const settings = { round: { capture: 'background' } };
+    bed = await Testbed.create({
+      ...{ nodes: 1, memoryMiB: MEMORY_MIB, qemu, more: SHARED },
+      settings,
+    });
+    await bed.up();
+    const { findings } = await bed.json<Doctor>('doctor');
+    assert.not.match(findings.find(({ check }) => check === 'demo/n0')?.found ?? '', /background/);
+    await bed.shell(0, 'dirty --size-mib 64 --rate-mib 100 >/run/dirty.log 2>&1 & sleep 1');
+    const { members } = await bed.json<RoundReport>('checkpoint');
+    assert.is(members[0]?.capture, 'background');
+    bed.killAll();
+    await bed.json('restore');
+    const verified = 'kill -USR1 $(pidof dirty); sleep 1; tail -1 /run/dirty.log';
+    assert.match(await bed.shell(0, verified), /verified/, 'a torn memory would not');
+  });
+}
+
+test.run();

@@ -1,0 +1,46 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { thisProcess } from '../../../proxy/known-process.ts';
+import { Journal } from '../../../proxy/member/journal.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+
+const test = suite('journal');
+const saved = { capabilities: [], parameters: { 'max-bandwidth': 5 } };
+let directory = '';
+
+test.before.each(() => {
+  directory = mkdtempSync(join(scratchFolder(), 'umbra-journal-'));
+});
+test.after.each(() => rmSync(directory, { recursive: true }));
+
+test('a snapshot is noted with who runs the VM and who reads its stream', () => {
+  const journal = new Journal(directory);
+  journal.write({ round: 'r1', stopping: false, saved });
+  journal.hold(['net0']);
+  journal.note(true);
+  journal.snapshot({ pid: 7, startTime: '70' }, thisProcess());
+  assert.equal(new Journal(directory).read(), {
+    round: 'r1',
+    stopping: true,
+    held: ['net0'],
+    snapshot: { vm: { pid: 7, startTime: '70' }, reader: thisProcess() },
+    saved,
+  });
+});
+
+test('nothing is noted without an entry: no round holds the VM', () => {
+  const journal = new Journal(directory);
+  journal.snapshot(thisProcess(), thisProcess());
+  assert.is(journal.read(), undefined);
+});
+
+test('a damaged entry asks for the VM to be resumed, and for nothing else', () => {
+  writeFileSync(join(directory, 'round.json'), '{"round": "r1", "snapshot": {"vm": 3}}');
+  const entry = new Journal(directory).read();
+  assert.is(entry?.stopping, true);
+  assert.is(entry?.snapshot, undefined);
+});
+
+test.run();

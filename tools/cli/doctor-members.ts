@@ -1,0 +1,52 @@
+/** Which captures the VMs on this host allow, each asked itself: what stands in the way is told. */
+import { recordedVm } from '../../proxy/agent/vm-process.ts';
+import type { MemberConfig } from '../../proxy/config.ts';
+import { toFailure } from '../../proxy/failure.ts';
+import { backgroundObstacles } from '../../proxy/member/background-support.ts';
+import { precopyObstacle, requireReady } from '../../proxy/member/qemu.ts';
+import { QmpClient } from '../../qmp/index.ts';
+import { clusterNames, storedConfig } from './home.ts';
+
+export type Verdict = 'ok' | 'note' | 'missing';
+
+export interface Finding {
+  readonly check: string;
+  readonly verdict: Verdict;
+  readonly found: string;
+  readonly fix: string | undefined;
+}
+
+/** A monitor that is in use, by a round say, does not answer. */
+const ANSWER_LIMIT_MS = 2_000;
+
+/** One finding a member of every cluster there is. Leaves every VM as it was. */
+export async function memberFindings(): Promise<Finding[]> {
+  const found = clusterNames().map((cluster) => {
+    return Promise.all(
+      storedConfig(cluster).members.map((member) => examine(`${cluster}/${member.name}`, member)),
+    );
+  });
+  return (await Promise.all(found)).flat();
+}
+
+async function examine(check: string, { qmp: path, directory }: MemberConfig): Promise<Finding> {
+  let qmp: QmpClient | undefined;
+  try {
+    qmp = await QmpClient.connect(path, { timeoutMs: ANSWER_LIMIT_MS });
+    await requireReady(qmp);
+    const precopy = await precopyObstacle(qmp);
+    const background = await backgroundObstacles(qmp, recordedVm(directory));
+    const obstacles = [
+      ...(precopy === undefined ? [] : [`no precopy: ${precopy}`]),
+      ...background.map(({ message }) => `no background capture: ${message}`),
+    ];
+    const found = obstacles.join('; ') || 'every capture works';
+    const verdict = obstacles.length === 0 ? 'ok' : 'note';
+    return { check, verdict, found, fix: undefined };
+  } catch (error) {
+    const { message, hint } = toFailure(error, {});
+    return { check, verdict: 'note', found: message, fix: hint };
+  } finally {
+    qmp?.close();
+  }
+}
