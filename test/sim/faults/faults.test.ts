@@ -1,0 +1,79 @@
+/** What goes wrong breaks no promise; and what is broken on purpose is found. */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Plan } from './plan.ts';
+import { shrink } from './shrink.ts';
+import { BROKEN, type Broken } from './terms.ts';
+import { work } from './work.ts';
+import { run } from './world.ts';
+
+const ROUNDS = 15_000;
+/** By then, each of what can be broken has been found. */
+const ENOUGH_ROUNDS = 40_000;
+
+const test = suite('faults');
+
+test('thousands of rounds in which anything may go wrong keep every promise', () => {
+  const { rounds, committed, violations } = work({ firstSeed: 1, rounds: ROUNDS });
+  assert.equal(violations, []);
+  assert.ok(rounds >= ROUNDS);
+  assert.ok(committed > rounds / 2, `${committed} of ${rounds} committed`);
+});
+
+const PROMISES: Record<Exclude<Broken, 'resumed-early'>, RegExp> = {
+  barrier: /cut: /,
+  'manifest-first': /disk: /,
+  'deadman-off': /deadline: |no checkpoint commits/,
+  'stale-index': /whole: /,
+  'lost-end': /whole: /,
+};
+
+for (const [broken, promise] of Object.entries(PROMISES) as [Broken, RegExp][]) {
+  test(`found: ${broken}`, () => {
+    const share = { firstSeed: 1, rounds: ENOUGH_ROUNDS, broken, stopAtFirst: true };
+    const [found] = work(share).violations;
+    assert.ok(found, 'nothing was found');
+    assert.match(found.what, promise);
+    // Only what was broken is at fault.
+    assert.equal(run({ seed: found.seed }).violations, []);
+  });
+}
+
+/** Somebody resumes a VM at the barrier while its proxy is frozen, and another has yet to stop. */
+const RESUMED_EARLY: Plan = {
+  members: 2,
+  capture: ['precopy', 'precopy'],
+  durable: false,
+  unreliable: false,
+  faults: [
+    { kind: 'slow-stop', atMs: 0, afterStopMs: undefined, member: 1, ms: 10 },
+    { kind: 'freeze-proxy', atMs: 0, afterStopMs: 1, member: 0, ms: 60 },
+    { kind: 'foreign-cont', atMs: 0, afterStopMs: 4, member: 0, ms: 0 },
+  ],
+};
+
+test('found: resumed-early, whichever of its sockets a thawed proxy reads first', () => {
+  const seeds = Array.from({ length: 200 }, (_, seed) => seed);
+  const violations = (broken: Broken | undefined) =>
+    seeds.flatMap((seed) => run({ seed, plan: RESUMED_EARLY, broken }).violations);
+  assert.equal(violations(undefined), []);
+  assert.ok(violations('resumed-early').some((what) => what.includes('cut: ')));
+});
+
+test('all that can be broken is', () => {
+  assert.equal([...Object.keys(PROMISES), 'resumed-early'].sort(), [...BROKEN].sort());
+});
+
+test('a seed is a story, told alike each time, and shrunk to what it takes', () => {
+  const broken = 'lost-end';
+  const { violations } = work({ firstSeed: 1, rounds: ENOUGH_ROUNDS, broken, stopAtFirst: true });
+  const seed = violations[0]?.seed ?? 0;
+  const whole = run({ seed, broken, tell: true });
+  assert.equal(run({ seed, broken, tell: true }), whole);
+  const short = shrink(seed, whole.plan, broken);
+  assert.ok(short.faults.some(({ kind }) => kind === 'cut-stream'));
+  assert.ok(short.faults.length <= whole.plan.faults.length);
+  assert.ok(run({ seed, plan: short, broken }).violations.length > 0);
+});
+
+test.run();

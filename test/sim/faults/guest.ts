@@ -1,0 +1,96 @@
+/**
+ * A VM as the protocol sees it: memory that changes while it runs, and whether anything it sends gets
+ * out. Memory is a few pages of version numbers: enough to tell a stale page from a fresh one.
+ *
+ *     RUNNING ──stop──▶ STANDING ──cont──▶ RUNNING        any ──kill──▶ DEAD
+ *
+ * A VM whose frames are held (background capture on a QEMU that resumes by itself) counts as standing: no
+ * other can see that it runs.
+ */
+import type { Random } from '../random.ts';
+
+export const PAGES = 8;
+/** Pages written between two looks, at most. */
+const WRITES = 3;
+
+export type Memory = readonly number[];
+
+export class Guest {
+  readonly name: string;
+  readonly #random: Random;
+  readonly #pages: number[];
+  #state: 'running' | 'standing' | 'dead' = 'running';
+  #version = 0;
+  #stoodSinceMs = 0;
+  /** How often it was started: what was asked of an earlier QEMU is not done by a later. */
+  life = 0;
+  /** QEMU takes commands in turn, whoever they are from: until then it is at one. */
+  busyUntilMs = 0;
+  /** Times `cont` will be refused before it works. */
+  refusals = 0;
+
+  constructor(name: string, random: Random) {
+    this.name = name;
+    this.#random = random;
+    // Page 0 is never written: what every delta leaves to its base.
+    this.#pages = Array.from({ length: PAGES }, (_, page) => page);
+  }
+
+  get runs(): boolean {
+    return this.#state === 'running';
+  }
+
+  get isDead(): boolean {
+    return this.#state === 'dead';
+  }
+
+  /** Milliseconds it has stood by now; 0 if it does not. */
+  stoodForMs(nowMs: number): number {
+    return this.#state === 'standing' ? nowMs - this.#stoodSinceMs : 0;
+  }
+
+  /** Its memory as it is now: a guest that runs has written some of it since. */
+  look(): Memory {
+    if (this.runs) {
+      for (let left = this.#random.integer(0, WRITES); left > 0; left--) {
+        this.#pages[this.#random.integer(1, PAGES - 1)] = ++this.#version + PAGES;
+      }
+    }
+    return [...this.#pages];
+  }
+
+  /** @returns whether it ran */
+  stop(nowMs: number): boolean {
+    if (!this.runs) return false;
+    this.look();
+    this.#state = 'standing';
+    this.#stoodSinceMs = nowMs;
+    return true;
+  }
+
+  /** @returns whether it runs now; QEMU may refuse for a while */
+  cont(): boolean {
+    if (this.isDead) return false;
+    if (this.#state === 'standing' && this.refusals > 0) {
+      this.refusals -= 1;
+      return false;
+    }
+    this.#state = 'running';
+    return true;
+  }
+
+  kill(): void {
+    this.#state = 'dead';
+  }
+
+  /** Started anew, from a shadow or from nothing. */
+  boot(memory?: Memory): void {
+    memory?.forEach((version, page) => {
+      this.#pages[page] = version;
+    });
+    this.#state = 'running';
+    this.life += 1;
+    this.busyUntilMs = 0;
+    this.refusals = 0;
+  }
+}

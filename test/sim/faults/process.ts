@@ -1,0 +1,58 @@
+/**
+ * A process that may die or be frozen at any instant. What it has planned happens only while it lives,
+ * and, if it is frozen then, when it is thawed.
+ */
+import type { Events, Happening } from '../events.ts';
+import type { Random } from '../random.ts';
+
+export class ModelledProcess {
+  readonly #events: Events;
+  readonly #random: Random;
+  #life = 0;
+  #alive = true;
+  #thawsAtMs = 0;
+
+  constructor(events: Events, random: Random) {
+    this.#events = events;
+    this.#random = random;
+  }
+
+  get isAlive(): boolean {
+    return this.#alive;
+  }
+
+  get isFrozen(): boolean {
+    return this.#events.nowMs < this.#thawsAtMs;
+  }
+
+  /** @returns what calls it off */
+  after(ms: number, happening: Happening): () => void {
+    const life = this.#life;
+    let wanted = true;
+    const happen = (): void => {
+      if (!wanted || life !== this.#life || !this.#alive) return;
+      // What waits for it then comes from several sockets: in no order.
+      if (this.isFrozen) this.#events.at(this.#thawsAtMs + this.#random.next(), happen);
+      else happening();
+    };
+    this.#events.after(ms, happen);
+    return () => {
+      wanted = false;
+    };
+  }
+
+  freeze(ms: number): void {
+    this.#thawsAtMs = Math.max(this.#thawsAtMs, this.#events.nowMs + ms);
+  }
+
+  die(): void {
+    this.#alive = false;
+    this.#life += 1;
+  }
+
+  start(): void {
+    this.#alive = true;
+    this.#life += 1;
+    this.#thawsAtMs = 0;
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * The shadow store and the durable tier, as far as the protocol depends on them.
+ *
+ *     memory   folders of rounds, each with shadows: staged, then sealed; the catalogue names rounds
+ *     disk     the same epochs again, as files: what was not synced is lost with the power
+ *
+ * A shadow is full, or a delta: pages that differ from a full one of an earlier round, and an index that
+ * says which those are.
+ */
+import { type Memory, PAGES } from './guest.ts';
+
+export interface ModelledShadow {
+  readonly member: string;
+  readonly pages: Memory;
+  /** The round whose full shadow it is a delta of; undefined if it is full. */
+  readonly base: number | undefined;
+  /** Pages that are the base's; empty if it is full. */
+  readonly same: ReadonlySet<number>;
+}
+
+export interface ModelledEpoch {
+  readonly epoch: number;
+  readonly round: number;
+  readonly members: readonly string[];
+}
+
+interface OnDisk {
+  readonly epoch: ModelledEpoch;
+  readonly shadows: ReadonlyMap<string, Memory>;
+  synced: boolean;
+}
+
+export class ModelledStore {
+  /** Shadows by round and member; undefined while staged. */
+  readonly rounds = new Map<number, Map<string, ModelledShadow | undefined>>();
+  readonly epochs = new Map<number, ModelledEpoch>();
+  /** What the disk's directory names. */
+  readonly disk = new Map<number, OnDisk>();
+  /** How much there was at most, pages. */
+  mostPages = 0;
+  #highest = 0;
+
+  get nextEpoch(): number {
+    return Math.max(this.#highest, ...this.epochs.keys(), ...this.disk.keys()) + 1;
+  }
+
+  get pages(): number {
+    let pages = 0;
+    for (const shadows of this.rounds.values()) {
+      for (const shadow of shadows.values()) {
+        pages += shadow === undefined ? PAGES : PAGES - shadow.same.size;
+      }
+    }
+    return pages;
+  }
+
+  stage(round: number, member: string): void {
+    const shadows = this.rounds.get(round) ?? new Map();
+    this.rounds.set(round, shadows.set(member, undefined));
+    this.mostPages = Math.max(this.mostPages, this.pages);
+  }
+
+  /** @returns false if its folder has gone */
+  seal(round: number, shadow: ModelledShadow): boolean {
+    const shadows = this.rounds.get(round);
+    if (shadows?.has(shadow.member) !== true) return false;
+    shadows.set(shadow.member, shadow);
+    return true;
+  }
+
+  discard(round: number, member: string): void {
+    this.rounds.get(round)?.delete(member);
+  }
+
+  /** The newest full shadow an epoch has of a member: what a delta may be taken against. */
+  baseFor(member: string): { round: number; pages: Memory } | undefined {
+    const newest = [...this.epochs.values()].sort((a, b) => b.epoch - a.epoch)[0];
+    const shadow = newest && this.rounds.get(newest.round)?.get(member);
+    if (newest === undefined || shadow === undefined) return undefined;
+    const round = shadow.base ?? newest.round;
+    const full = this.rounds.get(round)?.get(member);
+    return full && { round, pages: full.pages };
+  }
+
+  retire(epoch: number): void {
+    this.#highest = Math.max(this.#highest, epoch);
+    this.epochs.delete(epoch);
+  }
+
+  /** Removes what no epoch needs. */
+  collect(keep: ReadonlySet<number>): void {
+    const needed = new Set(keep);
+    for (const { round } of this.epochs.values()) {
+      needed.add(round);
+      for (const shadow of this.rounds.get(round)?.values() ?? []) {
+        if (shadow?.base !== undefined) needed.add(shadow.base);
+      }
+    }
+    for (const round of [...this.rounds.keys()]) if (!needed.has(round)) this.rounds.delete(round);
+  }
+
+  /** What a restore of it would bring, by member; undefined where something is missing. */
+  restore({ round, members }: ModelledEpoch): Map<string, Memory | undefined> {
+    return new Map(members.map((member) => [member, this.#read(round, member)]));
+  }
+
+  #read(round: number, member: string): Memory | undefined {
+    const shadow = this.rounds.get(round)?.get(member);
+    if (shadow?.base === undefined) return shadow?.pages;
+    const base = this.rounds.get(shadow.base)?.get(member);
+    if (base === undefined) return undefined;
+    return shadow.pages.map((version, page) =>
+      shadow.same.has(page) ? (base.pages[page] ?? version) : version,
+    );
+  }
+
+  /** All memory is gone, and of the disk what nobody had synced. */
+  losePower(): void {
+    this.#highest = this.nextEpoch - 1;
+    this.rounds.clear();
+    this.epochs.clear();
+    for (const [epoch, found] of this.disk) {
+      if (!found.synced) this.disk.set(epoch, { ...found, shadows: new Map() });
+    }
+  }
+}

@@ -1,0 +1,35 @@
+/** What the parts of the model agree on: times, limits, and a member's place. */
+import type { Guest } from './guest.ts';
+
+/** A VM may stand for so long. */
+export const DEADLINE_MS = 1_000;
+/** A coordinator or a proxy that says nothing for so long is given up. */
+export const SILENCE_MS = 500;
+/** A round that takes longer is aborted. */
+export const LIMIT_MS = 5_000;
+/** Epochs that are kept, and whole shadows of every member the budget has room for. */
+export const KEEP = 2;
+export const BUDGET_SHADOWS = 5;
+
+/** What can be broken on purpose, to see that it is found. */
+export const BROKEN = [
+  'barrier',
+  'manifest-first',
+  'deadman-off',
+  'stale-index',
+  'lost-end',
+  'resumed-early',
+] as const;
+export type Broken = (typeof BROKEN)[number];
+
+/** A member, as far as it outlives its proxies. */
+export interface Seat {
+  readonly name: string;
+  readonly guest: Guest;
+  readonly capture: 'precopy' | 'background';
+  journal: { stopping: boolean } | undefined;
+  stopsSlowerMs: number;
+  refusesAdmission: boolean;
+  storeIsFull: boolean;
+  cutsStream: boolean;
+}
