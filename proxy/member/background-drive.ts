@@ -18,7 +18,7 @@ import type { Drive } from './drive.ts';
 import { holdFrames, netdevs, releaseFrames } from './frame-hold.ts';
 import { GuestWaits } from './guest-waits.ts';
 import type { MemberRound } from './member-round.ts';
-import { awaitMigrationEnd, makeRun } from './qemu.ts';
+import { awaitMigrationEnd, makeRun, resumeStanding } from './qemu.ts';
 
 export class BackgroundDrive implements Drive {
   readonly mode = 'background';
@@ -91,7 +91,10 @@ export class BackgroundDrive implements Drive {
 
   async resume(): Promise<void> {
     const { monitor, prepare } = this.#round;
-    if (!this.#ranOn) await makeRun(monitor, prepare.stopDeadlineMs);
+    const { stopDeadlineMs } = prepare;
+    // What runs on in silence has been heard by nobody.
+    if (!this.#holdsFrames) await resumeStanding(monitor, stopDeadlineMs);
+    else if (!this.#ranOn) await makeRun(monitor, stopDeadlineMs);
     await releaseFrames(monitor, this.#held);
     this.#round.learn({ protocol: this.#holdsFrames ? 'frames held' : 'all stopped' });
     if (this.#holdsFrames) {

@@ -2,7 +2,7 @@
 import type { Drive, LiveDrive } from './drive.ts';
 import type { MemberRound } from './member-round.ts';
 import { Pacing } from './pacing.ts';
-import { canHold, makeRun } from './qemu.ts';
+import { canHold, resumeStanding } from './qemu.ts';
 
 /**
  * What a QEMU without switchover-ack keeps of its first pass while it waits for others: 8 MiB, a few
@@ -79,7 +79,7 @@ export class PrecopyDrive implements Drive, LiveDrive {
   }
 
   async resume(): Promise<void> {
-    await makeRun(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
+    await resumeStanding(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
   }
 
   async complete(): Promise<void> {}

@@ -278,6 +278,21 @@ export async function makeRun(qmp: QmpClient, deadlineMs: number): Promise<void>
   }
 }
 
+/**
+ * Resumes a VM that stands at the barrier. One that runs was resumed by someone: the event of that may
+ * still wait in another socket than the barrier came from (a proxy that was frozen reads them in any
+ * order), but the answer of the monitor comes after it.
+ * @throws UmbraError E_RESUMED_EARLY
+ */
+export async function resumeStanding(qmp: QmpClient, deadlineMs: number): Promise<void> {
+  const { running } = await qmp.execute('query-status');
+  if (running) {
+    const message = 'someone resumed the VM while it stood at the barrier: the cut is lost';
+    throw new UmbraError({ code: 'E_RESUMED_EARLY', message });
+  }
+  await makeRun(qmp, deadlineMs);
+}
+
 /** Stopped by QEMU itself, to complete a migration; anything else is someone's doing. */
 export function isSwitchover(status: RunState): boolean {
   return status === 'finish-migrate' || status === 'postmigrate';

@@ -1,7 +1,7 @@
 /** Stop-copy: the VM stops, everything is copied, it runs again. Slow, and always right. */
 import type { Drive } from './drive.ts';
 import type { MemberRound } from './member-round.ts';
-import { makeRun } from './qemu.ts';
+import { resumeStanding } from './qemu.ts';
 
 export class StopCopyDrive implements Drive {
   readonly mode = 'stop-copy';
@@ -36,7 +36,7 @@ export class StopCopyDrive implements Drive {
   }
 
   async resume(): Promise<void> {
-    await makeRun(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
+    await resumeStanding(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
   }
 
   async complete(): Promise<void> {}
