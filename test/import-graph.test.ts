@@ -59,6 +59,7 @@ const PURE = [
   'proxy/libvirt/save-image.ts',
   'proxy/relay/address.ts',
   'proxy/relay/classify.ts',
+  'proxy/relay/outcome.ts',
   'proxy/relay/report.ts',
   'proxy/agent/command-line.ts',
   'proxy/agent/clone-command-line.ts',

@@ -14,11 +14,11 @@ import { ReturnPathReader } from '../stream/return-path-reader.ts';
 import type { Channel } from './channel.ts';
 import type { ChannelKind } from './classify.ts';
 import { Follower } from './follower.ts';
+import { type End, notesOf, outcomeOf, unreadable } from './outcome.ts';
 import {
   etaOf,
   type MigrationProgress,
   type MigrationReport,
-  type Outcome,
   type Position,
   type ShadowReport,
   shareOf,
@@ -248,6 +248,14 @@ export class Migration {
     return this.#copy?.sink ?? this.#follower?.sink;
   }
 
+  get #end(): End {
+    return {
+      verdict: this.#returnPath.verdict,
+      failure: this.#failure,
+      returnPathOpened: this.#follower?.sink.returnPathOpened === true,
+    };
+  }
+
   get #streamBytes(): number {
     return this.#channels.reduce((sum, { up }) => sum + up.bytes, 0);
   }
@@ -278,7 +286,7 @@ export class Migration {
   /** Nothing is kept of a migration that has failed, nor of one nobody here could read. */
   async #settle(): Promise<ShadowReport | undefined> {
     if (this.#keeper === undefined) return undefined;
-    const { outcome, failure } = this.#outcome();
+    const { outcome, failure } = outcomeOf(this.#end);
     if (this.#copy === undefined) {
       return { kept: false, failure: unreadable(this.#channels[0]?.kind ?? 'other') };
     }
@@ -290,7 +298,7 @@ export class Migration {
     const durationMs = performance.now() - this.#since;
     const { streamBytes, ramBytes } = this.#position;
     const { machineType } = this.#follower?.sink ?? {};
-    const { outcome, failure } = this.#outcome();
+    const { outcome, failure } = outcomeOf(this.#end);
     const returnBytes = this.#channels.reduce((sum, { down }) => sum + down.bytes, 0);
     const { id: migration, ...place } = this.#place;
     const { flowedMs } = this.#clock;
@@ -313,44 +321,9 @@ export class Migration {
       heldMs: Math.max(0, durationMs - flowedMs),
       flow: this.#clock.end(),
       ...(shadow && { shadow }),
-      notes: this.#notes(shadow),
+      notes: notesOf(this.#follower?.trouble, shadow),
     };
   }
-
-  #outcome(): { readonly outcome: Outcome; readonly failure?: Failure } {
-    const { verdict } = this.#returnPath;
-    if (verdict === 0) return { outcome: 'completed' };
-    if (this.#failure !== undefined) return { outcome: 'failed', failure: this.#failure };
-    if (verdict !== undefined) {
-      const message = `the destination could not load the VM (status ${verdict})`;
-      return { outcome: 'failed', failure: { code: 'E_RELAY_REFUSED', message } };
-    }
-    if (this.#follower?.sink.returnPathOpened) {
-      const message = 'it was ended before the destination had said that all is there';
-      return { outcome: 'failed', failure: { code: 'E_RELAY_CANCELLED', message } };
-    }
-    return { outcome: 'closed' };
-  }
-
-  #notes(shadow: ShadowReport | undefined): string[] {
-    const notes: string[] = [];
-    const { trouble } = this.#follower ?? {};
-    if (trouble !== undefined) notes.push(`the stream could not be followed: ${trouble}`);
-    if (shadow?.kept === false) {
-      notes.push(`no shadow was kept (${shadow.failure.code}): ${shadow.failure.message}`);
-    }
-    return notes;
-  }
-}
-
-function unreadable(kind: ChannelKind): Failure {
-  const why = {
-    main: 'its stream could not be read',
-    multifd: 'it came in several connections (--parallel)',
-    tls: 'it was encrypted (--tls)',
-    other: 'what came is no migration stream, or a postcopy one',
-  };
-  return new UmbraError({ code: 'E_RELAY_SHADOW', message: why[kind] }).failure;
 }
 
 function perSecond(bytes: number, ms: number): number {

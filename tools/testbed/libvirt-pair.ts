@@ -11,7 +11,7 @@
  *
  * Needs root: for the namespaces, and to be someone else than libvirtd's user.
  */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
@@ -26,21 +26,19 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureGuestImage } from '../guest/image.ts';
-import type { QemuBinary } from '../setup/qemu.ts';
 import { makeCertificates } from './certificates.ts';
 import { domainXml } from './libvirt-domain.ts';
 import { asNobody, isRoot, LibvirtHost, ownFolder } from './libvirt-host.ts';
+import { EMULATOR, newestInPlace, withMounts } from './mounts.ts';
+import { NetworkLink } from './network-link.ts';
 import { newestQemu } from './newest-qemu.ts';
 import type { CommandEnd } from './testbed.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const UMBRA_LIMIT_MS = 180_000;
-
-/** Where libvirt's domains find their QEMU. */
-const EMULATOR = '/usr/bin/qemu-system-x86_64';
 
 export interface PairDomain {
   readonly name: string;
@@ -60,7 +58,7 @@ export class LibvirtPair {
   /** Addresses of the two, on the cable between them. */
   readonly addressA: string;
   readonly addressB: string;
-  readonly #link: Link;
+  readonly #link: NetworkLink;
   readonly #guest: { readonly kernel: string; readonly initrd: string };
   readonly #onExit: () => void;
 
@@ -70,7 +68,7 @@ export class LibvirtPair {
     const qemu = await newestQemu();
     if (qemu === undefined) throw new Error('no QEMU found; run: node tools/setup/bootstrap.mjs');
     const directory = mkdtempSync(join(tmpdir(), 'umbra-lv-'));
-    const link = new Link();
+    const link = new NetworkLink();
     const onExit = () => {
       link.remove();
       rmSync(directory, { recursive: true, force: true });
@@ -113,7 +111,7 @@ export class LibvirtPair {
   private constructor(
     directory: string,
     { a, b }: { readonly a: LibvirtHost; readonly b: LibvirtHost },
-    link: Link,
+    link: NetworkLink,
     guest: { readonly kernel: string; readonly initrd: string },
   ) {
     this.directory = directory;
@@ -250,50 +248,6 @@ export class LibvirtPair {
   }
 }
 
-/** A network namespace, and a veth pair that ends in it. */
-class Link {
-  readonly namespace: string;
-  readonly addressA: string;
-  readonly addressB: string;
-  readonly #device: string;
-
-  constructor() {
-    const id = process.pid % 2 ** 15;
-    this.namespace = `umbra-b-${id}`;
-    this.#device = `umb${id}`;
-    // 10.128.0.0/9 in blocks of four addresses, one a process.
-    const block = `10.${128 + (id >> 8)}.${id & 255}`;
-    this.addressA = `${block}.1`;
-    this.addressB = `${block}.2`;
-  }
-
-  make(): void {
-    this.remove();
-    ip('netns', 'add', this.namespace);
-    const peer = ['peer', 'name', 'eth0', 'netns', this.namespace];
-    ip('link', 'add', this.#device, 'type', 'veth', ...peer);
-    ip('address', 'add', `${this.addressA}/30`, 'dev', this.#device);
-    ip('link', 'set', this.#device, 'up');
-    ip('-n', this.namespace, 'address', 'add', `${this.addressB}/30`, 'dev', 'eth0');
-    ip('-n', this.namespace, 'link', 'set', 'lo', 'up');
-    ip('-n', this.namespace, 'link', 'set', 'eth0', 'up');
-    ip('-n', this.namespace, 'link', 'set', 'lo', 'multicast', 'on');
-    ip('-n', this.namespace, 'route', 'add', '224.0.0.0/4', 'dev', 'lo');
-  }
-
-  set(state: 'up' | 'down'): void {
-    ip('-n', this.namespace, 'link', 'set', 'eth0', state);
-  }
-
-  remove(): void {
-    if (existsSync(`/run/netns/${this.namespace}`)) ip('netns', 'del', this.namespace);
-  }
-}
-
-function ip(...args: string[]): void {
-  execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
-}
-
 function exitOnSignal(): void {
   process.exit(130);
 }
@@ -307,26 +261,4 @@ function shareFile(from: string, to: string): string {
   }
   chmodSync(to, 0o644);
   return to;
-}
-
-/** Mounts in a namespace of its own, `[from, to]` each, before what is run there. */
-function withMounts(mounts: readonly (readonly [string, string])[]): string[] {
-  const script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift';
-  const words = ['unshare', '--mount', '--propagation', 'private'];
-  return [...words, 'sh', '-c', `${script}; exec "$@"`, 'sh', ...mounts.flat(), '--'];
-}
-
-/**
- * QEMU loads modules from the system's folder, and dies of those of another version: the newest
- * takes the system's place where libvirt looks.
- */
-function newestInPlace({ binary }: QemuBinary): [string, string][] {
-  if (binary === EMULATOR) return [];
-  const root = join(dirname(binary), '../..');
-  return [
-    'usr/bin/qemu-system-x86_64',
-    'usr/lib/x86_64-linux-gnu/qemu',
-    'usr/share/qemu',
-    'usr/share/seabios',
-  ].map((path) => [join(root, path), join('/', path)]);
 }
