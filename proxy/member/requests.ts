@@ -128,7 +128,9 @@ export class Requests {
       });
     });
     try {
-      await makeRun(qmp, RESUME_DEADLINE_MS);
+      // It is known to stand: no need to ask first. What is refused for a moment is tried again below.
+      await qmp.execute('cont').catch(() => {});
+      await makeRun(qmp, RESUME_DEADLINE_MS); // it has survived that, too
       return { resumedAtUs: await resumed };
     } finally {
       this.close();
