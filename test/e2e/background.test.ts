@@ -20,9 +20,10 @@ const VICTIMS = {
   proxy: EVERYWHERE,
   daemon: ['stopping', 'stopped', 'saving'],
   'daemon and proxies': ['stopping', 'stopped', 'saving'],
-  QEMU: ['stopped', 'saving'],
   /** The proxy stays frozen, its stream unread: the agent gives it up. */
   nobody: ['saving'],
+  /** Last: the proxy lives on, and a process freezes at a place only once. */
+  QEMU: ['stopped', 'saving'],
 } as const;
 type Victim = keyof typeof VICTIMS;
 /** Guest memory that is being written all the time: a page nobody releases is found at once. */
