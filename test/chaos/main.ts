@@ -1,0 +1,113 @@
+/**
+ * The kill matrix, on real processes:
+ *
+ *     npm run chaos                                  every row; minutes
+ *     npm run chaos -- --only 'member/n0/stopped'    rows whose name has that in it
+ *     npm run chaos -- --results FILE                goes on where FILE ends
+ *     npm run chaos -- --json                        ends with one line of JSON
+ */
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { DEADLINE_MS, Judge, type Judgement } from './judge.ts';
+import { allRows, type ChaosRow } from './rows.ts';
+
+interface Options {
+  readonly only?: string;
+  readonly results?: string;
+  readonly qemu?: string;
+  readonly json?: boolean;
+}
+
+const options = new Command('chaos')
+  .option('--only <words>', 'rows whose name contains them')
+  .option('--results <file>', 'rows that are done; more are appended')
+  .option('--qemu <version>', 'which QEMU, by the beginning of its version; the newest')
+  .option('--json', 'end with one line of JSON')
+  .parse()
+  .opts<Options>();
+
+const rows = allRows().filter(({ name }) => name.includes(options.only ?? ''));
+const done = new Map(readResults(options.results).map((one) => [one.row, one]));
+const qemu = await chooseQemu(options.qemu);
+say(`${rows.length} rows on QEMU ${qemu.version}, ${done.size} done before`);
+for (const group of groupsOf(rows.filter(({ name }) => !done.has(name)))) await runGroup(group);
+const judged = rows.flatMap(({ name }) => done.get(name) ?? []);
+const red = judged.filter(({ colour }) => colour === 'red');
+const green = judged.filter(({ colour }) => colour === 'green').length;
+const passedBy = judged.length - green - red.length;
+say(`${green} green, ${red.length} red, ${passedBy} passed by (the place was not come to)`);
+for (const { row, why } of red) say(`RED ${row}: ${why}`);
+if (options.json === true) {
+  say(JSON.stringify({ rows: judged.length - passedBy, green, red: red.map(({ row }) => row) }));
+}
+process.exitCode = red.length === 0 ? 0 : 1;
+
+/** Rows that can have one cluster. */
+function groupsOf(of: readonly ChaosRow[]): ChaosRow[][] {
+  const groups = new Map<string, ChaosRow[]>();
+  for (const row of of) {
+    const key = `${row.capture} ${row.during === 'fold'}`;
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  return [...groups.values()];
+}
+
+/** A cluster goes on to the next row unless the last was red: then nothing of it is to be trusted. */
+async function runGroup(group: readonly ChaosRow[]): Promise<void> {
+  let bed: Testbed | undefined;
+  let judge: Judge | undefined;
+  try {
+    for (const row of group) {
+      if (bed === undefined || judge === undefined) {
+        bed = await startBed(row);
+        judge = await Judge.of(bed);
+      }
+      const judgement = await judge.judge(row);
+      done.set(row.name, judgement);
+      if (options.results !== undefined) {
+        appendFileSync(options.results, `${JSON.stringify(judgement)}\n`);
+      }
+      const stood = judgement.stoodMs > 0 ? `, stood for ${Math.round(judgement.stoodMs)} ms` : '';
+      say(`${judgement.colour.padEnd(9)} ${row.name}${stood} ${judgement.why}`);
+      if (judgement.colour !== 'red') continue;
+      await bed.dispose();
+      bed = undefined;
+    }
+  } finally {
+    await bed?.dispose();
+  }
+}
+
+async function startBed({ capture, during }: ChaosRow): Promise<Testbed> {
+  const round = { capture, stopDeadline: `${DEADLINE_MS}ms` };
+  const store = during === 'fold' ? { foldAt: 0 } : {};
+  const settings = { round, store, epochs: { keep: 2 } };
+  const bed = await Testbed.create({ nodes: 2, memoryMiB: 192, qemu, settings, watch: true });
+  try {
+    await bed.up();
+    await bed.json('checkpoint');
+    return bed;
+  } catch (error) {
+    await bed.dispose();
+    throw error;
+  }
+}
+
+async function chooseQemu(version = ''): Promise<QemuBinary> {
+  const found = (await findQemus()).filter((one) => one.version.startsWith(version));
+  const newest = found.at(-1);
+  if (newest === undefined) throw new Error(`there is no QEMU ${version} here`);
+  return newest;
+}
+
+function readResults(path: string | undefined): Judgement[] {
+  if (path === undefined || !existsSync(path)) return [];
+  const lines = readFileSync(path, 'utf8').trim().split('\n');
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Judgement);
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
