@@ -95,7 +95,7 @@ export class Judge {
         break;
       case 'all of ours are killed':
         for (const pid of [daemon, ...pidsOf(bed, '/member/process.')]) kill(pid, 'SIGKILL');
-        await bed.json('status'); // whoever comes next starts the daemon, which puts right
+        await bed.json('up', bed.file); // the next life puts right what is left
         break;
     }
     if (row.during === 'checkpoint') {
