@@ -1,0 +1,171 @@
+/**
+ * MPI jobs in a loop on one cluster, whose daemon lives through all of it:
+ *
+ *     ┌─▶ job ──▶ checkpoint ──▶ ( checkpoint │ restore │ VMs die, restore │ proxy dies )* ──▶ verified ──▶ sample ─┐
+ *     └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
+ *
+ * What happens when is drawn from a seed; only epochs of the present job are restored, so that every job
+ * that was started has to end, and has to be right.
+ */
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { Testbed } from '../../tools/testbed/testbed.ts';
+import type { Random } from '../sim/random.ts';
+import { casesPassed, jobRuns, jobVerdict, tickers } from '../support/job.ts';
+import { footprint } from './footprint.ts';
+import type { Sample } from './growth.ts';
+
+const CASES = { least: 24, most: 60 };
+const ORDER = { least: 100, most: 240 };
+/** Incidents of one job. */
+const INCIDENTS = { least: 1, most: 4 };
+/** Cases between two incidents. */
+const APART = { least: 1, most: 6 };
+const JOB_LIMIT_MS = 300_000;
+
+export interface Tally {
+  started: number;
+  verified: number;
+  epochs: number;
+  restores: number;
+  /** Rounds that were broken on purpose, and gave an error and no epoch. */
+  aborted: number;
+  incidents: Record<Incident, number>;
+}
+
+export type Incident = 'checkpoint' | 'rollback' | 'all VMs die' | 'one VM dies' | 'a proxy dies';
+
+export class Soak {
+  readonly tally: Tally = {
+    started: 0,
+    verified: 0,
+    epochs: 0,
+    restores: 0,
+    aborted: 0,
+    incidents: {
+      checkpoint: 0,
+      rollback: 0,
+      'all VMs die': 0,
+      'one VM dies': 0,
+      'a proxy dies': 0,
+    },
+  };
+  readonly samples: Sample[] = [];
+  readonly #bed: Testbed;
+  readonly #random: Random;
+  readonly #say: (line: string) => void;
+  readonly #startedAt = performance.now();
+  /** Of the present job. */
+  #epochs: number[] = [];
+
+  /** @param bed is up */
+  constructor(bed: Testbed, random: Random, say: (line: string) => void) {
+    this.#bed = bed;
+    this.#random = random;
+    this.#say = say;
+  }
+
+  /** @throws Error when anything is not as promised: the soak ends there */
+  async job(): Promise<void> {
+    const random = this.#random;
+    const bed = this.#bed;
+    const cases = random.integer(CASES.least, CASES.most);
+    const order = random.integer(ORDER.least, ORDER.most);
+    this.#epochs = [];
+    this.tally.started += 1;
+    await bed.shell(0, `/job/xdlu ${cases} ${order}`);
+    const nonces = await this.#nonces();
+    await jobRuns(bed, 1);
+    await this.#checkpoint();
+    const story: string[] = [];
+    for (let left = random.integer(INCIDENTS.least, INCIDENTS.most); left > 0; left--) {
+      const passed = await casesPassed(bed);
+      await jobRuns(bed, Math.min(cases, passed + random.integer(APART.least, APART.most)));
+      const incident = this.#choose();
+      this.tally.incidents[incident] += 1;
+      story.push(await this.#enact(incident));
+    }
+    const { code, output } = await jobVerdict(bed, JOB_LIMIT_MS);
+    if (code !== 0) throw new Error(`the job is wrong (${story}): ${output}`);
+    if ((await this.#nonces()) !== nonces) throw new Error(`the guests forgot (${story})`);
+    this.tally.verified += 1;
+    const sample = footprint(bed, performance.now() - this.#startedAt);
+    this.samples.push(sample);
+    this.#say(`job ${this.tally.started}: ${cases} × ${order}; ${story.join('; ')}; verified`);
+  }
+
+  #choose(): Incident {
+    return this.#random.choice<Incident>(
+      'checkpoint',
+      'checkpoint',
+      'rollback',
+      'all VMs die',
+      'one VM dies',
+      'a proxy dies',
+    );
+  }
+
+  async #enact(incident: Incident): Promise<string> {
+    const bed = this.#bed;
+    switch (incident) {
+      case 'checkpoint':
+        return `epoch ${await this.#checkpoint()}`;
+      case 'rollback':
+        return this.#restore('rolled back to');
+      case 'all VMs die':
+        bed.killAll();
+        return this.#restore('all died, back to');
+      case 'one VM dies':
+        process.kill(bed.pid(this.#random.integer(0, bed.nodes - 1)), 'SIGKILL');
+        return this.#restore('one died, back to');
+      case 'a proxy dies':
+        return this.#proxyDies();
+    }
+  }
+
+  async #checkpoint(): Promise<number> {
+    const { epoch, barrierHeld } = await this.#bed.json<RoundReport>('checkpoint');
+    if (epoch === undefined || barrierHeld !== true) throw new Error('no barrier, no epoch');
+    this.tally.epochs += 1;
+    this.#epochs.push(epoch);
+    return epoch;
+  }
+
+  /** One of the present job's that are still kept. */
+  async #restore(what: string): Promise<string> {
+    const { epochs } = await this.#bed.json<{ epochs: { epoch: number }[] }>('epochs');
+    const kept = epochs.map(({ epoch }) => epoch).filter((epoch) => this.#epochs.includes(epoch));
+    const [first, ...others] = kept;
+    if (first === undefined) throw new Error('no epoch of this job is kept');
+    const chosen = this.#random.choice(first, ...others);
+    this.#bed.hangUp();
+    const { epoch } = await this.#bed.json<RestoreReport>('restore', String(chosen), '--replace');
+    if (epoch !== chosen) throw new Error(`asked for epoch ${chosen}, given ${epoch}`);
+    this.tally.restores += 1;
+    return `${what} epoch ${epoch}`;
+  }
+
+  /** In a round, at any moment of it: it commits or it does not, and the VMs run on. */
+  async #proxyDies(): Promise<string> {
+    const bed = this.#bed;
+    const proxies = [...bed.processes()].filter(([, words]) => words.includes('/member/process.'));
+    const [first, ...others] = proxies.map(([pid]) => pid);
+    if (first === undefined) throw new Error('there is no proxy');
+    const victim = this.#random.choice(first, ...others);
+    const round = bed.umbra('checkpoint', '--json');
+    const timer = setTimeout(() => process.kill(victim, 'SIGKILL'), this.#random.integer(50, 700));
+    const { code, stdout } = await round;
+    clearTimeout(timer);
+    const said = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Partial<RoundReport>;
+    if (code === 0 && said.epoch !== undefined) {
+      this.tally.epochs += 1;
+      this.#epochs.push(said.epoch);
+      return `a proxy died too late, epoch ${said.epoch}`;
+    }
+    this.tally.aborted += 1;
+    return `a proxy died, ${stdout.match(/E_[A-Z_]+/)?.[0] ?? 'without a code'}`;
+  }
+
+  async #nonces(): Promise<string> {
+    return (await tickers(this.#bed)).map(({ nonce }) => nonce).join();
+  }
+}
