@@ -11,7 +11,48 @@ export interface OptionHelp {
 const NONE = '–';
 
 export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
+  capture: [
+    {
+      option: 'round.capture',
+      unit: 'background, precopy or stop-copy; a list of them; or auto',
+      default: 'auto: background, precopy, stop-copy',
+      effect:
+        'how a member’s state is taken: the first that nothing stands in the way of, found by trying, and ' +
+        'told. background: the VM stands for an instant, its memory is saved as it was while it runs on; ' +
+        'precopy: memory streams while it runs, it stands for what is left; stop-copy: it stands for all',
+    },
+    {
+      option: 'round.cut',
+      unit: 'frames-held, all-stopped or auto',
+      default: 'auto: frames-held where that can be, else all-stopped',
+      effect:
+        'what makes background captures one cut. frames-held: who has been cut runs on, and nothing it ' +
+        'sends leaves before all have been; all-stopped: who has been cut stands until all have been',
+    },
+    {
+      option: 'round.disks',
+      unit: 'leave or snapshot',
+      default: 'leave',
+      effect:
+        'leave: disks the guests can write to are no part of epochs; background capture refuses them, ' +
+        'other captures warn. snapshot: background capture freezes them at the cut, all VMs standing, and ' +
+        'VMs write to qcow2 layers beside them from then on; other captures are refused',
+    },
+    {
+      option: 'round.stopDeadline',
+      unit: 'duration',
+      default: '10s',
+      effect:
+        'no VM stands for longer in a round that goes wrong, whatever dies; the round is given up',
+    },
+  ],
   'memory-budget': [
+    {
+      option: 'store.directory',
+      unit: 'folder, on tmpfs',
+      default: 'the cluster’s own',
+      effect: 'where shadows are kept, in a folder a cluster',
+    },
     {
       option: 'store.budget',
       unit: 'size',
@@ -241,6 +282,24 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
       unit: 'duration',
       default: '10min, with mode: before-commit',
       effect: 'a round waits so long for the disk, then it is aborted; the VMs run meanwhile',
+    },
+  ],
+  restore: [
+    {
+      option: 'restore.mode',
+      unit: 'map, stream or auto',
+      default: 'auto: map where the VM allows it',
+      effect:
+        'map: the VM maps its memory from the epoch, in milliseconds, and keeps that memory for as long as ' +
+        'it runs; stream: all of it is sent into a VM with memory of its own',
+    },
+  ],
+  network: [
+    {
+      option: 'network.switch',
+      unit: 'paths of unix sockets',
+      default: 'none',
+      effect: 'Umbra’s own switch connects these -netdev stream sockets of the members',
     },
   ],
   interval: [

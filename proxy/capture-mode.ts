@@ -20,3 +20,12 @@ export type CaptureMode = (typeof CAPTURES)[number];
  */
 export const CUTS = ['auto', 'frames-held', 'all-stopped'] as const;
 export type CutMode = (typeof CUTS)[number];
+
+/**
+ * What becomes of disks that guests can write to.
+ *
+ *     leave      they are no part of epochs: a checkpoint warns of them, background capture refuses them
+ *     snapshot   background captures, all stopped, freeze them at the cut (proxy/member/disks.ts)
+ */
+export const DISK_MODES = ['leave', 'snapshot'] as const;
+export type DiskMode = (typeof DISK_MODES)[number];

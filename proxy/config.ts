@@ -26,7 +26,7 @@ import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import type { EndCondition, Interval, Multiplexing, RetentionPolicy } from '../policies/index.ts';
 import { qmpSocketOf } from './agent/command-line.ts';
-import { CAPTURES, type CaptureMode, type CutMode } from './capture-mode.ts';
+import { CAPTURES, type CaptureMode, type CutMode, type DiskMode } from './capture-mode.ts';
 import { clusterSchema, NAME, NAME_HELP, type Settings } from './config-schema.ts';
 import { contradictions } from './contradictions.ts';
 import { UmbraError } from './failure.ts';
@@ -88,6 +88,7 @@ export interface ClusterConfig {
     /** In the order they are tried. */
     readonly capture: readonly CaptureMode[];
     readonly cut: CutMode;
+    readonly disks: DiskMode;
     readonly stopDeadlineMs: number;
     readonly endWhen: readonly EndCondition[];
     readonly multiplexing: Multiplexing;
@@ -197,6 +198,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     round: {
       capture: capturesOf(round.capture),
       cut: round.cut,
+      disks: round.disks,
       stopDeadlineMs: round.stopDeadline,
       // Whatever else is wished for, the live phase ends by the bound or by its maximum.
       endWhen: [

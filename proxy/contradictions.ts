@@ -17,6 +17,9 @@ export function contradictions({ round, store, checkpoint, members, persist }: S
   if (multiplexing !== 'parallel' && dirtyShare !== undefined) {
     problems.push(`round.dirtyShare: only multiplexing parallel shares slots, not ${multiplexing}`);
   }
+  if (round.disks === 'snapshot' && round.cut === 'frames-held') {
+    problems.push('round.disks: snapshot needs VMs that stand; with cut: frames-held they run on');
+  }
   problems.push(...captureProblems(round), ...endWhenProblems(round));
   if (store.whenFull === 'refuse' && store.queueLimit !== undefined) {
     problems.push('store.queueLimit: nothing is queued unless store.whenFull is queue');

@@ -35,7 +35,10 @@ const HINTS: Readonly<Record<string, string>> = {
   E_BACKGROUND_UNSUPPORTED:
     'See: umbra doctor. Or let round.capture name another, as [background, precopy, stop-copy].',
   E_BACKGROUND_DISKS:
-    'Make those disks read-only, take them away, or let round.capture name another, as precopy.',
+    'Set round.disks: snapshot, make them read-only, or let round.capture name another, as precopy.',
+  E_DISK_SNAPSHOT: 'Check that QEMU may write to the folders of its disks, and their space.',
+  E_DISK_LAYER: 'Put the file back, or restore another epoch: umbra epochs',
+  E_DISK_COMMAND: 'Give each disk its file in an option of its own: -drive file=…, or -blockdev.',
   E_STOP_DEADLINE: 'Raise round.stopDeadline, or end the live phase with less left to send.',
   E_ROUND_BUSY: 'Wait until the present round has ended: umbra status',
   E_MEMBERS_RUNNING: 'Stop those VMs, or add --replace to have Umbra kill them first.',

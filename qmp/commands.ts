@@ -78,7 +78,36 @@ export interface BlockInfo {
   readonly device: string;
   readonly qdev?: string;
   /** Absent without a medium. */
-  readonly inserted?: { readonly ro: boolean; readonly file: string };
+  readonly inserted?: {
+    readonly ro: boolean;
+    readonly file: string;
+    readonly 'node-name'?: string;
+    readonly image?: BlockImage;
+  };
+}
+
+/** A file of a disk, and what it lies on. */
+export interface BlockImage {
+  readonly filename: string;
+  readonly format: string;
+  readonly 'backing-image'?: BlockImage;
+}
+
+export interface BlockNode {
+  readonly 'node-name'?: string;
+  /** The driver: that of a format, or of what it is in, such as `file`. */
+  readonly drv: string;
+  readonly file: string;
+}
+
+export interface SnapshotAction {
+  readonly type: 'blockdev-snapshot-sync';
+  readonly data: {
+    readonly 'node-name': string;
+    readonly 'snapshot-node-name': string;
+    readonly 'snapshot-file': string;
+    readonly format: string;
+  };
 }
 
 export interface MemorySize {
@@ -93,6 +122,16 @@ export interface QmpCommands {
   'query-kvm': { arguments: undefined; result: { enabled: boolean; present: boolean } };
   'query-status': { arguments: undefined; result: StatusInfo };
   'query-block': { arguments: undefined; result: readonly BlockInfo[] };
+  'query-block-jobs': { arguments: undefined; result: readonly { device: string }[] };
+  'query-named-block-nodes': { arguments: { flat: boolean }; result: readonly BlockNode[] };
+  /** All or none. */
+  transaction: { arguments: { actions: readonly SnapshotAction[] }; result: object };
+  'blockdev-snapshot-sync': { arguments: SnapshotAction['data']; result: object };
+  'blockdev-add': { arguments: Readonly<Record<string, unknown>>; result: object };
+  'block-stream': {
+    arguments: { 'job-id': string; device: string; 'base-node': string };
+    result: object;
+  };
   'query-cpus-fast': { arguments: undefined; result: readonly { 'thread-id': number }[] };
   'query-name': { arguments: undefined; result: { name?: string } };
   'query-uuid': { arguments: undefined; result: { UUID: string } };

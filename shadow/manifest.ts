@@ -71,6 +71,23 @@ const shadowManifestSchema = z.object({
   vmdesc: fileSchema.optional(),
 });
 
+/** A disk as it was at the cut: files nobody writes any more, the newest first. They are not ours to copy. */
+const frozenDiskSchema = z.object({
+  device: z.string().min(1).max(255),
+  layers: z
+    .array(z.object({ path: z.string().min(1).max(4096), format: z.string().min(1).max(64) }))
+    .min(1)
+    .max(1024)
+    .readonly(),
+});
+
+const epochMemberSchema = z.object({
+  name: fileNameSchema,
+  shadow: sha256Schema,
+  /** Absent if it has none, or if they are not part of epochs (round.disks). */
+  disks: z.array(frozenDiskSchema).max(256).optional(),
+});
+
 const epochManifestSchema = z.object({
   format: z.literal('umbra-epoch'),
   version: z.literal(EPOCH_VERSION),
@@ -79,10 +96,7 @@ const epochManifestSchema = z.object({
   round: fileNameSchema,
   /** ISO 8601. */
   createdAt: z.string().max(40),
-  members: z
-    .array(z.object({ name: fileNameSchema, shadow: sha256Schema }))
-    .min(1)
-    .max(10_000),
+  members: z.array(epochMemberSchema).min(1).max(10_000),
 });
 
 export type Identity = z.infer<typeof identitySchema>;

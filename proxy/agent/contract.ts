@@ -8,11 +8,13 @@ import type { Failure } from '../failure.ts';
 import type {
   CaptureMode,
   CutMode,
+  DiskMode,
   MemberSample,
   RestoreMode,
   RoundFacts,
 } from '../member/messages.ts';
 import type { SessionReport } from '../member/session.ts';
+import type { RestoredDisk } from './disk-command-line.ts';
 
 export type AgentCommand =
   | 'open'
@@ -29,6 +31,7 @@ export interface RoundTerms {
   /** In the order they are tried. */
   readonly capture: readonly CaptureMode[];
   readonly cut: CutMode;
+  readonly disks: DiskMode;
   readonly memoryBound: number;
   readonly inFlightBytes: number;
   readonly stopDeadlineMs: number;
@@ -85,6 +88,8 @@ export interface RestorePlan {
   readonly shadowDirectory: string;
   /** Of a VM that libvirt is to start, instead of a command line. */
   readonly domainXml?: string;
+  /** What its disks are to be; they are named in the command line, and not made yet. */
+  readonly disks: readonly RestoredDisk[];
   /** The folder whose image of main RAM the VM will map, if it does. */
   readonly mappedDirectory: string | undefined;
 }
@@ -138,6 +143,12 @@ export interface Agent {
    * back to the host.
    */
   collect(how: 'recycle' | 'free'): Promise<readonly string[]>;
+  /**
+   * Begins to merge layers over the members' disks that no epoch names, and removes those nobody uses. What
+   * VMs that do not run would use is not known, and stays.
+   * @param epochs all there are
+   */
+  tidyDisks(epochs: readonly EpochManifest[]): Promise<void>;
   /** Bytes an epoch's deltas hold ÷ bytes of the shadows they are deltas of; 0 without deltas. */
   deltaShare(epoch: EpochManifest): Promise<number>;
   /**

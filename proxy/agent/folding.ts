@@ -30,7 +30,8 @@ export async function foldEpoch(
   const folded: EpochManifest['members'] = [];
   await mkdir(folder, { mode: 0o700 });
   try {
-    for (const [index, { name }] of members.entries()) {
+    for (const [index, member] of members.entries()) {
+      const { name } = member;
       const shadow = shadows[index];
       if (shadow === undefined) continue;
       const place = { directory: join(folder, name), member: name, round, spares };
@@ -38,7 +39,7 @@ export async function foldEpoch(
       const { sha256 } = await foldShadow(shadow, place, signal, onStep).catch((error) => {
         throw new UmbraError(toFailure(error, { member: name, where: 'fold' }), error);
       });
-      folded.push({ name, shadow: sha256 });
+      folded.push({ ...member, shadow: sha256 });
     }
     return folded;
   } catch (error) {

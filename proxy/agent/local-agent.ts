@@ -24,10 +24,12 @@ import {
   verifyShadow,
 } from '../../shadow/index.ts';
 import type { ClusterConfig, MemberConfig } from '../config.ts';
+import { type FrozenDisk, layerOwner } from '../disk-layer.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import type {
   ExamineResult,
   MemberNotice,
+  MergeResult,
   ProbeResult,
   RestoreMode,
   ResumeResult,
@@ -46,6 +48,7 @@ import type {
   RestoringAgent,
   RoundTerms,
 } from './contract.ts';
+import { collectLayers } from './disk-layers.ts';
 import { DurableTier } from './durable-tier.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
 import { destroyDomain, domainXml, findDomain } from './libvirt-vm.ts';
@@ -243,6 +246,7 @@ export class LocalAgent implements Agent {
         workingDirectory: vm?.workingDirectory ?? member.config.workingDirectory,
         domainXml: member.domainXml,
         vm: vm && { pid: vm.pid, startTime: vm.startTime },
+        diskOwner: layerOwner(this.#config.cluster, name),
         ...terms,
       });
     });
@@ -279,6 +283,25 @@ export class LocalAgent implements Agent {
     // Whoever removes an epoch wants its memory back.
     if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltaBytes: 0 });
     return removed;
+  }
+
+  async tidyDisks(epochs: readonly EpochManifest[]): Promise<void> {
+    if (this.#config.round.disks === 'leave') return;
+    await Promise.all(
+      [...this.#members.values()].map(async ({ config: { name }, directory, proxy }) => {
+        const vm = recordedVm(directory);
+        if (proxy === undefined || vm === undefined || !isAlive(vm)) return;
+        const disks = disksOf(epochs, name);
+        const needed = disks.flatMap(({ layers: [top] }) => (top === undefined ? [] : [top.path]));
+        const owner = layerOwner(this.#config.cluster, name);
+        const { workingDirectory } = vm;
+        const request = { type: 'merge-layers', workingDirectory, owner, needed } as const;
+        const { files } = await proxy.request<MergeResult>(request);
+        const removed = await collectLayers(owner, files, disks);
+        if (removed.length > 0)
+          this.#log.info({ member: name, removed }, 'layers of disks removed');
+      }),
+    );
   }
 
   async deltaShare(epoch: EpochManifest): Promise<number> {
@@ -512,6 +535,12 @@ export class LocalAgent implements Agent {
   #shadowDirectory(round: string, member: string): string {
     return join(this.#config.shadowsDirectory, round, member);
   }
+}
+
+function disksOf(epochs: readonly EpochManifest[], name: string): FrozenDisk[] {
+  return epochs
+    .flatMap(({ members }) => members.filter((member) => member.name === name))
+    .flatMap(({ disks = [] }) => disks);
 }
 
 /** The QEMU of a member that Umbra has not started. */

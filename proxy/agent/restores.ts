@@ -5,6 +5,7 @@
  *       │            └── any failure ──▶ end(undo): what this restore started is killed, nothing else
  *       └── a note on tmpfs, so that a restore cut short by our own death is undone by our next life
  */
+import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -16,12 +17,15 @@ import {
   type SealedShadow,
 } from '../../shadow/index.ts';
 import type { ClusterConfig, MemberConfig } from '../config.ts';
+import { layerOver, layerOwner } from '../disk-layer.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import { incomingSocket } from '../member/incoming.ts';
 import { mainRamIndex } from '../member/load.ts';
 import type { LoadResult, RestoreMode } from '../member/messages.ts';
 import { type MappedRam, mapObstacle, restoreCommandLine } from './command-line.ts';
 import type { MemberRestored, RestorePlan } from './contract.ts';
+import { type RestoredDisk, withLayers } from './disk-command-line.ts';
+import { makeLayers, requireLayers } from './disk-layers.ts';
 import { findDomain, restoreDomain } from './libvirt-vm.ts';
 import { requireMachine } from './machine-type.ts';
 import type { MemberProxy } from './member-proxy.ts';
@@ -34,6 +38,8 @@ export class Restores {
   readonly #config: ClusterConfig;
   readonly #log: Logger;
   readonly #started = new Map<string, VmProcess>();
+  /** Made for it, of disks. */
+  readonly #layers: string[] = [];
 
   constructor(config: ClusterConfig, log: Logger) {
     this.#config = config;
@@ -59,9 +65,10 @@ export class Restores {
 
   async #plan(
     round: string,
-    { name, shadow: sha256 }: EpochMember,
+    epochMember: EpochMember,
     wanted: RestoreMode | 'auto',
   ): Promise<RestorePlan> {
+    const { name, shadow: sha256 } = epochMember;
     const member = this.#member(name);
     const shadowDirectory = join(this.#config.shadowsDirectory, round, name);
     const shadow = await openShadow(shadowDirectory, sha256);
@@ -76,16 +83,30 @@ export class Restores {
     }
     const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
     const mapped = mode === 'map' ? mappedRam(shadow) : undefined;
+    const disks = this.#layersOver(epochMember);
+    const line = restoreCommandLine(commandLine, machineType, mapped);
     return {
       member: name,
       mode,
       reason: wanted === 'auto' ? obstacle : undefined,
-      commandLine: restoreCommandLine(commandLine, machineType, mapped),
+      commandLine: withLayers(line, disks, workingDirectory),
       recordedCommandLine: commandLine,
       workingDirectory,
       shadowDirectory,
+      disks,
       mappedDirectory: mapped && dirname(mapped.path),
     };
+  }
+
+  /** Each restore writes to layers of its own: what the epoch names stays as it is. */
+  #layersOver({ name, disks = [] }: EpochMember): RestoredDisk[] {
+    const owner = layerOwner(this.#config.cluster, name);
+    const restored = disks.map((disk) => {
+      const id = randomBytes(4).toString('hex');
+      return { ...disk, layer: layerOver(disk.layers[0]?.path ?? '', owner, id) };
+    });
+    requireLayers(restored);
+    return restored;
   }
 
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
@@ -96,7 +117,9 @@ export class Restores {
     // A dead QEMU's would be taken for this one's.
     for (const stale of [member.qmp, socket]) rmSync(stale, { force: true });
     const startedAt = performance.now();
-    const { workingDirectory, shadowDirectory, mode } = plan;
+    const { workingDirectory, shadowDirectory, mode, disks } = plan;
+    await makeLayers(plan.commandLine[0] ?? '', disks, member.directory);
+    this.#layers.push(...disks.map(({ layer }) => layer));
     const commandLine = [...plan.commandLine, '-incoming', `unix:${socket}`];
     const recorded = plan.recordedCommandLine;
     const vm = await startVm(commandLine, workingDirectory, member.directory, recorded);
@@ -148,7 +171,9 @@ export class Restores {
     if (how === 'undo') {
       await Promise.all([...this.#started.values()].map((vm) => killProcess(vm)));
       for (const name of this.#started.keys()) await forgetVm(this.#member(name).directory);
+      for (const layer of this.#layers) await rm(layer, { force: true });
     }
+    this.#layers.length = 0;
     this.#started.clear();
     await rm(this.#note, { force: true });
   }
@@ -198,7 +223,7 @@ function libvirtPlan(
   return {
     ...{ member: manifest.member, mode: 'libvirt', reason: undefined },
     ...{ commandLine: [], recordedCommandLine: [], workingDirectory: '/' },
-    ...{ shadowDirectory: directory, domainXml, mappedDirectory: undefined },
+    ...{ shadowDirectory: directory, domainXml, disks: [], mappedDirectory: undefined },
   };
 }
 

@@ -188,6 +188,7 @@ export class Coordinator {
         await this.#tidy('retire', () => this.#epochs.retireOld(Date.now()));
       }
       await this.#tidy('collect', () => this.#agent.collect('recycle'));
+      await this.#tidy('disks', () => this.#tidyDisks());
       await this.#tidy('archive', () => this.#archive.add(report));
       if (report.failure === undefined) {
         void this.#tidy('fold', () => this.#foldJob.foldIfLarge(epoch, roundName(epoch)));
@@ -215,6 +216,11 @@ export class Coordinator {
       if ((await this.#epochs.retireOld(Date.now())) > 0) await this.#agent.collect('recycle');
     });
     await this.#agent.admit();
+  }
+
+  async #tidyDisks(): Promise<void> {
+    const epochs = await this.#epochs.manifests();
+    if (epochs !== undefined) await this.#agent.tidyDisks(epochs);
   }
 
   /** One that fails is told in the log, and tried again after the next round; the others go on. */
@@ -247,6 +253,7 @@ export class Coordinator {
         });
         const durationMs = performance.now() - startedAt;
         this.#lastRestore = { ...done, fetchMs, durationMs };
+        await this.#tidy('disks', () => this.#tidyDisks());
         return this.#lastRestore;
       } catch (error) {
         throw await this.#choice.offerAnother(manifest.epoch, error);

@@ -106,6 +106,14 @@ export class Epochs {
     return [...whole, ...broken];
   }
 
+  /** @returns every epoch's manifest; undefined if one is damaged: nobody knows what it names */
+  async manifests(): Promise<EpochManifest[] | undefined> {
+    const inMemory = await this.#catalogue.list();
+    const onDisk = this.#persister?.listing ?? { epochs: [], damaged: [] };
+    if (inMemory.damaged.length + onDisk.damaged.length > 0) return undefined;
+    return [...inMemory.epochs, ...onDisk.epochs];
+  }
+
   async details(nowMs: number): Promise<EpochDetail[]> {
     const { epochs } = await this.#catalogue.list();
     const spaces = await measureEpochs(this.#config.shadowsDirectory, epochs);

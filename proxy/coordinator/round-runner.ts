@@ -174,11 +174,13 @@ export class RoundRunner {
     switch (action.type) {
       case 'command':
         if (action.command === 'prepare') {
-          const { stopDeadlineMs, capture, cut, endWhen, inFlightBytes } = this.#config.round;
+          const { stopDeadlineMs, capture, cut, disks, endWhen, inFlightBytes } =
+            this.#config.round;
           const memoryBound = boundOf(endWhen);
           const terms = {
             capture,
             cut,
+            disks,
             memoryBound,
             inFlightBytes,
             stopDeadlineMs,
@@ -218,7 +220,9 @@ export class RoundRunner {
   }
 
   async #publish(): Promise<void> {
-    const members = [...this.#facts].map(([name, { shadow = '' }]) => ({ name, shadow }));
+    const members = [...this.#facts].map(([name, { shadow = '', disks }]) => {
+      return { name, shadow, ...(disks && { disks: [...disks] }) };
+    });
     const manifest: EpochManifest = {
       format: 'umbra-epoch',
       version: 1,

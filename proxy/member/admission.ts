@@ -1,8 +1,9 @@
 /** The first step of a member's round: can it be had, how, and is there memory for it? */
 import { type BlockLayout, openShadow, StagingShadow } from '../../shadow/index.ts';
+import { writableDisks } from './disks.ts';
 import type { MemberRound } from './member-round.ts';
 import type { CaptureMode } from './messages.ts';
-import { ramBlocks, requireReady, writableDisks } from './qemu.ts';
+import { ramBlocks, requireReady } from './qemu.ts';
 
 const PAGE_SIZE = 4096;
 /** Of a delta of a VM that runs: what it may take before pages have to be found for it. */
@@ -20,8 +21,8 @@ export async function admitMember(
   const { monitor } = round;
   await requireReady(monitor);
   const mode = await choose();
-  const disks = await writableDisks(monitor);
-  if (disks.length > 0) round.learn({ writableDisks: disks });
+  const disks = await writableDisks(monitor, round.prepare.workingDirectory);
+  if (disks.length > 0) round.learn({ writableDisks: disks.map(({ device }) => device) });
   const blocks = await ramBlocks(monitor);
   round.lookUp();
   round.shadow = await reserve(round, blocks, mode === 'precopy');

@@ -4,7 +4,7 @@
  *     frames held   hold frames ─▶ migrate ─▶ QEMU sets up, stops it, takes its state, lets it run: the cut
  *                   silent, for its frames are held ──▶ barrier ─▶ frames released
  *     all stopped   stop ─▶ migrate ─▶ QEMU sets up, takes its state: the cut
- *                   QEMU keeps it stopped (10.0 does) ─▶ barrier ─▶ cont
+ *                   QEMU keeps it stopped (10.0 does) ─▶ barrier ─▶ (freeze disks) ─▶ cont
  *
  * Setting up (every page is touched once) and protecting memory take tens of milliseconds a gigabyte; with
  * frames held the VM stands for the latter alone. The first page in the stream is the sign of the cut. A
@@ -14,6 +14,7 @@
 import { isBroken } from '../broken.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import { thisProcess } from '../known-process.ts';
+import { type Disk, freezeDisks, writableDisks } from './disks.ts';
 import type { Drive } from './drive.ts';
 import { holdFrames, netdevs, releaseFrames } from './frame-hold.ts';
 import { GuestWaits } from './guest-waits.ts';
@@ -53,12 +54,24 @@ export class BackgroundDrive implements Drive {
 
   async stop(): Promise<void> {
     const { monitor, journal, prepare } = this.#round;
-    if (prepare.cut !== 'all-stopped') await this.#holdFrames();
-    else this.#round.learn({ framesNotHeld: 'round.cut is all-stopped' });
+    const disks = await this.#disksToFreeze();
+    if (prepare.cut === 'all-stopped') {
+      this.#round.learn({ framesNotHeld: 'round.cut is all-stopped' });
+    } else if (disks.length > 0) {
+      this.#round.learn({ framesNotHeld: 'its disks are snapshotted, for which it has to stand' });
+    } else {
+      await this.#holdFrames();
+    }
     if (!this.#holdsFrames) await monitor.execute('stop');
     this.#round.lookUp();
     if (prepare.vm !== undefined) journal.snapshot(prepare.vm, thisProcess());
     await this.#round.migrate();
+  }
+
+  async #disksToFreeze(): Promise<Disk[]> {
+    const { monitor, prepare, facts } = this.#round;
+    if (prepare.disks === 'leave' || facts.writableDisks === undefined) return [];
+    return writableDisks(monitor, prepare.workingDirectory);
   }
 
   async #holdFrames(): Promise<void> {
@@ -93,8 +106,13 @@ export class BackgroundDrive implements Drive {
     const { monitor, prepare } = this.#round;
     const { stopDeadlineMs } = prepare;
     // What runs on in silence has been heard by nobody.
-    if (!this.#holdsFrames) await resumeStanding(monitor, stopDeadlineMs);
-    else if (!this.#ranOn) await makeRun(monitor, stopDeadlineMs);
+    if (!this.#holdsFrames) {
+      const disks = await this.#disksToFreeze();
+      if (disks.length > 0) {
+        this.#round.learn({ disks: await freezeDisks(monitor, disks, prepare.diskOwner) });
+      }
+      await resumeStanding(monitor, stopDeadlineMs);
+    } else if (!this.#ranOn) await makeRun(monitor, stopDeadlineMs);
     await releaseFrames(monitor, this.#held);
     this.#round.learn({ protocol: this.#holdsFrames ? 'frames held' : 'all stopped' });
     if (this.#holdsFrames) {

@@ -5,36 +5,63 @@
  *     writes past QEMU   devices that write guest memory by other ways than QEMU's own page tables
  *                        (VFIO's DMA, vhost-user's processes) go past its write protection
  *     virtio-mem         its stream is none that the decoder takes (proxy/stream/refusals.ts)
- *     disks              go on changing after the cut; memory alone would be brought back
+ *     disks              go on changing after the cut; memory alone would be brought back. Those of a VM
+ *                        that stands until all are cut can be snapshotted (disks.ts)
  *     cleaning up        snapshot-end.ts
  */
 import type { QmpClient } from '../../qmp/index.ts';
 import type { Failure } from '../failure.ts';
 import type { KnownProcess } from '../known-process.ts';
-import { applyMigration, planMigration, restoreMigration, writableDisks } from './qemu.ts';
+import { snapshotObstacle, writableDisks } from './disks.ts';
+import type { PrepareCommand } from './messages.ts';
+import { applyMigration, planMigration, restoreMigration } from './qemu.ts';
 import { cleansUp } from './snapshot-end.ts';
 import { liftingObstacle } from './write-protection.ts';
+
+/** How it is to be captured, as far as that matters. */
+export type BackgroundTerms = Pick<
+  PrepareCommand,
+  'vm' | 'cut' | 'disks' | 'workingDirectory' | 'domainXml'
+>;
 
 type Obstacle = Pick<Failure, 'code' | 'message'>;
 
 /** None, if one can be taken. Leaves everything as it was. */
 export async function backgroundObstacles(
   qmp: QmpClient,
-  vm: KnownProcess | undefined,
+  terms: BackgroundTerms,
 ): Promise<Obstacle[]> {
-  const disks = await writableDisks(qmp);
   const unsupported = [
     ...foreignWriters(await hmp(qmp, 'info qtree'), await hmp(qmp, 'info network')),
     ...(await refusals(qmp)),
-    ...cleanUpObstacles(qmp, vm),
+    ...cleanUpObstacles(qmp, terms.vm),
   ];
+  const disks = await diskObstacles(qmp, terms);
   return [
     ...unsupported.map((message) => ({ code: 'E_BACKGROUND_UNSUPPORTED', message })),
-    ...disks.map((disk) => ({
-      code: 'E_BACKGROUND_DISKS',
-      message: `${disk} is a disk the guest can write to, and would go on to`,
-    })),
+    ...disks.map((message) => ({ code: 'E_BACKGROUND_DISKS', message })),
   ];
+}
+
+async function diskObstacles(
+  qmp: QmpClient,
+  { disks: mode, cut, workingDirectory, domainXml }: BackgroundTerms,
+): Promise<string[]> {
+  const disks = await writableDisks(qmp, workingDirectory);
+  if (mode === 'leave') {
+    return disks.map(({ device }) => {
+      return `${device} is a disk the guest can write to, and would go on to (round.disks: leave)`;
+    });
+  }
+  if (disks.length === 0) return [];
+  const names = disks.map(({ device }) => device).join(', ');
+  if (cut === 'frames-held') {
+    return [`${names} could not be snapshotted with round.cut: frames-held, where VMs run on`];
+  }
+  if (domainXml !== undefined) {
+    return [`${names}: libvirt keeps its own account of disks, which a snapshot would upset`];
+  }
+  return disks.flatMap((disk) => snapshotObstacle(disk) ?? []);
 }
 
 async function hmp(qmp: QmpClient, command: string): Promise<string> {

@@ -4,7 +4,8 @@
  */
 import type { QmpClient } from '../../qmp/index.ts';
 import { type Failure, UmbraError } from '../failure.ts';
-import { backgroundObstacles } from './background-support.ts';
+import { type BackgroundTerms, backgroundObstacles } from './background-support.ts';
+import { writableDisks } from './disks.ts';
 import type { CaptureMode, PrepareCommand } from './messages.ts';
 import { precopyObstacle } from './qemu.ts';
 
@@ -17,11 +18,11 @@ export interface Choice {
 /** @throws UmbraError E_CAPTURE_UNSAFE, E_BACKGROUND_UNSUPPORTED, E_BACKGROUND_DISKS */
 export async function chooseCapture(
   qmp: QmpClient,
-  { capture, vm }: Pick<PrepareCommand, 'capture' | 'vm'>,
+  terms: BackgroundTerms & Pick<PrepareCommand, 'capture'>,
 ): Promise<Choice> {
   const refusals: Failure[] = [];
-  for (const mode of capture) {
-    const refusal = await refusalOf(mode, qmp, vm);
+  for (const mode of terms.capture) {
+    const refusal = await refusalOf(mode, qmp, terms);
     if (refusal === undefined) return { mode, reason: inWords(refusals) };
     refusals.push(refusal);
   }
@@ -37,14 +38,20 @@ function inWords(refusals: readonly Failure[]): string | undefined {
 async function refusalOf(
   mode: CaptureMode,
   qmp: QmpClient,
-  vm: PrepareCommand['vm'],
+  terms: BackgroundTerms,
 ): Promise<Failure | undefined> {
+  if (mode !== 'background' && terms.disks === 'snapshot') {
+    const disks = await writableDisks(qmp, terms.workingDirectory);
+    const names = disks.map(({ device }) => device).join(', ');
+    const message = `${mode} would leave ${names} out of the epoch (round.disks: snapshot)`;
+    if (disks.length > 0) return { code: 'E_BACKGROUND_DISKS', message };
+  }
   if (mode === 'stop-copy') return undefined;
   if (mode === 'precopy') {
     const message = await precopyObstacle(qmp);
     return message === undefined ? undefined : { code: 'E_CAPTURE_UNSAFE', message };
   }
-  const [first, ...more] = await backgroundObstacles(qmp, vm);
+  const [first, ...more] = await backgroundObstacles(qmp, terms);
   if (first === undefined) return undefined;
   const words = [first, ...more].map(({ message }) => message).join('; ');
   return { code: first.code, message: `no background snapshot: ${words}` };

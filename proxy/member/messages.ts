@@ -7,13 +7,14 @@
  * Requests are answered; commands drive a round and are answered by notices as it moves on.
  */
 import type { LiveSample } from '../../policies/index.ts';
-import type { CaptureMode, CutMode } from '../capture-mode.ts';
+import type { CaptureMode, CutMode, DiskMode } from '../capture-mode.ts';
+import type { FrozenDisk } from '../disk-layer.ts';
 import type { Failure } from '../failure.ts';
 import type { KnownProcess } from '../known-process.ts';
 import type { FlowSpan } from './flow-clock.ts';
 import type { SessionReport } from './session.ts';
 
-export type { CaptureMode, CutMode };
+export type { CaptureMode, CutMode, DiskMode };
 
 /** Where a member lives. All paths absolute. */
 export interface MemberPlace {
@@ -38,6 +39,9 @@ export interface PrepareCommand {
   readonly capture: readonly CaptureMode[];
   /** How the members of a background capture are cut together. */
   readonly cut: CutMode;
+  readonly disks: DiskMode;
+  /** In the names of layers over its disks (disk-layer.ts). */
+  readonly diskOwner: string;
   /** No more than this many times its RAM is streamed while the VM runs. */
   readonly memoryBound: number;
   /** The most the proxy keeps of the stream outside of the reserved shadow, bytes. */
@@ -90,6 +94,13 @@ export type MemberRequest =
   /** Feed a QEMU that was started with `-S -incoming unix:…` (incoming.ts). */
   | { readonly type: 'load'; readonly shadowDirectory: string; readonly mode: RestoreMode }
   | { readonly type: 'resume' }
+  /** Begin to merge layers of its disks, but for those that are needed as they read. */
+  | {
+      readonly type: 'merge-layers';
+      readonly workingDirectory: string;
+      readonly owner: string;
+      readonly needed: readonly string[];
+    }
   /** Whatever a dead round left: cancel its migration, make the VM run. */
   | { readonly type: 'rescue' };
 
@@ -111,6 +122,11 @@ export interface ExamineResult {
 export interface LoadResult {
   /** Sent into QEMU. */
   readonly bytes: number;
+}
+
+export interface MergeResult {
+  /** Every file of every disk the VM can write to. */
+  readonly files: readonly string[];
 }
 
 export interface ResumeResult {
@@ -139,8 +155,9 @@ export interface RoundFacts {
   readonly releasedAtUs?: number;
   /** While its memory was saved in the background: the share of its time that a vCPU waited for a page. */
   readonly waitedShare?: number;
-  /** Disks the guest can write to: they are not part of the epoch. */
+  /** Disks the guest can write to, and if they are part of the epoch, what it names of them. */
   readonly writableDisks?: readonly string[];
+  readonly disks?: readonly FrozenDisk[];
   /** QEMU's own time stamps, microseconds since 1970. */
   readonly stoppedAtUs?: number;
   readonly resumedAtUs?: number;

@@ -106,14 +106,6 @@ export async function requireReady(qmp: QmpClient): Promise<void> {
   }
 }
 
-/** Disks the guest can write to. An epoch does not hold them, so it may not fit them later. */
-export async function writableDisks(qmp: QmpClient): Promise<string[]> {
-  const blocks = await qmp.execute('query-block');
-  return blocks
-    .filter(({ inserted }) => inserted !== undefined && !inserted.ro)
-    .map(({ device, qdev }) => device || (qdev ?? 'a disk'));
-}
-
 /**
  * Can precopy be trusted here? Under TCG, QEMU before 9.0 loses writes: when the dirty bitmap is
  * read, fast-path TLB entries keep on writing without marking the page (fixed by QEMU commit

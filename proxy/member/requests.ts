@@ -1,6 +1,7 @@
 /** What a member's proxy does outside of a round. */
 import { QmpClient, QmpError } from '../../qmp/index.ts';
 import { UmbraError } from '../failure.ts';
+import { mergeLayers } from './disks.ts';
 import { connectWhenThere, incomingSocket } from './incoming.ts';
 import { Journal } from './journal.ts';
 import { awaitLoaded, feedShadow, LOAD_DEADLINE_MS, loadFailed, readyLoad } from './load.ts';
@@ -43,6 +44,12 @@ export class Requests {
         return this.#load(request.shadowDirectory, request.mode);
       case 'resume':
         return this.#resume();
+      case 'merge-layers': {
+        const { workingDirectory, owner, needed } = request;
+        return this.#with(async (qmp) => {
+          return { files: await mergeLayers(qmp, workingDirectory, owner, new Set(needed)) };
+        });
+      }
       case 'rescue':
         return this.#rescue();
     }

@@ -61,6 +61,7 @@ test('the least there can be, and every default', () => {
   assert.equal(config.round, {
     capture: ['background', 'precopy', 'stop-copy'],
     cut: 'auto',
+    disks: 'leave',
     stopDeadlineMs: 10_000,
     endWhen: [
       { kind: 'all-first-pass' },

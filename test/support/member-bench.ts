@@ -86,6 +86,8 @@ export class MemberBench {
       round,
       capture: this.capture,
       cut: 'auto',
+      disks: 'leave',
+      diskOwner: 'bench.n0',
       memoryBound: 100,
       inFlightBytes: 64 * 2 ** 20,
       shadowDirectory: this.shadowDirectory(round),

@@ -1,6 +1,6 @@
 /** Which captures the VMs on this host allow, each asked itself: what stands in the way is told. */
 import { recordedVm } from '../../proxy/agent/vm-process.ts';
-import type { MemberConfig } from '../../proxy/config.ts';
+import type { ClusterConfig, MemberConfig } from '../../proxy/config.ts';
 import { toFailure } from '../../proxy/failure.ts';
 import { backgroundObstacles } from '../../proxy/member/background-support.ts';
 import { precopyObstacle, requireReady } from '../../proxy/member/qemu.ts';
@@ -22,20 +22,30 @@ const ANSWER_LIMIT_MS = 2_000;
 /** One finding a member of every cluster there is. Leaves every VM as it was. */
 export async function memberFindings(): Promise<Finding[]> {
   const found = clusterNames().map((cluster) => {
+    const { members, round } = storedConfig(cluster);
     return Promise.all(
-      storedConfig(cluster).members.map((member) => examine(`${cluster}/${member.name}`, member)),
+      members.map((member) => examine(`${cluster}/${member.name}`, member, round)),
     );
   });
   return (await Promise.all(found)).flat();
 }
 
-async function examine(check: string, { qmp: path, directory }: MemberConfig): Promise<Finding> {
+async function examine(
+  check: string,
+  { qmp: path, directory, workingDirectory, libvirt }: MemberConfig,
+  { cut, disks }: ClusterConfig['round'],
+): Promise<Finding> {
   let qmp: QmpClient | undefined;
   try {
     qmp = await QmpClient.connect(path, { timeoutMs: ANSWER_LIMIT_MS });
     await requireReady(qmp);
     const precopy = await precopyObstacle(qmp);
-    const background = await backgroundObstacles(qmp, recordedVm(directory));
+    const vm = recordedVm(directory);
+    const background = await backgroundObstacles(qmp, {
+      ...{ vm, cut, disks },
+      workingDirectory: vm?.workingDirectory ?? workingDirectory,
+      domainXml: libvirt && '',
+    });
     const obstacles = [
       ...(precopy === undefined ? [] : [`no precopy: ${precopy}`]),
       ...background.map(({ message }) => `no background capture: ${message}`),

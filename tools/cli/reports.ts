@@ -48,13 +48,15 @@ export function roundText(report: RoundReport): string {
   ].join('\n');
 }
 
-/** RAM goes back in time with an epoch, disks do not: whoever has both should know. */
+/** RAM goes back in time with an epoch, disks only if they were snapshotted: whoever has both should know. */
 function diskNotes({ members }: RoundReport): string[] {
-  return members.flatMap(({ member, writableDisks }) =>
-    writableDisks === undefined
-      ? []
-      : [`  WARNING ${member}: not in the epoch, but writable: ${writableDisks.join(', ')}`],
-  );
+  return members.flatMap(({ member, writableDisks, disks }) => {
+    if (writableDisks === undefined) return [];
+    const names = writableDisks.join(', ');
+    return disks === undefined
+      ? [`  WARNING ${member}: not in the epoch, but writable: ${names}`]
+      : [`  ${member}: snapshotted: ${names}`];
+  });
 }
 
 /** Why members were not captured as preferred, once for all whom it concerns. */

@@ -42,6 +42,8 @@ export interface TestbedOptions {
   readonly watch?: boolean;
   /** Further words of QEMU's command line, of each VM. */
   readonly more?: readonly string[];
+  /** A disk of each VM, in the testbed's folder: what follows that folder in `-drive file=`. */
+  readonly disk?: string;
   /** How long to wait for all guests to boot, milliseconds. */
   readonly bootMs?: number;
 }
@@ -68,16 +70,18 @@ export class Testbed {
     const qemu = options.qemu ?? (await findQemus())[0];
     if (qemu === undefined) throw new Error('no QEMU found; run: node tools/setup/bootstrap.mjs');
     const accel = await accelerator({ qemu, image });
-    const { nodes, memoryMiB = 256, settings, watch = false, more } = options;
+    const { nodes, memoryMiB = 256, settings, watch = false, disk } = options;
+    const home = mkdtempSync('/dev/shm/umbra-bed-');
+    chmodSync(home, 0o700);
+    const drive = disk === undefined ? [] : ['-drive', `file=${home}${disk}`];
+    const more = [...(options.more ?? []), ...drive];
     const cluster = CLUSTER;
     const about = { cluster, nodes, memoryMiB, qemu, image, accel, settings, watch, more };
-    const text = clusterFile(about);
-    return new Testbed(text, nodes, qemu);
+    return new Testbed(home, clusterFile(about), nodes, qemu);
   }
 
-  private constructor(text: string, nodes: number, qemu: QemuBinary) {
-    this.home = mkdtempSync('/dev/shm/umbra-bed-');
-    chmodSync(this.home, 0o700);
+  private constructor(home: string, text: string, nodes: number, qemu: QemuBinary) {
+    this.home = home;
     this.file = join(this.home, 'cluster.yaml');
     this.nodes = nodes;
     this.qemu = qemu;

@@ -36,6 +36,7 @@ function planOf(member: string): RestorePlan {
     recordedCommandLine: ['qemu'],
     workingDirectory: '/',
     shadowDirectory: '/s',
+    disks: [],
     mappedDirectory: '/s',
   };
 }

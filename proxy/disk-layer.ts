@@ -1,0 +1,47 @@
+/**
+ * The files guests write to once their disks were snapshotted, by name. PURE.
+ *
+ *     /vm/disk.raw  ◀──  /vm/disk.raw.umbra-CLUSTER.MEMBER-1a2b3c4d.qcow2  ◀──  …-5e6f7081.qcow2
+ *                        a layer: what was written since the one below was frozen
+ *
+ * They lie where the disk lies, and carry their owner's name: in a folder of many disks it is plain whose
+ * they are, and which may be removed.
+ */
+import { posix } from 'node:path';
+
+const LAYER = /\.umbra-([a-z0-9.-]+)-[0-9a-f]{8}\.qcow2$/;
+
+/** A file of a disk. */
+export interface DiskLayer {
+  readonly path: string;
+  /** QEMU's name for what is in it, such as `raw` or `qcow2`. */
+  readonly format: string;
+}
+
+/** A disk as it was at the cut. */
+export interface FrozenDisk {
+  /** QEMU's name for it. */
+  readonly device: string;
+  /**
+   * The newest first, down to what the VM was first started with; the guest writes to none. Those between
+   * may be merged into the one above later: then the newest reads the same as before.
+   */
+  readonly layers: readonly DiskLayer[];
+}
+
+/** Whose layers a member's are. */
+export function layerOwner(cluster: string, member: string): string {
+  return `${cluster}.${member}`;
+}
+
+/**
+ * The path of the layer to come over a file.
+ * @param id eight hexadecimal digits
+ */
+export function layerOver(path: string, owner: string, id: string): string {
+  return `${path.replace(LAYER, '')}.umbra-${owner}-${id}.qcow2`;
+}
+
+export function isLayerOf(path: string, owner: string): boolean {
+  return LAYER.exec(posix.basename(path))?.[1] === owner;
+}

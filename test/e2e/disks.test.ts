@@ -1,0 +1,125 @@
+/**
+ * Disks that are part of an epoch: frozen while all VMs stand, under the files they had; whoever is
+ * restored writes to layers of its own.
+ */
+import { readdirSync, readFileSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+
+const NODES = 2;
+const KEEP = 2;
+const DISK_BYTES = 16 * 2 ** 20;
+const ROUNDS = 5;
+
+const test = suite('disks');
+let bed: Testbed;
+
+test.before(async () => {
+  const settings = { round: { capture: 'background', disks: 'snapshot' }, epochs: { keep: KEEP } };
+  const disk = '/{name}.raw,format=raw,if=virtio,cache=writeback';
+  const qemu = await newestQemu();
+  bed = await Testbed.create({ nodes: NODES, memoryMiB: 192, qemu, settings, disk });
+  for (let node = 0; node < NODES; node++) {
+    writeFileSync(rawOf(node), '');
+    truncateSync(rawOf(node), DISK_BYTES);
+  }
+  await bed.up();
+});
+test.after(() => bed.dispose());
+
+test('each epoch has the disks of its cut, and restoring one leaves the others as they are', async () => {
+  for (const words of ['one', 'two', 'three']) {
+    await write(words);
+    const { outcome, failure, members } = await bed.json<RoundReport>('checkpoint');
+    assert.is(outcome, 'committed', failure?.message);
+    for (const { disks, protocol } of members) {
+      assert.is(protocol, 'all stopped');
+      assert.is(disks?.length, 1);
+    }
+  }
+  await write('after all of them');
+  for (const [epoch, words] of [
+    [2, 'two'],
+    [3, 'three'],
+    [2, 'two'],
+  ] as const) {
+    bed.killAll();
+    await bed.json<RestoreReport>('restore', String(epoch));
+    assert.equal(await read(), Array(NODES).fill(words), 'as the guest reads it from the disk');
+    await write(`overwritten after ${epoch}`);
+    assert.equal(await read(), Array(NODES).fill(`overwritten after ${epoch}`));
+  }
+  const raw = readFileSync(rawOf(0), 'latin1').slice(0, 3);
+  assert.is(raw, 'one', 'what the VM was started with stays as the first epoch found it');
+});
+
+test('layers no epoch needs are merged and removed: chains do not grow with rounds', async () => {
+  for (let round = 0; round < ROUNDS; round++) {
+    await write(`round ${round}`);
+    await bed.json<RoundReport>('checkpoint');
+  }
+  await bed.json<RoundReport>('checkpoint'); // what was merged meanwhile goes with it
+  const report = await bed.json<RoundReport>('checkpoint');
+  const depths = report.members.map(({ disks = [] }) => disks[0]?.layers.length ?? 0);
+  assert.ok(Math.max(...depths) <= KEEP + 4, `${depths} layers`);
+  const files = layersOf(0);
+  assert.ok(files.length <= KEEP + 4, `${files}`);
+  bed.killAll();
+  await bed.json<RestoreReport>('restore');
+  assert.equal(await read(), Array(NODES).fill(`round ${ROUNDS - 1}`));
+});
+
+test('a file of an epoch that is gone is named, and nothing is started', async () => {
+  const { members } = await bed.json<RoundReport>('checkpoint');
+  const path = members[1]?.disks?.[0]?.layers[0]?.path ?? '';
+  const before = readFileSync(path);
+  bed.killAll();
+  unlinkSync(path);
+  const { code, stdout } = await bed.umbra('restore', '--json');
+  assert.is(code, 1);
+  assert.match(stdout, /E_DISK_LAYER/);
+  assert.match(stdout, path);
+  writeFileSync(path, before);
+  await bed.json('restore');
+});
+
+test('QEMU’s refusal ends the round, and the VMs run on with the disks they had', async () => {
+  await write('before');
+  const known = layersOf(0);
+  await bed.reconfigure({
+    round: { capture: ['background', 'stop-copy'], disks: 'snapshot', cut: 'all-stopped' },
+  });
+  await bed.json<RoundReport>('checkpoint');
+  assert.ok(layersOf(0).length >= known.length);
+  await bed.reconfigure({ round: { capture: ['stop-copy'], disks: 'snapshot' } });
+  const { code, stdout } = await bed.umbra('checkpoint', '--json');
+  assert.is(code, 1);
+  assert.match(stdout, /E_BACKGROUND_DISKS.*stop-copy would leave/);
+  assert.equal(await read(), Array(NODES).fill('before'));
+});
+
+test.run();
+
+function rawOf(node: number): string {
+  return join(bed.home, `n${node}.raw`);
+}
+
+function layersOf(node: number): string[] {
+  return readdirSync(bed.home).filter((name) => name.startsWith(`n${node}.raw.umbra-`));
+}
+
+/** To the disk itself, through the guest's page cache. */
+async function write(words: string): Promise<void> {
+  const command = `printf '%-512s' '${words}' | dd of=/dev/vda bs=512 count=1 conv=fsync 2>/dev/null`;
+  for (let node = 0; node < NODES; node++) await bed.shell(node, command);
+}
+
+async function read(): Promise<string[]> {
+  const command = 'echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda bs=512 count=1 2>/dev/null';
+  const found = [...Array(NODES).keys()].map((node) => bed.shell(node, command));
+  return (await Promise.all(found)).map((text) => text.trim());
+}
