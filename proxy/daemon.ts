@@ -12,6 +12,7 @@ import type { ClusterConfig } from './config.ts';
 import { buildApi } from './coordinator/api.ts';
 import { Coordinator } from './coordinator/coordinator.ts';
 import { apiSocketOf, daemonCardOf } from './daemon-socket.ts';
+import { faultPoint } from './fault-point.ts';
 import { lockCluster } from './lock.ts';
 
 /** How long a round may take to end when the daemon must. */
@@ -33,7 +34,8 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
   mkdirSync(config.directory, { recursive: true, mode: 0o700 });
   const lock = lockCluster(config.directory, config.cluster);
   const socket = apiSocketOf(config.directory);
-  const catalogue = new Catalogue(config.catalogueDirectory, config.cluster);
+  const onStep = (step: string) => faultPoint(`store/${step}`);
+  const catalogue = new Catalogue(config.catalogueDirectory, config.cluster, onStep);
   await catalogue.prepare();
   const agent = new LocalAgent(config, catalogue, log);
   const coordinator = new Coordinator(config, agent, catalogue, log);

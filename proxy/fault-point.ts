@@ -5,6 +5,7 @@
  *     member/MEMBER/STATE   a proxy, on entering a state of session.ts
  *     round/STATE           the coordinator, on entering a state of round.ts
  *     persist/STEP          the durable process or the daemon, at a step of shadow/durable/steps.ts
+ *     store/STEP            the daemon, at a step of shadow/steps.ts
  *     restore/loaded        the coordinator, when all are loaded and none has resumed
  *
  * The process stops itself (SIGSTOP) after the state is entered and before anything is done about it.

@@ -26,6 +26,7 @@ import {
 import type { ClusterConfig, MemberConfig } from '../config.ts';
 import { type FrozenDisk, layerOwner } from '../disk-layer.ts';
 import { toFailure, UmbraError } from '../failure.ts';
+import { faultPoint } from '../fault-point.ts';
 import type {
   ExamineResult,
   MemberNotice,
@@ -279,7 +280,11 @@ export class LocalAgent implements Agent {
     const { shadowsDirectory, store } = this.#config;
     const keep = new Set([...this.#activeRounds.keys(), ...this.#durable.held]);
     const recycle = how === 'recycle' && store.recycle;
-    const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, { keep, recycle });
+    const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, {
+      keep,
+      recycle,
+      onStep: (step) => faultPoint(`store/${step}`),
+    });
     // Whoever removes an epoch wants its memory back.
     if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltaBytes: 0 });
     return removed;

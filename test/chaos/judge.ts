@@ -1,25 +1,30 @@
 /**
  * One row on real processes: something is under way, a process of ours freezes at its place, and somebody
- * dies. Afterwards the promises are looked at, on the VMs themselves and on the store:
+ * dies, or no room is left. Afterwards the promises are looked at, on the VMs themselves and on the store:
  *
  *     deadline   every VM that was left runs, and none stood for longer than the deadline
- *     whole      every epoch there was is there, and every epoch that is listed verifies
- *     restore    the newest comes back, with what only the guests' memory knew
+ *     whole      every epoch there was is there, and every epoch that is listed verifies, wherever it is
+ *     on disk    what was to be brought there gets there, when it can be
+ *     restore    the newest comes back, from memory or from disk, with what only guests' memory knew
  *     goes on    the next checkpoint commits, and nothing of the broken one is left
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';
+import { type ChaosBed, DEADLINE_MS, KEEP } from './bed.ts';
 import type { ChaosRow } from './rows.ts';
 
-export const DEADLINE_MS = 4_000;
-/** Epochs the cluster keeps. */
-export const KEEP = 2;
 /** How much longer is looked before a VM is said to stand for ever. */
 const GRACE_MS = 4_000;
+const PERSIST_LIMIT_MS = 90_000;
+const FOLD_LIMIT_MS = 60_000;
+const POLL_MS = 100;
+/** Of ours, left as it was found: nothing of the round may be. */
+const ROUND_FOLDER = /^r\d/;
 
 export interface Judgement {
   readonly row: string;
@@ -30,16 +35,17 @@ export interface Judgement {
 }
 
 export class Judge {
+  readonly #chaos: ChaosBed;
   readonly #bed: Testbed;
   readonly #nonces: readonly string[];
 
-  /** The cluster has an epoch already. */
-  static async of(bed: Testbed): Promise<Judge> {
-    return new Judge(bed, await noncesOf(bed));
+  static async of(chaos: ChaosBed): Promise<Judge> {
+    return new Judge(chaos, await noncesOf(chaos.cluster));
   }
 
-  private constructor(bed: Testbed, nonces: readonly string[]) {
-    this.#bed = bed;
+  private constructor(chaos: ChaosBed, nonces: readonly string[]) {
+    this.#chaos = chaos;
+    this.#bed = chaos.cluster;
     this.#nonces = nonces;
   }
 
@@ -58,20 +64,21 @@ export class Judge {
       if (!isReached) return { row: row.name, colour: 'passed by', why: '', stoodMs: 0 };
       const stoodMs = Math.max(...this.#left(row, watches).map((watch) => watch.longestStopMs));
       // With all of ours dead, they stand until the next life: that one is ours to begin, not theirs.
-      const isPromised = row.during === 'checkpoint' && row.victim !== 'all of ours are killed';
+      const isPromised = row.during !== 'restore' && row.victim !== 'all of ours are killed';
       if (isPromised && stoodMs > DEADLINE_MS) {
         throw new Error(`a VM stood for ${Math.round(stoodMs)} ms`);
       }
-      await this.#promises(before);
+      await this.#promises(row, before);
       return { row: row.name, colour: 'green', why: '', stoodMs };
     } catch (error) {
       return { row: row.name, colour: 'red', why: String(error), stoodMs: Number.NaN };
     } finally {
       for (const watch of watches) watch.close();
+      this.#chaos.empty();
     }
   }
 
-  /** @returns false if the command ended without anybody freezing */
+  /** @returns false if what is under way ended without anybody freezing */
   async #strike(row: ChaosRow, watches: readonly VmWatch[]): Promise<boolean> {
     const bed = this.#bed;
     const qemu = bed.pid(0) ?? 0;
@@ -79,8 +86,7 @@ export class Judge {
     if (row.during === 'restore') bed.hangUp();
     const args = row.during === 'restore' ? ['restore', '--replace'] : ['checkpoint'];
     const command = bed.umbra(...args, '--json');
-    const ended = row.during === 'fold' ? new Promise<undefined>(() => {}) : command;
-    const frozen = await Promise.race([frozenProcess(bed), ended.then(() => undefined)]);
+    const frozen = await Promise.race([frozenProcess(bed), this.#ended(row, command)]);
     if (frozen === undefined) return false;
     const daemon = pidsOf(bed, ' serve ')[0] ?? 0;
     switch (row.victim) {
@@ -98,17 +104,31 @@ export class Judge {
         process.kill(frozen, 'SIGCONT');
         break;
       case 'all of ours are killed':
-        for (const pid of [daemon, ...pidsOf(bed, '/member/process.')]) kill(pid, 'SIGKILL');
+        for (const pid of [daemon, frozen, ...pidsOf(bed, '/member/process.')]) {
+          kill(pid, 'SIGKILL');
+        }
         await bed.json('up', bed.file); // the next life puts right what is left
         break;
+      case 'no room is left':
+        this.#chaos.fill();
+        process.kill(frozen, 'SIGCONT');
+        break;
     }
-    if (row.during === 'checkpoint') {
+    if (row.during !== 'restore') {
       const left = this.#left(row, watches);
       await Promise.all(left.map((watch) => watch.running(DEADLINE_MS + GRACE_MS)));
     }
     if (row.victim === 'it is frozen') kill(frozen, 'SIGCONT');
     await command;
+    this.#chaos.empty();
     return true;
+  }
+
+  /** Of what goes on after its command, too: an epoch is folded, and brought to disk. */
+  async #ended({ during }: ChaosRow, command: Promise<unknown>): Promise<undefined> {
+    await command;
+    if (during === 'fold') await delay(FOLD_LIMIT_MS, undefined, { ref: false });
+    if (during === 'persist') await delay(PERSIST_LIMIT_MS, undefined, { ref: false });
   }
 
   #left({ victim, during }: ChaosRow, watches: readonly VmWatch[]): readonly VmWatch[] {
@@ -116,16 +136,20 @@ export class Judge {
     return victim === 'QEMU is killed' ? watches.slice(1) : watches;
   }
 
-  async #promises(before: readonly number[]): Promise<void> {
+  async #promises({ during }: ChaosRow, before: readonly number[]): Promise<void> {
     const bed = this.#bed;
+    // The daemon that was killed in the background of a command is not begun again by one.
+    if (pidsOf(bed, ' serve ').length === 0) await bed.json('up', bed.file);
     const listed = await this.#epochs();
     // Only what a newer one has pushed out may have gone.
     const known = [...new Set([...before, ...listed])].sort((a, b) => a - b);
     const lost = known.slice(-KEEP).filter((epoch) => !listed.includes(epoch));
     if (lost.length > 0) throw new Error(`epochs ${lost} are lost`);
-    for (const epoch of listed) await bed.json('verify', String(epoch));
+    if (during === 'persist') await this.#onDisk(listed.at(-1) ?? 0);
+    for (const epoch of await this.#epochs()) await bed.json('verify', String(epoch));
     bed.hangUp();
-    await bed.json('restore', '--replace');
+    const from = during === 'persist' ? ['--from', 'disk'] : [];
+    await bed.json('restore', '--replace', ...from);
     const nonces = await noncesOf(bed);
     if (nonces.join() !== this.#nonces.join()) throw new Error('the guests forgot their nonces');
     await bed.json('checkpoint');
@@ -133,10 +157,24 @@ export class Judge {
       const journal = join(bed.memberDirectory(node), 'round.json');
       if (existsSync(journal)) throw new Error(`${journal} is left`);
     }
-    const rounds = readdirSync(join(bed.directory, 'shadows')).filter((name) => /^r\d/.test(name));
+    if (this.#chaos.kind !== 'small store') await this.#nothingLeft();
+  }
+
+  async #onDisk(epoch: number): Promise<void> {
+    for (const end = performance.now() + PERSIST_LIMIT_MS; ; await delay(POLL_MS)) {
+      const { epochs } = await this.#bed.json<{ epochs: EpochInfo[] }>('epochs');
+      if (epochs.some((one) => one.epoch === epoch && one.onDisk)) return;
+      if (performance.now() > end) throw new Error(`epoch ${epoch} does not get to disk`);
+    }
+  }
+
+  /** Each epoch has a folder of its own, and at most one more is the base of some, or is being made. */
+  async #nothingLeft(): Promise<void> {
+    const shadows = join(this.#bed.directory, 'shadows');
+    const rounds = readdirSync(shadows).filter((name) => ROUND_FOLDER.test(name));
+    const more = this.#chaos.kind === 'fold' ? 2 : 1;
     const epochs = await this.#epochs();
-    // Each has a folder of its own, and at most one more is the base of some.
-    if (rounds.length > epochs.length + 1) throw new Error(`shadows are left: ${rounds}`);
+    if (rounds.length > epochs.length + more) throw new Error(`shadows are left: ${rounds}`);
   }
 
   async #epochs(): Promise<number[]> {

@@ -9,12 +9,9 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
-import { Testbed } from '../../tools/testbed/testbed.ts';
-import { DEADLINE_MS, Judge, type Judgement, KEEP } from './judge.ts';
+import { ChaosBed } from './bed.ts';
+import { Judge, type Judgement } from './judge.ts';
 import { allRows, type ChaosRow } from './rows.ts';
-
-/** Of its base: every epoch is folded. */
-const ANY_DIFFERENCE = 1e-6;
 
 interface Options {
   readonly only?: string;
@@ -48,24 +45,21 @@ if (options.json === true) {
 // Nothing judged is nothing shown.
 process.exitCode = red.length === 0 && green > 0 ? 0 : 1;
 
-/** Rows that can have one cluster. */
+/** Rows that can have one cluster, for as long as nothing goes wrong. */
 function groupsOf(of: readonly ChaosRow[]): ChaosRow[][] {
   const groups = new Map<string, ChaosRow[]>();
-  for (const row of of) {
-    const key = `${row.capture} ${row.during === 'fold'}`;
-    groups.set(key, [...(groups.get(key) ?? []), row]);
-  }
+  for (const row of of) groups.set(row.bed, [...(groups.get(row.bed) ?? []), row]);
   return [...groups.values()];
 }
 
 /** A cluster goes on to the next row unless the last was red: then nothing of it is to be trusted. */
 async function runGroup(group: readonly ChaosRow[]): Promise<void> {
-  let bed: Testbed | undefined;
+  let bed: ChaosBed | undefined;
   let judge: Judge | undefined;
   try {
     for (const row of group) {
       if (bed === undefined || judge === undefined) {
-        bed = await startBed(row);
+        bed = await ChaosBed.start(row.bed, qemu);
         judge = await Judge.of(bed);
       }
       const judgement = await judge.judge(row);
@@ -81,23 +75,6 @@ async function runGroup(group: readonly ChaosRow[]): Promise<void> {
     }
   } finally {
     await bed?.dispose();
-  }
-}
-
-async function startBed({ capture, during }: ChaosRow): Promise<Testbed> {
-  // QEMU before 9.0 is not trusted with precopy under TCG: its VMs are stopped first and copied whole.
-  const captures = capture === 'precopy' ? ['precopy', 'stop-copy'] : capture;
-  const round = { capture: captures, stopDeadline: `${DEADLINE_MS}ms` };
-  const store = during === 'fold' ? { foldAt: ANY_DIFFERENCE } : {};
-  const settings = { round, store, epochs: { keep: KEEP } };
-  const bed = await Testbed.create({ nodes: 2, memoryMiB: 192, qemu, settings, watch: true });
-  try {
-    await bed.up();
-    await bed.json('checkpoint');
-    return bed;
-  } catch (error) {
-    await bed.dispose();
-    throw error;
   }
 }
 

@@ -1,6 +1,6 @@
-/** The matrix: where a process stands, and what happens to whom while it does. */
+/** The matrix: what is under way, where a process stands, and what happens to whom while it does. PURE. */
 import { STATE_NAMES } from '../../proxy/member/session.ts';
-import type { StoreStep } from '../../shadow/index.ts';
+import { PERSIST_STEPS, STORE_STEPS } from '../../shadow/index.ts';
 
 export type Victim =
   /** The process that stands at the place. */
@@ -10,13 +10,17 @@ export type Victim =
   | 'QEMU is killed'
   /** Another process than the one that stands there. */
   | 'the daemon is killed'
-  | 'all of ours are killed';
+  | 'all of ours are killed'
+  /** Of the tmpfs with the shadows, or of the disk that epochs are persisted to. */
+  | 'no room is left';
+
+/** A cluster that rows share. */
+export type BedKind = 'precopy' | 'background' | 'small store' | 'fold' | 'disk';
 
 export interface ChaosRow {
   readonly name: string;
-  /** What is under way. */
-  readonly during: 'checkpoint' | 'restore' | 'fold';
-  readonly capture: 'precopy' | 'background';
+  readonly during: 'checkpoint' | 'restore' | 'fold' | 'persist';
+  readonly bed: BedKind;
   /** A name of proxy/fault-point.ts. */
   readonly place: string;
   readonly victim: Victim;
@@ -32,40 +36,59 @@ const ROUND_STATES = [
   'committing',
   'committed',
 ];
-/** Those the daemon takes by itself; the catalogue's are walked by shadow/power-cut.test.ts. */
-const FOLD_STEPS: readonly StoreStep[] = ['fold/staged', 'fold/copied', 'fold/sealed'];
 const PASSIVE = new Set(['idle', 'undoing']);
+const ANYONE: readonly Victim[] = ['it is killed', 'it is frozen', 'QEMU is killed'];
+const ALL_OF_OURS = 'all of ours are killed';
+const NO_ROOM = 'no room is left';
 
 /** All of it, in the order in which it is run. */
 export function allRows(): ChaosRow[] {
   return [
-    ...(['precopy', 'background'] as const).flatMap((capture) => [
-      ...ROUND_STATES.flatMap((state) => rowsAt(`round/${state}`, capture, 'checkpoint', [])),
-      ...STATE_NAMES.filter((state) => !PASSIVE.has(state))
-        // A precopy is whole when it resumes: there is nothing left to save.
-        .filter((state) => capture === 'background' || state !== 'saving')
-        .flatMap((state) =>
-          rowsAt(`member/n0/${state}`, capture, 'checkpoint', ['the daemon is killed']),
-        ),
-    ]),
-    ...rowsAt('restore/loaded', 'precopy', 'restore', []),
-    ...FOLD_STEPS.flatMap((step) =>
-      rowsAt(`store/${step}`, 'precopy', 'fold', []).filter(
-        ({ victim }) => victim === 'it is killed',
-      ),
-    ),
+    ...roundRows('precopy'),
+    ...roundRows('background'),
+    ...at('restore', 'precopy', ['restore/loaded'], ANYONE),
+    ...at('checkpoint', 'precopy', storeSteps('commit', 'retire', 'collect'), ANYONE, ALL_OF_OURS),
+    ...at('checkpoint', 'small store', memberPlaces('precopy'), [], NO_ROOM),
+    ...at('fold', 'fold', storeSteps('fold'), ANYONE, ALL_OF_OURS),
+    ...at('persist', 'disk', persistSteps(), ANYONE, ALL_OF_OURS, NO_ROOM),
   ];
 }
 
-function rowsAt(
-  place: string,
-  capture: ChaosRow['capture'],
+function roundRows(bed: 'precopy' | 'background'): ChaosRow[] {
+  const places = ROUND_STATES.map((state) => `round/${state}`);
+  return [
+    ...at('checkpoint', bed, places, ANYONE, ALL_OF_OURS),
+    ...at('checkpoint', bed, memberPlaces(bed), ANYONE, 'the daemon is killed', ALL_OF_OURS),
+  ];
+}
+
+/** A precopy is whole when it resumes: there is nothing left to save. */
+function memberPlaces(bed: 'precopy' | 'background'): string[] {
+  return STATE_NAMES.filter((state) => !PASSIVE.has(state))
+    .filter((state) => bed === 'background' || state !== 'saving')
+    .map((state) => `member/n0/${state}`);
+}
+
+function storeSteps(...of: readonly string[]): string[] {
+  return STORE_STEPS.filter((step) => of.includes(step.split('/')[0] ?? '')).map(
+    (step) => `store/${step}`,
+  );
+}
+
+function persistSteps(): string[] {
+  return PERSIST_STEPS.map((step) => `persist/${step}`);
+}
+
+function at(
   during: ChaosRow['during'],
-  more: readonly Victim[],
+  bed: BedKind,
+  places: readonly string[],
+  victims: readonly Victim[],
+  ...more: readonly Victim[]
 ): ChaosRow[] {
-  const victims: Victim[] = ['it is killed', 'it is frozen', 'QEMU is killed', ...more];
-  if (during === 'checkpoint') victims.push('all of ours are killed');
-  return victims.map((victim) => {
-    return { name: `${during} (${capture}), ${place}: ${victim}`, during, capture, place, victim };
-  });
+  return places.flatMap((place) =>
+    [...victims, ...more].map((victim) => {
+      return { name: `${during} (${bed}), ${place}: ${victim}`, during, bed, place, victim };
+    }),
+  );
 }
