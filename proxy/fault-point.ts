@@ -6,11 +6,15 @@
  *     round/STATE           the coordinator, on entering a state of round.ts
  *     persist/STEP          the durable process or the daemon, at a step of shadow/durable/steps.ts
  *     store/STEP            the daemon, at a step of shadow/steps.ts
+ *     relay/STEP            the relay, at one of RELAY_STEPS
  *     restore/loaded        the coordinator, when all are loaded and none has resumed
  *
  * The process stops itself (SIGSTOP) after the state is entered and before anything is done about it.
  */
 import { readFileSync } from 'node:fs';
+
+/** Of a migration that goes by: it has come, what it is is known, all its memory has, the target has it. */
+export const RELAY_STEPS = ['connected', 'told', 'ram-ended', 'acknowledged'] as const;
 
 const file = process.env.UMBRA_STOP_AT;
 const passed = new Set<string>();

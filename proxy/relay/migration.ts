@@ -9,6 +9,7 @@
  */
 import { type Estimate, estimate, nothingKnown, type Passing } from '../../policies/index.ts';
 import { type Failure, UmbraError } from '../failure.ts';
+import { faultPoint } from '../fault-point.ts';
 import { FlowClock } from '../member/flow-clock.ts';
 import { ReturnPathReader } from '../stream/return-path-reader.ts';
 import type { Channel } from './channel.ts';
@@ -100,6 +101,7 @@ export class Migration {
   join(channel: Channel): void {
     this.#channels.push(channel);
     this.#open++;
+    faultPoint('relay/connected');
     if (this.#held) channel.up.hold();
   }
 
@@ -118,6 +120,7 @@ export class Migration {
     }
     const follower = new Follower();
     this.#follower = follower;
+    faultPoint('relay/told');
     if (this.#keeper === undefined) return;
     this.#copy = new ShadowCopy(this.#keeper, this.#place.name, follower.sink, {
       onFull: (full) => (full ? channel.up.stop() : channel.up.go()),
@@ -132,7 +135,9 @@ export class Migration {
     this.#handedOver ||= this.#copy?.sink !== undefined;
     if (!this.#handedOver) this.#follower?.write(chunk);
     this.#copy?.write(chunk);
-    if (this.#pages?.ramEnded) this.free();
+    if (!this.#pages?.ramEnded) return;
+    this.free();
+    faultPoint('relay/ram-ended');
   }
 
   onSourceEnd(channel: Channel): void {
@@ -140,7 +145,9 @@ export class Migration {
   }
 
   onTargetChunk(channel: Channel, chunk: Buffer): void {
-    if (channel.kind === 'main') this.#returnPath.write(chunk);
+    if (channel.kind !== 'main') return;
+    this.#returnPath.write(chunk);
+    if (this.#returnPath.verdict !== undefined) faultPoint('relay/acknowledged');
   }
 
   onDead(failure: Failure): void {

@@ -25,7 +25,7 @@ export class ChaosBed {
   readonly #mount: string | undefined;
 
   /** @returns with epochs enough that another one makes the oldest go */
-  static async start(kind: BedKind, qemu: QemuBinary): Promise<ChaosBed> {
+  static async start(kind: Exclude<BedKind, 'libvirt'>, qemu: QemuBinary): Promise<ChaosBed> {
     const mount = kind === 'small store' || kind === 'disk' ? mountOf(kind) : undefined;
     let cluster: Testbed | undefined;
     try {

@@ -1,4 +1,5 @@
 /** The matrix: what is under way, where a process stands, and what happens to whom while it does. PURE. */
+import { RELAY_STEPS } from '../../proxy/fault-point.ts';
 import { STATE_NAMES } from '../../proxy/member/session.ts';
 import { PERSIST_STEPS, STORE_STEPS } from '../../shadow/index.ts';
 
@@ -11,15 +12,18 @@ export type Victim =
   /** Another process than the one that stands there. */
   | 'the daemon is killed'
   | 'all of ours are killed'
+  /** Of a migration that goes through the relay. */
+  | 'the destination is killed'
+  | 'the cable is cut'
   /** Of the tmpfs with the shadows, or of the disk that epochs are persisted to. */
   | 'no room is left';
 
 /** A cluster that rows share. */
-export type BedKind = 'precopy' | 'background' | 'small store' | 'fold' | 'disk';
+export type BedKind = 'precopy' | 'background' | 'small store' | 'fold' | 'disk' | 'libvirt';
 
 export interface ChaosRow {
   readonly name: string;
-  readonly during: 'checkpoint' | 'restore' | 'fold' | 'persist';
+  readonly during: 'checkpoint' | 'restore' | 'fold' | 'persist' | 'migration';
   readonly bed: BedKind;
   /** A name of proxy/fault-point.ts. */
   readonly place: string;
@@ -39,6 +43,7 @@ const ROUND_STATES = [
 const PASSIVE = new Set(['idle', 'undoing']);
 const ANYONE: readonly Victim[] = ['it is killed', 'it is frozen', 'QEMU is killed'];
 const ALL_OF_OURS = 'all of ours are killed';
+const OF_A_RELAY: readonly Victim[] = ['the destination is killed', 'the cable is cut'];
 const NO_ROOM = 'no room is left';
 
 /** All of it, in the order in which it is run. */
@@ -51,6 +56,7 @@ export function allRows(): ChaosRow[] {
     ...at('checkpoint', 'small store', memberPlaces('precopy'), [], NO_ROOM),
     ...at('fold', 'fold', storeSteps('fold'), ANYONE, ALL_OF_OURS),
     ...at('persist', 'disk', persistSteps(), ANYONE, ALL_OF_OURS, NO_ROOM),
+    ...at('migration', 'libvirt', relaySteps(), ANYONE, ...OF_A_RELAY),
   ];
 }
 
@@ -73,6 +79,10 @@ function storeSteps(...of: readonly string[]): string[] {
   return STORE_STEPS.filter((step) => of.includes(step.split('/')[0] ?? '')).map(
     (step) => `store/${step}`,
   );
+}
+
+function relaySteps(): string[] {
+  return RELAY_STEPS.map((step) => `relay/${step}`);
 }
 
 function persistSteps(): string[] {

@@ -15,10 +15,19 @@ export class RelayProcess {
   #wake: () => void = () => {};
 
   /** Resolves when it listens. Its sockets are for everyone, as far as their folder is. */
-  static async start(...args: readonly string[]): Promise<RelayProcess> {
+  static start(...args: readonly string[]): Promise<RelayProcess> {
+    return RelayProcess.startWith({}, ...args);
+  }
+
+  /** @param environment what it has besides ours */
+  static async startWith(
+    environment: NodeJS.ProcessEnv,
+    ...args: readonly string[]
+  ): Promise<RelayProcess> {
+    const env = { ...process.env, ...environment };
     const script = 'umask 000; exec "$@"';
     const words = ['-c', script, 'sh', ...umbraCommand(), 'relay', '--json', ...args];
-    const child = spawn('sh', words, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn('sh', words, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     const relay = new RelayProcess(child);
     let said = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
