@@ -145,19 +145,30 @@ function onReport(
       return onAborted(round, member);
     case 'drained':
       return unchanged(round);
-    case 'stopped':
-      return onStopped(withPhase(round, member, 'stopped'), member);
     default:
-      return round.state >= COMMITTING
-        ? unchanged(round)
+      if (!DUE[report].includes(round.state)) return unchanged(round);
+      return report === 'stopped'
+        ? onStopped(withPhase(round, member, 'stopped'), member)
         : whenAllReached(withPhase(round, member, report));
   }
 }
 
+/** When a member's progress means something: it follows from what it was told to do. */
+const DUE: Readonly<Record<Progress, readonly number[]>> = {
+  admitted: [ADMITTING],
+  live: [OPENING],
+  // By itself, if QEMU has switched over.
+  stopped: [OPENING, LIVE, STOPPING],
+  resumed: [DRAINING],
+  sealed: [DRAINING],
+};
+
+type Progress = Exclude<MemberReport, 'failed' | 'gone' | 'aborted' | 'drained'>;
+
 /** A member that stopped by itself ends the live phase of all: it never waits stopped alone. */
 function onStopped(round: Round, member: string): RoundStep {
   if (round.state === LIVE) return endLivePhase(round, `${member} switched over by itself`);
-  return round.state >= COMMITTING ? unchanged(round) : whenAllReached(round);
+  return whenAllReached(round);
 }
 
 function whenAllReached(round: Round): RoundStep {

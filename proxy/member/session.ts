@@ -137,24 +137,25 @@ export function step(session: Session, event: SessionEvent): SessionStep {
     case 'abort':
       return abort(session);
     case 'admitted': {
+      if (session.state !== ADMITTING) return { session, actions: [] };
       const { background = false } = event;
-      return advance({ ...session, background }, event.type);
+      return to({ ...session, background, state: READY }, report('admitted'));
     }
     default:
       return advance(session, event.type);
   }
 }
 
-type Advance = Exclude<SessionEvent['type'], 'failed' | 'deadline' | 'orphaned' | 'abort'>;
+type Advance = Exclude<
+  SessionEvent['type'],
+  'admitted' | 'failed' | 'deadline' | 'orphaned' | 'abort'
+>;
 
 function advance(session: Session, type: Advance): SessionStep {
   const { state } = session;
   switch (state) {
     case IDLE:
       if (type === 'prepare') return to({ ...NEW_SESSION, state: ADMITTING }, { type: 'admit' });
-      break;
-    case ADMITTING:
-      if (type === 'admitted') return to({ ...session, state: READY }, report('admitted'));
       break;
     case READY:
       if (type === 'open') return to({ ...session, state: OPENING }, { type: 'open' });

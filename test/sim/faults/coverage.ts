@@ -61,16 +61,23 @@ const LINES = [
   ),
 ];
 
+export function sessionCell({ state }: Session, { type }: SessionEvent): string {
+  return `member ${STATE_NAMES[state]} × ${type}`;
+}
+
+export function roundCell({ state }: Round, event: RoundEvent): string {
+  return `round ${ROUND_STATE_NAMES[state]} × ${event.type === 'report' ? event.report : event.type}`;
+}
+
 export class Coverage {
   readonly #reached = new Map<string, number>();
 
-  session({ state }: Session, { type }: SessionEvent): void {
-    this.#count(`member ${STATE_NAMES[state]} × ${type}`);
+  session(session: Session, event: SessionEvent): void {
+    this.#count(sessionCell(session, event));
   }
 
-  round({ state }: Round, event: RoundEvent): void {
-    const what = event.type === 'report' ? event.report : event.type;
-    this.#count(`round ${ROUND_STATE_NAMES[state]} × ${what}`);
+  round(round: Round, event: RoundEvent): void {
+    this.#count(roundCell(round, event));
   }
 
   add(cells: Readonly<Record<string, number>>): void {

@@ -1,6 +1,8 @@
 /** What goes wrong breaks no promise; and what is broken on purpose is found. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { ARGUED, inertCells } from './cells.ts';
+import { Coverage } from './coverage.ts';
 import type { Plan } from './plan.ts';
 import { shrink } from './shrink.ts';
 import { BROKEN, type Broken } from './terms.ts';
@@ -18,6 +20,24 @@ test('thousands of rounds in which anything may go wrong keep every promise', ()
   assert.equal(violations, []);
   assert.ok(rounds >= ROUNDS);
   assert.ok(committed > rounds / 2, `${committed} of ${rounds} committed`);
+});
+
+test('what no round has come to does nothing, or is argued', () => {
+  const coverage = new Coverage();
+  coverage.add(work({ firstSeed: 1, rounds: ROUNDS }).cells);
+  const { missed } = coverage;
+  const inert = inertCells(missed);
+  const acting = missed.filter((cell) => !inert.has(cell));
+  assert.equal(
+    acting.filter((cell) => ARGUED[cell] === undefined),
+    [],
+  );
+  const all = new Set([...missed, ...Object.keys(coverage.cells)]);
+  assert.equal(
+    Object.keys(ARGUED).filter((cell) => !all.has(cell)),
+    [],
+    'there is no such cell',
+  );
 });
 
 const PROMISES: Record<Exclude<Broken, 'resumed-early'>, RegExp> = {

@@ -4,13 +4,14 @@
  *     npm run sim -- --rounds 100000          so many rounds, on all cores
  *     npm run sim -- --seed 4711              one seed, its story told; shrunk if it breaks a promise
  *     npm run sim -- --rounds 1000 --break barrier     with something broken on purpose
- *     npm run sim -- --cells                  cells of the state tables that were not reached
+ *     npm run sim -- --cells                  also the cells in which nothing happens
  *     npm run --silent sim -- --rounds N --json        ends with one line of JSON
  */
 import { fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
+import { ARGUED, inertCells } from './cells.ts';
 import { Coverage } from './coverage.ts';
 import { shrink } from './shrink.ts';
 import { BROKEN, type Broken } from './terms.ts';
@@ -67,8 +68,14 @@ async function runAll({ rounds, first, break: broken, cells, json }: Options): P
   if (violations.length > SHOWN) say(`and ${violations.length - SHOWN} more`);
   say(`${total('rounds')} rounds, ${total('committed')} committed, seeds ${seeds}`);
   say(`${violations.length} violations in ${seconds.toFixed(1)} s`);
-  say(`${coverage.reached} of ${coverage.total} cells of the state tables reached`);
-  if (cells === true) for (const cell of coverage.missed) say(`  not reached: ${cell}`);
+  const inert = inertCells(coverage.missed);
+  const open = coverage.missed.filter((cell) => !inert.has(cell));
+  say(
+    `${coverage.reached} of ${coverage.total} cells of the state tables reached; in ${inert.size} nothing ` +
+      `happens, whatever the phases; ${open.length} are left`,
+  );
+  for (const cell of open) say(`  ${cell}: ${ARGUED[cell] ?? 'NOT ARGUED'}`);
+  if (cells === true) for (const cell of inert) say(`  nothing happens: ${cell}`);
   if (violations[0] !== undefined) {
     const again = broken === undefined ? '' : ` --break ${broken}`;
     say(`Again, in words: npm run sim -- --seed ${violations[0].seed}${again}`);
