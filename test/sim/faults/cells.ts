@@ -118,5 +118,7 @@ export const ARGUED: Readonly<Record<string, string>> = {
     'a member that has sealed fails no more: its session is deaf to it; its proxy can only be gone ' +
     '(round.test.ts, once publishing has begun)',
   'member resuming × deadline': 'rare: some of a hundred thousand rounds come to it',
+  'round committing × aborted':
+    'rare: a member is orphaned in the instant in which the epoch is published',
   'round committing × gone': 'rare, as publishing takes no time that a proxy could die in',
 };
