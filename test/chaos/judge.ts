@@ -20,8 +20,8 @@ import type { ChaosRow } from './rows.ts';
 
 /** How much longer is looked before a VM is said to stand for ever. */
 const GRACE_MS = 4_000;
-const PERSIST_LIMIT_MS = 90_000;
-const FOLD_LIMIT_MS = 60_000;
+/** Folding and persisting have no priority at all. */
+const BACKGROUND_LIMIT_MS = 120_000;
 const POLL_MS = 100;
 /** Of ours, left as it was found: nothing of the round may be. */
 const ROUND_FOLDER = /^r\d/;
@@ -86,7 +86,8 @@ export class Judge {
     if (row.during === 'restore') bed.hangUp();
     const args = row.during === 'restore' ? ['restore', '--replace'] : ['checkpoint'];
     const command = bed.umbra(...args, '--json');
-    const frozen = await Promise.race([frozenProcess(bed), this.#ended(row, command)]);
+    const freezing = frozenProcess(bed, BACKGROUND_LIMIT_MS);
+    const frozen = await Promise.race([freezing, this.#ended(row, command)]);
     if (frozen === undefined) return false;
     const daemon = pidsOf(bed, ' serve ')[0] ?? 0;
     switch (row.victim) {
@@ -127,8 +128,8 @@ export class Judge {
   /** Of what goes on after its command, too: an epoch is folded, and brought to disk. */
   async #ended({ during }: ChaosRow, command: Promise<unknown>): Promise<undefined> {
     await command;
-    if (during === 'fold') await delay(FOLD_LIMIT_MS, undefined, { ref: false });
-    if (during === 'persist') await delay(PERSIST_LIMIT_MS, undefined, { ref: false });
+    const goesOn = during === 'fold' || during === 'persist';
+    if (goesOn) await delay(BACKGROUND_LIMIT_MS, undefined, { ref: false });
   }
 
   #left({ victim, during }: ChaosRow, watches: readonly VmWatch[]): readonly VmWatch[] {
@@ -161,7 +162,7 @@ export class Judge {
   }
 
   async #onDisk(epoch: number): Promise<void> {
-    for (const end = performance.now() + PERSIST_LIMIT_MS; ; await delay(POLL_MS)) {
+    for (const end = performance.now() + BACKGROUND_LIMIT_MS; ; await delay(POLL_MS)) {
       const { epochs } = await this.#bed.json<{ epochs: EpochInfo[] }>('epochs');
       if (epochs.some((one) => one.epoch === epoch && one.onDisk)) return;
       if (performance.now() > end) throw new Error(`epoch ${epoch} does not get to disk`);

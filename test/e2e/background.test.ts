@@ -127,8 +127,8 @@ function kills(qemu: QemuBinary, cut: Cut): void {
   });
 
   for (const victim of Object.keys(VICTIMS) as Victim[]) {
-    // Where both cuts work they differ only in whether a VM stands for long: one is walked in full.
-    const brief = cut === 'auto' && keepsStopped(qemu);
+    // QEMU before 8.1 is walked in full: there is more to put right. npm run chaos walks the others.
+    const brief = keepsStopped(qemu);
     for (const place of brief ? VICTIMS[victim].slice(-1) : VICTIMS[victim]) {
       suiteOf(`${victim} killed while a member’s proxy stands ${place}`, async () => {
         watches = await Promise.all([0, 1].map((node) => VmWatch.open(cluster, node)));

@@ -17,8 +17,11 @@ export function freezeAt(bed: Freezable, place: string): void {
 }
 
 /** Waits until a process of the testbed stands frozen. @returns its pid */
-export async function frozenProcess(bed: Freezable): Promise<number> {
-  for (const end = performance.now() + FREEZE_LIMIT_MS; performance.now() < end; ) {
+export async function frozenProcess(
+  bed: Freezable,
+  limitMs: number = FREEZE_LIMIT_MS,
+): Promise<number> {
+  for (const end = performance.now() + limitMs; performance.now() < end; ) {
     for (const pid of bed.processes().keys()) {
       if (stateOf(pid) === 'T') {
         rmSync(bed.stopAt, { force: true });
