@@ -28,12 +28,27 @@ export function monitorAnswer(said: string): Json | undefined {
   return undefined;
 }
 
+export interface MonitorEvent {
+  readonly event: string;
+  readonly data: Json;
+  readonly timestamp: { readonly seconds: number; readonly microseconds: number };
+}
+
 /** @returns the event as QEMU has sent it; undefined for any other line */
-export function monitorEvent(line: string): Json | undefined {
+export function monitorEvent(line: string): MonitorEvent | undefined {
   const match = /^event (\S+) at (\d+)\.(\d+) for domain .*?: (.*)$/.exec(line.trim());
   const [, event, seconds, microseconds, details = ''] = match ?? [];
   if (event === undefined) return undefined;
   const timestamp = { seconds: Number(seconds), microseconds: Number(microseconds) };
-  const data = details.startsWith('{') ? (JSON.parse(details) as Json) : {};
-  return { event, data, timestamp };
+  return { event, data: detailsOf(details), timestamp };
+}
+
+/** What cannot be read is left out: that the event has come is told all the same. */
+function detailsOf(text: string): Json {
+  if (!text.startsWith('{')) return {};
+  try {
+    return JSON.parse(text) as Json;
+  } catch {
+    return {};
+  }
 }

@@ -34,6 +34,8 @@ test('events keep QEMU’s own time, and need no details', () => {
   const stop = monitorEvent(`event STOP at 1.000005 for domain 'a: b': <null>`);
   assert.equal(stop, { event: 'STOP', data: {}, timestamp: { seconds: 1, microseconds: 5 } });
   assert.is(monitorEvent('events received: 0'), undefined);
+  const cut = monitorEvent(`event STOP at 1.000005 for domain 'a': {"by": "u`);
+  assert.equal(cut, { event: 'STOP', data: {}, timestamp: { seconds: 1, microseconds: 5 } });
 });
 
 test('what virsh complains of is told by a stable code', () => {
