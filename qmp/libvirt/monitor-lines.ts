@@ -1,11 +1,36 @@
 /**
- * What virsh prints of a monitor. PURE.
+ * What clients of a bridge ask (monitor-bridge.ts), and what virsh prints of a monitor. PURE.
  *
  *     qemu-monitor-command       {"return": …, "id": "libvirt-371"}      or "error: …"
  *     qemu-monitor-event         event STOP at 1700000000.123456 for domain 'd': {…}
  */
+import { QmpError } from '../errors.ts';
 
 type Json = Readonly<Record<string, unknown>>;
+
+export interface MonitorRequest {
+  readonly execute: string;
+  readonly arguments?: Json;
+  readonly id?: unknown;
+}
+
+/** @throws QmpError E_QMP_FRAME, E_QMP_NOT_QMP */
+export function monitorRequest(line: string): MonitorRequest {
+  let request: unknown;
+  try {
+    request = JSON.parse(line);
+  } catch (cause) {
+    throw new QmpError('E_QMP_FRAME', 'the client does not speak JSON', { cause });
+  }
+  if (isRequest(request)) return request;
+  throw new QmpError('E_QMP_NOT_QMP', 'the client does not speak QMP');
+}
+
+function isRequest(value: unknown): value is MonitorRequest {
+  if (typeof value !== 'object' || value === null || !('execute' in value)) return false;
+  const args = 'arguments' in value ? value.arguments : {};
+  return typeof value.execute === 'string' && typeof args === 'object' && args !== null;
+}
 
 /** The command's line for virsh's shell. */
 export function monitorCommand(domain: string, message: Json): string {
