@@ -131,7 +131,7 @@ export async function verifyShadow(shadow: SealedShadow, mode: VerifyMode): Prom
   for (const { block, index } of await readBlocks(shadow)) {
     if (block.kind === 'delta') requireBase(shadow, block);
     if (mode === 'changed' && (await fileIsUntouched(directory, block))) continue;
-    await verifyImage(join(directory, block.file), index);
+    await verifyImage(join(directory, block.file), index, block.kind);
   }
 }
 
