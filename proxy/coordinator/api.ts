@@ -30,13 +30,14 @@ import Fastify, {
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import { parseClusterConfig } from '../config.ts';
+import { CONFIG_LIMIT_BYTES } from '../config-text.ts';
 import { toFailure } from '../failure.ts';
 import { answerError, answerErrors, badRequest } from './api-errors.ts';
 import type { Coordinator } from './coordinator.ts';
 
 const BODY_LIMIT_BYTES = 64 * 1024;
-/** A config of a thousand members and their command lines. */
-const CLONE_LIMIT_BYTES = 64 * 2 ** 20;
+/** A config as long as one may be, its quotes and ends of line escaped. */
+const CLONE_LIMIT_BYTES = 2 * CONFIG_LIMIT_BYTES;
 
 const restoreSchema = z.strictObject({
   epoch: z.number().int().positive().optional(),
