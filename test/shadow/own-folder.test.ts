@@ -15,6 +15,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ShadowError } from '../../shadow/index.ts';
 import { makeOwnFolder, makeTrustedFolder } from '../../shadow/index.ts';
+import { lookAtTree } from '../support/closed-tree.ts';
 
 const NOBODY = 65_534;
 const test = suite('own folder');
@@ -73,6 +74,26 @@ test('a link is no folder of ours, wherever it leads; a file is none', () => {
   assert.match(refusal(makeTrustedFolder, join(root, 'link-out')), /written to by others/);
   writeFileSync(join(root, 'file'), '');
   assert.throws(() => makeOwnFolder(join(root, 'file')), /EEXIST/);
+});
+
+test('the tests’ own look at a tree sees what is open', () => {
+  const path = folder('tree', 0o700);
+  for (const [name, mode] of [
+    ['closed', 0o600],
+    ['seen', 0o644],
+    ['group', 0o620],
+  ] as const) {
+    writeFileSync(join(path, name), '');
+    chmodSync(join(path, name), mode);
+  }
+  symlinkSync('/etc/passwd', join(path, 'link'));
+  const { open, files } = lookAtTree(path);
+  assert.is(files, 4);
+  assert.equal(open.map((line) => line.slice(path.length + 1).split(' ')[0]).sort(), [
+    'group',
+    'link',
+    'seen',
+  ]);
 });
 
 if (process.geteuid?.() === 0) {
