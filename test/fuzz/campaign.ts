@@ -91,9 +91,9 @@ function make(target: Target, pool: readonly Buffer[], random: () => number): Bu
     return pool[Math.min(pool.length - 1, Math.floor(at * pool.length))] ?? Buffer.alloc(0);
   };
   const { words = [], mutate, mend, inputBytesMax } = target;
-  const structured = mutate !== undefined && random() < 0.5;
   const parent = pick();
-  const changed = structured ? mutate(parent, random) : mutateBytes(parent, pick(), words, random);
+  const known = mutate !== undefined && random() < 0.5 ? mutate(parent, random) : parent;
+  const changed = known === parent ? mutateBytes(parent, pick(), words, random) : known;
   const cut = changed.subarray(0, inputBytesMax);
   return mend !== undefined && random() < 0.67 ? mend(cut) : cut;
 }

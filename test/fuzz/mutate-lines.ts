@@ -15,7 +15,7 @@ export function mutateLines(input: Buffer, random: () => number): Buffer {
 }
 
 /** What is no JSON stays as it is. */
-function mutateLine(line: string, random: () => number): string {
+export function mutateLine(line: string, random: () => number): string {
   const start = line.indexOf('{');
   try {
     const value: unknown = JSON.parse(line.slice(start));

@@ -7,7 +7,7 @@ export interface Target {
   readonly inputBytesMax: number;
   /** What is put into inputs, besides what they hold already. */
   readonly words?: readonly (string | Buffer)[];
-  /** A change that knows the format; every other input gets one. */
+  /** A change that knows the format; every other input gets one, unless it is returned as it came. */
   readonly mutate?: (input: Buffer, random: () => number) => Buffer;
   /** Makes checksums right again, so that what is behind them is reached; two inputs of three. */
   readonly mend?: (input: Buffer) => Buffer;

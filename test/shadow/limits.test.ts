@@ -3,8 +3,9 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { MANIFEST_LIMIT_BYTES, wrap } from '../../shadow/envelope.ts';
+import { MANIFEST_LIMIT_BYTES, unwrap, wrap } from '../../shadow/envelope.ts';
 import { Catalogue, type EpochManifest, openShadow, type ShadowError } from '../../shadow/index.ts';
+import { SHADOW_FORMAT } from '../../shadow/manifest.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
 const EPOCH: EpochManifest = {
@@ -67,6 +68,31 @@ test('members, blocks and texts of a manifest', async () => {
     writeFileSync(path, wrap({ ...EPOCH, members: [{ name, shadow: 'f'.repeat(64) }] }));
     assert.is(await codeOf(catalogue.read(7)), 'E_MANIFEST_INVALID', name);
   }
+});
+
+test('blocks and pages of a shadow’s manifest', () => {
+  const file = { file: 'x', bytes: 1, sha256: 'f'.repeat(64) };
+  const witness = { boot: '', inode: '1', size: 1, modifiedNs: '1', changedNs: '1' };
+  const block = { idstr: 'pc.ram', bytes: 4096, kind: 'full', file: 'ram-0.img', fileBytes: 4096 };
+  const stored = { ...block, witness, storedBytes: 0, index: { ...file, witness } };
+  const identity = { machineType: '', qemuVersion: '', uuid: '', name: '', workingDirectory: '/' };
+  const read = (pageSize: number, blocks: number): string => {
+    const body = {
+      ...{ format: 'umbra-shadow', version: 2, member: 'a', round: 'r1', pageSize },
+      identity: { ...identity, commandLine: [] },
+      blocks: Array.from({ length: blocks }, () => stored),
+      configuration: { ...file, witness },
+      deviceState: { ...file, witness },
+    };
+    try {
+      unwrap(wrap(body), SHADOW_FORMAT, '/shadow.json');
+      return 'read';
+    } catch (error) {
+      return (error as ShadowError).code;
+    }
+  };
+  assert.equal([read(65_536, 1), read(65_537, 1)], ['read', 'E_MANIFEST_INVALID']);
+  assert.equal([read(4096, 1024), read(4096, 1025)], ['read', 'E_MANIFEST_INVALID']);
 });
 
 test.run();

@@ -10,7 +10,9 @@ import { crc32 } from 'node:zlib';
 import { PrecopyDecoder } from '../../../proxy/stream/decoder.ts';
 import { STREAM_ERRORS, StreamError } from '../../../proxy/stream/errors.ts';
 import type { StreamLimits } from '../../../proxy/stream/limits.ts';
+import { QEMU_VM_VMDESCRIPTION } from '../../../proxy/stream/wire.ts';
 import { atRandom } from '../../proxy/stream/cuts.ts';
+import { mutateLine } from '../mutate-lines.ts';
 import type { Target } from '../target.ts';
 import { CheckingSink } from './checking-sink.ts';
 
@@ -29,6 +31,7 @@ export const target: Target = {
   covers: ['proxy/stream/'],
   inputBytesMax: 200_000,
   words: ['pc.ram', 'QEVM', 'ram', 'configuration', 'vmdesc', '{"page_size": 4096, "devices": []}'],
+  mutate: mutateVmdesc,
   check(input) {
     const chance = crc32(input);
     const mode = chance % 5 === 0 ? 'background' : 'precopy';
@@ -40,6 +43,19 @@ export const target: Target = {
     return whole.split(' ')[0] ?? '';
   },
 };
+
+/** What the stream says of its devices, at its end: 06, length, JSON. */
+function mutateVmdesc(input: Buffer, random: () => number): Buffer {
+  for (let at = input.indexOf('{'); at !== -1; at = input.indexOf('{', at + 1)) {
+    const isVmdesc = at >= 5 && input[at - 5] === QEMU_VM_VMDESCRIPTION;
+    if (!isVmdesc || input.readUInt32BE(at - 4) !== input.length - at) continue;
+    const said = Buffer.from(mutateLine(input.toString('utf8', at), random));
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(said.length);
+    return Buffer.concat([input.subarray(0, at - 4), length, said]);
+  }
+  return input;
+}
 
 /** Decodes bytes in the given chunks. @returns code and offset, or what was decoded */
 function decode(bytes: Buffer, chunks: Iterable<Buffer>, mode: 'precopy' | 'background'): string {
