@@ -23,6 +23,9 @@ const MULTIPLEXINGS = ['parallel', 'round-robin', 'finish-together'] as const;
 
 const name = z.string().regex(NAME, NAME_HELP);
 
+/** Paths and arguments: the kernel ends them at a NUL. */
+const text = z.string().refine((value) => !value.includes('\0'), 'must not hold a NUL');
+
 function quantity<T>(parse: (text: string) => T | undefined, help: string) {
   return z.string(`must be ${help}`).transform((text, context) => {
     const value = parse(text);
@@ -52,14 +55,14 @@ const memberSchema = z.strictObject({
   /** Of a domain, by default the domain's. */
   name: name.optional(),
   /** argv of its QEMU. Without it the VM must run already, and `qmp` must say where. */
-  command: z.array(z.string()).min(1).max(4096).optional(),
+  command: z.array(text).min(1).max(4096).optional(),
   /** Its QMP unix socket; by default the one `command` makes. */
-  qmp: z.string().min(1).optional(),
+  qmp: text.min(1).optional(),
   /** URI of the libvirt that runs it, and its name there. */
-  libvirt: z.string().min(1).max(4096).optional(),
-  domain: z.string().min(1).max(255).optional(),
+  libvirt: text.min(1).max(4096).optional(),
+  domain: text.min(1).max(255).optional(),
   /** What relative paths in `command` are relative to; by default the config file's folder. */
-  workingDirectory: z.string().optional(),
+  workingDirectory: text.optional(),
 });
 
 export const clusterSchema = z.strictObject({
@@ -106,7 +109,7 @@ export const clusterSchema = z.strictObject({
   store: z
     .strictObject({
       /** Folder for shadows; by default in the cluster's own folder, on tmpfs. */
-      directory: z.string().optional(),
+      directory: text.optional(),
       /** Memory of the host that must stay free after a round's reservation. */
       headroom: size.default(256 * 2 ** 20),
       /** Memory this cluster's epochs and rounds may take on this host; without it, what is there. */
@@ -148,7 +151,7 @@ export const clusterSchema = z.strictObject({
   persist: z
     .strictObject({
       /** Folder; it gets one a cluster. It must not be on tmpfs. */
-      to: z.string().min(1),
+      to: text.min(1),
       /** Whether an epoch is published first, or on disk first. */
       mode: z.enum(['background', 'before-commit']).default('background'),
       /** Content a second, before compression; without it, what the disk takes. */
@@ -169,7 +172,7 @@ export const clusterSchema = z.strictObject({
     })
     .optional(),
   restore: z.strictObject({ mode: z.enum(['auto', 'map', 'stream']).default('auto') }).prefault({}),
-  network: z.strictObject({ switch: z.array(z.string()).min(1) }).optional(),
+  network: z.strictObject({ switch: z.array(text).min(1) }).optional(),
 });
 
 /** A file whose every option is right by itself. */

@@ -22,12 +22,12 @@
  * `{index}` its place in the list, from 0.
  */
 import { join, resolve } from 'node:path';
-import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import type { EndCondition, Interval, Multiplexing, RetentionPolicy } from '../policies/index.ts';
 import { qmpSocketOf } from './agent/command-line.ts';
 import { CAPTURES, type CaptureMode, type CutMode, type DiskMode } from './capture-mode.ts';
 import { clusterSchema, NAME, NAME_HELP, type Settings } from './config-schema.ts';
+import { parseText } from './config-text.ts';
 import { contradictions } from './contradictions.ts';
 import { UmbraError } from './failure.ts';
 
@@ -37,6 +37,8 @@ const SOCKET_PATH_LIMIT = 107;
 const OWN_SOCKET = 'migration.sock';
 /** A domain's monitor, as a socket of ours (qmp/libvirt/monitor-bridge.ts). */
 const BRIDGE_SOCKET = 'qmp.sock';
+const PROBLEMS_TOLD = 100;
+const PROBLEM_CHARS = 500;
 const DEFAULT_SLOT_MS = 100;
 const DEFAULT_SLOTS = 2;
 const DEFAULT_DIRTY_SHARE = 0.5;
@@ -131,14 +133,9 @@ export function clusterDirectory(home: string, cluster: string): string {
  * @throws UmbraError E_CONFIG, naming every problem by its path in the file
  */
 export function parseClusterConfig(text: string, file: string, home: string): ClusterConfig {
-  const document = parseDocument(text);
-  if (document.errors.length > 0) {
-    throw invalid(
-      file,
-      document.errors.map((error) => error.message.split('\n')[0] ?? ''),
-    );
-  }
-  const parsed = clusterSchema.safeParse(document.toJS({ maxAliasCount: 100 }));
+  const yaml = parseText(text);
+  if (yaml.problems !== undefined) throw invalid(file, yaml.problems);
+  const parsed = clusterSchema.safeParse(yaml.value);
   if (!parsed.success) {
     throw invalid(file, parsed.error.issues.flatMap(describeIssue));
   }
@@ -326,9 +323,18 @@ function invalid(file: string, problems: readonly string[]): UmbraError {
   const message = `${file}: ${problems.length} problem${problems.length === 1 ? '' : 's'}`;
   return new UmbraError({
     code: 'E_CONFIG',
-    message: [message, ...problems].join('\n  '),
+    message: [message, ...tellable(problems)].join('\n  '),
     hint: 'Correct the file; nothing was started.',
   });
+}
+
+/** As many, and as much of each, as anyone reads: a file may be wrong in every line. */
+function tellable(problems: readonly string[]): string[] {
+  const told = problems.slice(0, PROBLEMS_TOLD).map((problem) => {
+    return problem.length > PROBLEM_CHARS ? `${problem.slice(0, PROBLEM_CHARS)}…` : problem;
+  });
+  const more = problems.length - told.length;
+  return more > 0 ? [...told, `and ${more} more`] : told;
 }
 
 /** What `auto` stands for. */

@@ -1,3 +1,4 @@
+import { chmodSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 
@@ -9,6 +10,15 @@ export function apiSocketOf(clusterDirectory: string): string {
 /** Where a daemon says which process it is. */
 export function daemonCardOf(clusterDirectory: string): string {
   return join(clusterDirectory, 'daemon.json');
+}
+
+/** Others may not connect; whoever could reach the path before that is kept out by its folder, 0700. */
+export async function listenPrivately(
+  server: { listen(options: { path: string }): Promise<unknown> },
+  path: string,
+): Promise<void> {
+  await server.listen({ path });
+  chmodSync(path, 0o600);
 }
 
 /** Does anyone accept connections on this unix socket? */

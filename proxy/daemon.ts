@@ -2,16 +2,16 @@
  * Everything of one cluster on one host, in one process: coordinator, agent, API; and a proxy
  * process a member. VMs are started so that they outlive it.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
-import { Catalogue } from '../shadow/index.ts';
+import { Catalogue, makeOwnFolder } from '../shadow/index.ts';
 import { LocalAgent } from './agent/local-agent.ts';
 import { recordProcess } from './agent/process-card.ts';
 import type { ClusterConfig } from './config.ts';
 import { buildApi } from './coordinator/api.ts';
 import { Coordinator } from './coordinator/coordinator.ts';
-import { apiSocketOf, daemonCardOf } from './daemon-socket.ts';
+import { apiSocketOf, daemonCardOf, listenPrivately } from './daemon-socket.ts';
 import { faultPoint } from './fault-point.ts';
 import { lockCluster } from './lock.ts';
 
@@ -27,11 +27,11 @@ export interface DaemonOptions {
 
 /**
  * Runs until a client asks it to end, or SIGTERM or SIGINT.
- * @throws UmbraError E_DAEMON_RUNS, or what kept it from starting
+ * @throws UmbraError E_DAEMON_RUNS, ShadowError E_FOLDER_UNSAFE, or what kept it from starting
  */
 export async function runDaemon(config: ClusterConfig, options: DaemonOptions): Promise<void> {
   const log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ cluster: config.cluster });
-  mkdirSync(config.directory, { recursive: true, mode: 0o700 });
+  makeOwnFolder(config.directory);
   const lock = lockCluster(config.directory, config.cluster);
   const socket = apiSocketOf(config.directory);
   const onStep = (step: string) => faultPoint(`store/${step}`);
@@ -53,8 +53,7 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
     if (options.boot) await agent.boot();
     rmSync(socket, { force: true });
     await coordinator.start();
-    await api.listen({ path: socket });
-    chmodSync(socket, 0o600);
+    await listenPrivately(api, socket);
     log.info({ members: agent.members.length }, 'ready');
     options.onReady?.();
     await Promise.race([ended, asked]);

@@ -47,6 +47,8 @@ const HINTS: Readonly<Record<string, string>> = {
   E_ROUND_UNKNOWN: 'Take a checkpoint first, or list the rounds there are: umbra report --list',
   E_EPOCH_CORRUPT: 'Restore another epoch: umbra epochs',
   E_MANIFEST_INVALID: 'Restore another epoch: umbra epochs',
+  E_FOLDER_UNSAFE:
+    'If it is yours: chmod 700. If not, have it removed, or name another (UMBRA_HOME, the config).',
   E_DURABLE_NO_ROOM: 'Free space on the disk of persist.to, or lower persist.keep.',
   E_DURABLE_IO: 'Check that persist.to is there and can be written.',
   E_DURABLE_BUSY: 'Give this cluster another name or another persist.to, or end the other daemon.',

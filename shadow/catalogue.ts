@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { unwrap, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
 import { EPOCH_FORMAT, type EpochManifest } from './manifest.ts';
+import { readManifestFile } from './manifest-file.ts';
 import { readBaseName } from './sealed.ts';
 import { recycleShadows } from './spares.ts';
 import { NOBODY_TOLD, type OnStep } from './steps.ts';
@@ -71,8 +72,9 @@ export class Catalogue {
     const path = this.#path(epoch);
     let text: string;
     try {
-      text = await readFile(path, 'utf8');
+      text = await readManifestFile(path);
     } catch (cause) {
+      if (cause instanceof ShadowError) throw cause;
       const known = (await this.#numbers()).join(', ') || 'none';
       const message = `no epoch ${epoch}; there are: ${known}`;
       throw new ShadowError('E_EPOCH_UNKNOWN', message, { path, cause });

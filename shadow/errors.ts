@@ -12,6 +12,7 @@
  * | E_EPOCH_UNKNOWN    | no such epoch                                                      |
  * | E_EPOCH_EXISTS     | an epoch of that number is already published                       |
  * | E_EPOCH_CORRUPT    | content does not match its digest                                  |
+ * | E_FOLDER_UNSAFE    | a folder is somebody else's, or open to others                      |
  * | E_DURABLE_NO_ROOM  | the disk of the durable tier is full                               |
  * | E_DURABLE_IO       | the durable tier could not be written, read or removed             |
  */
@@ -25,6 +26,7 @@ export type ShadowErrorCode =
   | 'E_EPOCH_UNKNOWN'
   | 'E_EPOCH_EXISTS'
   | 'E_EPOCH_CORRUPT'
+  | 'E_FOLDER_UNSAFE'
   | 'E_DURABLE_NO_ROOM'
   | 'E_DURABLE_IO';
 

@@ -13,10 +13,11 @@ import type { ImageKind } from './spares.ts';
 const WINDOW_BYTES: Readonly<Record<ImageKind, number>> = { full: 2 ** 20, delta: 2 ** 16 };
 
 /**
- * Holds an image against the checksums in its index.
+ * Holds an image against its index: what it holds by the checksums; and in a whole one, which QEMU maps as it
+ * is, what it does not hold must be zeros.
  * @throws ShadowError E_EPOCH_CORRUPT when it has another length or content, or cannot be read
  */
-export async function verifyImage(path: string, index: PageIndex): Promise<void> {
+export async function verifyImage(path: string, index: PageIndex, kind: ImageKind): Promise<void> {
   const { pageSize, slots, checksums } = index;
   const handle = await open(path, 'r').catch((cause: unknown) => {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
@@ -25,12 +26,14 @@ export async function verifyImage(path: string, index: PageIndex): Promise<void>
     requireLength(path, (await handle.stat()).size, slots * pageSize);
     const held = heldSlots(index);
     const piece = Buffer.allocUnsafe(CHUNK_SLOTS * pageSize);
+    const zeros = Buffer.alloc(kind === 'full' ? piece.length : 0);
     for (const [chunk, expected] of checksums.entries()) {
       const from = chunk * CHUNK_SLOTS;
       const bytes = Math.min(CHUNK_SLOTS, slots - from) * pageSize;
       const { bytesRead } = await handle.read(piece, 0, bytes, from * pageSize);
       if (bytesRead !== bytes) throw shortRead(path, from * pageSize);
-      if (chunkChecksum(piece, held, from, pageSize) === expected) continue;
+      const holes = kind === 'delta' || holesAreZeros(piece, zeros, held.subarray(from), pageSize);
+      if (holes && chunkChecksum(piece, held, from, pageSize) === expected) continue;
       const where = `${path} does not match its checksum between ${from * pageSize} and`;
       const message = `${where} ${from * pageSize + bytes}`;
       throw new ShadowError('E_EPOCH_CORRUPT', message, { path });
@@ -38,6 +41,20 @@ export async function verifyImage(path: string, index: PageIndex): Promise<void>
   } finally {
     await handle.close();
   }
+}
+
+/** @param held of the slots whose content `piece` begins with */
+function holesAreZeros(piece: Buffer, zeros: Buffer, held: Uint8Array, pageSize: number): boolean {
+  const count = Math.min(CHUNK_SLOTS, held.length);
+  for (let slot = held.indexOf(0); slot !== -1 && slot < count; ) {
+    const next = held.indexOf(1, slot);
+    const end = next === -1 ? count : Math.min(next, count);
+    if (piece.compare(zeros, 0, (end - slot) * pageSize, slot * pageSize, end * pageSize) !== 0) {
+      return false;
+    }
+    slot = held.indexOf(0, end);
+  }
+  return true;
 }
 
 /** One image, read page by page in ascending order or nearly so. Close it. */

@@ -17,6 +17,9 @@ export const SHADOW_VERSION = 2;
 /** The file's name, wherever the shadow is. Its digest is the epoch's name for the shadow. */
 export const SHADOW_FILE = 'shadow.json';
 const EPOCH_VERSION = 1;
+/** Of any machine QEMU knows; memory is allocated by it. */
+const PAGE_BYTES_MIN = 1024;
+const PAGE_BYTES_MAX = 65_536;
 
 const fileSchema = z.object({
   file: fileNameSchema,
@@ -59,10 +62,10 @@ const identitySchema = z.object({
 const shadowManifestSchema = z.object({
   format: z.literal('umbra-shadow'),
   version: z.literal(SHADOW_VERSION),
-  member: z.string().max(64),
-  round: z.string().max(64),
+  member: fileNameSchema,
+  round: fileNameSchema,
   identity: identitySchema,
-  pageSize: z.number().int().positive(),
+  pageSize: z.number().int().min(PAGE_BYTES_MIN).max(PAGE_BYTES_MAX),
   /** What deltas are taken against: the same member's full shadow of another round, by digest. */
   base: z.object({ round: fileNameSchema, shadow: sha256Schema }).optional(),
   blocks: z.array(blockSchema).min(1).max(1024),

@@ -64,6 +64,7 @@ export function decodeIndex(data: Buffer, { pageSize, pages, kind, path }: Index
     const message = `${path}: index version ${word(0)}; this Umbra reads ${VERSION}`;
     throw new ShadowError('E_MANIFEST_VERSION', `${message}. Use a newer Umbra.`, { path });
   }
+  if (word(0) !== VERSION) throw corrupt('not a page index');
   const slots = word(3);
   if (word(1) !== pageSize || word(2) !== pages) throw corrupt('it is of another RAM block');
   if (slots > pages) throw corrupt(`${slots} slots for ${pages} pages`);

@@ -4,7 +4,7 @@
  *     STORE/shadows/ROUND/MEMBER        the shadow
  *     STORE/shadows/BASE ROUND/MEMBER   what its deltas are taken against, if it has any
  */
-import { readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { sha256Of, unwrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
@@ -17,6 +17,7 @@ import {
   type ShadowFile,
   type ShadowManifest,
 } from './manifest.ts';
+import { readManifestFile } from './manifest-file.ts';
 import { AS_BASE, decodeIndex, type PageIndex } from './page-index.ts';
 import { retakenWitnesses } from './retaken-witnesses.ts';
 import { takeWitness, type Witness, witnessesAgree } from './witness.ts';
@@ -68,7 +69,8 @@ export async function readBaseName(directory: string): Promise<BaseName | undefi
 
 async function readManifest(directory: string, sha256?: string) {
   const path = join(directory, SHADOW_FILE);
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+  const text = await readManifestFile(path).catch((cause: unknown) => {
+    if (cause instanceof ShadowError) throw cause;
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   });
   const found = sha256Of(text);
@@ -131,20 +133,30 @@ export async function verifyShadow(shadow: SealedShadow, mode: VerifyMode): Prom
   for (const { block, index } of await readBlocks(shadow)) {
     if (block.kind === 'delta') requireBase(shadow, block);
     if (mode === 'changed' && (await fileIsUntouched(directory, block))) continue;
-    await verifyImage(join(directory, block.file), index);
+    await verifyImage(join(directory, block.file), index, block.kind);
   }
 }
 
 /** Reads a small file of a shadow (configuration, device state, vmdesc), checking its digest. */
 export async function readShadowFile(directory: string, file: ShadowFile): Promise<Buffer> {
   const path = join(directory, file.file);
-  const data = await readFile(path).catch((cause: unknown) => {
+  const data = await readWhole(path, file.bytes).catch((cause: unknown) => {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   });
-  if (data.length !== file.bytes || sha256Of(data) !== file.sha256) {
+  if (data === undefined || sha256Of(data) !== file.sha256) {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} does not match its digest`, { path });
   }
   return data;
+}
+
+/** @returns undefined if it is of another length: what it may have become is not read */
+async function readWhole(path: string, bytes: number): Promise<Buffer | undefined> {
+  const handle = await open(path, 'r');
+  try {
+    return (await handle.stat()).size === bytes ? await handle.readFile() : undefined;
+  } finally {
+    await handle.close();
+  }
 }
 
 interface OpenBlock {

@@ -66,6 +66,7 @@ const PURE = [
   'proxy/agent/cloning-agent.ts',
   'proxy/agent/option-value.ts',
   'proxy/clone-config.ts',
+  'proxy/config-text.ts',
   'proxy/units.ts',
   'proxy/contradictions.ts',
   'proxy/end-when.ts',

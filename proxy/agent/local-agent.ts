@@ -4,9 +4,8 @@
  * When a proxy ends in a round, its VM may stand stopped: the agent starts a new proxy at once and
  * has it put the VM right from the journal (`rescue`).
  */
-import { mkdirSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
@@ -14,6 +13,7 @@ import {
   type Catalogue,
   collectLeftovers,
   type EpochManifest,
+  makeOwnFolder,
   openShadow,
   type PersistResult,
   type Progress,
@@ -121,12 +121,14 @@ export class LocalAgent implements Agent {
 
   /** Starts the proxies, and puts right what an earlier life left. */
   async start(): Promise<void> {
-    mkdirSync(this.#config.shadowsDirectory, { recursive: true, mode: 0o700 });
+    // Elsewhere than in the cluster's own folder, it has one of its own there.
+    makeOwnFolder(dirname(this.#config.shadowsDirectory));
+    makeOwnFolder(this.#config.shadowsDirectory);
     await this.collect('free');
     await this.#restores.undoCutShort();
     await Promise.all(
       [...this.#members.values()].map(async (member) => {
-        mkdirSync(member.directory, { recursive: true, mode: 0o700 });
+        makeOwnFolder(member.directory);
         await this.#startProxy(member);
       }),
     );

@@ -17,7 +17,7 @@
  *     DELETE /v1/epochs/:epoch
  *     POST   /v1/shutdown
  *
- * An error is {"failure": {code, message, …}} with status 400 (bad request), 404 or 409.
+ * An error is {"failure": {code, message, …}}: api-errors.ts.
  */
 import { PassThrough } from 'node:stream';
 import Fastify, {
@@ -25,22 +25,19 @@ import Fastify, {
   type FastifyInstance,
   type FastifyReply,
   type FastifyRequest,
+  LogController,
 } from 'fastify';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import { parseClusterConfig } from '../config.ts';
-import { toFailure, UmbraError } from '../failure.ts';
+import { CONFIG_LIMIT_BYTES } from '../config-text.ts';
+import { toFailure } from '../failure.ts';
+import { answerError, answerErrors, badRequest } from './api-errors.ts';
 import type { Coordinator } from './coordinator.ts';
 
 const BODY_LIMIT_BYTES = 64 * 1024;
-/** A config of a thousand members and their command lines. */
-const CLONE_LIMIT_BYTES = 64 * 2 ** 20;
-const NOT_FOUND: ReadonlySet<string> = new Set([
-  'E_EPOCH_UNKNOWN',
-  'E_MEMBER_UNKNOWN',
-  'E_ROUND_UNKNOWN',
-  'E_HOLD_UNKNOWN',
-]);
+/** A config as long as one may be, its quotes and ends of line escaped. */
+const CLONE_LIMIT_BYTES = 2 * CONFIG_LIMIT_BYTES;
 
 const restoreSchema = z.strictObject({
   epoch: z.number().int().positive().optional(),
@@ -68,12 +65,10 @@ export function buildApi(
   const api = Fastify({
     bodyLimit: BODY_LIMIT_BYTES,
     loggerInstance: log as FastifyBaseLogger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
+    frameworkErrors: answerError,
   });
-  api.setErrorHandler((error, _request, reply) => {
-    const failure = toFailure(error, {});
-    return reply.status(statusOf(failure.code, error)).send({ failure });
-  });
+  answerErrors(api);
   api.get('/v1/status', () => coordinator.status());
   api.get('/v1/epochs', async () => ({ epochs: await coordinator.epochs() }));
   api.get('/v1/rounds', async () => ({ rounds: await coordinator.rounds() }));
@@ -160,14 +155,5 @@ function streamed(
 function parse<T>(schema: z.ZodType<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const message = `bad request: ${z.prettifyError(parsed.error)}`;
-  throw new UmbraError({ code: 'E_BAD_REQUEST', message });
-}
-
-function statusOf(code: string, error: unknown): number {
-  if (NOT_FOUND.has(code)) return 404;
-  if (code === 'E_BAD_REQUEST') return 400;
-  if (error instanceof UmbraError) return 409;
-  const { statusCode } = error as { statusCode?: number };
-  return statusCode ?? (code === 'E_INTERNAL' ? 500 : 409);
+  throw badRequest(z.prettifyError(parsed.error));
 }

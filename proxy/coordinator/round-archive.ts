@@ -8,17 +8,8 @@
  */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import type { RoundReport } from './report.ts';
-
-/** As much of a report as is relied upon. */
-const reportSchema = z.looseObject({
-  kind: z.literal('round'),
-  round: z.string(),
-  startedAt: z.iso.datetime(),
-  streamBytes: z.number(),
-  members: z.array(z.looseObject({ member: z.string(), timeline: z.array(z.looseObject({})) })),
-});
+import { reportSchema } from './report-schema.ts';
 
 const KEPT = 50;
 const NAME = /^(r\d{6,}-[0-9a-f]{8})\.json$/;

@@ -1,5 +1,5 @@
 /** A unix socket that takes exactly one connection: QEMU's outgoing migration. */
-import { rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { UmbraError } from '../failure.ts';
 
@@ -22,6 +22,7 @@ export class MigrationListener {
       });
       listener.#server.listen(path, resolve);
     });
+    chmodSync(path, 0o600);
     return listener;
   }
 

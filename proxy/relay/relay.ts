@@ -16,6 +16,8 @@ export interface RelayTerms {
   readonly stallLimitMs: number;
   /** Whose turn it is; undefined: all flow at once. */
   readonly evacuation: EvacuationPolicy | undefined;
+  /** At once, on a route; by default what a migration may have. */
+  readonly connectionsMax?: number;
   /** Keeps a shadow of each VM that goes by; it is ours to close. */
   readonly keeper: ShadowKeeper | undefined;
 }
@@ -52,7 +54,7 @@ export class Relay {
     const relay = new Relay(terms, events);
     try {
       for (const route of terms.routes) {
-        const opened = await Route.open(route, terms.keeper, {
+        const opened = await Route.open(route, terms, {
           onMigration: (migration) => relay.#onMigration(migration),
           onOver: (migration, report) => relay.#onOver(migration, report),
         });

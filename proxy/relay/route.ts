@@ -13,6 +13,7 @@ import { type Failure, UmbraError } from '../failure.ts';
 import { type Address, formatAddress } from './address.ts';
 import { Channel } from './channel.ts';
 import { Inlet } from './inlet.ts';
+import { CONNECTIONS_MAX } from './limits.ts';
 import { Migration } from './migration.ts';
 import type { MigrationReport } from './report.ts';
 import type { ShadowKeeper } from './shadow-keeper.ts';
@@ -23,6 +24,12 @@ export interface RouteTerms {
   readonly to: Address;
 }
 
+/** Of all routes. */
+export interface SharedTerms {
+  readonly keeper: ShadowKeeper | undefined;
+  readonly connectionsMax?: number;
+}
+
 export interface RouteEvents {
   readonly onMigration: (migration: Migration) => void;
   readonly onOver: (migration: Migration, report: MigrationReport) => void;
@@ -31,19 +38,18 @@ export interface RouteEvents {
 export class Route {
   readonly terms: RouteTerms;
   readonly #keeper: ShadowKeeper | undefined;
+  readonly #connectionsMax: number;
   readonly #events: RouteEvents;
   readonly #server: Server;
   /** The one new connections join. */
   #present: Migration | undefined;
   #connecting: Promise<void> = Promise.resolve();
+  /** Connections that came in and have not gone. */
+  #open = 0;
 
   /** @throws UmbraError E_RELAY_LISTEN */
-  static async open(
-    terms: RouteTerms,
-    keeper: ShadowKeeper | undefined,
-    events: RouteEvents,
-  ): Promise<Route> {
-    const route = new Route(terms, keeper, events);
+  static async open(terms: RouteTerms, shared: SharedTerms, events: RouteEvents): Promise<Route> {
+    const route = new Route(terms, shared, events);
     const { listen } = terms;
     if (listen.kind === 'unix') removeStaleSocket(listen.path);
     await new Promise<void>((resolve, reject) => {
@@ -56,9 +62,10 @@ export class Route {
     return route;
   }
 
-  private constructor(terms: RouteTerms, keeper: ShadowKeeper | undefined, events: RouteEvents) {
+  private constructor(terms: RouteTerms, shared: SharedTerms, events: RouteEvents) {
     this.terms = terms;
-    this.#keeper = keeper;
+    this.#keeper = shared.keeper;
+    this.#connectionsMax = shared.connectionsMax ?? CONNECTIONS_MAX;
     this.#events = events;
     const options = { allowHalfOpen: true, pauseOnConnect: true };
     this.#server = createServer(options, (socket) => this.#accept(socket));
@@ -70,7 +77,13 @@ export class Route {
   }
 
   #accept(accepted: Socket): void {
+    if (this.#open === this.#connectionsMax) {
+      accepted.destroy();
+      return;
+    }
+    this.#open++;
     const source = Inlet.adopt(accepted);
+    source.socket.once('close', () => this.#open--);
     let migration = this.#current();
     const channel: Channel = new Channel(source, {
       onKind: (kind) => {

@@ -9,7 +9,6 @@
  * which there is no room goes by without a shadow.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
@@ -18,6 +17,8 @@ import {
   type BlockLayout,
   Catalogue,
   collectLeftovers,
+  makeOwnFolder,
+  makeTrustedFolder,
   occupiedBytes,
   pruneSpares,
   StagingShadow,
@@ -62,7 +63,8 @@ export class ShadowKeeper {
   /** @throws UmbraError E_DAEMON_RUNS, ShadowError */
   static async open(terms: KeeperTerms): Promise<ShadowKeeper> {
     const { directory } = terms;
-    mkdirSync(join(directory, 'shadows'), { recursive: true, mode: 0o700 });
+    makeTrustedFolder(directory);
+    makeOwnFolder(shadowsOf(directory));
     const keeper = new ShadowKeeper(terms, lockCluster(directory, RELAY_CLUSTER));
     try {
       await keeper.#catalogue.prepare();

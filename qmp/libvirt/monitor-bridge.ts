@@ -18,7 +18,13 @@ import { createInterface } from 'node:readline';
 import { QmpError } from '../errors.ts';
 import { LineFramer } from '../framing.ts';
 import { LibvirtError, libvirtError } from './errors.ts';
-import { monitorAnswer, monitorCommand, monitorEvent } from './monitor-lines.ts';
+import {
+  type MonitorRequest,
+  monitorAnswer,
+  monitorCommand,
+  monitorEvent,
+  monitorRequest,
+} from './monitor-lines.ts';
 import { DIE_WITH_US, environment, Virsh, virshWithSocket } from './virsh.ts';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -94,16 +100,16 @@ export class MonitorBridge {
     const framer = new LineFramer();
     client.on('data', (chunk: Buffer) => {
       try {
-        framer.push(chunk, (line) => void this.#answer(client, session, line));
+        framer.push(chunk, (line) => void this.#answer(client, session, monitorRequest(line)));
       } catch {
         client.destroy(); // no QMP client
       }
     });
   }
 
-  async #answer(client: Socket, session: Session, line: string): Promise<void> {
-    const { execute, arguments: args, id } = JSON.parse(line) as Json;
-    const answer = await this.#execute(session, String(execute), args).catch((error: unknown) => {
+  async #answer(client: Socket, session: Session, request: MonitorRequest): Promise<void> {
+    const { execute, arguments: args, id } = request;
+    const answer = await this.#execute(session, execute, args).catch((error: unknown) => {
       return { error: { class: 'GenericError', desc: (error as Error).message } };
     });
     if (!client.destroyed) client.write(`${JSON.stringify({ ...answer, id })}\r\n`);

@@ -1,11 +1,36 @@
 /**
- * What virsh prints of a monitor. PURE.
+ * What clients of a bridge ask (monitor-bridge.ts), and what virsh prints of a monitor. PURE.
  *
  *     qemu-monitor-command       {"return": …, "id": "libvirt-371"}      or "error: …"
  *     qemu-monitor-event         event STOP at 1700000000.123456 for domain 'd': {…}
  */
+import { QmpError } from '../errors.ts';
 
 type Json = Readonly<Record<string, unknown>>;
+
+export interface MonitorRequest {
+  readonly execute: string;
+  readonly arguments?: Json;
+  readonly id?: unknown;
+}
+
+/** @throws QmpError E_QMP_FRAME, E_QMP_NOT_QMP */
+export function monitorRequest(line: string): MonitorRequest {
+  let request: unknown;
+  try {
+    request = JSON.parse(line);
+  } catch (cause) {
+    throw new QmpError('E_QMP_FRAME', 'the client does not speak JSON', { cause });
+  }
+  if (isRequest(request)) return request;
+  throw new QmpError('E_QMP_NOT_QMP', 'the client does not speak QMP');
+}
+
+function isRequest(value: unknown): value is MonitorRequest {
+  if (typeof value !== 'object' || value === null || !('execute' in value)) return false;
+  const args = 'arguments' in value ? value.arguments : {};
+  return typeof value.execute === 'string' && typeof args === 'object' && args !== null;
+}
 
 /** The command's line for virsh's shell. */
 export function monitorCommand(domain: string, message: Json): string {
@@ -28,12 +53,27 @@ export function monitorAnswer(said: string): Json | undefined {
   return undefined;
 }
 
+export interface MonitorEvent {
+  readonly event: string;
+  readonly data: Json;
+  readonly timestamp: { readonly seconds: number; readonly microseconds: number };
+}
+
 /** @returns the event as QEMU has sent it; undefined for any other line */
-export function monitorEvent(line: string): Json | undefined {
+export function monitorEvent(line: string): MonitorEvent | undefined {
   const match = /^event (\S+) at (\d+)\.(\d+) for domain .*?: (.*)$/.exec(line.trim());
   const [, event, seconds, microseconds, details = ''] = match ?? [];
   if (event === undefined) return undefined;
   const timestamp = { seconds: Number(seconds), microseconds: Number(microseconds) };
-  const data = details.startsWith('{') ? (JSON.parse(details) as Json) : {};
-  return { event, data, timestamp };
+  return { event, data: detailsOf(details), timestamp };
+}
+
+/** What cannot be read is left out: that the event has come is told all the same. */
+function detailsOf(text: string): Json {
+  if (!text.startsWith('{')) return {};
+  try {
+    return JSON.parse(text) as Json;
+  } catch {
+    return {};
+  }
 }

@@ -9,11 +9,12 @@
  * have their names are whole, and are kept by the next attempt.
  */
 import { closeSync, ftruncateSync, openSync, type Stats, writeSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { sha256Of, unwrap, wrap } from '../envelope.ts';
+import { MANIFEST_LIMIT_BYTES, sha256Of, unwrap, wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
 import { type BaseName, SHADOW_FILE, type ShadowManifest } from '../manifest.ts';
+import { readManifestFile } from '../manifest-file.ts';
 import { retakeWitnesses } from '../retaken-witnesses.ts';
 import { openShadow, shadowFiles, verifyShadow } from '../sealed.ts';
 import { syncFolder, writeNamed } from '../synced.ts';
@@ -163,7 +164,8 @@ async function removeForeign(
  */
 export async function readDurable(target: string, name: ShadowName): Promise<DurableManifest> {
   const path = join(target, MANIFEST);
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+  const text = await readManifestFile(path).catch((cause: unknown) => {
+    if (cause instanceof ShadowError) throw cause;
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   });
   const manifest = unwrap(text, DURABLE_FORMAT, path);
@@ -193,6 +195,10 @@ export async function verifyDurable(
   for (const contained of manifest.files) {
     const parts: Buffer[] = [];
     const whole = contained.file === SHADOW_FILE;
+    if (whole && contained.bytes > MANIFEST_LIMIT_BYTES) {
+      const path = join(target, `${SHADOW_FILE}${CONTAINER}`);
+      throw new ShadowError('E_MANIFEST_INVALID', `${path} is of no manifest`, { path });
+    }
     await readContained(target, name.shadow, contained, {
       length: () => {},
       write: (content, at, { bytes }) => {

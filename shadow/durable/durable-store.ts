@@ -16,6 +16,7 @@ import { Catalogue, type Listing } from '../catalogue.ts';
 import { wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
 import type { BaseName, EpochManifest } from '../manifest.ts';
+import { makeOwnFolder } from '../own-folder.ts';
 import { syncFolder, writeNamed } from '../synced.ts';
 import { onDisk } from './disk.ts';
 import type { DurableManifest } from './durable-manifest.ts';
@@ -65,7 +66,7 @@ export class DurableStore {
   /** @throws ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM */
   async prepare(): Promise<void> {
     await onDisk('make', this.directory, async () => {
-      await mkdir(this.directory, { recursive: true, mode: 0o700 });
+      makeOwnFolder(this.directory);
       await mkdir(this.#rounds, { recursive: true, mode: 0o700 });
       await this.#catalogue.prepare();
       await syncFolder(this.directory);

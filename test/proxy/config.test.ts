@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
+import { CONFIG_LIMIT_BYTES } from '../../proxy/config-text.ts';
 import type { UmbraError } from '../../proxy/failure.ts';
 import { parseDuration, parseSize } from '../../proxy/units.ts';
 
@@ -305,7 +306,34 @@ for (const [name, text, expected] of WRONG) {
 
 test('aliases cannot be made to explode', () => {
   const bomb = `a: &a [${'x,'.repeat(50)}]\nb: &b [${'*a,'.repeat(50)}]\nc: [${'*b,'.repeat(50)}]`;
-  assert.throws(() => parse(bomb));
+  assert.throws(() => parse(bomb), /Excessive alias count/);
+});
+
+test('whatever YAML cannot be made sense of is a problem of the file, told by the code', () => {
+  const long = `cluster: ${'x'.repeat(100_000)}`;
+  const many = `cluster: demo\nmembers: [${'7, '.repeat(5_000)}]`;
+  for (const text of ['a: *b', '['.repeat(5_000), '&a '.repeat(5_000), long, many]) {
+    try {
+      parse(text);
+      assert.unreachable(text.slice(0, 20));
+    } catch (error) {
+      assert.is((error as UmbraError).code, 'E_CONFIG');
+      assert.ok((error as Error).message.length < 60_000, 'of a length that can be read');
+    }
+  }
+});
+
+test('a file is as long as the limit, and not longer', () => {
+  const text = 'cluster: demo\nmembers: [{name: a, qmp: /x}]\n';
+  const padded = `${text}#${' '.repeat(CONFIG_LIMIT_BYTES - text.length - 1)}`;
+  assert.is(parse(padded).cluster, 'demo');
+  assert.throws(() => parse(`${padded} `), /are more than the limit, 4194304/);
+});
+
+test('no path holds a NUL', () => {
+  for (const member of ['qmp: "/x\\0"', 'command: ["a\\0", -qmp, "unix:/x,server=on"]']) {
+    assert.throws(() => parse(`{cluster: demo, members: [{name: a, ${member}}]}`), /hold a NUL/);
+  }
 });
 
 test('a name that would leave the home is refused everywhere', () => {

@@ -1,7 +1,12 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { libvirtError } from '../../qmp/libvirt/errors.ts';
-import { monitorAnswer, monitorCommand, monitorEvent } from '../../qmp/libvirt/monitor-lines.ts';
+import {
+  monitorAnswer,
+  monitorCommand,
+  monitorEvent,
+  monitorRequest,
+} from '../../qmp/libvirt/monitor-lines.ts';
 
 test('a command survives virsh’s own quoting', () => {
   const line = monitorCommand('vm one', { execute: 'getfd', arguments: { fdname: "it's" } });
@@ -9,6 +14,14 @@ test('a command survives virsh’s own quoting', () => {
   const [, domain, , json = ''] = line.split("'");
   assert.is(domain, 'vm one');
   assert.equal(JSON.parse(json), { execute: 'getfd', arguments: { fdname: "it's" } });
+});
+
+test('a client that does not speak QMP is told by a code', () => {
+  assert.equal(monitorRequest('{"execute": "cont", "id": [1]}'), { execute: 'cont', id: [1] });
+  for (const line of ['{"execute": ', 'null', '7', '[]', '{}', '{"execute": 1}']) {
+    assert.throws(() => monitorRequest(line), /the client does not speak/, line);
+  }
+  assert.throws(() => monitorRequest('{"execute": "cont", "arguments": null}'), /speak QMP/);
 });
 
 test('the answer is found among what virsh echoes', () => {
@@ -34,6 +47,8 @@ test('events keep QEMU’s own time, and need no details', () => {
   const stop = monitorEvent(`event STOP at 1.000005 for domain 'a: b': <null>`);
   assert.equal(stop, { event: 'STOP', data: {}, timestamp: { seconds: 1, microseconds: 5 } });
   assert.is(monitorEvent('events received: 0'), undefined);
+  const cut = monitorEvent(`event STOP at 1.000005 for domain 'a': {"by": "u`);
+  assert.equal(cut, { event: 'STOP', data: {}, timestamp: { seconds: 1, microseconds: 5 } });
 });
 
 test('what virsh complains of is told by a stable code', () => {

@@ -60,6 +60,7 @@ test('a newer version is told as such', () => {
 const WRONG: readonly (readonly [what: string, harm: (data: Buffer) => Buffer])[] = [
   ['no index at all', () => Buffer.from('something else, long enough to be one')],
   ['nothing', () => Buffer.alloc(0)],
+  ['a version there never was', (data) => withWord(data, 8, 0)],
   ['another page size', (data) => withWord(data, 12, 2 * PAGE)],
   ['another number of pages', (data) => withWord(data, 16, PAGES + 1)],
   ['more slots than pages', (data) => withWord(data, 20, PAGES + 1)],

@@ -213,6 +213,7 @@ test('a discarded shadow is gone, and writing to it fails rather than crashes', 
 
 const DAMAGE: readonly (readonly [name: string, harm: (path: string) => void])[] = [
   ['a flipped bit', (path) => flip(join(path, 'ram-0.img'))],
+  ['a flipped bit where no page is', (path) => flip(join(path, 'ram-0.img'), (64 - 6) * PAGE)],
   [
     'a shortened image',
     (path) => change(join(path, 'ram-0.img'), (file) => truncateSync(file, PAGE)),

@@ -1,11 +1,12 @@
 /** Makes a cluster of VMs that already run, found by their QMP sockets or through libvirt. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { findVm } from '../../proxy/agent/vm-process.ts';
 import { clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
 import { UmbraError } from '../../proxy/failure.ts';
 import { QmpClient, virsh } from '../../qmp/index.ts';
+import { makeOwnFolder } from '../../shadow/index.ts';
 import { up } from './commands.ts';
 import { umbraHome } from './home.ts';
 import type { Output } from './output.ts';
@@ -45,7 +46,7 @@ export async function attach(
   const text = stringify({ cluster, members });
   // Checked before a folder is made for it.
   parseClusterConfig(text, file, umbraHome());
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeOwnFolder(directory);
   writeFileSync(file, text, { mode: 0o600 });
   output.say(`wrote ${file}; adjust it to taste and start from it with umbra up`);
   await up(file, cluster, true, output);

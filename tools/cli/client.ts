@@ -49,10 +49,10 @@ export class DaemonClient {
           onLine(line);
         }
       }
+      if (rest !== '') throwFailure(JSON.parse(rest)); // refused; or cut off in the middle of a line
     } catch (error) {
       throw error instanceof UmbraError ? error : this.#lost(error);
     }
-    if (rest !== '') throwFailure(JSON.parse(rest));
     throw this.#lost();
   }
 

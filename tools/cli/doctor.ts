@@ -84,8 +84,9 @@ async function userfaultfd(): Promise<Finding> {
 
 async function store(): Promise<Finding> {
   const check = 'store';
-  const home = umbraHome();
+  let home = 'UMBRA_HOME';
   try {
+    home = umbraHome();
     await mkdir(home, { recursive: true, mode: 0o700 });
     await access(home, constants.W_OK);
   } catch (error) {

@@ -10,16 +10,35 @@
  *         shadows/ROUND/MEMBER/ RAM images and device state
  *         epochs/000001.json    the catalogue
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type ClusterConfig, clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
+import { CONFIG_LIMIT_BYTES } from '../../proxy/config-text.ts';
 import { UmbraError } from '../../proxy/failure.ts';
+import { makeOwnFolder, requireTrustedFolder } from '../../shadow/index.ts';
 
 const storedSchema = z.object({ file: z.string(), text: z.string() });
 
+/** @throws ShadowError E_FOLDER_UNSAFE: it is there, and others may write to it */
 export function umbraHome(): string {
+  const home = chosenHome();
+  // What is in it is run and obeyed: cluster.json names commands, sockets lead to daemons.
+  if (lstatSync(home, { throwIfNoEntry: false }) !== undefined) requireTrustedFolder(home);
+  return home;
+}
+
+function chosenHome(): string {
   const chosen = process.env.UMBRA_HOME;
   if (chosen !== undefined && chosen !== '') return chosen;
   if (existsSync('/dev/shm')) return `/dev/shm/umbra-${userInfo().uid}`;
@@ -30,7 +49,7 @@ export function umbraHome(): string {
 export function loadConfigFile(file: string): { config: ClusterConfig; text: string } {
   let text: string;
   try {
-    text = readFileSync(file, 'utf8');
+    text = readStart(file, CONFIG_LIMIT_BYTES + 1);
   } catch (cause) {
     const message = `cannot read ${file}: ${(cause as NodeJS.ErrnoException).code}`;
     throw new UmbraError({ code: 'E_CONFIG_FILE', message }, cause);
@@ -38,9 +57,24 @@ export function loadConfigFile(file: string): { config: ClusterConfig; text: str
   return { config: parseClusterConfig(text, file, umbraHome()), text };
 }
 
+/** Of a pipe, too, and of what never ends. */
+function readStart(file: string, bytes: number): string {
+  const fd = openSync(file, 'r');
+  try {
+    const buffer = Buffer.allocUnsafe(bytes);
+    let filled = 0;
+    for (let read = 1; read > 0 && filled < bytes; filled += read) {
+      read = readSync(fd, buffer, filled, bytes - filled, null);
+    }
+    return buffer.toString('utf8', 0, filled);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Keeps the config a cluster was started with, so that later commands need only its name. */
 export function storeConfig(config: ClusterConfig, file: string, text: string): void {
-  mkdirSync(config.directory, { recursive: true, mode: 0o700 });
+  makeOwnFolder(config.directory);
   const stored = JSON.stringify({ file, text });
   writeFileSync(join(config.directory, 'cluster.json'), stored, { mode: 0o600 });
 }

@@ -1,10 +1,11 @@
 /** `umbra relay`: in the foreground until a signal; the first lets migrations end, the second ends them. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatAddress } from '../../proxy/relay/address.ts';
 import { Relay } from '../../proxy/relay/relay.ts';
 import type { MigrationProgress, MigrationReport } from '../../proxy/relay/report.ts';
 import { ShadowKeeper } from '../../proxy/relay/shadow-keeper.ts';
+import { makeTrustedFolder } from '../../shadow/index.ts';
 import { bytes, duration, failureText, type Output } from './output.ts';
 import {
   evacuationOf,
@@ -22,7 +23,7 @@ export async function relay(spelling: RelaySpelling, output: Output): Promise<bo
   const evacuation = evacuationOf(spelling);
   const keeping = keeperOf(spelling);
   const { report: folder } = spelling;
-  if (folder !== undefined) mkdirSync(folder, { recursive: true });
+  if (folder !== undefined) makeTrustedFolder(folder);
   const keeper = keeping && (await ShadowKeeper.open(keeping));
   const view = relayView(process.stdout, output.json);
   let well = true;
@@ -34,7 +35,8 @@ export async function relay(spelling: RelaySpelling, output: Output): Promise<bo
         view.over(report.migration);
         well &&= report.outcome !== 'failed';
         if (folder !== undefined) {
-          writeFileSync(join(folder, `${report.migration}.json`), `${JSON.stringify(report)}\n`);
+          const path = join(folder, `${report.migration}.json`);
+          writeFileSync(path, `${JSON.stringify(report)}\n`, { mode: 0o600, flag: 'wx' });
         }
         output.result(report, reportText(report));
       },

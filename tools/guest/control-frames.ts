@@ -46,8 +46,9 @@ export class ReplyDecoder {
     const text = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).toString('latin1');
     let start = 0;
     for (let end = text.indexOf('\n'); end !== -1; end = text.indexOf('\n', start)) {
-      const line = this.#line + text.slice(start, end);
-      const reply = this.#skipping ? undefined : parseReply(line);
+      const length = this.#line.length + end - start;
+      const skipped = this.#skipping || length > replyBytesMax;
+      const reply = skipped ? undefined : parseReply(this.#line + text.slice(start, end));
       this.#line = '';
       this.#skipping = false;
       start = end + 1;
@@ -61,6 +62,7 @@ export class ReplyDecoder {
   }
 }
 
+const exitCodeMax = 255;
 const exitLine = /^([^ ]+) ([0-9]{1,3})$/;
 const textLine = /^([^ ]+) (.*)$/;
 
@@ -69,7 +71,9 @@ export function parseReply(line: string): GuestReply | undefined {
   if (line === '::ready') return { kind: 'ready' };
   if (line.startsWith('::rc ')) {
     const [, id, code] = exitLine.exec(line.slice(5)) ?? [];
-    if (id !== undefined) return { kind: 'exit', id, exitCode: Number(code) };
+    if (id !== undefined && Number(code) <= exitCodeMax) {
+      return { kind: 'exit', id, exitCode: Number(code) };
+    }
   } else if (line.startsWith('::out ')) {
     const [, id, data] = textLine.exec(line.slice(6)) ?? [];
     if (id !== undefined && data !== undefined && /^[A-Za-z0-9+/]*={0,2}$/.test(data)) {

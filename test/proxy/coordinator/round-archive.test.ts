@@ -56,6 +56,13 @@ test('a damaged report is left out, and a name that is none is no path', async (
   await archive.add(report(1));
   writeFileSync(join(folder, 'r000002-0000000a.json'), '{"kind": "rou');
   writeFileSync(join(folder, 'r000003-0000000a.json'), '{"kind":"round","startedAt":2026}');
+  const whole = JSON.stringify(report(4));
+  const wrong = ['"durationMs":"long"', '"durationMs":1e999', '"members":[{"member":"a"}]'];
+  for (const [at, part] of wrong.entries()) {
+    const key = part.slice(0, part.indexOf(':'));
+    const text = whole.replace(new RegExp(`${key}:[^,]+`), part);
+    writeFileSync(join(folder, `r00001${at}-0000000a.json`), text);
+  }
   assert.is((await archive.last(9)).length, 1);
   assert.is(await archive.read('r000002-0000000a'), undefined);
   assert.is(await archive.read('../../etc/passwd'), undefined);

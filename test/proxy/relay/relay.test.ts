@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { pong, shut } from '../../../proxy/stream/return-path.ts';
 import * as stream from '../stream/builder.ts';
-import { ending, take, takeAll, type Wire, withBed } from './relay-bed.ts';
+import { ending, type RelayBed, take, takeAll, type Wire, withBed } from './relay-bed.ts';
 
 const MiB = 2 ** 20;
 const RAM = [{ name: 'pc.ram', pages: 256 }];
@@ -173,6 +173,23 @@ test('when one connection dies, all of its migration do, and no other', async ()
     other.source.write('alive');
     assert.is(String(await take(other.target, 5)), 'alive');
   });
+});
+
+test('of connections there are so many at most; those that go make room', async () => {
+  const use = async (bed: RelayBed) => {
+    const pairs = [await bed.both(), await bed.both(), await bed.both()];
+    assert.match(await ending(await bed.source()), /^(end|ECONNRESET)$/);
+    for (const { source, target } of pairs) {
+      source.destroy();
+      target.destroy();
+    }
+    const isRefused = async () => {
+      const source = await bed.source();
+      return Promise.race([ending(source).then(() => true), delay(200, false)]);
+    };
+    while (await isRefused()) await delay(10);
+  };
+  await withBed('tcp', use, { connectionsMax: 3 });
 });
 
 test('what is encrypted is passed through, and said to be', async () => {

@@ -1,6 +1,6 @@
 /** Migrations that wait for each other, and shadows of them, on real sockets and a real store. */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -9,7 +9,8 @@ import * as assert from 'uvu/assert';
 import type { EvacuationPolicy } from '../../../policies/index.ts';
 import { relayCatalogue, ShadowKeeper, shadowsOf } from '../../../proxy/relay/shadow-keeper.ts';
 import { shut } from '../../../proxy/stream/return-path.ts';
-import { openShadow, SealedRam, verifyShadow } from '../../../shadow/index.ts';
+import { openShadow, SealedRam, type ShadowError, verifyShadow } from '../../../shadow/index.ts';
+import { lookAtTree } from '../../support/closed-tree.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import * as stream from '../stream/builder.ts';
 import { type RelayBed, take, takeAll, withBed } from './relay-bed.ts';
@@ -81,6 +82,26 @@ async function withStore(
 }
 
 const test = suite('relay turns');
+
+test('shadows are their owner’s alone, and none is kept where others may write', async () => {
+  await withStore({}, async ({ directory, keeper }) => {
+    await withBed(
+      'tcp',
+      async (bed) => {
+        await migrate(bed);
+        assert.ok((await bed.report()).shadow?.kept);
+      },
+      { keeper },
+    );
+    const { files, open } = lookAtTree(directory);
+    assert.ok(files > 4);
+    assert.equal(open, []);
+    chmodSync(directory, 0o777);
+    const terms = { directory, budgetBytes: undefined, headroomBytes: 0, keep: 1 };
+    const error = await ShadowKeeper.open(terms).catch((cause: unknown) => cause);
+    assert.is((error as ShadowError).code, 'E_FOLDER_UNSAFE');
+  });
+});
 
 test('with one at once, the second trickles until the first is over', async () => {
   const terms = { evacuation: ONE };

@@ -1,6 +1,7 @@
 /** Epochs on disk: mirrored whole, fetched whole, and anything less is found. */
 import { execFileSync } from 'node:child_process';
 import {
+  chmodSync,
   closeSync,
   copyFileSync,
   existsSync,
@@ -19,6 +20,7 @@ import {
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { MANIFEST_LIMIT_BYTES, wrap } from '../../../shadow/envelope.ts';
 import {
   DurableStore,
   type EpochManifest,
@@ -31,6 +33,7 @@ import {
   sha256Of,
   verifyShadow,
 } from '../../../shadow/index.ts';
+import { lookAtTree } from '../../support/closed-tree.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { PAGE, roundOf, sealEpoch } from './sealed-epoch.ts';
 
@@ -92,6 +95,41 @@ function flip(path: string, at = Math.floor(statSync(path).size / 2)): void {
   bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
   writeFileSync(path, bytes);
 }
+
+test('what is on disk, and what is fetched from it, is its owner’s alone, whatever the umask', async () => {
+  const before = process.umask(0);
+  try {
+    await persist(await sealEpoch(shadows, 1));
+    await fetch(1);
+  } finally {
+    process.umask(before);
+  }
+  for (const folder of [join(root, 'disk'), back]) {
+    const { files, open } = lookAtTree(folder);
+    assert.ok(files > 8);
+    assert.equal(open, []);
+  }
+});
+
+test('a folder on disk that others may enter is not used', async () => {
+  mkdirSync(store.directory, { recursive: true });
+  chmodSync(store.directory, 0o755);
+  assert.is(await codeOf(store.prepare()), 'E_FOLDER_UNSAFE');
+});
+
+test('a shadow.json that says it is longer than any is not unpacked', async () => {
+  await persist(await sealEpoch(shadows, 1, ['a']));
+  const path = disk(1, 'a', 'durable.json');
+  const { body } = JSON.parse(readFileSync(path, 'utf8')) as {
+    body: { files: { file: string }[] };
+  };
+  const files = body.files.map((one) => {
+    return one.file === 'shadow.json' ? { ...one, bytes: MANIFEST_LIMIT_BYTES + 1 } : one;
+  });
+  writeFileSync(path, wrap({ ...body, files }));
+  const verified = store.verify(await store.read(1), quiet);
+  assert.is(await codeOf(verified), 'E_MANIFEST_INVALID');
+});
 
 test('what comes back is the folder as it was sealed, bytes and holes', async () => {
   const epoch = await sealEpoch(shadows, 1);

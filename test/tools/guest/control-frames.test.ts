@@ -64,6 +64,7 @@ test('what is no reply is dropped', () => {
     '::rc a-1',
     '::rc a-1 x',
     '::rc a-1 1000',
+    '::rc a-1 256',
     '::rc a-1 -1',
     '::out a-1',
     '::out a-1 not*base64',
@@ -80,6 +81,8 @@ test('an endless line is not kept, and the line after it is read', () => {
   const endless = Buffer.alloc(4096, 'x');
   const chunks = Array.from({ length: 100 }, () => endless);
   assert.equal(decode(...chunks, Buffer.from('\n::ready\n')), [{ kind: 'ready' }]);
+  // Nor is it taken when it comes in one piece.
+  assert.equal(decode(Buffer.from(`::no a-1 ${'x'.repeat(9000)}\n::ready\n`)), [{ kind: 'ready' }]);
   // Its end alone is not taken for a reply, were it to look like one.
   assert.equal(decode(...chunks, Buffer.from('::ready\n')), []);
 });

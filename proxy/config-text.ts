@@ -1,0 +1,39 @@
+/** cluster.yaml as text: how long it may be, and what YAML it is. PURE. */
+import { LineCounter, parseDocument } from 'yaml';
+
+/** A thousand members with command lines of 4 KiB each. Longer ones would take minutes to be read. */
+export const CONFIG_LIMIT_BYTES = 4 * 2 ** 20;
+/** Of what `*aliases` stand for: more are an attack on the reader (yaml, `maxAliasCount`). */
+const ALIASES_MAX = 100;
+const ERRORS_TOLD = 20;
+
+export type ParsedText =
+  | { readonly value: unknown; readonly problems?: undefined }
+  | { readonly problems: readonly string[] };
+
+/** Never throws. */
+export function parseText(text: string): ParsedText {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > CONFIG_LIMIT_BYTES) {
+    return { problems: [`${bytes} bytes are more than the limit, ${CONFIG_LIMIT_BYTES}`] };
+  }
+  try {
+    const lines = new LineCounter();
+    // Its own way to say where takes minutes when there are thousands of errors.
+    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+    const problems = document.errors.slice(0, ERRORS_TOLD).map(({ message, pos }) => {
+      const { line, col } = lines.linePos(pos[0]);
+      return `${firstLine(message)} at line ${line}, column ${col}`;
+    });
+    return problems.length > 0
+      ? { problems }
+      : { value: document.toJS({ maxAliasCount: ALIASES_MAX }) };
+  } catch (error) {
+    // An alias of nothing, too many of them; or nested until the stack has ended.
+    return { problems: [firstLine((error as Error).message)] };
+  }
+}
+
+function firstLine(message: string): string {
+  return message.split('\n')[0] ?? '';
+}

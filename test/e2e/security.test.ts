@@ -1,0 +1,117 @@
+/**
+ * What other users of the host could get at while a cluster lives: in the middle of a round, with an epoch, and
+ * after a restore. Nothing listens but unix sockets; every file, folder and socket is its owner's
+ * alone (proxy/THREATS.md).
+ */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
+import { lookAtTree } from '../support/closed-tree.ts';
+import { freezeAt, frozenProcess } from '../support/freeze.ts';
+
+/** QEMU's own, of our guests (tools/guest/command-line.ts) and of a restore. */
+const QEMUS = /^(qmp|control|net|incoming)\.sock$|^console\.log$/;
+const NOBODY = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
+
+const test = suite('security');
+let bed: Testbed;
+
+test.before(async () => {
+  bed = await Testbed.create({ nodes: 2, memoryMiB: 192, qemu: await newestQemu() });
+  await bed.up();
+});
+test.after(() => bed.dispose());
+
+/** Everything there is of the cluster, now. */
+function requireClosed(when: string): void {
+  const { folders, files, sockets, open } = lookAtTree(bed.directory, QEMUS);
+  assert.equal(open, [], when);
+  assert.ok(folders > 3 && files > 3 && sockets > 6, `${folders} ${files} ${sockets} ${when}`);
+  assert.is(statSync(join(bed.directory, 'api.sock')).mode & 0o777, 0o600);
+}
+
+test('in the middle of a round, nothing is open to others', async () => {
+  freezeAt(bed, 'member/n0/live');
+  const round = bed.json<RoundReport>('checkpoint');
+  const pid = await frozenProcess(bed);
+  requireClosed('while a proxy takes its memory');
+  process.kill(pid, 'SIGCONT');
+  assert.is((await round).outcome, 'committed');
+});
+
+test('nor is an epoch, nor are files made of it', async () => {
+  requireClosed('with an epoch');
+  const xml = join(bed.home, 'domain.xml');
+  writeFileSync(xml, '<domain></domain>');
+  const made = join(bed.home, 'made');
+  const xmls = ['n0', 'n1'].flatMap((name) => ['--xml', `${name}=${xml}`]);
+  await bed.json('export', '1', '--libvirt', made, ...xmls);
+  assert.equal(lookAtTree(made).open, []);
+  assert.is(lookAtTree(made).files, 2);
+});
+
+test('nor is a restored cluster', async () => {
+  bed.killAll();
+  await bed.json('restore');
+  requireClosed('after a restore');
+});
+
+test('nothing of it listens on a network', () => {
+  const pids = [...bed.processes().keys()];
+  assert.ok(pids.length >= 6, 'daemon, switch, two proxies, two QEMUs');
+  for (const pid of pids)
+    assert.equal(listeningOn(pid), [], readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+  assert.ok(listeningOn(process.pid) !== undefined);
+});
+
+if (process.geteuid?.() === 0) {
+  test('another user can connect to none of its sockets, and read none of its files', () => {
+    const { places, passed } = asNobody();
+    assert.ok(places > 20);
+    assert.equal(passed, []);
+  });
+}
+
+/** Tries every path there is as another user. */
+function asNobody(): { places: number; passed: string[] } {
+  const names = readdirSync(bed.directory, { recursive: true, encoding: 'utf8' });
+  const paths = names.map((name) => join(bed.directory, name));
+  const script = `
+    const fs = require('fs'), net = require('net');
+    for (const path of process.argv.slice(1)) {
+      try { fs.closeSync(fs.openSync(path, 'r')); console.log(path); } catch {}
+      net.connect(path).on('connect', function () { console.log(path); this.destroy(); }).on('error', () => {});
+    }`;
+  const words = [...NOBODY, process.execPath, '-e', script, ...paths];
+  const { stdout, status } = spawnSync('setpriv', words, { encoding: 'utf8', cwd: '/' });
+  assert.is(status, 0);
+  return { places: paths.length, passed: stdout.split('\n').filter((line) => line !== '') };
+}
+
+/** Addresses of TCP sockets that a process listens on, or of UDP sockets it has, as /proc/net says them. */
+function listeningOn(pid: number): string[] {
+  const inodes = new Set(
+    readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+      try {
+        return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1] ?? [];
+      } catch {
+        return []; // closed meanwhile
+      }
+    }),
+  );
+  return ['tcp', 'tcp6', 'udp', 'udp6'].flatMap((kind) => {
+    const [, ...lines] = readFileSync(`/proc/${pid}/net/${kind}`, 'utf8').trim().split('\n');
+    return lines.flatMap((line) => {
+      const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/);
+      const counts = kind.startsWith('udp') || state === '0A';
+      return counts && inodes.has(inode) ? [`${kind} ${local}`] : [];
+    });
+  });
+}
+
+test.run();

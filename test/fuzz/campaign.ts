@@ -1,0 +1,106 @@
+/**
+ * Fuzzes one target: every seed first, then changed ones, until it is told to stop or something breaks.
+ *
+ *     pool ──pick, change, mend──▶ batch ──check each──▶ any new coverage? ──no──▶ a larger batch
+ *       ▲                                                     │ yes
+ *       └──────── those that are new by themselves ◀──each again, alone; a smaller batch
+ *
+ * Asking for coverage costs more than most inputs, hence batches. All chance comes from the seed, and the
+ * clock decides only when it ends: the same seed tries the same inputs, as many as there is time for.
+ */
+import { prng } from '../proxy/stream/cuts.ts';
+import type { Coverage } from './coverage.ts';
+import { Judge } from './judge.ts';
+import { mutateBytes } from './mutate-bytes.ts';
+import type { Target } from './target.ts';
+
+const BATCH_MAX = 64;
+const POOL_MAX = 5_000;
+
+export interface Terms {
+  readonly seed: number;
+  /** Asked before each batch. */
+  readonly goesOn: (runs: number) => boolean;
+  /** Without it nothing guides, and the pool stays what it was. */
+  readonly coverage?: Coverage | undefined;
+  /** Told of each input before it is tried: of what kills the process, this is what is left. */
+  readonly onInput?: ((input: Buffer) => void) | undefined;
+}
+
+export interface Finding {
+  readonly input: Buffer;
+  readonly error: Error;
+}
+
+export interface Campaign {
+  readonly runs: number;
+  /** How often each outcome was seen. */
+  readonly outcomes: ReadonlyMap<string, number>;
+  /** Inputs that were worth keeping, seeds included. */
+  readonly pool: number;
+  readonly finding: Finding | undefined;
+}
+
+export async function fuzz(
+  target: Target,
+  seeds: readonly Buffer[],
+  { seed, goesOn, coverage, onInput }: Terms,
+): Promise<Campaign> {
+  const judge = new Judge(target, onInput);
+  const pool = [...seeds];
+  let runs = 0;
+  const end = (finding?: Finding) => {
+    judge.close();
+    return { runs, outcomes: judge.outcomes, pool: pool.length, finding };
+  };
+  const tryOne = async (input: Buffer): Promise<Finding | undefined> => {
+    runs++;
+    const error = await judge.judge(input);
+    return error && { input, error };
+  };
+  for (const input of seeds) {
+    const finding = await tryOne(input);
+    if (finding !== undefined) return end(finding);
+  }
+  coverage?.claim();
+  let made = 0;
+  for (let size = 1; goesOn(runs); ) {
+    const batch = Array.from({ length: size }, () => make(target, pool, prng(hash(seed, made++))));
+    for (const input of batch) {
+      const finding = await tryOne(input);
+      if (finding !== undefined) return end(finding);
+    }
+    if (coverage?.looksNew() !== true) {
+      size = Math.min(BATCH_MAX, size * 2);
+      continue;
+    }
+    for (const input of batch) {
+      const finding = await tryOne(input);
+      if (finding !== undefined) return end(finding);
+      if (coverage.claim() && pool.length < POOL_MAX) pool.push(input);
+    }
+    size = Math.max(1, size / 4);
+  }
+  return end();
+}
+
+function make(target: Target, pool: readonly Buffer[], random: () => number): Buffer {
+  const pick = (): Buffer => {
+    // What was found last leads on more often.
+    const at = random() < 0.3 ? 1 - random() ** 2 : random();
+    return pool[Math.min(pool.length - 1, Math.floor(at * pool.length))] ?? Buffer.alloc(0);
+  };
+  const { words = [], mutate, mend, inputBytesMax } = target;
+  const parent = pick();
+  const known = mutate !== undefined && random() < 0.5 ? mutate(parent, random) : parent;
+  const changed = known === parent ? mutateBytes(parent, pick(), words, random) : known;
+  const cut = changed.subarray(0, inputBytesMax);
+  return mend !== undefined && random() < 0.67 ? mend(cut) : cut;
+}
+
+/** A seed of its own for each input. */
+function hash(seed: number, index: number): number {
+  let mixed = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(index + 1, 0xc2b2ae35);
+  mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d);
+  return (mixed ^ (mixed >>> 13)) >>> 0;
+}

@@ -1,0 +1,69 @@
+/**
+ * The corpus, and some hundred changed inputs a target; the same each time. Coverage guides only `npm run fuzz`.
+ */
+import { strict as assert } from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { suite } from 'uvu';
+import { fuzz } from './campaign.ts';
+import { seedsOf } from './corpus.ts';
+import { loadTarget, TARGET_NAMES } from './targets.ts';
+
+const test = suite('fuzz');
+/** Of each target, in the time it has. */
+const RUNS = 300;
+const MOST_MS = 2_000;
+
+for (const name of TARGET_NAMES) {
+  test(`${name}: every seed, and what is made of them`, async () => {
+    const target = await loadTarget(name);
+    const seeds = seedsOf(name);
+    assert.ok(seeds.length > 0);
+    const until = performance.now() + MOST_MS;
+    const goesOn = (runs: number): boolean => runs < RUNS && performance.now() < until;
+    const inputs = seeds.map(({ input }) => input);
+    const { finding, outcomes, runs } = await fuzz(target, inputs, { seed: 1, goesOn });
+    const [seed] = seeds.filter(({ input }) => input === finding?.input);
+    assert.equal(finding?.error, undefined, seed && `seed ${seed.name}`);
+    assert.ok(runs > seeds.length && outcomes.size > 1, 'they do not all end alike');
+  });
+}
+
+/** `npm run fuzz --` with these words. */
+function command(...words: string[]) {
+  const main = fileURLToPath(new URL('main.ts', import.meta.url));
+  return spawnSync(process.execPath, ['--import', 'tsx', main, ...words], { encoding: 'utf8' });
+}
+
+test('coverage leads to a planted fault, which is made short, saved, and shown again', () => {
+  const { status, stdout } = command('--target', 'planted', '--seconds', '20');
+  assert.equal(status, 1, stdout);
+  const [, file = ''] = /npm run fuzz -- --target planted --input (\S+)/.exec(stdout) ?? [];
+  try {
+    assert.equal(readFileSync(file).toString('hex'), '10207e40');
+    const again = command('--target', 'planted', '--input', file);
+    assert.equal(again.status, 1);
+    assert.match(again.stdout, /Error: found/);
+  } finally {
+    rmSync(file, { force: true });
+  }
+});
+
+test('the same seed tries the same inputs, and without coverage does not get that far', async () => {
+  const target = await loadTarget('planted');
+  const tried = async (seed: number): Promise<string[]> => {
+    const inputs: string[] = [];
+    const onInput = (input: Buffer): unknown => inputs.push(input.toString('hex'));
+    const goesOn = (runs: number): boolean => runs < 20_000;
+    const terms = { seed, goesOn, onInput };
+    const { finding } = await fuzz(target, [Buffer.from('........')], terms);
+    assert.equal(finding, undefined);
+    return inputs;
+  };
+  const once = await tried(7);
+  assert.deepEqual(await tried(7), once);
+  assert.notDeepEqual(await tried(8), once);
+});
+
+test.run();

@@ -1,0 +1,33 @@
+/** Makes an input that breaks something shorter, as long as it breaks the same. */
+import type { Finding } from './campaign.ts';
+import { Judge } from './judge.ts';
+import type { Target } from './target.ts';
+
+const TRIES_MAX = 500;
+
+export async function shrink(target: Target, { input, error }: Finding): Promise<Buffer> {
+  const judge = new Judge(target, undefined);
+  let best = input;
+  let tries = 0;
+  try {
+    for (let size = best.length >> 1; size > 0; size >>= 1) {
+      for (let at = 0; at < best.length; ) {
+        if (tries++ >= TRIES_MAX) return best;
+        const shorter = Buffer.concat([best.subarray(0, at), best.subarray(at + size)]);
+        const candidate = target.mend?.(shorter) ?? shorter;
+        const found = candidate.length < best.length ? await judge.judge(candidate) : undefined;
+        if (found !== undefined && kindOf(found) === kindOf(error)) best = candidate;
+        else at += size;
+      }
+    }
+    return best;
+  } finally {
+    judge.close();
+  }
+}
+
+/** Where it was thrown and what it says, numbers and texts of the input apart. */
+function kindOf(error: Error): string {
+  const [message = '', place = ''] = (error.stack ?? '').split('\n');
+  return `${message.replaceAll(/\d+/g, '0').slice(0, 40)} ${place}`;
+}

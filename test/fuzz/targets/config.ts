@@ -1,0 +1,103 @@
+/**
+ * cluster.yaml. Whatever the text:
+ *   - it is taken, or refused by E_CONFIG that names problems, in time that its length bounds;
+ *   - what is taken is taken again when it is written out anew, and means the same;
+ *   - every folder of a cluster's own lies in its home, and no path holds a NUL.
+ */
+import { strict as assert } from 'node:assert';
+import { parse, stringify } from 'yaml';
+import { type ClusterConfig, parseClusterConfig } from '../../../proxy/config.ts';
+import { UmbraError } from '../../../proxy/failure.ts';
+import { mutateJson } from '../mutate-json.ts';
+import { codeOf, type Target } from '../target.ts';
+
+const HOME = '/home/of/clusters';
+const FILE = '/etc/umbra/cluster.yaml';
+const LEAVES = [
+  ...['1s', '5min', '0ms', '999999h', '1GiB', '0B', '99999TiB', 'optimal', 'auto', 'parallel'],
+  ...['{dir}/x', '{name}', '{index}', '{dir', 'predicted-downtime 5ms', 'no-progress', 'queue'],
+  ...['qemu:///system', ['-qmp', 'unix:/x,server=on'], { to: '/var/lib/umbra' }, { every: '1s' }],
+];
+
+export const target: Target = {
+  covers: ['proxy/config', 'proxy/units.ts', 'proxy/end-when.ts', 'proxy/contradictions.ts'],
+  inputBytesMax: 20_000,
+  words: [
+    ...[
+      '&a',
+      '*a',
+      '<<: *a',
+      '!!binary ',
+      '!!set ',
+      '---\n',
+      '...\n',
+      '? ',
+      ': ',
+      '- ',
+      '\n  ',
+      '\t',
+    ],
+    ...[
+      '|',
+      '>',
+      '{',
+      '[',
+      '#',
+      '%YAML 1.1\n',
+      '"',
+      '0x1f',
+      '.nan',
+      '-.inf',
+      '~',
+      '..',
+      '\0',
+      '\u2028',
+    ],
+    ...[
+      'cluster: ',
+      'members: ',
+      'round: ',
+      'persist: ',
+      '[[[[[[[['.repeat(50),
+      '{a: '.repeat(300),
+    ],
+  ],
+  mutate: (input, random) => {
+    try {
+      const value: unknown = parse(input.toString('utf8'));
+      return Buffer.from(stringify(mutateJson(value, random, LEAVES)));
+    } catch {
+      return input;
+    }
+  },
+  check(input) {
+    const text = input.toString('utf8');
+    let config: ClusterConfig;
+    try {
+      config = parseClusterConfig(text, FILE, HOME);
+    } catch (error) {
+      const code = codeOf(error, UmbraError);
+      assert.equal(code, 'E_CONFIG');
+      assert.ok((error as Error).message.startsWith(`${FILE}: `));
+      return code;
+    }
+    requireInside(config);
+    const again = stringify(parse(text, { maxAliasCount: 100 }));
+    assert.deepEqual(parseClusterConfig(again, FILE, HOME), config);
+    return 'accepted';
+  },
+};
+
+function requireInside({ cluster, directory, members, ...config }: ClusterConfig): void {
+  assert.equal(directory, `${HOME}/${cluster}`);
+  assert.match(cluster, /^[a-z0-9-]+$/);
+  for (const { name, directory: own } of members) {
+    assert.match(name, /^[a-z0-9-]+$/);
+    assert.equal(own, `${directory}/vm/${name}`);
+  }
+  assert.ok(config.shadowsDirectory.endsWith('/shadows'));
+  assert.ok(config.round.stopDeadlineMs > 0 && config.round.stopDeadlineMs <= 86_400_000);
+  assert.ok(Number.isSafeInteger(config.store.headroomBytes));
+  const strings = JSON.stringify({ members, ...config });
+  assert.ok(!strings.includes('\\u0000'), 'a NUL in a path');
+}

@@ -1,0 +1,41 @@
+/**
+ * What we leave on tmpfs for those after us: a round's journal, and cards of processes. Whatever is in the
+ * file, reading it throws nothing; a journal that is damaged asks for the VM to be resumed; what is read is
+ * the same when it is written again.
+ */
+import { strict as assert } from 'node:assert';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { recordedProcess } from '../../../proxy/agent/process-card.ts';
+import { Journal } from '../../../proxy/member/journal.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+import { mutateLines } from '../mutate-lines.ts';
+import type { Target } from '../target.ts';
+
+const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-journal-'));
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const file = join(folder, 'round.json');
+
+export const target: Target = {
+  covers: ['proxy/member/journal.ts', 'proxy/agent/process-card.ts', 'proxy/known-process.ts'],
+  inputBytesMax: 8_000,
+  words: ['"held":', '"snapshot":', '"stopping":true', '"pid":1', '"startTime":', '{}', '[]'],
+  mutate: mutateLines,
+  check(input) {
+    writeFileSync(file, input);
+    const card = recordedProcess(file);
+    assert.ok(card === undefined || card.pid > 0);
+    const journal = new Journal(folder);
+    const entry = journal.read();
+    assert.ok(entry !== undefined, 'it is there');
+    if (entry.round === '') assert.ok(entry.stopping, 'nobody knows: it is resumed');
+    assert.ok(entry.held.every((name) => typeof name === 'string'));
+    journal.write(entry);
+    assert.deepEqual(journal.read(), entry);
+    journal.note(true);
+    assert.deepEqual(journal.read(), { ...entry, stopping: true });
+    journal.remove();
+    assert.ok(!existsSync(file));
+    return `${entry.round === '' ? 'damaged' : 'whole'}${entry.snapshot ? ', a snapshot' : ''}`;
+  },
+};

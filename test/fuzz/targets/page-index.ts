@@ -1,0 +1,39 @@
+/**
+ * Page indices: nothing but a ShadowError is thrown; one that is taken is, byte for byte, what is written of
+ * it again; no entry is outside of the image, no slot is used twice.
+ */
+import { strict as assert } from 'node:assert';
+import { ShadowError } from '../../../shadow/errors.ts';
+import { AS_BASE, decodeIndex, encodeIndex, heldSlots, ZEROS } from '../../../shadow/page-index.ts';
+import { codeOf, type Target } from '../target.ts';
+
+export const target: Target = {
+  covers: ['shadow/page-index.ts'],
+  inputBytesMax: 10_000,
+  words: [Buffer.from('ffffffff', 'hex'), Buffer.from('feffffff', 'hex'), 'UMBRAIDX'],
+  check(input) {
+    // Its manifest says what the index says of itself, as far as it can.
+    const pages = input.length >= 24 ? input.readUInt32LE(16) : 1;
+    const outcomes = (['full', 'delta'] as const).map((kind) => read(input, pages, kind));
+    return outcomes.join(' ');
+  },
+};
+
+function read(input: Buffer, pages: number, kind: 'full' | 'delta'): string {
+  try {
+    const index = decodeIndex(input, { pageSize: 4096, pages, kind, path: '/store/ram-0.idx' });
+    assert.ok(encodeIndex(index).equals(input));
+    const { entries, slots } = index;
+    const used = [...entries].filter((entry) => entry >= 0);
+    assert.ok(used.every((entry) => entry < slots) && new Set(used).size === used.length);
+    assert.ok([...entries].every((entry) => entry >= ZEROS));
+    assert.ok(kind === 'delta' || !entries.includes(AS_BASE));
+    assert.equal(
+      heldSlots(index).reduce((sum, held) => sum + held, 0),
+      used.length,
+    );
+    return 'accepted';
+  } catch (error) {
+    return codeOf(error, ShadowError);
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * The QMP client, whose peer says whatever the input is, and hangs up: connecting and executing end, with an
+ * answer or a QmpError; events and what comes unasked leave no rejection to nobody.
+ */
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { QmpClient, QmpError } from '../../../qmp/index.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+import { mutateLines } from '../mutate-lines.ts';
+import { codeOf, type Target } from '../target.ts';
+
+const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-qmp-'));
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const path = join(folder, 'qmp.sock');
+/** A peer that has more to say waits to be asked; one that is not is waited for so long. */
+const DEADLINE_MS = 30;
+
+export const target: Target = {
+  covers: ['qmp/'],
+  inputBytesMax: 4_000,
+  words: ['{"return": {"status": "running"}, "id": 2}\r\n', '{"event": "STOP"}\r\n', '\n'],
+  mutate: mutateLines,
+  async check(input) {
+    const server = await serve(input);
+    try {
+      const qmp = await QmpClient.connect(path, { timeoutMs: DEADLINE_MS });
+      qmp.onEvent(() => {});
+      const events = qmp.events();
+      const ends = (async () => {
+        for await (const event of events) void event;
+      })();
+      const [answer] = await Promise.allSettled([execute(qmp), ends]);
+      if (answer.status === 'rejected') throw answer.reason;
+      return 'answered';
+    } catch (error) {
+      return codeOf(error, QmpError);
+    } finally {
+      server.close();
+    }
+  },
+};
+
+function execute(qmp: QmpClient): Promise<unknown> {
+  return qmp.execute('query-status', undefined, { timeoutMs: DEADLINE_MS });
+}
+
+/** Half of it at once, the other half when something was asked. */
+async function serve(input: Buffer): Promise<Server> {
+  rmSync(path, { force: true });
+  const half = input.indexOf(0x0a) + 1;
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.write(input.subarray(0, half));
+    socket.once('data', () => socket.end(input.subarray(half)));
+    if (half === 0) socket.end(input);
+  });
+  server.listen(path);
+  await once(server, 'listening');
+  return server;
+}

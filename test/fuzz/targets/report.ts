@@ -1,0 +1,46 @@
+/**
+ * Reports of past rounds. Nothing depends on them: whatever is in the file, it is left out, or it is listed,
+ * learned from, told and drawn; none of that throws, and what is drawn has no markup that is not ours.
+ */
+import { strict as assert } from 'node:assert';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { correct, learn, NO_CALIBRATION } from '../../../policies/index.ts';
+import { RoundArchive } from '../../../proxy/coordinator/round-archive.ts';
+import { outcomeOf } from '../../../proxy/coordinator/round-outcome.ts';
+import { roundText } from '../../../tools/cli/reports.ts';
+import { timelineSvg } from '../../../tools/cli/timeline-svg.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+import { mutateLines } from '../mutate-lines.ts';
+import type { Target } from '../target.ts';
+
+const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-report-'));
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const ROUND = 'r000007-0123abcd';
+
+export const target: Target = {
+  covers: [
+    'proxy/coordinator/round-archive.ts',
+    'proxy/coordinator/round-outcome.ts',
+    'tools/cli/',
+  ],
+  inputBytesMax: 20_000,
+  words: ['"failure":null', '"members":[]', '"timeline":[]', '1e999', '<script>', '"downtimeMs":'],
+  mutate: mutateLines,
+  async check(input) {
+    writeFileSync(join(folder, `${ROUND}.json`), input);
+    const archive = new RoundArchive(folder);
+    const report = await archive.read(ROUND);
+    assert.deepEqual(await archive.last(1), report === undefined ? [] : [report]);
+    if (report === undefined) return 'left out';
+    const outcome = outcomeOf(report);
+    if (outcome !== undefined) {
+      const { fit } = learn(NO_CALIBRATION, outcome);
+      assert.equal(typeof correct(50, fit), 'number');
+    }
+    assert.ok(roundText(report).length > 0);
+    const svg = timelineSvg(report);
+    assert.ok(!/<script|<foreign|\son\w+=/i.test(svg.replaceAll(/&[a-z]+;/g, '')), svg);
+    return outcome === undefined ? 'told' : 'learned from';
+  },
+};
