@@ -29,6 +29,11 @@ export interface FrozenDisk {
   readonly layers: readonly DiskLayer[];
 }
 
+export interface SnapshottedDisk extends FrozenDisk {
+  /** What the guest has written to since. */
+  readonly layer: string;
+}
+
 /** Whose layers a member's are. */
 export function layerOwner(cluster: string, member: string): string {
   return `${cluster}.${member}`;

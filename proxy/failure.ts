@@ -38,6 +38,8 @@ const HINTS: Readonly<Record<string, string>> = {
     'Set round.disks: snapshot, make them read-only, or let round.capture name another, as precopy.',
   E_DISK_SNAPSHOT: 'Check that QEMU may write to the folders of its disks, and their space.',
   E_DISK_LAYER: 'Put the file back, or restore another epoch: umbra epochs',
+  E_DISK_LAYERED:
+    'Restore an epoch (umbra up --no-boot, umbra restore), or name the newest layer in the command.',
   E_DISK_COMMAND: 'Give each disk its file in an option of its own: -drive file=…, or -blockdev.',
   E_STOP_DEADLINE: 'Raise round.stopDeadline, or end the live phase with less left to send.',
   E_ROUND_BUSY: 'Wait until the present round has ended: umbra status',

@@ -21,6 +21,8 @@ export interface RestoredDisk extends FrozenDisk {
 }
 
 const FORMAT = 'qcow2';
+/** Where the others have it. */
+const FILE_KEYS = ['file', 'file.filename', 'filename'] as const;
 /** Options whose whole value is a file. */
 const PLAIN: ReadonlySet<string> = new Set(['hda', 'hdb', 'hdc', 'hdd', '']);
 
@@ -49,6 +51,18 @@ export function withLayers(
   return [program, ...formatOptions(options)];
 }
 
+/** Absolute paths of the files that the options of a command line name for disks. */
+export function diskFiles(commandLine: readonly string[], workingDirectory: string): string[] {
+  return parseOptions(commandLine.slice(1))
+    .flatMap(({ name, value = '' }) => {
+      if (PLAIN.has(name)) return [value];
+      if (name !== 'drive' && name !== 'blockdev') return [];
+      const option = new OptionValue(value, name === 'drive' ? 'file' : 'driver');
+      return FILE_KEYS.flatMap((key) => option.get(key) ?? []);
+    })
+    .map((path) => posix.resolve(workingDirectory, path));
+}
+
 /** undefined: it is not the disk's */
 function withFile(
   { name, value = '' }: QemuOption,
@@ -58,7 +72,7 @@ function withFile(
   if (PLAIN.has(name)) return isOfDisk(value) ? { name, value: layer } : undefined;
   if (name !== 'drive' && name !== 'blockdev') return undefined;
   const option = new OptionValue(value, name === 'drive' ? 'file' : 'driver');
-  const key = ['file', 'file.filename', 'filename'].find((one) => isOfDisk(option.get(one)));
+  const key = FILE_KEYS.find((one) => isOfDisk(option.get(one)));
   if (key === undefined) return undefined;
   if (key === 'filename') return undefined; // a node of the file alone: its format is in another option
   option.set(key, layer);

@@ -2,12 +2,12 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { QmpClient } from '../../qmp/index.ts';
 import { type FrozenDisk, isLayerOf } from '../disk-layer.ts';
 import { UmbraError } from '../failure.ts';
 import { connectWhenThere } from '../member/incoming.ts';
-import type { RestoredDisk } from './disk-command-line.ts';
+import { diskFiles, type RestoredDisk } from './disk-command-line.ts';
 
 const START_LIMIT_MS = 20_000;
 
@@ -21,6 +21,28 @@ export function requireLayers(disks: readonly RestoredDisk[]): void {
     if (top === undefined || existsSync(top.path)) continue;
     const message = `${top.path}, of ${device}, is gone`;
     throw new UmbraError({ code: 'E_DISK_LAYER', message });
+  }
+}
+
+/**
+ * A disk that has layers must not be written to any more: what lies over it would be nonsense.
+ * @throws UmbraError E_DISK_LAYERED: the VM would be started on such a file
+ */
+export async function requireNoLayers(
+  commandLine: readonly string[],
+  workingDirectory: string,
+  owner: string,
+): Promise<void> {
+  for (const file of diskFiles(commandLine, workingDirectory)) {
+    if (isLayerOf(file, owner)) continue; // whoever names one has chosen it
+    const names = await readdir(dirname(file)).catch(() => []);
+    const layers = names.filter((name) => {
+      return name.startsWith(`${basename(file)}.`) && isLayerOf(name, owner);
+    });
+    const [layer] = layers;
+    if (layer === undefined) continue;
+    const message = `${file} is frozen: ${layers.length} layers lie over it, ${layer} for one`;
+    throw new UmbraError({ code: 'E_DISK_LAYERED', message });
   }
 }
 

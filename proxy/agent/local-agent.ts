@@ -49,7 +49,7 @@ import type {
   RestoringAgent,
   RoundTerms,
 } from './contract.ts';
-import { collectLayers } from './disk-layers.ts';
+import { collectLayers, requireNoLayers } from './disk-layers.ts';
 import { DurableTier } from './durable-tier.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
 import { destroyDomain, domainXml, findDomain } from './libvirt-vm.ts';
@@ -186,6 +186,7 @@ export class LocalAgent implements Agent {
         if (command === undefined) {
           await this.#locateVm(member);
         } else if (recordedVm(member.directory) === undefined) {
+          await requireNoLayers(command, workingDirectory, layerOwner(this.#config.cluster, name));
           await startVm(command, workingDirectory, member.directory);
           started.push(name);
         }

@@ -221,7 +221,8 @@ export class RoundRunner {
 
   async #publish(): Promise<void> {
     const members = [...this.#facts].map(([name, { shadow = '', disks }]) => {
-      return { name, shadow, ...(disks && { disks: [...disks] }) };
+      const frozen = disks?.map(({ device, layers }) => ({ device, layers }));
+      return { name, shadow, ...(frozen && { disks: frozen }) };
     });
     const manifest: EpochManifest = {
       format: 'umbra-epoch',

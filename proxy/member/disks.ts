@@ -17,7 +17,13 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { BlockImage, BlockNode, QmpClient } from '../../qmp/index.ts';
-import { type DiskLayer, type FrozenDisk, isLayerOf, layerOver } from '../disk-layer.ts';
+import {
+  type DiskLayer,
+  type FrozenDisk,
+  isLayerOf,
+  layerOver,
+  type SnapshottedDisk,
+} from '../disk-layer.ts';
 import { UmbraError } from '../failure.ts';
 
 /** More would slow every read, and one day QEMU's own recursion. */
@@ -68,11 +74,13 @@ export async function freezeDisks(
   qmp: QmpClient,
   disks: readonly Disk[],
   owner: string,
-): Promise<FrozenDisk[]> {
-  const actions = disks.map(({ node, layers }) => {
-    const { id, path } = freshLayer(layers[0]?.path ?? '', owner);
+): Promise<SnapshottedDisk[]> {
+  const snapshots = disks.map((disk) => {
+    return { ...disk, ...freshLayer(disk.layers[0]?.path ?? '', owner) };
+  });
+  const actions = snapshots.map(({ node, id, layer }) => {
     const names = { 'node-name': node, 'snapshot-node-name': `umbra-${id}` };
-    const data = { ...names, 'snapshot-file': path, format: 'qcow2' };
+    const data = { ...names, 'snapshot-file': layer, format: 'qcow2' };
     return { type: 'blockdev-snapshot-sync', data } as const;
   });
   try {
@@ -81,15 +89,15 @@ export async function freezeDisks(
     const message = `the disks were not snapshotted: ${(error as Error).message}`;
     throw new UmbraError({ code: 'E_DISK_SNAPSHOT', message }, error);
   }
-  return disks.map(({ device, layers }) => ({ device, layers }));
+  return snapshots.map(({ device, layers, layer }) => ({ device, layers, layer }));
 }
 
 /** QEMU would write over what is there. */
-function freshLayer(below: string, owner: string): { id: string; path: string } {
+function freshLayer(below: string, owner: string): { id: string; layer: string } {
   for (;;) {
     const id = randomBytes(4).toString('hex');
-    const path = layerOver(below, owner, id);
-    if (!existsSync(path)) return { id, path };
+    const layer = layerOver(below, owner, id);
+    if (!existsSync(layer)) return { id, layer };
   }
 }
 

@@ -8,7 +8,7 @@
  */
 import type { LiveSample } from '../../policies/index.ts';
 import type { CaptureMode, CutMode, DiskMode } from '../capture-mode.ts';
-import type { FrozenDisk } from '../disk-layer.ts';
+import type { SnapshottedDisk } from '../disk-layer.ts';
 import type { Failure } from '../failure.ts';
 import type { KnownProcess } from '../known-process.ts';
 import type { FlowSpan } from './flow-clock.ts';
@@ -155,9 +155,9 @@ export interface RoundFacts {
   readonly releasedAtUs?: number;
   /** While its memory was saved in the background: the share of its time that a vCPU waited for a page. */
   readonly waitedShare?: number;
-  /** Disks the guest can write to, and if they are part of the epoch, what it names of them. */
+  /** Disks the guest can write to, and if they are part of the epoch, their files. */
   readonly writableDisks?: readonly string[];
-  readonly disks?: readonly FrozenDisk[];
+  readonly disks?: readonly SnapshottedDisk[];
   /** QEMU's own time stamps, microseconds since 1970. */
   readonly stoppedAtUs?: number;
   readonly resumedAtUs?: number;

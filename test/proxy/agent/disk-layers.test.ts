@@ -2,8 +2,9 @@ import { mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { collectLayers } from '../../../proxy/agent/disk-layers.ts';
+import { collectLayers, requireNoLayers } from '../../../proxy/agent/disk-layers.ts';
 import { isLayerOf, layerOver } from '../../../proxy/disk-layer.ts';
+import type { UmbraError } from '../../../proxy/failure.ts';
 import { mergeOf } from '../../../proxy/member/disks.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
@@ -51,6 +52,17 @@ test('of what the VM has itself, layers that were merged away go, though the epo
   for (const name of ['a', 'b', 'c', 'disk.raw']) writeFileSync(path(name), '');
   const epoch = { device: 'vda', layers: layers(['b', 'a', 'disk.raw']) };
   assert.equal(await collectLayers(OWNER, ['c', 'b', 'disk.raw'].map(path), [epoch]), [path('a')]);
+});
+
+test('a VM is not started on a file that has layers; on one of them it is', async () => {
+  for (const name of ['a', 'disk.raw']) writeFileSync(path(name), '');
+  const on = (file: string, owner = OWNER) =>
+    requireNoLayers(['qemu', '-drive', `file=${file},if=virtio`], folder, owner);
+  const refused = await on('disk.raw').catch((error: UmbraError) => error);
+  assert.is(refused?.code, 'E_DISK_LAYERED');
+  await on(path('a'));
+  await on('disk.raw', 'demo.n1');
+  await on('other.raw');
 });
 
 test('a folder with two names does not make its files removable', async () => {
