@@ -7,6 +7,7 @@
  * What happens when is drawn from a seed; only epochs of the present job are restored, so that every job
  * that was started has to end, and has to be right.
  */
+import { watch } from 'node:fs';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 import type { Random } from '../sim/random.ts';
@@ -22,6 +23,10 @@ const INCIDENTS = { least: 1, most: 4 };
 /** Cases between two incidents. */
 const APART = { least: 1, most: 6 };
 const JOB_LIMIT_MS = 300_000;
+/** A proxy writes it when it begins to change anything of its VM. */
+const JOURNAL = 'round.json';
+/** A round is over by then. */
+const MOMENT_MAX_MS = 400;
 
 export interface Tally {
   started: number;
@@ -152,9 +157,14 @@ export class Soak {
     const [first, ...others] = proxies.map(([pid]) => pid);
     if (first === undefined) throw new Error('there is no proxy');
     const victim = this.#random.choice(first, ...others);
-    const round = bed.umbra('checkpoint', '--json');
-    const timer = setTimeout(() => process.kill(victim, 'SIGKILL'), this.#random.integer(50, 700));
-    const { code, stdout } = await round;
+    const afterMs = this.#random.integer(0, MOMENT_MAX_MS);
+    const folder = watch(bed.memberDirectory(0));
+    let timer: NodeJS.Timeout | undefined;
+    folder.on('change', (_, name) => {
+      if (name === JOURNAL) timer ??= setTimeout(() => process.kill(victim, 'SIGKILL'), afterMs);
+    });
+    const { code, stdout } = await bed.umbra('checkpoint', '--json');
+    folder.close();
     clearTimeout(timer);
     const said = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Partial<RoundReport>;
     if (code === 0 && said.epoch !== undefined) {
