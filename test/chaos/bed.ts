@@ -46,7 +46,10 @@ export class ChaosBed {
     this.kind = kind;
     this.cluster = cluster;
     this.#mount = mount;
+    process.once('exit', this.#onExit);
   }
+
+  readonly #onExit = () => unmount(this.#mount);
 
   /** Nothing more can be written there. */
   fill(): void {
@@ -65,6 +68,7 @@ export class ChaosBed {
 
   async dispose(): Promise<void> {
     await this.cluster.dispose();
+    process.off('exit', this.#onExit);
     unmount(this.#mount);
   }
 }

@@ -59,11 +59,15 @@ async function runGroup(group: readonly ChaosRow[]): Promise<void> {
   let judge: Judge | RelayBed | undefined;
   try {
     for (const row of group) {
-      if (bed === undefined || judge === undefined) {
-        bed = row.bed === 'libvirt' ? await RelayBed.start() : await ChaosBed.start(row.bed, qemu);
-        judge = bed instanceof RelayBed ? bed : await Judge.of(bed);
+      let judgement: Judgement;
+      try {
+        bed ??= await startBed(row);
+        judge ??= bed instanceof RelayBed ? bed : await Judge.of(bed);
+        judgement = await judge.judge(row);
+      } catch (error) {
+        const why = `there is no cluster to judge: ${error}`;
+        judgement = { row: row.name, colour: 'red', why, stoodMs: Number.NaN };
       }
-      const judgement = await judge.judge(row);
       done.set(row.name, judgement);
       if (options.results !== undefined) {
         appendFileSync(options.results, `${JSON.stringify(judgement)}\n`);
@@ -71,12 +75,17 @@ async function runGroup(group: readonly ChaosRow[]): Promise<void> {
       const stood = judgement.stoodMs > 0 ? `, stood for ${Math.round(judgement.stoodMs)} ms` : '';
       say(`${judgement.colour.padEnd(9)} ${row.name}${stood} ${judgement.why}`);
       if (judgement.colour !== 'red') continue;
-      await bed.dispose();
+      await bed?.dispose();
       bed = undefined;
+      judge = undefined;
     }
   } finally {
     await bed?.dispose();
   }
+}
+
+function startBed({ bed }: ChaosRow): Promise<ChaosBed | RelayBed> {
+  return bed === 'libvirt' ? RelayBed.start() : ChaosBed.start(bed, qemu);
 }
 
 async function chooseQemu(version = ''): Promise<QemuBinary> {
