@@ -356,11 +356,17 @@ function isNothing(driver: string | undefined): boolean {
 /** The net below the net: nothing of the first cluster's folder is left, whatever option it is in. */
 function refuseLeftovers(options: readonly QemuOption[], sourceDirectory: string): void {
   for (const { name, value = '' } of options) {
-    if (name === 'append' || !`${value}/`.includes(`${sourceDirectory}/`)) continue;
+    if (name === 'append' || !speaksOf(value, sourceDirectory)) continue;
     // The shadow itself, mapped privately.
     if (name === 'object' && value.startsWith('memory-backend-file,')) continue;
     throw ofTheFirst(name, value);
   }
+}
+
+/** Of the folder or of what is in it; not of another cluster's, whose name begins the same. */
+function speaksOf(value: string, folder: string): boolean {
+  const [, ...rests] = value.split(folder);
+  return rests.some((rest) => !/^[a-z0-9-]/.test(rest));
 }
 
 function writable(option: string): UmbraError {

@@ -93,6 +93,8 @@ test('the shadow, mapped privately, is the one thing of the first cluster’s', 
   const ram = `-object memory-backend-file,id=pc.ram,size=1,mem-path=${'/run/u/demo/shadows/x'},share=off`;
   assert.is(after(ram), ram);
   assert.is(failure(`-object rng-random,id=r,filename=${S}/pipe`).code, 'E_CLONE_COMMAND');
+  const other = '-fw_cfg name=opt/x,file=/run/u/demo-2/x';
+  assert.is(after(other), other, 'another cluster, whose name begins the same');
   assert.is(after(`-append log=${S}/x`), `-append log=${S}/x`, 'the guest’s words are its own');
 });
 
@@ -224,6 +226,7 @@ const REFUSED: readonly (readonly [code: string, words: string])[] = [
   ['E_CLONE_COMMAND', '-object memory-backend-file,id=m,mem-path=/x,size=1M,share=on'],
   ['E_CLONE_COMMAND', '-object {"qom-type":"memory-backend-file","id":"m","share":true}'],
   ['E_CLONE_COMMAND', `-fw_cfg name=opt/x,file=${S}/x`],
+  ['E_CLONE_COMMAND', '-fw_cfg file=/run/u/demo,name=opt/x'],
 ];
 
 for (const [code, words] of REFUSED) {
