@@ -62,11 +62,11 @@ export function parseOptions(words: readonly string[]): QemuOption[] {
   const options: QemuOption[] = [];
   for (let index = 0; index < words.length; index++) {
     const word = words[index] ?? '';
-    if (!word.startsWith('-')) {
+    const name = /^--?([^-].*)$/s.exec(word)?.[1];
+    if (name === undefined) {
       options.push({ name: '', value: word });
       continue;
     }
-    const name = word.replace(/^--?/, '');
     options.push({ name, value: FLAGS.has(name) ? undefined : words[++index] });
   }
   return options;

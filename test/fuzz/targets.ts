@@ -10,6 +10,7 @@ const TARGETS: Readonly<Record<string, Loader>> = {
   qmp: () => import('./targets/qmp.ts'),
   'qmp-client': () => import('./targets/qmp-client.ts'),
   'libvirt-lines': () => import('./targets/libvirt-lines.ts'),
+  'command-line': () => import('./targets/command-line.ts'),
   config: () => import('./targets/config.ts'),
   api: () => import('./targets/api.ts'),
   manifest: () => import('./targets/manifest.ts'),

@@ -1,8 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
+  formatOptions,
   machineTypeOf,
   mapObstacle,
+  parseOptions,
   qmpSocketOf,
   restoreCommandLine,
 } from '../../../proxy/agent/command-line.ts';
@@ -98,6 +100,11 @@ test('the monitor’s socket and the machine type are found', () => {
   assert.is(qmpSocketOf(line('-qmp tcp:localhost:4444')), undefined);
   assert.is(machineTypeOf(line('-machine accel=tcg -M q35')), 'q35');
   assert.is(machineTypeOf(line('-m 64')), undefined);
+});
+
+test('what is no option stays the word it is', () => {
+  const words = ['-', 'disk.img', '--', '---x', '-m', '64', '--nographic', ''];
+  assert.equal(formatOptions(parseOptions(words)), words.with(6, '-nographic'));
 });
 
 test.run();

@@ -1,0 +1,134 @@
+/**
+ * A VM's command line, word by word on lines, as it is read from a process or a manifest. Written and read again
+ * it is the same; it is changed for a restore, or for a clone, or refused by a code. What is restored starts
+ * stopped and waits for no other state; a clone uses no file or socket in the first one's folder.
+ */
+import { strict as assert } from 'node:assert';
+import { posix } from 'node:path';
+import { cloneCommandLine } from '../../../proxy/agent/clone-command-line.ts';
+import {
+  formatOptions,
+  machineTypeOf,
+  mapObstacle,
+  parseOptions,
+  qmpSocketOf,
+  restoreCommandLine,
+} from '../../../proxy/agent/command-line.ts';
+import { UmbraError } from '../../../proxy/failure.ts';
+import { codeOf, type Target } from '../target.ts';
+
+const SOURCE = '/home/demo';
+const MACHINE = 'pc-i440fx-7.2';
+const TERMS = {
+  ...{ clone: 'twin', directory: '/home/twin/vm/n0', workingDirectory: '/srv' },
+  ...{ sourceDirectory: SOURCE, switched: [`${SOURCE}/vm/n0/net.sock`], disconnect: false },
+};
+
+export const target: Target = {
+  covers: [
+    'proxy/agent/command-line.ts',
+    'proxy/agent/clone-command-line.ts',
+    'proxy/agent/option-value.ts',
+  ],
+  inputBytesMax: 4_000,
+  words: [
+    ...[
+      '\n-S\n',
+      '\n-incoming\n',
+      '\n-daemonize\n',
+      '\n-loadvm\n',
+      '\n-machine\n',
+      'type=pc',
+      ',,',
+      ',',
+    ],
+    ...[
+      '\n-qmp\n',
+      'unix:',
+      ',server=on,wait=off',
+      '\n-netdev\n',
+      'user,id=n',
+      'tap,fd=3',
+      'stream,',
+    ],
+    ...[
+      '\n-drive\n',
+      'file=',
+      'readonly=on',
+      '\n-object\n',
+      'memory-backend-file,id=pc.ram,mem-path=',
+    ],
+    ...[
+      `${SOURCE}/`,
+      '../home/demo/x',
+      '{"qom-type":"',
+      '"}',
+      '\n-chardev\n',
+      'socket,path=',
+      'fd=',
+    ],
+    ...[
+      'addr.type=unix',
+      'addr.path=',
+      '\n-device\n',
+      'virtio-net-pci,netdev=n',
+      '\n--\n',
+      '\n-\n',
+    ],
+  ],
+  check(input) {
+    // argv has no NULs.
+    const line = input.toString('utf8').replaceAll('\0', '').split('\n');
+    const options = parseOptions(line.slice(1));
+    assert.deepEqual(parseOptions(formatOptions(options)), options);
+    const qmp = qmpSocketOf(line);
+    assert.ok(qmp === undefined || qmp.length > 0);
+    mapObstacle(line, 'pc.ram');
+    machineTypeOf(line);
+    return `${restored(line)}, ${cloned(line)}`;
+  },
+};
+
+function restored(line: readonly string[]): string {
+  try {
+    const again = restoreCommandLine(line, MACHINE);
+    assert.equal(again.at(-1), '-S');
+    // An option nobody here knows takes what follows for its value; QEMU knows whether it does.
+    const options = parseOptions(line.slice(1));
+    if (options.at(-1)?.value === undefined) return 'restored, maybe';
+    // No machine has a property with a comma in its name: QEMU would not have taken that.
+    if (options.some(({ name, value }) => /^(machine|M)$/.test(name) && value?.includes(',,'))) {
+      return 'restored, maybe';
+    }
+    const names = parseOptions(again.slice(1)).map(({ name }) => name);
+    assert.ok(!names.some((name) => ['incoming', 'daemonize', 'loadvm'].includes(name)));
+    assert.equal(machineTypeOf(again), MACHINE);
+    assert.deepEqual(restoreCommandLine(again, MACHINE), again);
+    return 'restored';
+  } catch (error) {
+    return codeOf(error, UmbraError);
+  }
+}
+
+function cloned(line: readonly string[]): string {
+  try {
+    const { commandLine, paths, network } = cloneCommandLine(line, TERMS);
+    for (const path of [...paths.values(), ...network])
+      assert.ok(isBelow(path, '/home/twin'), path);
+    for (const { name, value = '' } of parseOptions(commandLine.slice(1))) {
+      if (name === 'append' || /^memory-backend-file,/.test(value)) continue;
+      // A doubled comma is part of a path.
+      for (const part of value.replaceAll(',,', ';').split(/[,=:"]/)) {
+        const path = posix.resolve(TERMS.workingDirectory, part);
+        assert.ok(!isBelow(path, SOURCE), `-${name} ${value}`);
+      }
+    }
+    return 'cloned';
+  } catch (error) {
+    return codeOf(error, UmbraError);
+  }
+}
+
+function isBelow(path: string, folder: string): boolean {
+  return `${path}/`.startsWith(`${folder}/`);
+}
