@@ -31,6 +31,8 @@ export interface DaemonOptions {
  */
 export async function runDaemon(config: ClusterConfig, options: DaemonOptions): Promise<void> {
   const log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ cluster: config.cluster });
+  // Also what is made by those we start: QEMU's sockets and logs, layers of disks.
+  process.umask(0o077);
   makeOwnFolder(config.directory);
   const lock = lockCluster(config.directory, config.cluster);
   const socket = apiSocketOf(config.directory);
