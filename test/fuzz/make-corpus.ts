@@ -127,13 +127,11 @@ async function stored(): Promise<void> {
   const index = { pageSize: 4096, entries, slots: 4, checksums: Uint32Array.from([7]) };
   addSeed('page-index', 'full-4', encodeIndex(index));
   const epoch = { format: 'umbra-epoch', version: 1, cluster: 'demo', epoch: 7 };
-  const members = [{ name: 'n0', shadow: 'a'.repeat(64) }];
-  const createdAt = '2030-01-01T00:00:00.000Z';
-  addSeed(
-    'manifest',
-    'epoch.json',
-    wrap({ ...epoch, round: 'r000007-0123abcd', createdAt, members }),
-  );
+  const member = { name: 'n0', shadow: 'a'.repeat(64) };
+  const rest = { round: 'r000007-0123abcd', createdAt: '2030-01-01T00:00:00.000Z' };
+  addSeed('manifest', 'epoch.json', wrap({ ...epoch, ...rest, members: [member] }));
+  const disks = [{ device: 'hd0', layers: [{ path: '/vm/disk.raw', format: 'raw' }] }];
+  addSeed('manifest', 'disks.json', wrap({ ...epoch, ...rest, members: [{ ...member, disks }] }));
   const archive = new RoundArchive(at('rounds'));
   const round = 'r000007-0123abcd';
   for (const capture of ['precopy', 'background'] as const) {

@@ -158,7 +158,13 @@ function agent(): Agent {
   const none = async () => {};
   const known: Partial<Agent> = {
     ...{ members: ['a'], onNotice: () => {}, status: async () => [], admit: refuse },
-    ...{ collect: async () => [], verify: none, planRestore: async () => [], endRestore: none },
+    ...{
+      collect: async () => [],
+      tidyDisks: none,
+      verify: none,
+      planRestore: async () => [],
+      endRestore: none,
+    },
     ...{ alivePids: async () => new Map(), beginRestore: none, cloneOf: () => agent() },
   };
   return known as Agent;
