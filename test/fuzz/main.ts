@@ -7,7 +7,7 @@
  * with the input that shows it, in a file, and the command that tries it again.
  */
 import { fork } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -78,7 +78,8 @@ async function runTarget(name: string, seed: number, seconds: number): Promise<T
     });
     clearTimeout(timer);
     if (result !== undefined) return result;
-    const file = saveFailure(name, readFileSync(current));
+    const input = existsSync(current) ? readFileSync(current) : Buffer.alloc(0);
+    const file = saveFailure(name, input);
     const failure = { message: `its process ended: ${how} (SIGKILL: it was slow)`, file };
     return { runs: 0, coverage: 0, outcomes: {}, pool: 0, failure };
   } finally {
