@@ -80,7 +80,10 @@ async function runTarget(name: string, seed: number, seconds: number): Promise<T
     if (result !== undefined) return result;
     const input = existsSync(current) ? readFileSync(current) : Buffer.alloc(0);
     const file = saveFailure(name, input);
-    const failure = { message: `its process ended: ${how} (SIGKILL: it was slow)`, file };
+    const failure = {
+      message: `its process ended: ${how} (SIGKILL: too slow; 13: waits for ever)`,
+      file,
+    };
     return { runs: 0, coverage: 0, outcomes: {}, pool: 0, failure };
   } finally {
     rmSync(scratch, { recursive: true, force: true });

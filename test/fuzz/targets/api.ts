@@ -119,9 +119,9 @@ async function request(
   const coordinator = new Coordinator(CONFIG, agent(), catalogue, log);
   shutdowns = 0;
   const api = buildApi(coordinator, log, () => shutdowns++);
-  const isHold = /^\/+v1\/hold\/*(\?|$)/.test(url) && method === 'POST';
-  // Who holds on is answered until it lets go: here, until the daemon ends.
-  const timer = isHold ? setInterval(() => void coordinator.end(), 5) : undefined;
+  // Who holds on is answered until it lets go: here, until the daemon ends. It has many spellings.
+  const isHold = method === 'POST' && url.startsWith('/v1/hold');
+  const timer = setInterval(() => void coordinator.end(), isHold ? 5 : 200);
   try {
     const { statusCode, body } = await api.inject({ method, url, headers, payload });
     clearInterval(timer);
