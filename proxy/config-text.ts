@@ -20,7 +20,8 @@ export function parseText(text: string): ParsedText {
   try {
     const lines = new LineCounter();
     // Its own way to say where takes minutes when there are thousands of errors.
-    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+    const options = { lineCounter: lines, prettyErrors: false, logLevel: 'error' } as const;
+    const document = parseDocument(text, options);
     const problems = document.errors.slice(0, ERRORS_TOLD).map(({ message, pos }) => {
       const { line, col } = lines.linePos(pos[0]);
       return `${firstLine(message)} at line ${line}, column ${col}`;
