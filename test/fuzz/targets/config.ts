@@ -13,6 +13,7 @@ import { codeOf, type Target } from '../target.ts';
 
 const HOME = '/home/of/clusters';
 const FILE = '/etc/umbra/cluster.yaml';
+const QUIET = { logLevel: 'error' } as const;
 const LEAVES = [
   ...['1s', '5min', '0ms', '999999h', '1GiB', '0B', '99999TiB', 'optimal', 'auto', 'parallel'],
   ...['{dir}/x', '{name}', '{index}', '{dir', 'predicted-downtime 5ms', 'no-progress', 'queue'],
@@ -64,7 +65,7 @@ export const target: Target = {
   ],
   mutate: (input, random) => {
     try {
-      const value: unknown = parse(input.toString('utf8'));
+      const value: unknown = parse(input.toString('utf8'), QUIET);
       return Buffer.from(stringify(mutateJson(value, random, LEAVES)));
     } catch {
       return input;
@@ -82,7 +83,7 @@ export const target: Target = {
       return code;
     }
     requireInside(config);
-    const again = stringify(parse(text, { maxAliasCount: 100 }));
+    const again = stringify(parse(text, { ...QUIET, maxAliasCount: 100 }));
     assert.deepEqual(parseClusterConfig(again, FILE, HOME), config);
     return 'accepted';
   },
