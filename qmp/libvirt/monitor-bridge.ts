@@ -7,8 +7,11 @@
  *                             └── virsh --pass-fds: getfd, for `migrate unix:PATH`, which QEMU in its
  *                                 sandbox could not reach: we connect, it gets the connection
  *
- * A client that comes while libvirt cannot be reached is told why, before any greeting. When libvirt
- * goes away, so do all clients: it is tried anew when the next one comes.
+ * A client that comes while libvirt cannot be reached is told why, before any greeting. When libvirt or
+ * the domain goes away, all clients are told, in a line that answers nothing, and hung up on: it is tried
+ * anew when the next one comes.
+ *
+ *     {"error": {"class": "E_LIBVIRT_CONNECT", "desc": "…"}}
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -80,7 +83,7 @@ export class MonitorBridge {
     if (this.#closed) return;
     this.#closed = true;
     this.#server.close();
-    this.#hangUp();
+    this.#hangUp(new LibvirtError('E_LIBVIRT_CONNECT', 'closed by its owner', this.#place.uri));
     rmSync(this.#place.path, { force: true });
   }
 
@@ -91,8 +94,7 @@ export class MonitorBridge {
     try {
       session = await this.#open();
     } catch (error) {
-      const { code, message } = error as LibvirtError;
-      client.end(`${JSON.stringify({ error: { class: code, desc: message } })}\n`);
+      client.end(farewell(error as LibvirtError));
       return;
     }
     this.#clients.add(client);
@@ -110,9 +112,12 @@ export class MonitorBridge {
   async #answer(client: Socket, session: Session, request: MonitorRequest): Promise<void> {
     const { execute, arguments: args, id } = request;
     const answer = await this.#execute(session, execute, args).catch((error: unknown) => {
+      // The domain, or libvirt, is gone: not an answer to this command alone.
+      const gone = error instanceof LibvirtError && error.code !== 'E_LIBVIRT';
+      if (gone && this.#clients.has(client)) this.#hangUp(error);
       return { error: { class: 'GenericError', desc: (error as Error).message } };
     });
-    if (!client.destroyed) client.write(`${JSON.stringify({ ...answer, id })}\r\n`);
+    if (client.writable) client.write(`${JSON.stringify({ ...answer, id })}\r\n`);
   }
 
   async #execute({ virsh }: Session, execute: string, args: unknown): Promise<Json> {
@@ -130,9 +135,7 @@ export class MonitorBridge {
     const said = await virsh.run(monitorCommand(this.#place.domain, message));
     const answer = monitorAnswer(said);
     if (answer !== undefined) return answer;
-    const error = libvirtError(said, this.#place.uri);
-    if (error.code !== 'E_LIBVIRT') this.#hangUp(); // the domain, or libvirt, is gone
-    throw error;
+    throw libvirtError(said, this.#place.uri);
   }
 
   /** Connects in QEMU's place, and gives it the connection. */
@@ -167,7 +170,7 @@ export class MonitorBridge {
     if (!DOMAIN_NAME.test(domain)) {
       throw new LibvirtError('E_LIBVIRT_DOMAIN', `no domain can be called ${domain}`, uri);
     }
-    const virsh = new Virsh(uri, () => this.#hangUp());
+    const virsh = new Virsh(uri, (error) => this.#hangUp(error));
     try {
       const answer = await virsh.run(monitorCommand(domain, { execute: 'query-version' }));
       const { return: version } = monitorAnswer(answer) ?? {};
@@ -213,7 +216,10 @@ export class MonitorBridge {
     } finally {
       clearTimeout(timer);
     }
-    events.once('exit', () => this.#hangUp());
+    events.once('exit', () => {
+      if (!virsh.isOpen) return; // that session has ended already
+      this.#hangUp(new LibvirtError('E_LIBVIRT_CONNECT', 'libvirt tells no events any more', uri));
+    });
     if (events.stdout === null) throw new Error('its output is piped');
     createInterface(events.stdout).on('line', (line) => this.#tell(line));
     return events;
@@ -225,8 +231,8 @@ export class MonitorBridge {
     for (const client of this.#clients) client.write(`${JSON.stringify(event)}\r\n`);
   }
 
-  /** Ends the session and its clients; the next client begins another. */
-  #hangUp(): void {
+  /** Ends the session and its clients, who are told why; the next client begins another. */
+  #hangUp(why: LibvirtError): void {
     const session = this.#session;
     this.#session = undefined;
     void session?.then(
@@ -236,9 +242,13 @@ export class MonitorBridge {
       },
       () => {},
     );
-    for (const client of this.#clients) client.destroy();
+    for (const client of this.#clients) client.end(farewell(why));
     this.#clients.clear();
   }
+}
+
+function farewell({ code, message }: LibvirtError): string {
+  return `${JSON.stringify({ error: { class: code, desc: message } })}\r\n`;
 }
 
 function unixPathOf(args: unknown): string | undefined {

@@ -22,6 +22,8 @@ const NODES = ['j0', 'j1'];
 const JOB = '/job/xdlu 20 400';
 /** Long enough for the round to fall over it. */
 const AWAY_MS = 1_500;
+/** What an operator is told when libvirt is. */
+const AWAY = /^E_(QMP_AWAY|LIBVIRT_CONNECT)$/;
 const JOB_LIMIT_MS = 120_000;
 const RETURN_PATH = '{"execute":"query-migrate-capabilities"}';
 
@@ -119,8 +121,8 @@ test('all are destroyed, and come back as libvirt’s domains', async () => {
 test('a domain that does not run, and a libvirtd that is gone, are told; then all is well again', async () => {
   await pair.a.killDaemon();
   const gone = await failureOf('checkpoint');
-  assert.match(gone.code, /E_LIBVIRT|E_QMP/);
-  assert.ok(gone.hint);
+  assert.match(gone.code, AWAY);
+  assert.match(gone.hint ?? '', 'libvirt runs');
   await pair.a.startDaemon();
   assert.equal(await states(), ['running', 'running']);
   await pair.a.ask('destroy', 'm1');
@@ -133,7 +135,8 @@ test('a domain that does not run, and a libvirtd that is gone, are told; then al
   await pair.json('checkpoint');
 });
 
-for (const place of ['round/live', 'member/m0/stopped']) {
+/** `live`: the stream's connection may just be on its way to QEMU, by libvirt. */
+for (const place of ['member/m0/live', 'round/live', 'member/m0/stopped']) {
   test(`libvirtd goes in the middle of a round, at ${place}: no epoch, and the VMs run`, async () => {
     const { epochs } = await pair.json<{ epochs: unknown[] }>('epochs');
     freezeAt(pair, place);
@@ -143,9 +146,9 @@ for (const place of ['round/live', 'member/m0/stopped']) {
     process.kill(frozen, 'SIGCONT');
     await delay(AWAY_MS);
     await pair.a.startDaemon();
-    const { code, hint } = await failed;
-    assert.match(code, /^E_/);
-    assert.ok(hint, code);
+    const { code, hint, message } = await failed;
+    assert.match(code, AWAY, message);
+    assert.match(hint ?? '', 'libvirt runs');
     const { numbers } = readTicks(pair.console('m0'));
     for (const name of DOMAINS) {
       await untilTicks(pair.console(name), 0, (now) => now.numbers.length > numbers.length + 5);
