@@ -207,7 +207,7 @@ export function isBalloon(properties: readonly string[]): boolean {
 }
 
 /** QEMU's key=value lists, in which a doubled comma is a comma; or a JSON object of the same. */
-function splitProperties(value: string): string[] {
+export function splitProperties(value: string): string[] {
   if (value.startsWith('{')) return jsonProperties(value);
   return value
     .replaceAll(',,', '\0')

@@ -37,6 +37,7 @@ class ProxyProcess {
   /** The parent is gone, or we are told to go: put the VM right and leave. */
   leave(why: string): void {
     this.#leaving = true;
+    this.#requests.close();
     if (this.#capture !== undefined) {
       this.#log.warn({ why }, 'leaving in a round');
       this.#capture.handle({ type: 'orphaned' });

@@ -10,9 +10,13 @@ export interface DomainTerms {
   readonly initrd: string;
   /** File the guest's console is appended to. */
   readonly console: string;
+  /** Its memory is a file's: its own, or one that others may map as well. Without it, libvirt's default. */
+  readonly memoryFile?: MemoryFile | undefined;
   /** A node of a virtual cluster, which can run MPI jobs; without it, a machine by itself that tells. */
   readonly node?: GuestNode | undefined;
 }
+
+export type MemoryFile = 'private' | 'shared';
 
 export interface GuestNode {
   readonly index: number;
@@ -34,7 +38,7 @@ export function domainXml(terms: DomainTerms): string {
   <name>${name}</name>
   <uuid>${uuidOf(name)}</uuid>
   <memory unit='MiB'>${memoryMiB}</memory>
-  <vcpu>1</vcpu>
+${backing(terms.memoryFile)}  <vcpu>1</vcpu>
   <os>
     <type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type>
     <kernel>${kernel}</kernel>
@@ -55,6 +59,11 @@ ${node === undefined ? SILENT : clusterDevices(node)}
   </devices>
 </domain>
 `;
+}
+
+function backing(file: MemoryFile | undefined): string {
+  if (file === undefined) return '';
+  return `  <memoryBacking><source type='file'/><access mode='${file}'/></memoryBacking>\n`;
 }
 
 const SILENT = "    <serial type='null'><target port='1'/></serial>";
