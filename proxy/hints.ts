@@ -4,7 +4,8 @@
  */
 const HINTS: Readonly<Record<string, string>> = {
   E_QMP_CONNECT: 'Check that the VM runs and that its -qmp socket is the one configured.',
-  E_QMP_AWAY: 'Check that libvirt runs: virsh -c URI list. The VMs are put right once it answers.',
+  E_QMP_AWAY:
+    'Check that libvirt runs: virsh -c URI list. The VMs are put right, with it or without.',
   E_QMP_NOT_QMP: 'Point the member at a QMP socket (-qmp unix:PATH,server=on,wait=off).',
   E_QMP_SILENT: 'Disconnect the other monitor client, or give the VM a second -qmp socket.',
   E_QMP_CLOSED: 'The VM is gone. Restore the cluster: umbra restore',

@@ -10,6 +10,7 @@ import { pino } from 'pino';
 import { MonitorBridge } from '../../qmp/index.ts';
 import { toFailure } from '../failure.ts';
 import { Capture } from './capture.ts';
+import { monitorSockets } from './domain-monitors.ts';
 import type { FromProxy, MemberPlace, PrepareCommand, RoundCommand, ToProxy } from './messages.ts';
 import { Requests } from './requests.ts';
 
@@ -140,7 +141,8 @@ process.on('message', (message: ToProxy) => {
 async function openBridge({ libvirt, qmp, directory }: MemberPlace): Promise<void> {
   if (libvirt === undefined) return;
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const bridge = await MonitorBridge.open({ ...libvirt, path: qmp });
+  const sockets = () => monitorSockets(directory);
+  const bridge = await MonitorBridge.open({ ...libvirt, path: qmp, sockets });
   process.once('exit', () => bridge.close());
 }
 

@@ -46,6 +46,8 @@ export interface PairDomain {
   /** Memory in use, rewritten and checked all the time. */
   readonly loadMiB?: number;
   readonly memoryFile?: MemoryFile;
+  /** Path of a monitor besides libvirt's. */
+  readonly monitor?: string;
   /** A node of a cluster on host b, instead of a machine that tells. */
   readonly node?: { readonly index: number; readonly nodes: number };
 }
@@ -199,7 +201,14 @@ export class LibvirtPair {
   }
 
   /** The domain's XML: the same on both hosts. */
-  xml({ name, memoryMiB = 160, loadMiB = 32, memoryFile, node: place }: PairDomain): string {
+  xml({
+    name,
+    memoryMiB = 160,
+    loadMiB = 32,
+    memoryFile,
+    monitor,
+    node: place,
+  }: PairDomain): string {
     const log = this.console(name);
     if (!existsSync(log)) {
       appendFileSync(log, '');
@@ -212,6 +221,7 @@ export class LibvirtPair {
       memoryMiB,
       loadMiB,
       memoryFile,
+      monitor,
       emulator: EMULATOR,
       console: log,
       ...this.#guest,
