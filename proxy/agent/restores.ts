@@ -160,6 +160,9 @@ export class Restores {
       this.#started.set(name, vm);
       return { member: name, loadMs: performance.now() - startedAt, ...loaded };
     } catch (error) {
+      // A proxy that died may have given libvirt all it needed. None ran before, and others do not restore.
+      const left = await findDomain(libvirt).catch(() => undefined);
+      if (left?.commandLine.includes('-incoming') === true) this.#started.set(name, left);
       throw new UmbraError(toFailure(error, { member: name, where: 'load' }), error);
     }
   }

@@ -5,6 +5,7 @@
  */
 import { chmodSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
@@ -14,6 +15,7 @@ import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/tic
 
 const DOMAINS = ['f0', 's0'];
 const MiB = 2 ** 20;
+const LIMIT_MS = 30_000;
 /** What a guest uses, at least: it is sent to one that maps nothing. */
 const WHOLE_BYTES = 48 * MiB;
 
@@ -132,6 +134,33 @@ test('stream is stream: nothing is mapped if that is asked for', async () => {
   );
   assert.equal(ownImages('f0'), []);
 });
+
+test('proxies that are killed while libvirt loads leave no domain, and nothing in its way', async () => {
+  for (const name of DOMAINS) await pair.a.virsh(['destroy', name]);
+  const restoring = pair.umbra('restore', '--json');
+  await until(() => runs('s0'));
+  for (const [pid, commandLine] of pair.processes()) {
+    if (commandLine.includes('member/process')) process.kill(pid, 'SIGKILL');
+  }
+  assert.is((await restoring).code, 1);
+  await until(async () => (await pair.a.ask('list', '--name')) === '');
+  assert.equal(readdirSync(memoryFolder()), []);
+  asTold(await restored('1'));
+});
+
+function runs(domain: string): boolean {
+  try {
+    return pair.a.qemuPid(domain) > 0;
+  } catch {
+    return false;
+  }
+}
+
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (const end = performance.now() + LIMIT_MS; !(await holds()); await delay(5)) {
+    if (performance.now() > end) throw new Error('it did not come to be');
+  }
+}
 
 test('an image that QEMU may not open is sent to it instead, and the report says so', async () => {
   const images = readdirSync(join(pair.memory, 'umbra'), { recursive: true, encoding: 'utf8' });
