@@ -135,9 +135,11 @@ export class MonitorBridge {
 
   /** The session there is, or a new one. */
   async #open(): Promise<Session> {
-    const present = await this.#session?.catch(() => undefined);
+    const held = this.#session;
+    const present = await held?.catch(() => undefined);
+    const isIdle = held === this.#session && this.#clients.size === 0;
     // The domain may have been started anew, with a monitor that it had not.
-    if (present?.via === 'libvirt' && this.#clients.size === 0 && this.#ownSocket()) this.#change();
+    if (present?.via === 'libvirt' && isIdle && this.#ownSocket() !== undefined) this.#change();
     if (this.#session !== undefined) return this.#session;
     const opening = this.#begin();
     this.#session = opening;
