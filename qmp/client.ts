@@ -168,11 +168,9 @@ export class QmpClient {
         this.#answered(message.id)?.resolve(message.value);
         break;
       case 'error': {
-        if (this.#version === undefined) {
-          // Instead of a greeting: a bridge whose other end is away (libvirt/monitor-bridge.ts).
-          const gone = message.qemuClass === 'E_LIBVIRT_DOMAIN';
-          const code = gone ? 'E_QMP_CONNECT' : 'E_QMP_AWAY';
-          this.#fail(this.#error(code, `${message.qemuClass}: ${message.description}`));
+        const away = this.#away(message);
+        if (away !== undefined) {
+          this.#fail(away);
           break;
         }
         const pending = this.#answered(message.id);
@@ -181,6 +179,15 @@ export class QmpClient {
         pending?.reject(this.#error('E_QMP_COMMAND', description, context));
       }
     }
+  }
+
+  /** An error that answers nothing: a bridge (libvirt/monitor-bridge.ts) whose other end is away. */
+  #away({ id, qemuClass, description }: QmpMessage & { kind: 'error' }): QmpError | undefined {
+    const greeted = this.#version !== undefined;
+    if (greeted && (id !== undefined || !qemuClass.startsWith('E_LIBVIRT'))) return undefined;
+    const gone = greeted ? 'E_QMP_CLOSED' : 'E_QMP_CONNECT';
+    const code = qemuClass === 'E_LIBVIRT_DOMAIN' ? gone : 'E_QMP_AWAY';
+    return this.#error(code, `${qemuClass}: ${description}`);
   }
 
   #answered(id: number | undefined): Pending | undefined {

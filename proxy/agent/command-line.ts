@@ -104,6 +104,9 @@ export function mapObstacle(commandLine: readonly string[], idstr: string): stri
   if (idstr.includes('/')) return `its main RAM block ${idstr} belongs to a device`;
   for (const { name, value = '' } of options) {
     const properties = splitProperties(value);
+    if (name === 'device' && isBalloon(properties)) {
+      return 'its balloon would take pages out of the image itself';
+    }
     if (name === 'numa' && value.includes('memdev=')) return 'its RAM is split over NUMA nodes';
     if (name === 'mem-path') return '-mem-path already gives its RAM a file';
     if (name !== 'object' || !isMemoryBackend(properties)) continue;
@@ -195,8 +198,16 @@ function isShared(properties: readonly string[]): boolean {
   return memfd && !properties.includes('share=off') && !properties.includes('share=false');
 }
 
+/**
+ * Whoever inflates one has QEMU punch holes into the file behind its RAM, private mapping or not
+ * (system/physmem.c, ram_block_discard_range): the epoch would lose those pages, and so would all who map it.
+ */
+export function isBalloon(properties: readonly string[]): boolean {
+  return properties.some((property) => /^(driver=)?virtio-balloon/.test(property));
+}
+
 /** QEMU's key=value lists, in which a doubled comma is a comma; or a JSON object of the same. */
-function splitProperties(value: string): string[] {
+export function splitProperties(value: string): string[] {
   if (value.startsWith('{')) return jsonProperties(value);
   return value
     .replaceAll(',,', '\0')

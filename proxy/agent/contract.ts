@@ -9,6 +9,7 @@ import type {
   CaptureMode,
   CutMode,
   DiskMode,
+  DomainPlan,
   MemberSample,
   RestoreMode,
   RoundFacts,
@@ -87,7 +88,7 @@ export interface RestorePlan {
   readonly workingDirectory: string;
   readonly shadowDirectory: string;
   /** Of a VM that libvirt is to start, instead of a command line. */
-  readonly domainXml?: string;
+  readonly domain?: DomainPlan;
   /** What its disks are to be; they are named in the command line, and not made yet. */
   readonly disks: readonly RestoredDisk[];
   /** The folder whose image of main RAM the VM will map, if it does. */
@@ -101,6 +102,8 @@ export interface MemberRestored {
   readonly loadMs: number;
   /** Bytes sent into QEMU. */
   readonly bytes: number;
+  /** Why it was not `map`, where that was found out on the way. */
+  readonly reason?: string | undefined;
 }
 
 /** Another cluster, whose epoch is to run here as well. */

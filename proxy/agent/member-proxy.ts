@@ -114,7 +114,7 @@ export class MemberProxy {
   }
 
   /** @throws UmbraError with the proxy's own failure, E_PROXY_GONE or E_PROXY_SILENT */
-  request<T>(request: MemberRequest): Promise<T> {
+  request<T>(request: MemberRequest, limitMs = REQUEST_DEADLINE_MS): Promise<T> {
     if (this.#gone) return Promise.reject(this.#goneError());
     const id = this.#nextId++;
     return new Promise<unknown>((resolve, reject) => {
@@ -122,7 +122,7 @@ export class MemberProxy {
         const message = `the proxy did not answer ${request.type}`;
         reject(this.#error('E_PROXY_SILENT', message));
         this.kill();
-      }, REQUEST_DEADLINE_MS);
+      }, limitMs);
       const settle =
         <A>(done: (answer: A) => void) =>
         (answer: A) => {

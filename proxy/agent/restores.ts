@@ -19,14 +19,16 @@ import {
 import type { ClusterConfig, MemberConfig } from '../config.ts';
 import { layerOver, layerOwner } from '../disk-layer.ts';
 import { toFailure, UmbraError } from '../failure.ts';
+import { DOMAIN_LOAD_LIMIT_MS } from '../member/domain-load.ts';
 import { incomingSocket } from '../member/incoming.ts';
 import { mainRamIndex } from '../member/load.ts';
-import type { LoadResult, RestoreMode } from '../member/messages.ts';
+import type { DomainLoaded, DomainPlan, LoadResult, RestoreMode } from '../member/messages.ts';
 import { type MappedRam, mapObstacle, restoreCommandLine } from './command-line.ts';
 import type { MemberRestored, RestorePlan } from './contract.ts';
 import { type RestoredDisk, withLayers } from './disk-command-line.ts';
 import { makeLayers, requireLayers } from './disk-layers.ts';
-import { findDomain, restoreDomain } from './libvirt-vm.ts';
+import { domainMemory } from './domain-memory.ts';
+import { findDomain } from './libvirt-vm.ts';
 import { requireMachine } from './machine-type.ts';
 import type { MemberProxy } from './member-proxy.ts';
 import { isAlive, killProcess } from './process-card.ts';
@@ -73,7 +75,7 @@ export class Restores {
     const shadowDirectory = join(this.#config.shadowsDirectory, round, name);
     const shadow = await openShadow(shadowDirectory, sha256);
     const { manifest } = shadow;
-    if (member.libvirt !== undefined) return libvirtPlan(shadow, wanted);
+    if (member.libvirt !== undefined) return domainPlan(shadow, wanted);
     const { commandLine, machineType, workingDirectory } = manifest.identity;
     await requireMachine(commandLine[0] ?? '', machineType, member.command);
     const main = manifest.blocks[mainRamIndex(manifest)];
@@ -111,8 +113,8 @@ export class Restores {
 
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
     const member = this.#member(plan.member);
-    if (plan.mode === 'libvirt') return this.#loadDomain(plan, member, proxy);
     if (plan.mappedDirectory !== undefined) markMapped(plan.mappedDirectory);
+    if (plan.domain !== undefined) return this.#loadDomain(plan, plan.domain, member, proxy);
     const socket = incomingSocket(member.directory);
     // A dead QEMU's would be taken for this one's.
     for (const stale of [member.qmp, socket]) rmSync(stale, { force: true });
@@ -143,21 +145,24 @@ export class Restores {
   }
 
   async #loadDomain(
-    { shadowDirectory, domainXml = '', member: name }: RestorePlan,
+    { shadowDirectory, member: name }: RestorePlan,
+    plan: DomainPlan,
     { libvirt, directory }: MemberConfig,
     proxy: MemberProxy,
   ): Promise<MemberRestored> {
     if (libvirt === undefined) throw new Error(`${name} is no domain`);
     const startedAt = performance.now();
     try {
-      const bytes = await restoreDomain(libvirt, shadowDirectory, domainXml, directory);
+      const request = { type: 'load-domain', shadowDirectory, plan } as const;
+      const loaded = await proxy.request<DomainLoaded>(request, DOMAIN_LOAD_LIMIT_MS);
       const vm = await findDomain(libvirt);
       recordVm(directory, vm);
       this.#started.set(name, vm);
-      await proxy.request<LoadResult>({ type: 'load', shadowDirectory, mode: 'libvirt' });
-      const loadMs = performance.now() - startedAt;
-      return { member: name, mode: 'libvirt', loadMs, bytes };
+      return { member: name, loadMs: performance.now() - startedAt, ...loaded };
     } catch (error) {
+      // A proxy that died may have given libvirt all it needed. None ran before, and others do not restore.
+      const left = await findDomain(libvirt).catch(() => undefined);
+      if (left?.commandLine.includes('-incoming') === true) this.#started.set(name, left);
       throw new UmbraError(toFailure(error, { member: name, where: 'load' }), error);
     }
   }
@@ -206,24 +211,28 @@ export class Restores {
   }
 }
 
-/** libvirt starts it from a save image, which is made when it is. */
-function libvirtPlan(
-  { directory, manifest }: SealedShadow,
-  wanted: RestoreMode | 'auto',
-): RestorePlan {
-  const { domainXml } = manifest.identity;
-  if (wanted === 'map') {
-    const message = 'cannot map: libvirt starts this VM, from a save image';
-    throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message });
-  }
-  if (domainXml === undefined) {
+/** libvirt starts it, from what looks like a save image. */
+function domainPlan(shadow: SealedShadow, wanted: RestoreMode | 'auto'): RestorePlan {
+  const { directory, manifest } = shadow;
+  const { domainXml: xml, commandLine } = manifest.identity;
+  if (xml === undefined) {
     const message = 'the epoch does not know its domain XML: libvirt did not run it then';
     throw new UmbraError({ code: 'E_LIBVIRT_XML', message });
   }
+  const main = mappedRam(shadow);
+  const found = wanted === 'stream' ? undefined : domainMemory(commandLine, main.id);
+  const obstacle = typeof found === 'string' ? found : undefined;
+  const insists = wanted === 'map';
+  if (insists && obstacle !== undefined) {
+    throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${obstacle}` });
+  }
+  const place = typeof found === 'string' ? undefined : found;
+  const memory = place && { ...place, image: main.path, bytes: main.bytes };
   return {
-    ...{ member: manifest.member, mode: 'libvirt', reason: undefined },
+    ...{ member: manifest.member, mode: memory ? 'map' : 'libvirt', reason: obstacle },
     ...{ commandLine: [], recordedCommandLine: [], workingDirectory: '/' },
-    ...{ shadowDirectory: directory, domainXml, disks: [], mappedDirectory: undefined },
+    ...{ shadowDirectory: directory, domain: { xml, memory, insists }, disks: [] },
+    mappedDirectory: memory && dirname(main.path),
   };
 }
 

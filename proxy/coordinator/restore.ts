@@ -92,7 +92,7 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
         limit(async () => {
           const restored = await agent.load(plan);
           tell('loaded', plan.member);
-          return { ...restored, reason: plan.reason };
+          return { ...restored, reason: restored.reason ?? plan.reason };
         }),
       ),
     );

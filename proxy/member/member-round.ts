@@ -16,6 +16,7 @@ import type { MemberPlace, PrepareCommand, RoundFacts } from './messages.ts';
 import { applyMigration, type MigrationPlan, planMigration, type SavedSettings } from './qemu.ts';
 import type { SessionEvent } from './session.ts';
 import type { StreamResult } from './shadow-sink.ts';
+import { whyStreamEnded } from './stream-end.ts';
 import { type IntakeEvents, type IntakeLimits, StreamIntake } from './stream-intake.ts';
 
 /** Who enacts the session. */
@@ -106,7 +107,7 @@ export class MemberRound {
         onFirstPage: () => {},
         onKeptBack: () => {},
         onWhole: (result) => this.#onWhole(result),
-        onError: (error) => this.failed('stream', error),
+        onError: (error) => void this.#onStreamError(error),
         ...events,
       },
     );
@@ -128,6 +129,11 @@ export class MemberRound {
     const drainMs = this.stoppedAt === 0 ? 0 : performance.now() - this.stoppedAt;
     this.learn({ drainMs, passes: this.meter.passes, repeatedPages: this.#repeatedPages() });
     this.handle({ type: 'drained' });
+  }
+
+  /** Tells the cause; where the stream itself is at fault, that is its own. Never rejects. */
+  async #onStreamError(error: unknown): Promise<void> {
+    this.failed('stream', await whyStreamEnded(error, this.monitor));
   }
 
   #repeatedPages(): number {

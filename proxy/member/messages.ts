@@ -11,6 +11,7 @@ import type { CaptureMode, CutMode, DiskMode } from '../capture-mode.ts';
 import type { SnapshottedDisk } from '../disk-layer.ts';
 import type { Failure } from '../failure.ts';
 import type { KnownProcess } from '../known-process.ts';
+import type { LinkedMemory } from '../libvirt/memory-link.ts';
 import type { FlowSpan } from './flow-clock.ts';
 import type { SessionReport } from './session.ts';
 
@@ -86,6 +87,15 @@ export type RoundCommand =
 
 export type RestoreMode = 'map' | 'stream' | 'libvirt';
 
+/** How libvirt is to start a domain again. */
+export interface DomainPlan {
+  readonly xml: string;
+  /** Main RAM, if it can be mapped. */
+  readonly memory: LinkedMemory | undefined;
+  /** `map` was asked for, and nothing else will do. */
+  readonly insists: boolean;
+}
+
 export type MemberRequest =
   /** Is there a QEMU, and what does it do? */
   | { readonly type: 'probe' }
@@ -93,6 +103,8 @@ export type MemberRequest =
   | { readonly type: 'examine' }
   /** Feed a QEMU that was started with `-S -incoming unix:…` (incoming.ts). */
   | { readonly type: 'load'; readonly shadowDirectory: string; readonly mode: RestoreMode }
+  /** Have libvirt start the VM. */
+  | { readonly type: 'load-domain'; readonly shadowDirectory: string; readonly plan: DomainPlan }
   | { readonly type: 'resume' }
   /** Begin to merge layers of its disks, but for those that are needed as they read. */
   | {
@@ -127,6 +139,14 @@ export interface LoadResult {
 export interface MergeResult {
   /** Every file of every disk the VM can write to. */
   readonly files: readonly string[];
+}
+
+export interface DomainLoaded {
+  /** Given to libvirt. */
+  readonly bytes: number;
+  readonly mode: 'map' | 'libvirt';
+  /** Why it is not `map`, if it could have been. */
+  readonly reason?: string;
 }
 
 export interface ResumeResult {

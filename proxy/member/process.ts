@@ -10,6 +10,7 @@ import { pino } from 'pino';
 import { MonitorBridge } from '../../qmp/index.ts';
 import { toFailure } from '../failure.ts';
 import { Capture } from './capture.ts';
+import { monitorSockets } from './domain-monitors.ts';
 import type { FromProxy, MemberPlace, PrepareCommand, RoundCommand, ToProxy } from './messages.ts';
 import { Requests } from './requests.ts';
 
@@ -37,6 +38,7 @@ class ProxyProcess {
   /** The parent is gone, or we are told to go: put the VM right and leave. */
   leave(why: string): void {
     this.#leaving = true;
+    this.#requests.close();
     if (this.#capture !== undefined) {
       this.#log.warn({ why }, 'leaving in a round');
       this.#capture.handle({ type: 'orphaned' });
@@ -139,7 +141,8 @@ process.on('message', (message: ToProxy) => {
 async function openBridge({ libvirt, qmp, directory }: MemberPlace): Promise<void> {
   if (libvirt === undefined) return;
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const bridge = await MonitorBridge.open({ ...libvirt, path: qmp });
+  const sockets = () => monitorSockets(directory);
+  const bridge = await MonitorBridge.open({ ...libvirt, path: qmp, sockets });
   process.once('exit', () => bridge.close());
 }
 

@@ -1,11 +1,14 @@
 /** What a member's proxy does outside of a round. */
-import { QmpClient, QmpError } from '../../qmp/index.ts';
+import { QmpClient, QmpError, virsh } from '../../qmp/index.ts';
 import { UmbraError } from '../failure.ts';
 import { mergeLayers } from './disks.ts';
+import { loadDomain } from './domain-load.ts';
 import { connectWhenThere, incomingSocket } from './incoming.ts';
 import { Journal } from './journal.ts';
 import { awaitLoaded, feedShadow, LOAD_DEADLINE_MS, loadFailed, readyLoad } from './load.ts';
 import type {
+  DomainLoaded,
+  DomainPlan,
   ExamineResult,
   LoadResult,
   MemberPlace,
@@ -42,6 +45,8 @@ export class Requests {
         return this.#with((qmp) => this.#examine(qmp));
       case 'load':
         return this.#load(request.shadowDirectory, request.mode);
+      case 'load-domain':
+        return this.#loadDomain(request.shadowDirectory, request.plan);
       case 'resume':
         return this.#resume();
       case 'merge-layers': {
@@ -85,10 +90,6 @@ export class Requests {
 
   async #load(shadowDirectory: string, mode: RestoreMode): Promise<LoadResult> {
     this.close();
-    if (mode === 'libvirt') {
-      this.#loaded = await QmpClient.connect(this.#place.qmp); // libvirt has loaded it
-      return { bytes: 0 };
-    }
     const { signal } = this.#loading;
     const path = incomingSocket(this.#place.directory);
     const listening = connectWhenThere(path, START_DEADLINE_MS, signal);
@@ -113,6 +114,21 @@ export class Requests {
       throw error;
     } finally {
       ready.ram.close();
+    }
+  }
+
+  async #loadDomain(shadowDirectory: string, plan: DomainPlan): Promise<DomainLoaded> {
+    this.close();
+    const { libvirt: place, directory, qmp, member } = this.#place;
+    if (place === undefined) throw new Error(`${member} is no domain`);
+    const { signal } = this.#loading;
+    const loaded = await loadDomain({ place, plan, shadowDirectory, directory, signal });
+    try {
+      this.#loaded = await QmpClient.connect(qmp);
+      return loaded;
+    } catch (error) {
+      await virsh(place.uri, ['destroy', place.domain]).catch(() => {}); // it is gone already
+      throw error;
     }
   }
 

@@ -92,8 +92,12 @@ export class Virsh {
     });
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => this.#receive(text));
     this.#child.stdin?.on('error', () => {}); // it has ended, which is told below
-    this.#child.once('error', (cause) => this.#end(missing(uri, cause)));
-    this.#child.once('close', () => this.#end(libvirtError(this.#said, uri)));
+    this.#child.once('error', (cause) => this.#ended(missing(uri, cause)));
+    this.#child.once('close', () => this.#ended(libvirtError(this.#said, uri)));
+  }
+
+  get isOpen(): boolean {
+    return this.#gone === undefined;
   }
 
   /** Runs one command, after those before it. @throws LibvirtError when virsh has ended */
@@ -132,11 +136,16 @@ export class Virsh {
     waiting?.resolve(said);
   }
 
-  #end(error: LibvirtError): void {
+  /** By itself. */
+  #ended(error: LibvirtError): void {
     if (this.#gone !== undefined) return;
-    this.#gone = error;
-    for (const { reject } of this.#waiting.splice(0)) reject(error);
+    this.#end(error);
     this.#onGone(error);
+  }
+
+  #end(error: LibvirtError): void {
+    this.#gone ??= error;
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
   }
 }
 

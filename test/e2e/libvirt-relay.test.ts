@@ -151,6 +151,21 @@ test('over unix sockets, in one connection and in parallel', async () => {
   }
 });
 
+test('a tunnelled migration does not come by: libvirt refuses to name a relay, which tells that none came', async () => {
+  const from = await bringUp();
+  const uri = await startRelay();
+  const refused = await migrate(uri, '--p2p', '--tunnelled');
+  assert.is.not(refused.code, 0);
+  assert.match(refused.stderr, /tunnelled/);
+  await runsOn(pair.a);
+  const words = ['migrate', '--live', '--p2p', '--tunnelled', DOMAIN, pair.b.uri];
+  const { code, stderr } = await pair.a.virsh(words);
+  assert.is(code, 0, stderr);
+  await runsOn(pair.b);
+  await goesOn(from);
+  assert.match((await relay?.end())?.[DOMAIN] ?? '', /no migration came by.*--tunnelled/);
+});
+
 /** What has gone wrong is over: the domain runs at its source, and another try succeeds. */
 async function stayed(from: number, end: CommandEnd): Promise<void> {
   assert.is.not(end.code, 0, 'the migration went through');

@@ -118,6 +118,23 @@ test('an error instead of a greeting: the VM is gone, or only out of reach', asy
   assert.is(await codeOf(QmpClient.connect(path)), 'E_QMP_AWAY');
 });
 
+test('an error that answers nothing, from a bridge: what it lost is told, to every command', async () => {
+  for (const [name, expected] of [
+    ['E_LIBVIRT_CONNECT', 'E_QMP_AWAY'],
+    ['E_LIBVIRT_DOMAIN', 'E_QMP_CLOSED'],
+  ]) {
+    path = join(folder, `${name}.sock`);
+    await serve(({ id }, socket) => {
+      if (id === 3) socket.end(`{"error":{"class":"${name}","desc":"why"}}\r\n`);
+    });
+    const client = await QmpClient.connect(path);
+    const asked = [client.execute('query-status'), client.execute('query-status')];
+    assert.equal(await Promise.all(asked.map(codeOf)), [expected, expected]);
+    assert.is((await client.closed).code, expected);
+    server.close();
+  }
+});
+
 test('a late answer is dropped, and the next command works', async () => {
   const late: Request[] = [];
   await serve((request, socket) => {

@@ -1,4 +1,5 @@
 /** Which captures the VMs on this host allow, each asked itself: what stands in the way is told. */
+import { domainMemory } from '../../proxy/agent/domain-memory.ts';
 import { recordedVm } from '../../proxy/agent/vm-process.ts';
 import type { ClusterConfig, MemberConfig } from '../../proxy/config.ts';
 import { toFailure } from '../../proxy/failure.ts';
@@ -46,9 +47,11 @@ async function examine(
       workingDirectory: vm?.workingDirectory ?? workingDirectory,
       domainXml: libvirt && '',
     });
+    const memory = libvirt && vm && domainMemory(vm.commandLine);
     const obstacles = [
       ...(precopy === undefined ? [] : [`no precopy: ${precopy}`]),
       ...background.map(({ message }) => `no background capture: ${message}`),
+      ...(typeof memory === 'string' ? [`no restore by map: ${memory}`] : []),
     ];
     const found = obstacles.join('; ') || 'every capture works';
     const verdict = obstacles.length === 0 ? 'ok' : 'note';

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { UmbraError } from '../../proxy/failure.ts';
-import { exportSaveImage } from '../../proxy/libvirt/export.ts';
+import { exportSaveImage } from '../../proxy/member/save-image-export.ts';
 import { relayCatalogue, shadowsOf } from '../../proxy/relay/shadow-keeper.ts';
 import { Catalogue, type EpochManifest, openShadow } from '../../shadow/index.ts';
 import { storedConfig } from './home.ts';

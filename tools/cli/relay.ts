@@ -16,6 +16,11 @@ import {
 } from './relay-options.ts';
 import { relayView } from './relay-progress.ts';
 
+/** A relay cannot know of a migration that does not come its way, but it can tell that none has. */
+const NOTHING_CAME =
+  'no migration came by: --migrateuri must name this relay, and --tunnelled ones travel inside ' +
+  'libvirt’s own connection';
+
 /** @returns whether every migration that ended did so well */
 export async function relay(spelling: RelaySpelling, output: Output): Promise<boolean> {
   const routes = routesOf(spelling);
@@ -27,12 +32,14 @@ export async function relay(spelling: RelaySpelling, output: Output): Promise<bo
   const keeper = keeping && (await ShadowKeeper.open(keeping));
   const view = relayView(process.stdout, output.json);
   let well = true;
+  const unused = new Set(routes.map(({ name }) => name));
   const opened = await Relay.open(
     { routes, stallLimitMs, evacuation, keeper },
     {
       onProgress: (migrations: readonly MigrationProgress[]) => view.show(migrations),
       onReport: (report: MigrationReport) => {
         view.over(report.migration);
+        unused.delete(report.name);
         well &&= report.outcome !== 'failed';
         if (folder !== undefined) {
           const path = join(folder, `${report.migration}.json`);
@@ -62,6 +69,8 @@ export async function relay(spelling: RelaySpelling, output: Output): Promise<bo
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.off(signal, onSignal);
     view.stop();
   }
+  for (const name of unused)
+    output.result({ name, note: NOTHING_CAME }, `${name}: ${NOTHING_CAME}`);
   return well;
 }
 

@@ -38,6 +38,7 @@ export const libvirtRequirements: readonly Requirement[] = [
   { debianPackage: 'libvirt-clients', probe: 'virsh', purpose: 'speaks to it' },
   { debianPackage: 'iproute2', probe: 'ip', purpose: 'joins two of them' },
   { debianPackage: 'openssl', probe: 'openssl', purpose: 'makes them certificates' },
+  { debianPackage: 'systemd', probe: 'systemd-analyze', purpose: 'checks our units' },
   { debianPackage: 'socat', probe: 'socat', purpose: 'is what our relay is compared with' },
 ];
 

@@ -10,9 +10,15 @@ export interface DomainTerms {
   readonly initrd: string;
   /** File the guest's console is appended to. */
   readonly console: string;
+  /** Its memory is a file's: its own, or one that others may map as well. Without it, libvirt's default. */
+  readonly memoryFile?: MemoryFile | undefined;
+  /** Path of a monitor besides libvirt's. */
+  readonly monitor?: string | undefined;
   /** A node of a virtual cluster, which can run MPI jobs; without it, a machine by itself that tells. */
   readonly node?: GuestNode | undefined;
 }
+
+export type MemoryFile = 'private' | 'shared';
 
 export interface GuestNode {
   readonly index: number;
@@ -30,11 +36,11 @@ export function domainXml(terms: DomainTerms): string {
   words.push('clocksource=acpi_pm');
   if (node === undefined) words.push('tell=0.1', `load=${loadMiB}`);
   else words.push(`node=${node.index}`, `nodes=${node.nodes}`);
-  return `<domain type='qemu'>
+  return `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>${name}</name>
   <uuid>${uuidOf(name)}</uuid>
   <memory unit='MiB'>${memoryMiB}</memory>
-  <vcpu>1</vcpu>
+${backing(terms.memoryFile)}  <vcpu>1</vcpu>
   <os>
     <type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type>
     <kernel>${kernel}</kernel>
@@ -53,8 +59,20 @@ export function domainXml(terms: DomainTerms): string {
     </serial>
 ${node === undefined ? SILENT : clusterDevices(node)}
   </devices>
-</domain>
+${another(terms.monitor)}</domain>
 `;
+}
+
+function backing(file: MemoryFile | undefined): string {
+  if (file === undefined) return '';
+  return `  <memoryBacking><source type='file'/><access mode='${file}'/></memoryBacking>\n`;
+}
+
+function another(monitor: string | undefined): string {
+  if (monitor === undefined) return '';
+  const words = ['-qmp', `unix:${monitor},server=on,wait=off`];
+  const args = words.map((word) => `<qemu:arg value='${word}'/>`).join('');
+  return `  <qemu:commandline>${args}</qemu:commandline>\n`;
 }
 
 const SILENT = "    <serial type='null'><target port='1'/></serial>";

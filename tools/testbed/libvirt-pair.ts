@@ -30,7 +30,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureGuestImage } from '../guest/image.ts';
 import { makeCertificates } from './certificates.ts';
-import { domainXml } from './libvirt-domain.ts';
+import { domainXml, type MemoryFile } from './libvirt-domain.ts';
 import { asNobody, isRoot, LibvirtHost, ownFolder } from './libvirt-host.ts';
 import { EMULATOR, newestInPlace, withMounts } from './mounts.ts';
 import { NetworkLink } from './network-link.ts';
@@ -45,6 +45,9 @@ export interface PairDomain {
   readonly memoryMiB?: number;
   /** Memory in use, rewritten and checked all the time. */
   readonly loadMiB?: number;
+  readonly memoryFile?: MemoryFile;
+  /** Path of a monitor besides libvirt's. */
+  readonly monitor?: string;
   /** A node of a cluster on host b, instead of a machine that tells. */
   readonly node?: { readonly index: number; readonly nodes: number };
 }
@@ -198,7 +201,14 @@ export class LibvirtPair {
   }
 
   /** The domain's XML: the same on both hosts. */
-  xml({ name, memoryMiB = 160, loadMiB = 32, node: place }: PairDomain): string {
+  xml({
+    name,
+    memoryMiB = 160,
+    loadMiB = 32,
+    memoryFile,
+    monitor,
+    node: place,
+  }: PairDomain): string {
     const log = this.console(name);
     if (!existsSync(log)) {
       appendFileSync(log, '');
@@ -210,6 +220,8 @@ export class LibvirtPair {
       name,
       memoryMiB,
       loadMiB,
+      memoryFile,
+      monitor,
       emulator: EMULATOR,
       console: log,
       ...this.#guest,

@@ -11,6 +11,7 @@ const START_LIMIT_MS = 20_000;
 export class RelayProcess {
   readonly #child: ChildProcess;
   readonly #reports: MigrationReport[] = [];
+  readonly #notes: [name: string, note: string][] = [];
   readonly #lines: Interface;
   #wake: () => void = () => {};
 
@@ -50,7 +51,8 @@ export class RelayProcess {
     if (child.stdout === null) throw new Error('its output is piped');
     this.#lines = createInterface(child.stdout);
     this.#lines.on('line', (line) => {
-      const report = JSON.parse(line) as Partial<MigrationReport>;
+      const report = JSON.parse(line) as Partial<MigrationReport> & { readonly note?: string };
+      if (report.note !== undefined) this.#notes.push([report.name ?? '', report.note]);
       if (report.migration !== undefined) this.#reports.push(report as MigrationReport);
       this.#wake();
     });
@@ -79,6 +81,14 @@ export class RelayProcess {
       });
     }
     return this.#reports;
+  }
+
+  /** Ends it as an operator does. @returns what it noted, by the names of its routes */
+  async end(): Promise<Readonly<Record<string, string>>> {
+    const ended = once(this.#lines, 'close');
+    this.#child.kill('SIGTERM');
+    await ended;
+    return Object.fromEntries(this.#notes);
   }
 
   /** Ends it, whatever is under way. Idempotent. */

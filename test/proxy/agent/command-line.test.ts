@@ -68,6 +68,9 @@ const OBSTACLES: readonly (readonly [text: string, idstr: string, why: RegExp | 
   ['-object memory-backend-memfd,id=other,share=on', 'pc.ram', undefined],
   ['-numa node,memdev=m0', 'm0', /NUMA/],
   ['-mem-path /dev/hugepages', 'pc.ram', /-mem-path/],
+  ['-device virtio-balloon-pci,id=b0', 'pc.ram', /balloon/],
+  ['-device {"driver":"virtio-balloon-pci-non-transitional"}', 'pc.ram', /balloon/],
+  ['-device virtio-net-pci,id=virtio-balloon', 'pc.ram', undefined],
   ['-m 64', '0000:00:02.0/vga.vram', /device/],
 ];
 

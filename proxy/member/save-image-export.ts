@@ -2,9 +2,9 @@
 import { open, rename, rm } from 'node:fs/promises';
 import { openShadow, verifyShadow } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
-import { readyLoad } from '../member/load.ts';
+import { saveImageHead } from '../libvirt/save-image.ts';
 import { encodePrecopy } from '../stream/encoder.ts';
-import { saveImageHead } from './save-image.ts';
+import { readyLoad } from './load.ts';
 
 export interface ExportTerms {
   readonly shadowDirectory: string;

@@ -1,0 +1,117 @@
+/**
+ * Has the QEMU that libvirt is about to start map an image of ours as its memory.
+ *
+ *     libvirt   makes FOLDER/ID-NAME ─────────────── starts QEMU
+ *     we              └─ watched: we add ALIAS ─▶ image   └─ opens ALIAS, which is ours, and maps it privately
+ *
+ * QEMU makes ALIAS itself if it is not there. So a link that comes late is refused and harms nobody; what
+ * QEMU has mapped is looked up (`use`), while it waits for its stream, and decides what is sent to it.
+ * Only the link is ever removed, by us or by libvirt with its folder: never the image.
+ */
+import { type FSWatcher, readFileSync, statSync, symlinkSync, unlinkSync, watch } from 'node:fs';
+import { join } from 'node:path';
+import { findDomainProcess } from './qemu-process.ts';
+
+/** Where libvirt has a domain's memory put, and what is to be there. */
+export interface LinkedMemory {
+  /** Of folders, one a running domain. */
+  readonly folder: string;
+  /** The domain's name, as its folder there has it: ID-NAME. */
+  readonly name: string;
+  /** Name of the file. */
+  readonly alias: string;
+  readonly uuid: string;
+  /** What is to be mapped, and how much of it. */
+  readonly image: string;
+  readonly bytes: number;
+}
+
+/** `private`: what is written to it is the VM's own. `other`: it has none of it mapped. */
+export type ImageUse = 'private' | 'shared' | 'other' | 'unknown';
+
+export class MemoryLink {
+  readonly #memory: LinkedMemory;
+  readonly #watcher: FSWatcher | undefined;
+  #path: string | undefined;
+  /** Why there is no link. */
+  #why = 'libvirt made no folder for its memory';
+
+  /** From now on, a folder that libvirt makes for the domain gets the link. */
+  constructor(memory: LinkedMemory) {
+    this.#memory = memory;
+    try {
+      this.#watcher = watch(memory.folder, (_, name) => this.#look(name ?? ''));
+    } catch (error) {
+      this.#why = `${memory.folder}: ${(error as NodeJS.ErrnoException).code}`;
+    }
+  }
+
+  get why(): string {
+    return this.#why;
+  }
+
+  #look(name: string): void {
+    const { folder, name: domain, alias, image } = this.#memory;
+    const [, rest] = /^\d+-(.+)$/.exec(name) ?? [];
+    if (rest !== domain || this.#path !== undefined) return;
+    const path = join(folder, name, alias);
+    try {
+      symlinkSync(image, path);
+      this.#path = path;
+      this.#why = 'QEMU has not taken the image';
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT') return; // the folder has just gone
+      this.#why = code === 'EEXIST' ? 'QEMU was there before the image' : `${path}: ${code}`;
+    }
+  }
+
+  /** What the domain's QEMU, once it waits for its stream, does with the image. */
+  use(): ImageUse {
+    const { uuid, image, bytes } = this.#memory;
+    try {
+      const qemu = findDomainProcess(uuid);
+      if (qemu === undefined) return 'unknown';
+      return imageUse(readFileSync(`/proc/${qemu.pid}/maps`, 'utf8'), statSync(image), bytes);
+    } catch {
+      return 'unknown'; // not ours to look at, or gone
+    }
+  }
+
+  /** The image stays, and so does whoever has it mapped. Idempotent. */
+  remove(): void {
+    this.#watcher?.close();
+    if (this.#path === undefined) return;
+    try {
+      unlinkSync(this.#path);
+    } catch {
+      // libvirt has removed the folder
+    }
+    this.#path = undefined;
+  }
+}
+
+/**
+ * How a file is mapped, by /proc/PID/maps (proc(5)); QEMU may have it in several pieces. PURE.
+ *
+ *     7f0eedfff000-7f0ef7fff000 rw-p 00000000 00:1b 389152      /dev/shm/…
+ */
+export function imageUse(
+  maps: string,
+  { dev, ino }: { readonly dev: number; readonly ino: number },
+  bytes: number,
+): ImageUse {
+  const device = [(dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00)]
+    .map((part) => part.toString(16).padStart(2, '0'))
+    .join(':');
+  let mappedBytes = 0;
+  for (const line of maps.split('\n')) {
+    const [range = '', access = '', , of, inode] = line.split(/\s+/);
+    if (of !== device || Number(inode) !== ino) continue;
+    if (!access.endsWith('p')) return 'shared';
+    const [from = 0, to = 0] = range.split('-').map((address) => Number.parseInt(address, 16));
+    mappedBytes += to - from;
+  }
+  if (mappedBytes === 0) return 'other';
+  return mappedBytes >= bytes ? 'private' : 'unknown';
+}

@@ -1,0 +1,40 @@
+/**
+ * `migrate unix:PATH` for a QEMU that could not reach PATH, in its sandbox and as its own user: we connect,
+ * and it gets the connection, through libvirt.
+ *
+ *     we ── connect ──▶ PATH          virsh --pass-fds: getfd NAME ──▶ QEMU          migrate fd:NAME
+ *
+ * A descriptor belongs to the monitor it came through: that `migrate` has to go the same way.
+ */
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { LibvirtError } from './errors.ts';
+import { monitorAnswer } from './monitor-lines.ts';
+import type { DomainPlace, Json } from './session.ts';
+import { virshWithSocket } from './virsh.ts';
+
+const FD_NAME = 'umbra';
+
+/** The path of a `migrate` to a unix socket. */
+export function unixPathOf(execute: string, args: unknown): string | undefined {
+  const { uri } = (args ?? {}) as { readonly uri?: unknown };
+  if (execute !== 'migrate' || typeof uri !== 'string') return undefined;
+  return /^unix:(.+)$/.exec(uri)?.[1];
+}
+
+/** @returns the command to be sent through libvirt @throws LibvirtError */
+export async function handOver({ uri, domain }: DomainPlace, path: string, args: unknown) {
+  const socket = connect(path);
+  try {
+    await once(socket, 'connect');
+    const getfd = JSON.stringify({ execute: 'getfd', arguments: { fdname: FD_NAME } });
+    const words = ['qemu-monitor-command', '--domain', domain, '--pass-fds', '3', '--cmd', getfd];
+    const answer = monitorAnswer(await virshWithSocket(uri, words, socket));
+    if (answer === undefined || !('return' in answer)) {
+      throw new LibvirtError('E_LIBVIRT', `getfd: ${JSON.stringify(answer)}`, uri);
+    }
+    return { execute: 'migrate', arguments: { ...(args as Json), uri: `fd:${FD_NAME}` } };
+  } finally {
+    socket.destroy(); // ours; QEMU has its own now
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * A domain's monitor through libvirt, which keeps it and knows what becomes of the domain.
+ *
+ *     execute ── virsh, kept open: qemu-monitor-command
+ *     onEvent ── virsh: qemu-monitor-event --loop
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { LibvirtError, libvirtError } from './errors.ts';
+import { handOver, unixPathOf } from './hand-over.ts';
+import { monitorAnswer, monitorCommand, monitorEvent } from './monitor-lines.ts';
+import type { DomainPlace, Json, MonitorSession, SessionOwner } from './session.ts';
+import { DIE_WITH_US, environment, Virsh } from './virsh.ts';
+
+const REGISTER_LIMIT_MS = 10_000;
+
+export class LibvirtSession implements MonitorSession {
+  readonly #place: DomainPlace;
+  readonly #owner: SessionOwner;
+  readonly #virsh: Virsh;
+  #events: ChildProcess | undefined;
+  #isOpen = false;
+  greeting: Json = {};
+
+  /** @throws LibvirtError */
+  static async open(place: DomainPlace, owner: SessionOwner): Promise<LibvirtSession> {
+    const session = new LibvirtSession(place, owner);
+    try {
+      await session.#begin();
+      session.#isOpen = true;
+      return session;
+    } catch (error) {
+      session.close();
+      throw error;
+    }
+  }
+
+  private constructor(place: DomainPlace, owner: SessionOwner) {
+    this.#place = place;
+    this.#owner = owner;
+    // Whoever opens it is told of a failure until it is open.
+    this.#virsh = new Virsh(place.uri, (error) => {
+      if (this.#isOpen) owner.onGone(error);
+    });
+  }
+
+  async execute(execute: string, args: unknown): Promise<Json> {
+    const path = unixPathOf(execute, args);
+    if (path !== undefined) return this.#command(await handOver(this.#place, path, args));
+    return this.#command({ execute, ...(args === undefined ? {} : { arguments: args }) });
+  }
+
+  close(): void {
+    this.#virsh.close();
+    this.#events?.kill('SIGKILL');
+  }
+
+  async #begin(): Promise<void> {
+    const { return: version } = await this.#command({ execute: 'query-version' });
+    this.greeting = { QMP: { version, capabilities: [] } };
+    await this.#registerEvents();
+  }
+
+  async #command(message: Json): Promise<Json> {
+    const said = await this.#virsh.run(monitorCommand(this.#place.domain, message));
+    const answer = monitorAnswer(said);
+    if (answer !== undefined) return answer;
+    throw libvirtError(said, this.#place.uri);
+  }
+
+  /**
+   * virsh does not say when it has registered, but libvirt's own log does that it is about to: with one
+   * more answer from the same libvirtd after that, it has.
+   */
+  async #registerEvents(): Promise<void> {
+    const { uri, domain } = this.#place;
+    const words = ['virsh', '-q', '-c', uri, 'qemu-monitor-event', domain, '--loop'];
+    const events = spawn('setpriv', [...DIE_WITH_US, ...words], {
+      env: {
+        ...environment(),
+        LIBVIRT_LOG_FILTERS: '1:libvirt-qemu',
+        LIBVIRT_LOG_OUTPUTS: '1:stderr',
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#events = events;
+    const timer = setTimeout(() => events.kill('SIGKILL'), REGISTER_LIMIT_MS);
+    let complaint = '';
+    try {
+      await new Promise<void>((resolve, reject) => {
+        events.stderr?.setEncoding('utf8').on('data', (text: string) => {
+          complaint = (complaint + text).slice(-65_536);
+          if (complaint.includes('EventRegister')) resolve();
+        });
+        events.once('error', reject);
+        events.once('exit', () => reject(libvirtError(complaint, uri)));
+      });
+      await this.#command({ execute: 'query-status' });
+    } finally {
+      clearTimeout(timer);
+    }
+    events.once('exit', () => {
+      if (!this.#virsh.isOpen) return; // this session has ended already
+      const message = 'libvirt tells no events any more';
+      this.#owner.onGone(new LibvirtError('E_LIBVIRT_CONNECT', message, uri));
+    });
+    if (events.stdout === null) throw new Error('its output is piped');
+    createInterface(events.stdout).on('line', (line) => {
+      const event = monitorEvent(line);
+      if (event !== undefined) this.#owner.onEvent(event);
+    });
+  }
+}
