@@ -1,5 +1,5 @@
 /** `umbra relay`: in the foreground until a signal; the first lets migrations end, the second ends them. */
-import { writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatAddress } from '../../proxy/relay/address.ts';
 import { Relay } from '../../proxy/relay/relay.ts';
@@ -43,7 +43,10 @@ export async function relay(spelling: RelaySpelling, output: Output): Promise<bo
         well &&= report.outcome !== 'failed';
         if (folder !== undefined) {
           const path = join(folder, `${report.migration}.json`);
-          writeFileSync(path, `${JSON.stringify(report)}\n`, { mode: 0o600, flag: 'wx' });
+          // Whoever watches the folder finds whole reports.
+          const draft = `${path}.part`;
+          writeFileSync(draft, `${JSON.stringify(report)}\n`, { mode: 0o600, flag: 'wx' });
+          renameSync(draft, path);
         }
         output.result(report, reportText(report));
       },
