@@ -53,9 +53,17 @@ export class MemoryLink {
   #look(name: string): void {
     const { folder, name: domain, alias, image } = this.#memory;
     const [, rest] = /^\d+-(.+)$/.exec(name) ?? [];
-    if (rest !== domain || this.#path !== undefined) return;
+    if (rest !== domain) return;
     const path = join(folder, name, alias);
     try {
+      // libvirt makes it, and then gives it to whom QEMU runs as, which is told, too.
+      const { uid } = statSync(join(folder, name));
+      if (uid !== 0 && uid !== statSync(image).uid) {
+        this.#why = `QEMU runs as user ${uid}, who may not open the image`;
+        this.#unlink();
+        return;
+      }
+      if (this.#path !== undefined) return;
       symlinkSync(image, path);
       this.#path = path;
       this.#why = 'QEMU has not taken the image';
@@ -81,6 +89,10 @@ export class MemoryLink {
   /** The image stays, and so does whoever has it mapped. Idempotent. */
   remove(): void {
     this.#watcher?.close();
+    this.#unlink();
+  }
+
+  #unlink(): void {
     if (this.#path === undefined) return;
     try {
       unlinkSync(this.#path);

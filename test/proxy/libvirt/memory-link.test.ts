@@ -1,8 +1,10 @@
 import {
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
@@ -19,6 +21,7 @@ import { Mapping } from '../../../shadow/mapping.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const PAGE = 4096;
+const NOBODY = 65_534;
 const LIMIT_MS = 5_000;
 
 const test = suite('memory link');
@@ -74,6 +77,19 @@ test('a file that is there already is left alone', async () => {
   await until(() => link?.why.includes('before') === true);
   link.remove();
   assert.ok(lstatSync(join(folder, 'pc.ram')).isFile());
+});
+
+test('a QEMU of another user, who may not open the image, does not find it', async () => {
+  // Whoever runs this: the folder is one user's, the image another's.
+  const isRoot = process.getuid?.() === 0;
+  const terms = { folder: join(directory, 'ram'), name: 'web', alias: 'pc.ram', uuid: 'none' };
+  const image = isRoot ? join(directory, 'image') : '/etc/passwd';
+  link = new MemoryLink({ ...terms, image, bytes: 4 * PAGE });
+  const folder = join(directory, 'ram/7-web');
+  mkdirSync(folder);
+  if (isRoot) chownSync(folder, NOBODY, NOBODY);
+  await until(() => link?.why.includes('may not open') === true);
+  assert.equal(readdirSync(folder), []);
 });
 
 test('no folder to watch is an obstacle, not a failure', () => {
