@@ -16,6 +16,8 @@ export type DurableJob = DurablePlace & { readonly epoch: EpochManifest } & (
         /** Content a second, bytes. */
         readonly rate: number | undefined;
         readonly parallel: number;
+        /** A round waits for it: it does not go behind everybody else. */
+        readonly isAwaited: boolean;
       }
     | {
         readonly type: 'fetch';

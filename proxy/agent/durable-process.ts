@@ -18,7 +18,7 @@ function work(job: DurableJob): Promise<DurableResults[DurableJob['type']]> {
   const onProgress = progressTeller();
   switch (job.type) {
     case 'persist': {
-      takeLowestPriority();
+      if (!job.isAwaited) takeLowestPriority();
       const clock = { now: () => performance.now(), sleep: (ms: number) => delay(ms) };
       const pace = new Pace(job.rate, clock);
       const onStep = (step: string) => faultPoint(`persist/${step}`);

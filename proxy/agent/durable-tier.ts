@@ -32,10 +32,12 @@ export class DurableTier {
     epoch: EpochManifest,
     onProgress: (progress: Progress) => void,
   ): Promise<PersistResult> {
-    const { rate, parallel } = this.#settings;
+    const { rate, parallel, mode } = this.#settings;
     this.#persistEnded = false;
     const rounds = await roundsRead(epoch, this.#config.shadowsDirectory);
-    const job = { type: 'persist', ...this.#place, epoch, rate, parallel } as const;
+    const isAwaited = mode === 'before-commit';
+    const terms = { rate, parallel, isAwaited };
+    const job = { type: 'persist', ...this.#place, epoch, ...terms } as const;
     return this.#holding(rounds, async () => {
       const child = this.#start();
       this.#persisting = child;
