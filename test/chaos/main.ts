@@ -13,6 +13,7 @@ import { ChaosBed } from './bed.ts';
 import { Judge, type Judgement } from './judge.ts';
 import { RelayBed } from './relay-bed.ts';
 import { allRows, type ChaosRow } from './rows.ts';
+import { table } from './table.ts';
 
 interface Options {
   readonly only?: string;
@@ -34,6 +35,7 @@ const done = new Map(readResults(options.results).map((one) => [one.row, one]));
 const qemu = await chooseQemu(options.qemu);
 say(`${rows.length} rows on QEMU ${qemu.version}, ${done.size} done before`);
 for (const group of groupsOf(rows.filter(({ name }) => !done.has(name)))) await runGroup(group);
+for (const line of table(rows, done)) say(line);
 const judged = rows.flatMap(({ name }) => done.get(name) ?? []);
 const red = judged.filter(({ colour }) => colour === 'red');
 const green = judged.filter(({ colour }) => colour === 'green').length;

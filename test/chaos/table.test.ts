@@ -1,0 +1,46 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { ROUND_STATE_NAMES } from '../../proxy/coordinator/round.ts';
+import { RELAY_STEPS } from '../../proxy/fault-point.ts';
+import { STATE_NAMES } from '../../proxy/member/session.ts';
+import { PERSIST_STEPS, STORE_STEPS } from '../../shadow/index.ts';
+import type { Judgement } from './judge.ts';
+import { allRows } from './rows.ts';
+import { table } from './table.ts';
+
+const test = suite('kill matrix');
+
+test('no two rows have a name, and every named step is in it', () => {
+  const rows = allRows();
+  assert.is(new Set(rows.map(({ name }) => name)).size, rows.length);
+  const places = new Set(rows.map(({ place }) => place));
+  const named = [
+    ...STATE_NAMES.map((state) => `member/n0/${state}`),
+    ...ROUND_STATE_NAMES.map((state) => `round/${state}`),
+    ...STORE_STEPS.map((step) => `store/${step}`),
+    ...PERSIST_STEPS.map((step) => `persist/${step}`),
+    ...RELAY_STEPS.map((step) => `relay/${step}`),
+  ];
+  // Nothing is under way there, or only after something has gone wrong already.
+  const quiet = ['member/n0/idle', 'member/n0/undoing', 'round/aborting', 'round/aborted'];
+  assert.equal(
+    named.filter((place) => !places.has(place)),
+    quiet,
+  );
+});
+
+test('a table has a line a place, and says what was not run', () => {
+  const rows = allRows().filter(({ place }) => place === 'restore/loaded');
+  const [first, second] = rows.map(({ name }) => name);
+  const judged = (row: string, colour: Judgement['colour']) => {
+    return [row, { row, colour, why: '', stoodMs: 0 }] as const;
+  };
+  const judgements = new Map([judged(first ?? '', 'green'), judged(second ?? '', 'red')]);
+  assert.equal(table(rows, judgements), [
+    '|  | it is killed | it is frozen | QEMU is killed |',
+    '| --- | --- | --- | --- |',
+    '| restore (precopy), restore/loaded | green | RED | ? |',
+  ]);
+});
+
+test.run();
