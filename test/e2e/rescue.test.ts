@@ -12,7 +12,7 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
 
 const JOBS = [
-  { nodes: 2, job: '/job/xdlu 60 400' },
+  { nodes: 2, job: '/job/xdlu 40 400' },
   { nodes: 4, job: '/job/xdlu 20 300' },
 ] as const;
 const JOB_LIMIT_MS = 240_000;
