@@ -20,7 +20,10 @@ export class MemoryWatch {
     this.directory = mkdtempSync('/dev/shm/umbra-store-');
     const options = ['-t', 'tmpfs', '-o', `size=${sizeBytes},mode=0700`];
     execFileSync('mount', [...options, 'umbra-bench', this.directory]);
+    process.once('exit', this.#onExit);
   }
+
+  readonly #onExit = () => this.dispose();
 
   start(bed: Testbed): void {
     this.#peak = 0;
@@ -42,7 +45,8 @@ export class MemoryWatch {
 
   dispose(): void {
     clearInterval(this.#timer);
-    execFileSync('umount', [this.directory]);
+    process.off('exit', this.#onExit);
+    execFileSync('umount', ['-l', this.directory]);
     rmSync(this.directory, { recursive: true, force: true });
   }
 
