@@ -1,5 +1,5 @@
 /** The clusters of the matrix: which rows share one, and how each is configured. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -54,8 +54,13 @@ export class ChaosBed {
   /** Nothing more can be written there. */
   fill(): void {
     if (this.#mount === undefined) throw new Error(`${this.kind} has no room of its own`);
-    const { bavail, bsize } = statfsSync(this.#mount);
-    if (bavail > 0) execFileSync('fallocate', ['-l', String(bavail * bsize), this.#ballast]);
+    // Others take room meanwhile: then there is less to take.
+    for (;;) {
+      const { bavail, bsize } = statfsSync(this.#mount);
+      if (bavail === 0) return;
+      const words = ['-l', String(bavail * bsize), this.#ballast];
+      if (spawnSync('fallocate', words).status === 0) return;
+    }
   }
 
   empty(): void {
