@@ -59,7 +59,9 @@ export class ChaosBed {
       const { bavail, bsize } = statfsSync(this.#mount);
       if (bavail === 0) return;
       const words = ['-l', String(bavail * bsize), this.#ballast];
-      if (spawnSync('fallocate', words).status === 0) return;
+      const { status, error } = spawnSync('fallocate', words);
+      if (error !== undefined) throw error;
+      if (status === 0) return;
     }
   }
 
