@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
 import type { QemuBinary } from '../../tools/setup/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import type { BedKind } from './rows.ts';
@@ -33,7 +34,10 @@ export class ChaosBed {
       const about = { nodes: NODES, memoryMiB: MEMORY_MIB, qemu, settings, watch: true };
       cluster = await Testbed.create(about);
       await cluster.up();
-      for (let epoch = 0; epoch < KEEP; epoch++) await cluster.json('checkpoint');
+      for (let epoch = 1; epoch <= KEEP; epoch++) {
+        await cluster.json('checkpoint');
+        if (kind === 'disk') await onDisk(cluster, epoch);
+      }
       return new ChaosBed(kind, cluster, mount);
     } catch (error) {
       await cluster?.dispose();
@@ -77,6 +81,14 @@ export class ChaosBed {
     await this.cluster.dispose();
     process.off('exit', this.#onExit);
     unmount(this.#mount);
+  }
+}
+
+/** Then the next one makes the oldest go there, too. */
+async function onDisk(cluster: Testbed, epoch: number): Promise<void> {
+  for (;;) {
+    const { epochs } = await cluster.json<{ epochs: EpochInfo[] }>('epochs');
+    if (epochs.some((one) => one.epoch === epoch && one.onDisk)) return;
   }
 }
 
