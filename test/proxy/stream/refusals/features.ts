@@ -1,0 +1,115 @@
+/** Features the source should not have been told to use, and what is no such stream at all. */
+import * as b from '../builder.ts';
+import { afterHeader, base, begun, config, inPart, list, type Refusal, ram } from './refusal.ts';
+
+export const FEATURES: readonly Refusal[] = [
+  {
+    name: 'multifd channel',
+    stream: b.join(b.be32(0x11223344), b.be32(1), Buffer.alloc(56)),
+    code: 'E_STREAM_MULTIFD',
+    section: 'header',
+    says: /multifd data channel/,
+  },
+  {
+    name: 'TLS',
+    stream: b.u8(0x16, 3, 1, 2, 0, 1, 0, 0),
+    code: 'E_STREAM_MAGIC',
+    section: 'header',
+    says: /0x16030102.*TLS/,
+  },
+  {
+    name: 'HTTP',
+    stream: Buffer.from('GET / HTTP/1.1'),
+    code: 'E_STREAM_MAGIC',
+    section: 'header',
+    says: /0x47455420/,
+  },
+  {
+    name: 'version 2',
+    stream: b.join(Buffer.from('QEVM'), b.be32(2)),
+    code: 'E_STREAM_VERSION',
+    section: 'header',
+    says: /version 2/,
+  },
+  {
+    name: 'MULTIFD_FLUSH',
+    stream: inPart(b.be64(0x200)),
+    code: 'E_STREAM_MULTIFD',
+    section: ram,
+    says: /MULTIFD_FLUSH/,
+  },
+  {
+    name: 'RDMA hook',
+    stream: inPart(b.be64(0x80)),
+    code: 'E_STREAM_RDMA',
+    section: ram,
+    says: /hook/,
+  },
+  ...(
+    [
+      [3, 16, 'POSTCOPY_ADVISE', 'E_STREAM_POSTCOPY'],
+      [3, 0, 'POSTCOPY_ADVISE', 'E_STREAM_POSTCOPY'],
+      [4, 0, 'POSTCOPY_LISTEN', 'E_STREAM_POSTCOPY'],
+      [5, 0, 'POSTCOPY_RUN', 'E_STREAM_POSTCOPY'],
+      [6, 9, 'POSTCOPY_RAM_DISCARD', 'E_STREAM_POSTCOPY'],
+      [7, 4, 'PACKAGED', 'E_STREAM_POSTCOPY'],
+      [8, 0, 'ENABLE_COLO', 'E_STREAM_COLO'],
+      [9, 0, 'POSTCOPY_RESUME', 'E_STREAM_POSTCOPY'],
+      [10, 5, 'RECV_BITMAP', 'E_STREAM_POSTCOPY'],
+      [0, 0, 'INVALID', 'E_STREAM_COMMAND'],
+      [12, 0, '12', 'E_STREAM_COMMAND'],
+      [0xffff, 0xffff, '65535', 'E_STREAM_COMMAND'],
+      [1, 4, 'OPEN_RETURN_PATH', 'E_STREAM_COMMAND'],
+      [2, 8, 'PING', 'E_STREAM_COMMAND'],
+      [11, 1, 'SWITCHOVER_START', 'E_STREAM_COMMAND'],
+    ] as const
+  ).map(([number, length, name, expected]) => ({
+    name: `command ${name} of ${length} bytes`,
+    stream: afterHeader(b.command(number, Buffer.alloc(length))),
+    code: expected,
+    section: `COMMAND ${name}`,
+    says: new RegExp(number === 0 ? 'command 0' : name),
+  })),
+  {
+    name: 'mapped-ram',
+    stream: config(b.capabilities('mapped-ram')),
+    code: 'E_STREAM_MAPPED_RAM',
+    section: 'CONFIGURATION',
+    says: /mapped-ram/,
+  },
+  {
+    name: 'unknown capability',
+    stream: config(b.capabilities('x-ignore-shared', 'x-novel')),
+    code: 'E_STREAM_CAPABILITY',
+    section: 'CONFIGURATION',
+    says: /"x-novel"/,
+  },
+  ...['dirty-bitmap', 'block', '0000:00:03.0/vfio', 'spapr/htab'].map((name) => ({
+    name: `iterable ${name}`,
+    stream: afterHeader(b.start(Buffer.alloc(0), name)),
+    code: 'E_STREAM_ITERABLE' as const,
+    section: `${name} START`,
+    says: new RegExp(`"${name}"`),
+  })),
+  {
+    name: 'iterable after RAM START',
+    stream: b.join(begun, b.start(Buffer.alloc(0), 'dirty-bitmap')),
+    code: 'E_STREAM_ITERABLE',
+    section: 'dirty-bitmap START',
+    says: /"dirty-bitmap"/,
+  },
+  {
+    name: 'early virtio-mem state',
+    stream: afterHeader(b.full(1, 'virtio-mem-device-early', Buffer.alloc(9)), b.start(list)),
+    code: 'E_STREAM_EARLY_STATE',
+    section: 'virtio-mem-device-early FULL',
+    says: /"virtio-mem-device-early"/,
+  },
+  {
+    name: 'background-snapshot',
+    stream: b.join(inPart(base), b.DEVICES),
+    code: 'E_STREAM_BACKGROUND',
+    section: 'timer FULL',
+    says: /"timer" .* before RAM END/,
+  },
+];
