@@ -10,7 +10,7 @@ import { fork } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { scratchFolder } from '../support/scratch.ts';
 import { saveFailure } from './corpus.ts';
 import { Judge } from './judge.ts';
@@ -23,19 +23,34 @@ const PATIENCE_MS = 60_000;
 /** An input that takes more is found by the heap's limit. */
 const HEAP_MIB = 1024;
 
-const { values } = parseArgs({
-  options: {
-    target: { type: 'string', multiple: true, default: TARGET_NAMES },
-    seconds: { type: 'string', default: String(SECONDS) },
-    seed: { type: 'string', default: '1' },
-    input: { type: 'string' },
-    verbose: { type: 'boolean', default: false },
-  },
-});
+interface Options {
+  readonly target: readonly string[];
+  readonly seconds: number;
+  readonly seed: number;
+  readonly input?: string;
+  readonly verbose?: boolean;
+}
+
+const values = new Command('npm run fuzz --')
+  .addOption(
+    new Option('--target <names...>', `of ${TARGET_NAMES.join(', ')}`).default(TARGET_NAMES, 'all'),
+  )
+  .option('--seconds <n>', 'for all targets together', numberOf, SECONDS)
+  .option('--seed <n>', 'of what is tried', numberOf, 1)
+  .option('--input <file>', 'one input again, the error told in full')
+  .option('--verbose', 'what came of all that was tried')
+  .parse()
+  .opts<Options>();
 
 if (values.input !== undefined) await replay(values.target[0] ?? '', values.input);
-else await run(values.target, Number(values.seconds), Number(values.seed));
+else await run(values.target, values.seconds, values.seed);
 process.exit();
+
+function numberOf(text: string): number {
+  const number = Number(text);
+  if (text.trim() !== '' && number >= 0) return number;
+  throw new InvalidArgumentError('It takes a number, from 0.');
+}
 
 async function run(names: readonly string[], seconds: number, seed: number): Promise<void> {
   const width = Math.max(...names.map((name) => name.length));
