@@ -82,7 +82,7 @@ export class Route {
       return;
     }
     this.#open++;
-    const source = Inlet.adopt(accepted);
+    const source = new Inlet(accepted);
     source.socket.once('close', () => this.#open--);
     let migration = this.#current();
     const channel: Channel = new Channel(source, {
