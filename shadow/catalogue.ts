@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { unwrap, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
 import { EPOCH_FORMAT, type EpochManifest } from './manifest.ts';
-import { readManifestFile } from './manifest-file.ts';
+import { readManifestInMemory } from './manifest-file.ts';
 import { readBaseName } from './sealed.ts';
 import { recycleShadows } from './spares.ts';
 import { NOBODY_TOLD, type OnStep } from './steps.ts';
@@ -72,7 +72,7 @@ export class Catalogue {
     const path = this.#path(epoch);
     let text: string;
     try {
-      text = await readManifestFile(path);
+      text = readManifestInMemory(path);
     } catch (cause) {
       if (cause instanceof ShadowError) throw cause;
       const known = (await this.#numbers()).join(', ') || 'none';

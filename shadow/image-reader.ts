@@ -69,7 +69,7 @@ export class ImageReader {
   /** @throws ShadowError E_EPOCH_CORRUPT */
   constructor(path: string, bytes: number, kind: ImageKind) {
     this.#path = path;
-    this.#window = Buffer.allocUnsafe(WINDOW_BYTES[kind]);
+    this.#window = Buffer.allocUnsafe(Math.min(WINDOW_BYTES[kind], bytes));
     try {
       this.#fd = openSync(path, 'r');
     } catch (cause) {

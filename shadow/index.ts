@@ -17,6 +17,7 @@ export type { BaseName, EpochManifest, Identity, ShadowManifest } from './manife
 export { makeOwnFolder, makeTrustedFolder, requireTrustedFolder } from './own-folder.ts';
 export { pinEpoch, pinnedEpochs, unpinEpoch } from './pins.ts';
 export type { RamImage } from './ram-image.ts';
+export { reclaimHoles } from './reclaim-holes.ts';
 export { measureRoom, occupiedBytes, type Room, requireRoom } from './room.ts';
 export {
   isUntouched,

@@ -1,6 +1,7 @@
 /**
- * Witnesses of a shadow that was fetched from elsewhere: its files are new, so those its manifest holds
- * cannot agree. Taken after every byte was compared with its digest, and only then.
+ * Witnesses of files whose own, in their shadow's manifest, cannot agree: of a shadow that was fetched from
+ * elsewhere, taken after every byte was compared with its digest, and only then; of an image whose holes
+ * were taken back (reclaim-holes.ts), if it was untouched before.
  *
  *     FOLDER/witnesses.json   {"shadow": SHA-256 of shadow.json, "files": {NAME: witness, …}}
  *
@@ -16,9 +17,14 @@ import { takeWitness, type Witness, witnessSchema } from './witness.ts';
 const FILE = 'witnesses.json';
 const schema = z.object({ shadow: z.string(), files: z.record(z.string(), witnessSchema) });
 
-export async function retakeWitnesses(directory: string, names: readonly string[]): Promise<void> {
-  const files: Record<string, Witness> = {};
-  for (const name of names) files[name] = await takeWitness(join(directory, name));
+/** @param kept what is known of other files */
+export async function retakeWitnesses(
+  directory: string,
+  names: readonly string[],
+  kept: Readonly<Record<string, Witness>> = {},
+): Promise<void> {
+  const files: Record<string, Witness> = { ...kept };
+  for (const name of names) files[name] = takeWitness(join(directory, name));
   const shadow = sha256Of(await readFile(join(directory, SHADOW_FILE)));
   await writeFile(join(directory, FILE), JSON.stringify({ shadow, files }), { mode: 0o600 });
 }

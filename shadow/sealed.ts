@@ -4,7 +4,7 @@
  *     STORE/shadows/ROUND/MEMBER        the shadow
  *     STORE/shadows/BASE ROUND/MEMBER   what its deltas are taken against, if it has any
  */
-import { open } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { sha256Of, unwrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
@@ -17,7 +17,7 @@ import {
   type ShadowFile,
   type ShadowManifest,
 } from './manifest.ts';
-import { readManifestFile } from './manifest-file.ts';
+import { readManifestInMemory } from './manifest-file.ts';
 import { AS_BASE, decodeIndex, type PageIndex } from './page-index.ts';
 import { retakenWitnesses } from './retaken-witnesses.ts';
 import { takeWitness, type Witness, witnessesAgree } from './witness.ts';
@@ -46,7 +46,7 @@ export interface SealedBlock {
  * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION
  */
 export async function openShadow(directory: string, sha256?: string): Promise<SealedShadow> {
-  const { path, manifest, found } = await readManifest(directory, sha256);
+  const { path, manifest, found } = readManifest(directory, sha256);
   const { base } = manifest;
   const isDelta = manifest.blocks.some(({ kind }) => kind === 'delta');
   if (isDelta !== (base !== undefined)) {
@@ -64,15 +64,21 @@ export async function openShadow(directory: string, sha256?: string): Promise<Se
 
 /** What a shadow is a delta of, if it is one. @throws as `openShadow` does */
 export async function readBaseName(directory: string): Promise<BaseName | undefined> {
-  return (await readManifest(directory)).manifest.base;
+  return readManifest(directory).manifest.base;
 }
 
-async function readManifest(directory: string, sha256?: string) {
-  const path = join(directory, SHADOW_FILE);
-  const text = await readManifestFile(path).catch((cause: unknown) => {
+function textOf(path: string): string {
+  try {
+    return readManifestInMemory(path);
+  } catch (cause) {
     if (cause instanceof ShadowError) throw cause;
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
-  });
+  }
+}
+
+function readManifest(directory: string, sha256?: string) {
+  const path = join(directory, SHADOW_FILE);
+  const text = textOf(path);
   const found = sha256Of(text);
   if (sha256 !== undefined && found !== sha256) {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} is not what the epoch names`, { path });
@@ -140,9 +146,7 @@ export async function verifyShadow(shadow: SealedShadow, mode: VerifyMode): Prom
 /** Reads a small file of a shadow (configuration, device state, vmdesc), checking its digest. */
 export async function readShadowFile(directory: string, file: ShadowFile): Promise<Buffer> {
   const path = join(directory, file.file);
-  const data = await readWhole(path, file.bytes).catch((cause: unknown) => {
-    throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
-  });
+  const data = readWhole(path, file.bytes);
   if (data === undefined || sha256Of(data) !== file.sha256) {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} does not match its digest`, { path });
   }
@@ -150,12 +154,16 @@ export async function readShadowFile(directory: string, file: ShadowFile): Promi
 }
 
 /** @returns undefined if it is of another length: what it may have become is not read */
-async function readWhole(path: string, bytes: number): Promise<Buffer | undefined> {
-  const handle = await open(path, 'r');
+function readWhole(path: string, bytes: number): Buffer | undefined {
   try {
-    return (await handle.stat()).size === bytes ? await handle.readFile() : undefined;
-  } finally {
-    await handle.close();
+    const fd = openSync(path, 'r');
+    try {
+      return fstatSync(fd).size === bytes ? readFileSync(fd) : undefined;
+    } finally {
+      closeSync(fd);
+    }
+  } catch (cause) {
+    throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   }
 }
 
@@ -251,12 +259,13 @@ function readerOfBase(shadow: SealedShadow, block: ShadowBlock): ImageReader {
   return new ImageReader(join(shadow.base?.directory ?? '', file), fileBytes, kind);
 }
 
-async function fileIsUntouched(
+/** Is this file as it was sealed, or as it was found whole since? Costs a stat(2) or two. */
+export async function fileIsUntouched(
   directory: string,
   { file, witness }: { readonly file: string; readonly witness: Witness },
 ): Promise<boolean> {
   try {
-    const now = await takeWitness(join(directory, file));
+    const now = takeWitness(join(directory, file));
     if (witnessesAgree(now, witness)) return true;
     const retaken = (await retakenWitnesses(directory))[file];
     return retaken !== undefined && witnessesAgree(now, retaken);

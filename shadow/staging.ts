@@ -218,7 +218,7 @@ export class StagingShadow {
       kind,
       file,
       fileBytes: index.slots * index.pageSize,
-      witness: await takeWitness(join(this.directory, file)),
+      witness: takeWitness(join(this.directory, file)),
       storedBytes,
       index: await this.#write(`ram-${at}.idx`, encodeIndex(index)),
     };
@@ -249,7 +249,7 @@ export class StagingShadow {
 
   async #write(file: string, data: Uint8Array): Promise<ShadowFile> {
     await writeFile(join(this.directory, file), data, { mode: 0o600, flag: 'wx' });
-    const witness = await takeWitness(join(this.directory, file));
+    const witness = takeWitness(join(this.directory, file));
     return { file, bytes: data.length, sha256: sha256Of(data), witness };
   }
 }

@@ -5,8 +5,7 @@
  * trust the digest taken at the seal instead of reading all of it again; otherwise it must not.
  * (A flipped bit of RAM is beyond this check; `verify` reads everything.)
  */
-import { readFileSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { readFileSync, statSync } from 'node:fs';
 import { z } from 'zod';
 
 export const witnessSchema = z.object({
@@ -19,10 +18,14 @@ export const witnessSchema = z.object({
 
 export type Witness = z.infer<typeof witnessSchema>;
 
-export async function takeWitness(path: string): Promise<Witness> {
-  const stats = await stat(path, { bigint: true });
+let bootId: string | undefined;
+
+/** @param path in memory: nothing waits for a disk */
+export function takeWitness(path: string): Witness {
+  const stats = statSync(path, { bigint: true });
+  bootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   return {
-    boot: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    boot: bootId,
     inode: String(stats.ino),
     size: Number(stats.size),
     modifiedNs: String(stats.mtimeNs),

@@ -18,7 +18,7 @@ import { readManifestFile } from '../manifest-file.ts';
 import { retakeWitnesses } from '../retaken-witnesses.ts';
 import { openShadow, shadowFiles, verifyShadow } from '../sealed.ts';
 import { syncFolder, writeNamed } from '../synced.ts';
-import { takeWitness, witnessesAgree } from '../witness.ts';
+import { takeWitness, type Witness, witnessesAgree } from '../witness.ts';
 import { footersAgree, keyOf } from './container.ts';
 import { onDisk } from './disk.ts';
 import {
@@ -122,14 +122,14 @@ async function persistFile(
   const path = join(source, file);
   const container = join(target, `${file}${CONTAINER}`);
   const key = keyOf(shadow, file);
-  const before = await takeSourceWitness(path);
+  const before = takeSourceWitness(path);
   const there = await peekContainer(container, key);
   if (there !== undefined) {
     options.onContent(there.contentBytes);
     return { file, bytes: before.size, footer: there };
   }
   const footer = await writeContainer(path, container, key, options);
-  if (!witnessesAgree(before, await takeSourceWitness(path))) {
+  if (!witnessesAgree(before, takeSourceWitness(path))) {
     await rm(container, { force: true });
     const message = `${path} was changed while it was persisted`;
     throw new ShadowError('E_EPOCH_CORRUPT', message, { path });
@@ -137,10 +137,12 @@ async function persistFile(
   return { file, bytes: before.size, footer };
 }
 
-async function takeSourceWitness(path: string) {
-  return takeWitness(path).catch((cause: unknown) => {
+function takeSourceWitness(path: string): Witness {
+  try {
+    return takeWitness(path);
+  } catch (cause) {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
-  });
+  }
 }
 
 /** Drafts, and whatever another attempt left that is none of this shadow's. */

@@ -14,12 +14,15 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
+  isUntouched,
   openShadow,
+  reclaimHoles,
   SealedRam,
   type ShadowError,
   StagingShadow,
   verifyShadow,
 } from '../../shadow/index.ts';
+import { Mapping } from '../../shadow/mapping.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { SEAL_INPUT } from '../support/seal-input.ts';
 
@@ -103,6 +106,38 @@ test('zero pages cost no memory, and reading does not wake them', async () => {
   for (let offset = 0; offset < 64 * PAGE; offset += PAGE) ram.read(1, offset, page, 0);
   ram.close();
   assert.is(statSync(path).blocks * 512, expected);
+});
+
+/** As a VM does that was restored from it. */
+function readMapped(path: string): void {
+  const { size } = statSync(path);
+  const mapping = new Mapping(path, size);
+  mapping.copy(0, Buffer.alloc(size));
+  mapping.close();
+}
+
+test('holes that were read through a mapping are taken back, and nothing else changes', async () => {
+  const { manifest, directory, content } = await sealed();
+  const path = join(directory, manifest.blocks[1]?.file ?? '');
+  readMapped(path);
+  assert.is(statSync(path).blocks * 512, 64 * PAGE);
+  const shadow = await openShadow(directory);
+  assert.is(await reclaimHoles(shadow), 4 * PAGE);
+  assert.is(statSync(path).blocks * 512, 60 * PAGE);
+  assert.ok(readFileSync(path).equals(content));
+  await verifyShadow(shadow, 'all');
+  assert.ok(await isUntouched(shadow), 'the next epoch can be stored against it');
+  assert.is(await reclaimHoles(shadow), 0);
+});
+
+test('of an image that was touched, nothing is taken back, and it does not count as untouched', async () => {
+  const { manifest, directory } = await sealed();
+  const path = join(directory, manifest.blocks[1]?.file ?? '');
+  readMapped(path);
+  flip(path);
+  const shadow = await openShadow(directory);
+  assert.is(await reclaimHoles(shadow), 0);
+  assert.not(await isUntouched(shadow));
 });
 
 test('a page that became zero later is zero', async () => {

@@ -1,0 +1,65 @@
+/**
+ * Takes back the memory that holes of a sealed image have become by being read through a mapping: a VM
+ * that was restored from it reads pages of zeros, and the kernel puts a page of the image behind each.
+ *
+ *     index says     held   zeros  held   zeros           what is held is not touched
+ *     before         ████   ████   ████   ····
+ *     after          ████   ····   ████   ····            the same bytes, for whoever reads them
+ *
+ * Pages a VM has written are its own, and stay. An image that was touched since its seal is left alone:
+ * what may have rotted must not get a new witness.
+ *
+ * Not while a background snapshot of a VM that has it mapped is under way: it would take the protection
+ * off those pages.
+ */
+import { closeSync, openSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { heldSlots } from './page-index.ts';
+import { punchHole } from './reservation.ts';
+import { retakenWitnesses, retakeWitnesses } from './retaken-witnesses.ts';
+import { fileIsUntouched, readBlocks, type SealedBlock, type SealedShadow } from './sealed.ts';
+
+/** The unit of st_blocks, whatever the filesystem (stat(2)). */
+const BLOCK_BYTES = 512;
+const PUNCHES_A_TURN = 64;
+
+/** @returns bytes taken back @throws ShadowError E_EPOCH_CORRUPT, E_STORE_IO */
+export async function reclaimHoles(shadow: SealedShadow): Promise<number> {
+  const { directory, manifest } = shadow;
+  let reclaimed = 0;
+  for (const sealed of await readBlocks(shadow)) {
+    if (sealed.block.kind !== 'full') continue;
+    reclaimed += await reclaimImage(directory, sealed, manifest.pageSize);
+  }
+  return reclaimed;
+}
+
+async function reclaimImage(
+  directory: string,
+  { block, index }: SealedBlock,
+  pageSize: number,
+): Promise<number> {
+  const path = join(directory, block.file);
+  const held = heldSlots(index);
+  const heldBytes = held.reduce((count, one) => count + one, 0) * pageSize;
+  const before = (await stat(path)).blocks * BLOCK_BYTES;
+  if (before <= heldBytes || !(await fileIsUntouched(directory, block))) return 0;
+  const kept = await retakenWitnesses(directory);
+  const fd = openSync(path, 'r+');
+  try {
+    let punches = 0;
+    for (let slot = held.indexOf(0); slot !== -1; ) {
+      const next = held.indexOf(1, slot);
+      const end = next === -1 ? held.length : next;
+      punchHole(fd, path, slot * pageSize, (end - slot) * pageSize);
+      if (++punches % PUNCHES_A_TURN === 0) await nextTurn();
+      slot = held.indexOf(0, end);
+    }
+  } finally {
+    closeSync(fd);
+  }
+  await retakeWitnesses(directory, [block.file], kept);
+  return before - (await stat(path)).blocks * BLOCK_BYTES;
+}
