@@ -39,6 +39,16 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
         'VMs write to qcow2 layers beside them from then on; other captures are refused',
     },
     {
+      option: 'round.hugePages',
+      unit: 'leave, used or all',
+      default: 'used',
+      effect:
+        'background capture splits a VM’s huge pages, and the next cut takes 25 ms for each GiB of small ones. ' +
+        'used: after a round, the kernel is asked to join what the guest uses; all: what it does not use, too, ' +
+        'so that a cut takes a few milliseconds whatever the VM’s size, and all its RAM is backed by memory ' +
+        '(not for VMs with a balloon); leave: the kernel joins them some day',
+    },
+    {
       option: 'round.stopDeadline',
       unit: 'duration',
       default: '10s',

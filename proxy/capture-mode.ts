@@ -29,3 +29,14 @@ export type CutMode = (typeof CUTS)[number];
  */
 export const DISK_MODES = ['leave', 'snapshot'] as const;
 export type DiskMode = (typeof DISK_MODES)[number];
+
+/**
+ * Which of a VM's memory is joined into huge pages again when a background capture has split it
+ * (proxy/member/huge-pages.ts).
+ *
+ *     leave   none: the kernel does it in its time
+ *     used    what the guest uses
+ *     all     what it does not use, too, which then takes memory
+ */
+export const HUGE_PAGE_MODES = ['leave', 'used', 'all'] as const;
+export type HugePageMode = (typeof HUGE_PAGE_MODES)[number];

@@ -1,7 +1,7 @@
 /** The shape of cluster.yaml, each option by itself: types, units, bounds, defaults. PURE. */
 import { z } from 'zod';
 import { LEAST_INTERVAL_MS } from '../policies/index.ts';
-import { CAPTURES, CUTS, DISK_MODES } from './capture-mode.ts';
+import { CAPTURES, CUTS, DISK_MODES, HUGE_PAGE_MODES } from './capture-mode.ts';
 import { END_WHEN_HELP, parseEndCondition } from './end-when.ts';
 import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from './units.ts';
 
@@ -83,6 +83,8 @@ export const clusterSchema = z.strictObject({
       cut: z.enum(CUTS).default('auto'),
       /** Disks the guests can write to: no part of epochs, or snapshotted at the cut. */
       disks: z.enum(DISK_MODES).default('leave'),
+      /** What is joined into huge pages after a background capture, so that the next cut is short. */
+      hugePages: z.enum(HUGE_PAGE_MODES).default('used'),
       /** What ends the live phase of all members; the first that holds does. */
       endWhen: z.array(endCondition).min(1, 'must list at least one').prefault(['all-first-pass']),
       /** No member streams more than this many times its RAM while it runs. */

@@ -25,7 +25,13 @@ import { join, resolve } from 'node:path';
 import type { z } from 'zod';
 import type { EndCondition, Interval, Multiplexing, RetentionPolicy } from '../policies/index.ts';
 import { qmpSocketOf } from './agent/command-line.ts';
-import { CAPTURES, type CaptureMode, type CutMode, type DiskMode } from './capture-mode.ts';
+import {
+  CAPTURES,
+  type CaptureMode,
+  type CutMode,
+  type DiskMode,
+  type HugePageMode,
+} from './capture-mode.ts';
 import { clusterSchema, NAME, NAME_HELP, type Settings } from './config-schema.ts';
 import { parseText } from './config-text.ts';
 import { contradictions } from './contradictions.ts';
@@ -91,6 +97,7 @@ export interface ClusterConfig {
     readonly capture: readonly CaptureMode[];
     readonly cut: CutMode;
     readonly disks: DiskMode;
+    readonly hugePages: HugePageMode;
     readonly stopDeadlineMs: number;
     readonly endWhen: readonly EndCondition[];
     readonly multiplexing: Multiplexing;
@@ -196,6 +203,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
       capture: capturesOf(round.capture),
       cut: round.cut,
       disks: round.disks,
+      hugePages: round.hugePages,
       stopDeadlineMs: round.stopDeadline,
       // Whatever else is wished for, the live phase ends by the bound or by its maximum.
       endWhen: [

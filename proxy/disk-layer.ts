@@ -44,7 +44,12 @@ export function layerOwner(cluster: string, member: string): string {
  * @param id eight hexadecimal digits
  */
 export function layerOver(path: string, owner: string, id: string): string {
-  return `${path.replace(LAYER, '')}.umbra-${owner}-${id}.qcow2`;
+  return `${diskUnder(path)}.umbra-${owner}-${id}.qcow2`;
+}
+
+/** The file that all layers of a disk are named after. */
+export function diskUnder(path: string): string {
+  return path.replace(LAYER, '');
 }
 
 export function isLayerOf(path: string, owner: string): boolean {

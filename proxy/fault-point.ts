@@ -7,7 +7,8 @@
  *     persist/STEP          the durable process or the daemon, at a step of shadow/durable/steps.ts
  *     store/STEP            the daemon, at a step of shadow/steps.ts
  *     relay/STEP            the relay, at one of RELAY_STEPS
- *     restore/loaded        the coordinator, when all are loaded and none has resumed
+ *     restore/STEP          the daemon, at one of RESTORE_STEPS
+ *     restore/MEMBER/STEP   a proxy, at one of LOAD_STEPS
  *
  * The process stops itself (SIGSTOP) after the state is entered and before anything is done about it.
  */
@@ -15,6 +16,23 @@ import { readFileSync } from 'node:fs';
 
 /** Of a migration that goes by: it has come, what it is is known, all its memory has, the target has it. */
 export const RELAY_STEPS = ['connected', 'told', 'ram-ended', 'acknowledged'] as const;
+
+/**
+ * Of bringing an epoch back: its memory has come from disk and is not listed yet, it is known how, what
+ * ran is dead, it is noted that one is under way, a QEMU has been started, all are loaded, all run.
+ */
+export const RESTORE_STEPS = [
+  'fetched',
+  'planned',
+  'killed',
+  'begun',
+  'started',
+  'loaded',
+  'resumed',
+] as const;
+
+/** Of one member: its QEMU listens and has been sent nothing, it has been told to go and has not yet. */
+export const LOAD_STEPS = ['loading', 'resuming'] as const;
 
 const file = process.env.UMBRA_STOP_AT;
 const passed = new Set<string>();

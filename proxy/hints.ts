@@ -40,6 +40,7 @@ const HINTS: Readonly<Record<string, string>> = {
     'See: umbra doctor. Or let round.capture name another, as [background, precopy, stop-copy].',
   E_BACKGROUND_DISKS:
     'Set round.disks: snapshot, make them read-only, or let round.capture name another, as precopy.',
+  E_HUGE_PAGES: 'See what it takes: umbra doctor. Or set round.hugePages to leave.',
   E_DISK_SNAPSHOT: 'Check that QEMU may write to the folders of its disks, and their space.',
   E_DISK_LAYER: 'Put the file back, or restore another epoch: umbra epochs',
   E_DISK_LAYERED:
@@ -83,7 +84,11 @@ const HINTS: Readonly<Record<string, string>> = {
     'If it is yours: chmod 700. If not, have it removed, or name another (UMBRA_HOME, the config).',
   E_DURABLE_NO_ROOM: 'Free space on the disk of persist.to, or lower persist.keep.',
   E_DURABLE_IO: 'Check that persist.to is there and can be written.',
-  E_DURABLE_BUSY: 'Give this cluster another name or another persist.to, or end the other daemon.',
+  E_DURABLE_BUSY:
+    'End the other daemon, or give this cluster another name or persist.to. One that has ended, but waits ' +
+    'for a disk that hangs, is gone when that answers; it is tried again.',
+  E_DURABLE_SILENT:
+    'Is the disk there (mount, cable, server)? See dmesg. All is taken up again when it answers.',
   E_DURABLE_LOST: 'Try again; it is tried by itself, too. The log of the daemon says more.',
   E_PERSIST_OFF: 'Set persist.to in cluster.yaml.',
   E_PERSIST_ENDED: 'Start the daemon again: it goes on with what is not on disk yet.',

@@ -4,7 +4,8 @@
  *
  *     budget  ──┐
  *     room    ──┼─ needed fits? ──▶ plans, each with its share of what is left besides
- *     spares  ──┘       └── E_BUDGET, E_BUDGET_TOO_SMALL, E_STORE_NO_ROOM
+ *     spares  ──┤       └── E_BUDGET, E_BUDGET_TOO_SMALL, E_STORE_NO_ROOM
+ *     holes   ──┘
  */
 import { admitRound } from '../../policies/index.ts';
 import {
@@ -18,6 +19,7 @@ import type { ClusterConfig } from '../config.ts';
 import { UmbraError } from '../failure.ts';
 import type { ExamineResult } from '../member/messages.ts';
 import type { Admission } from './contract.ts';
+import { mappedHoles } from './mapped-holes.ts';
 import { newestShadows, planStaging, type StagingPlan, shareOf } from './staging-plan.ts';
 
 /** A plan, and what may come to it as pages come, bytes. */
@@ -38,11 +40,20 @@ export class RoundAdmission {
     return this.#plans.get(member);
   }
 
+  /** Of all members, in the round that was admitted last. */
+  get neededBytes(): number {
+    return sum([...this.#plans.values()].map(({ admittedBytes }) => admittedBytes));
+  }
+
   /**
    * @param examined by member
+   * @param vms processes of the members
    * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL; ShadowError E_STORE_NO_ROOM
    */
-  async admit(examined: ReadonlyMap<string, ExamineResult>): Promise<Admission> {
+  async admit(
+    examined: ReadonlyMap<string, ExamineResult>,
+    vms: readonly number[],
+  ): Promise<Admission> {
     const { shadowsDirectory, store } = this.#config;
     const plans = await this.#planStaging(examined);
     const neededBytes = sum(plans.map(({ admittedBytes }) => admittedBytes));
@@ -51,10 +62,12 @@ export class RoundAdmission {
       full: whole.flatMap(({ member }) => examined.get(member)?.blockBytes ?? []),
       deltaBytes: sum(deltas.map(({ admittedBytes }) => admittedBytes)),
     });
-    const freeBytes = await this.requireBudget(neededBytes, spareBytes);
-    requireRoom(shadowsDirectory, neededBytes - spareBytes, store.headroomBytes);
+    const holeBytes = mappedHoles(vms);
+    const freeBytes = await this.requireBudget(neededBytes + holeBytes, spareBytes);
+    const freshBytes = neededBytes + holeBytes - spareBytes;
+    requireRoom(shadowsDirectory, freshBytes, store.headroomBytes);
     const { availableBytes } = measureRoom(shadowsDirectory);
-    const roomBytes = availableBytes - (neededBytes - spareBytes) - store.headroomBytes;
+    const roomBytes = availableBytes - freshBytes - store.headroomBytes;
     this.#plans.clear();
     for (const plan of plans) {
       const moreBytes = shareOf(plan, plans, Math.min(freeBytes, roomBytes));

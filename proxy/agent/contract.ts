@@ -113,6 +113,25 @@ export interface CloneOrigin {
   readonly disconnect: boolean;
 }
 
+/** What is asked of the keeper of the list (disk-keeper.ts); each is answered with the list there is then. */
+export type DiskRequest =
+  | { readonly type: 'look' }
+  /** Its shadows are there. */
+  | { readonly type: 'publish'; readonly epoch: EpochManifest }
+  | { readonly type: 'retire'; readonly epochs: readonly number[] }
+  /** Nobody persists meanwhile. */
+  | { readonly type: 'collect' };
+
+export interface DiskView {
+  /** Oldest first. */
+  readonly epochs: readonly EpochManifest[];
+  readonly damaged: readonly { readonly epoch: number; readonly failure: Failure }[];
+  /** The number after the highest that was ever there. */
+  readonly nextEpoch: number;
+  /** Why what is there may not outlive the host's memory. */
+  readonly doubt: string | undefined;
+}
+
 /** As much of an agent as a restore asks for. */
 export type RestoringAgent = Pick<
   Agent,
@@ -146,6 +165,8 @@ export interface Agent {
    * back to the host.
    */
   collect(how: 'recycle' | 'free'): Promise<readonly string[]>;
+  /** Takes back what VMs have made of holes of the images they have mapped; no round is under way. */
+  reclaimHoles(): Promise<void>;
   /**
    * Begins to merge layers over the members' disks that no epoch names, and removes those nobody uses. What
    * VMs that do not run would use is not known, and stays.
@@ -169,6 +190,10 @@ export interface Agent {
    */
   persist(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<PersistResult>;
   endPersist(): void;
+  /** Asks for, or changes, the list of what is on disk; one question at a time. @throws UmbraError */
+  disk(request: DiskRequest): Promise<DiskView>;
+  /** How long somebody has waited for that disk, if longer than a working one lets one wait. */
+  diskSilentMs(): number | undefined;
   /**
    * Brings an epoch from disk into the store, as far as it is not there.
    * @param trust how closely to look at what is there

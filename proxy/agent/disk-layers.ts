@@ -3,10 +3,10 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { QmpClient } from '../../qmp/index.ts';
-import { type FrozenDisk, isLayerOf } from '../disk-layer.ts';
+import type { QmpClient } from '../../qmp/index.ts';
+import { diskUnder, type FrozenDisk, isLayerOf } from '../disk-layer.ts';
 import { UmbraError } from '../failure.ts';
-import { connectWhenThere } from '../member/incoming.ts';
+import { monitorWhenThere } from '../member/incoming.ts';
 import { diskFiles, type RestoredDisk } from './disk-command-line.ts';
 
 const START_LIMIT_MS = 20_000;
@@ -72,9 +72,7 @@ export async function makeLayers(
     child.once('error', end).once('exit', end);
   });
   try {
-    // This one only waits for it; its place is taken by a client of the monitor.
-    (await connectWhenThere(socket, START_LIMIT_MS, ended.signal)).destroy();
-    const qmp = await QmpClient.connect(socket, { timeoutMs: START_LIMIT_MS });
+    const qmp = await monitorWhenThere(socket, START_LIMIT_MS, ended.signal);
     try {
       for (const [index, disk] of disks.entries()) await makeLayer(qmp, disk, `below-${index}`);
     } finally {
@@ -126,11 +124,13 @@ export async function collectLayers(
   });
   // By their real names: a folder that is reached by two ways must not make strangers of its files.
   const kept = new Set(await Promise.all([...used, ...needed].map(realNameOf)));
+  // In a folder of many disks, another cluster of the same name may have layers over others.
+  const disks = new Set([...kept].map(diskUnder));
   const removed: string[] = [];
   for (const folder of new Set([...kept].map((path) => dirname(path)))) {
     for (const name of await readdir(folder).catch(() => [])) {
       const path = join(folder, name);
-      if (!isLayerOf(name, owner) || kept.has(path)) continue;
+      if (!isLayerOf(name, owner) || kept.has(path) || !disks.has(diskUnder(path))) continue;
       await rm(path, { force: true });
       removed.push(path);
     }

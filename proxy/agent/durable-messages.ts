@@ -1,6 +1,7 @@
-/** What the agent and its durable process say to each other, over IPC. */
+/** What the agent and its processes of the durable tier say to each other, over IPC. */
 import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
 import type { Failure } from '../failure.ts';
+import type { DiskRequest, DiskView } from './contract.ts';
 
 /** What a job needs of the configuration. */
 export interface DurablePlace {
@@ -39,4 +40,14 @@ export interface DurableResults {
 export type FromDurable =
   | { readonly kind: 'progress'; readonly progress: Progress }
   | { readonly kind: 'done'; readonly result: DurableResults[DurableJob['type']] }
+  | { readonly kind: 'failed'; readonly failure: Failure };
+
+/** One question at a time. */
+export interface ToKeeper {
+  readonly place: DurablePlace;
+  readonly request: DiskRequest;
+}
+
+export type FromKeeper =
+  | { readonly kind: 'view'; readonly view: DiskView }
   | { readonly kind: 'failed'; readonly failure: Failure };

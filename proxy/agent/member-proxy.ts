@@ -15,6 +15,7 @@ import type {
   RoundCommand,
   ToProxy,
 } from '../member/messages.ts';
+import { ASK_EVERY_MS, SignsOfLife } from './signs-of-life.ts';
 
 const READY_DEADLINE_MS = 20_000;
 const REQUEST_DEADLINE_MS = 150_000;
@@ -33,6 +34,9 @@ export class MemberProxy {
   #nextId = 1;
   #gone = false;
   #askedAt: number | undefined;
+  readonly #signs = new SignsOfLife();
+  /** Asks for them, while an answer is owed. */
+  #asking: NodeJS.Timeout | undefined;
 
   /** Starts a proxy and waits until it listens. */
   static async start(place: MemberPlace, log: Logger): Promise<MemberProxy> {
@@ -69,8 +73,7 @@ export class MemberProxy {
     this.#exited = new Promise((resolve) => {
       const onGone = () => {
         this.#gone = true;
-        for (const pending of this.#pending.values()) pending.reject(this.#goneError());
-        this.#pending.clear();
+        this.#refuseAll(this.#goneError());
         resolve();
       };
       this.#child.once('exit', onGone);
@@ -131,7 +134,30 @@ export class MemberProxy {
         };
       this.#pending.set(id, { resolve: settle(resolve), reject: settle(reject) });
       this.#send({ kind: 'request', id, request });
+      this.#asking ??= setInterval(() => this.#ask(), ASK_EVERY_MS);
     }) as Promise<T>;
+  }
+
+  /** Frozen, it would have whoever waits for it wait as long as the longest request may take. */
+  #ask(): void {
+    if (this.#signs.ask()) {
+      this.#send({ kind: 'command', command: { type: 'alive' } });
+      return;
+    }
+    this.#refuseAll(this.#error('E_PROXY_SILENT', 'the proxy of this member has fallen silent'));
+    this.kill();
+  }
+
+  #refuseAll(error: UmbraError): void {
+    for (const pending of this.#pending.values()) pending.reject(error);
+    this.#pending.clear();
+    this.#askNoMore();
+  }
+
+  #askNoMore(): void {
+    clearInterval(this.#asking);
+    this.#asking = undefined;
+    this.#signs.heard();
   }
 
   kill(): void {
@@ -147,6 +173,7 @@ export class MemberProxy {
 
   #receive(message: FromProxy): void {
     this.#askedAt = undefined;
+    this.#signs.heard();
     if (message.kind === 'notice') this.#onNotice(message.notice);
     if (message.kind === 'reply') this.#settle(message.id)?.resolve(message.result);
     if (message.kind === 'refusal') {
@@ -157,6 +184,7 @@ export class MemberProxy {
   #settle(id: number): Pending | undefined {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
+    if (this.#pending.size === 0) this.#askNoMore();
     return pending;
   }
 

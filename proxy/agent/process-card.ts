@@ -1,5 +1,5 @@
 /** Processes that outlive us, known by a card on tmpfs. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UmbraError } from '../failure.ts';
 import { isAlive, type KnownProcess, processSchema, startTimeOf } from '../known-process.ts';
@@ -46,6 +46,18 @@ export async function killProcess(known: KnownProcess, politeMs = 0): Promise<vo
       });
     }
     await delay(EXIT_POLL_MS);
+  }
+}
+
+/** Does one of its threads sleep where no signal reaches it (state D, proc(5))? */
+export function sleepsOnDisk(pid: number): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).some((thread) => {
+      const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
+      return stat.slice(stat.lastIndexOf(')') + 2).startsWith('D');
+    });
+  } catch {
+    return false; // it has ended
   }
 }
 

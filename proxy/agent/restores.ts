@@ -19,10 +19,12 @@ import {
 import type { ClusterConfig, MemberConfig } from '../config.ts';
 import { layerOver, layerOwner } from '../disk-layer.ts';
 import { toFailure, UmbraError } from '../failure.ts';
+import { faultPoint } from '../fault-point.ts';
 import { DOMAIN_LOAD_LIMIT_MS } from '../member/domain-load.ts';
 import { incomingSocket } from '../member/incoming.ts';
 import { mainRamIndex } from '../member/load.ts';
 import type { DomainLoaded, DomainPlan, LoadResult, RestoreMode } from '../member/messages.ts';
+import { allOrFirstFailure } from './all-or-first-failure.ts';
 import { type MappedRam, mapObstacle, restoreCommandLine } from './command-line.ts';
 import type { MemberRestored, RestorePlan } from './contract.ts';
 import { type RestoredDisk, withLayers } from './disk-command-line.ts';
@@ -49,23 +51,23 @@ export class Restores {
   }
 
   /**
-   * How a member of an epoch is to be brought back. Changes nothing.
+   * How the members of an epoch are to be brought back. Changes nothing.
    * @throws UmbraError E_MACHINE_TYPE, E_MAP_UNSUPPORTED, E_COMMAND_LINE, or a damaged shadow's
    */
-  async plan(
-    round: string,
-    member: EpochMember,
-    wanted: RestoreMode | 'auto',
-  ): Promise<RestorePlan> {
-    try {
-      return await this.#plan(round, member, wanted);
-    } catch (error) {
-      const context = { member: member.name, where: 'plan restore' };
-      throw new UmbraError(toFailure(error, context), error);
-    }
+  plan({ round, members }: EpochManifest, wanted: RestoreMode | 'auto'): Promise<RestorePlan[]> {
+    return allOrFirstFailure(
+      members.map(async (member) => {
+        try {
+          return await this.#planMember(round, member, wanted);
+        } catch (error) {
+          const context = { member: member.name, where: 'plan restore' };
+          throw new UmbraError(toFailure(error, context), error);
+        }
+      }),
+    );
   }
 
-  async #plan(
+  async #planMember(
     round: string,
     epochMember: EpochMember,
     wanted: RestoreMode | 'auto',
@@ -126,6 +128,7 @@ export class Restores {
     const recorded = plan.recordedCommandLine;
     const vm = await startVm(commandLine, workingDirectory, member.directory, recorded);
     this.#started.set(plan.member, vm.process);
+    faultPoint('restore/started');
     const exited = vm.exited.then((why) => {
       throw new UmbraError({ code: 'E_LOAD_FAILED', message: why, member: plan.member });
     });

@@ -42,12 +42,18 @@ export async function startVm(
   const logPath = join(directory, 'vm.log');
   const log = openSync(logPath, 'a', 0o600);
   let child: ChildProcess;
+  let vm: VmProcess;
   try {
     child = spawn(program, args, {
       cwd: workingDirectory,
       detached: true,
       stdio: ['ignore', log, log],
     });
+    const pid = child.pid ?? 0;
+    const startTime = startTimeOf(pid) ?? '';
+    vm = { pid, startTime, commandLine: [...recorded], workingDirectory, owned: true };
+    // Before anything else happens: whoever dies now must leave none that nobody knows of.
+    if (pid > 0) recordVm(directory, vm);
     await new Promise<void>((done, reject) => {
       child.once('spawn', done);
       child.once('error', (cause) => {
@@ -64,17 +70,7 @@ export async function startVm(
       done(`QEMU ended (${signal ?? `exit status ${code}`}): ${lastLines(logPath)}`);
     });
   });
-  const pid = child.pid ?? 0;
-  const startTime = startTimeOf(pid) ?? '';
-  const process = {
-    pid,
-    startTime,
-    commandLine: [...recorded],
-    workingDirectory,
-    owned: true,
-  };
-  recordVm(directory, process);
-  return { process, exited };
+  return { process: vm, exited };
 }
 
 export function recordVm(directory: string, process: VmProcess): void {
@@ -106,7 +102,7 @@ export async function findVm(socketPath: string): Promise<VmProcess> {
       hint: 'Give the path of the -qmp unix socket of a running QEMU of this host.',
     });
   const wanted = resolve(socketPath);
-  const listeners = await listenersNamed(basename(wanted));
+  const listeners = listenersNamed(basename(wanted));
   if (listeners.size === 0) throw notFound('no process listens on it');
   for (const name of await readdir('/proc')) {
     const pid = Number(name);
@@ -128,9 +124,9 @@ async function describe(pid: number): Promise<VmProcess> {
  * Listening sockets by inode, with the path they were bound to, which may be relative.
  * Columns: Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 marks a listener.
  */
-async function listenersNamed(name: string): Promise<ReadonlyMap<string, string>> {
+function listenersNamed(name: string): ReadonlyMap<string, string> {
   const listeners = new Map<string, string>();
-  for (const line of (await readFile('/proc/net/unix', 'utf8')).split('\n')) {
+  for (const line of readFileSync('/proc/net/unix', 'utf8').split('\n')) {
     const [, , , flags = '', , , inode = '', ...rest] = line.trim().split(/\s+/);
     const path = rest.join(' ');
     const listens = (Number.parseInt(flags, 16) & 0x10000) !== 0;

@@ -8,6 +8,7 @@ import type { Agent, CloneOrigin, MemberStatus } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { holdEpoch } from '../epoch-hold.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
+import { faultPoint } from '../fault-point.ts';
 import { EpochChoice } from './epoch-choice.ts';
 import { type EpochDetail, type EpochInfo, Epochs } from './epochs.ts';
 import { Exclusive } from './exclusive.ts';
@@ -83,8 +84,7 @@ export class Coordinator {
     this.#log = log;
     agent.onNotice((notice) => this.#runner?.onNotice(notice));
     this.#archive = new RoundArchive(join(config.directory, 'rounds'));
-    this.#persister =
-      config.persist && new Persister(config.persist, config, agent, catalogue, log);
+    this.#persister = config.persist && new Persister(config.persist, agent, catalogue, log);
     this.#epochs = new Epochs(config, catalogue, agent, this.#persister, log);
     this.#choice = new EpochChoice(catalogue, this.#epochs, agent, this.#persister);
     const { foldAt, queueLimitMs } = config.store;
@@ -163,8 +163,7 @@ export class Coordinator {
     return this.#exclusive.run('checkpoint', async () => {
       await this.#admit();
       this.#exclusive.requireGoingOn();
-      const durableNext = this.#persister?.nextEpoch ?? 0;
-      const epoch = Math.max(await this.#catalogue.nextEpoch(), durableNext);
+      const epoch = await this.#nextEpoch();
       const id = roundName(epoch);
       const runner = new RoundRunner(
         id,
@@ -188,6 +187,9 @@ export class Coordinator {
         await this.#tidy('retire', () => this.#epochs.retireOld(Date.now()));
       }
       await this.#tidy('collect', () => this.#agent.collect('recycle'));
+      if (report.failure === undefined) {
+        await this.#tidy('holes', () => this.#agent.reclaimHoles());
+      }
       await this.#tidy('disks', () => this.#tidyDisks());
       await this.#tidy('archive', () => this.#archive.add(report));
       if (report.failure === undefined) {
@@ -196,6 +198,13 @@ export class Coordinator {
       this.#persister?.wake();
       return report;
     });
+  }
+
+  /** @throws UmbraError E_DURABLE_SILENT when only the disk knows which numbers were used */
+  async #nextEpoch(): Promise<number> {
+    const inMemory = await this.#catalogue.nextEpoch();
+    if (inMemory === 1) this.#persister?.requireAnswer();
+    return Math.max(inMemory, this.#persister?.nextEpoch ?? 1);
   }
 
   /** Configured so, on disk first: an epoch that is listed then survives the loss of all memory. */
@@ -212,6 +221,7 @@ export class Coordinator {
 
   /** What has grown too old since the last round makes room first. */
   async #admit(): Promise<void> {
+    if (this.#config.persist?.mode === 'before-commit') this.#persister?.requireAnswer();
     await this.#tidy('retire', async () => {
       if ((await this.#epochs.retireOld(Date.now())) > 0) await this.#agent.collect('recycle');
     });
@@ -238,21 +248,21 @@ export class Coordinator {
     onProgress: (progress: RestoreProgress) => void,
   ): Promise<RestoreReport> {
     return this.#exclusive.run('restore', async () => {
-      const startedAt = performance.now();
+      const askedAt = performance.now();
       const chosen = await this.#choice.choose(epoch, options.from);
       const { manifest } = chosen;
       try {
         if (chosen.fetch) await this.#fetch(manifest, options, onProgress);
-        const fetchMs = chosen.fetch ? performance.now() - startedAt : undefined;
+        const fetchMs = chosen.fetch ? performance.now() - askedAt : undefined;
         const done = await restoreEpoch({
           agent: this.#agent,
           epoch: manifest,
           options,
+          askedAt,
           log: this.#log,
           onProgress,
         });
-        const durationMs = performance.now() - startedAt;
-        this.#lastRestore = { ...done, fetchMs, durationMs };
+        this.#lastRestore = { ...done, fetchMs };
         await this.#tidy('disks', () => this.#tidyDisks());
         return this.#lastRestore;
       } catch (error) {
@@ -270,6 +280,7 @@ export class Coordinator {
     onProgress: (progress: RestoreProgress) => void,
   ): Promise<RestoreReport> {
     return this.#exclusive.run('clone', async () => {
+      const askedAt = performance.now();
       const { source } = origin;
       const hold = await holdEpoch(source.directory, epoch);
       try {
@@ -286,6 +297,7 @@ export class Coordinator {
           agent: { ...agent, resume },
           epoch: manifest,
           options: { ...options, replace: false },
+          askedAt,
           log: this.#log,
           onProgress,
         });
@@ -330,8 +342,10 @@ export class Coordinator {
     onProgress: (progress: RestoreProgress) => void,
   ): Promise<void> {
     const { epoch } = manifest;
+    this.#persister?.requireAnswer();
     onProgress({ kind: 'restore-progress', step: 'fetch' });
     const bytes = await this.#agent.fetch(manifest, from === 'disk' ? 'all' : 'changed', () => {});
+    faultPoint('restore/fetched');
     this.#log.info({ epoch, bytes }, 'epoch fetched from disk');
     const there = await this.#catalogue.read(epoch).catch((error: ShadowError) => error);
     if (!(there instanceof Error) && there.round === manifest.round) return;

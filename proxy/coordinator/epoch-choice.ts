@@ -2,7 +2,7 @@
  * Which epoch a restore takes, and from where; and which others an operator may take instead, when it
  * turns out to be damaged. Going back further than asked loses work: that is their decision.
  */
-import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
+import { type Catalogue, type EpochManifest, ShadowError } from '../../shadow/index.ts';
 import type { Agent } from '../agent/contract.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import type { Epochs } from './epochs.ts';
@@ -39,15 +39,24 @@ export class EpochChoice {
    */
   async choose(wanted: number | undefined, from: RestoreOptions['from']): Promise<ChosenEpoch> {
     const epoch = wanted ?? (await this.#newest());
-    if (from === 'disk' || !(await this.#epochs.isInMemory(epoch))) {
-      const manifest = this.#onDisk(epoch);
-      if (manifest !== undefined) return { manifest, fetch: true };
-      if (from === 'disk') {
-        const message = `epoch ${epoch} is not on disk`;
-        throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message });
-      }
+    const found = from === 'disk' ? undefined : await this.#read(epoch);
+    if (found !== undefined && !(found instanceof ShadowError)) {
+      return { manifest: found, fetch: false };
     }
-    return { manifest: await this.#catalogue.read(epoch), fetch: false };
+    const manifest = this.#onDisk(epoch);
+    if (manifest !== undefined) return { manifest, fetch: true };
+    const message = `epoch ${epoch} is not on disk`;
+    throw found ?? new UmbraError({ code: 'E_EPOCH_UNKNOWN', message });
+  }
+
+  /** Only this one: a restore waits for it. @returns an error if it is not in memory */
+  async #read(epoch: number): Promise<EpochManifest | ShadowError> {
+    try {
+      return await this.#catalogue.read(epoch);
+    } catch (error) {
+      if (error instanceof ShadowError && error.code === 'E_EPOCH_UNKNOWN') return error;
+      throw error;
+    }
   }
 
   /** @throws UmbraError E_EPOCH_UNKNOWN also when it is on disk only */

@@ -11,13 +11,12 @@ import {
   type Catalogue,
   type EpochManifest,
   type EpochSpace,
-  type Listing,
   measureEpochs,
   pinEpoch,
   pinnedEpochs,
   unpinEpoch,
 } from '../../shadow/index.ts';
-import type { Agent } from '../agent/contract.ts';
+import type { Agent, DiskView } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import type { Persister } from './persister.ts';
@@ -41,6 +40,11 @@ export interface EpochDetail extends EpochInfo {
   /** Of memory; undefined for an epoch that is not there, or whose manifest cannot be read. */
   readonly space: EpochSpace | undefined;
 }
+
+/** Of one place. */
+type EpochList = Pick<DiskView, 'epochs' | 'damaged'>;
+type Numbered = Record<keyof EpochList, readonly { readonly epoch: number }[]>;
+const NONE: EpochList = { epochs: [], damaged: [] };
 
 export class Epochs {
   readonly #config: ClusterConfig;
@@ -71,11 +75,15 @@ export class Epochs {
 
   /** In memory, on disk, or both; by number. */
   async list(): Promise<EpochInfo[]> {
-    const inMemory = await this.#catalogue.list();
-    const onDisk = this.#persister?.listing ?? { epochs: [], damaged: [] };
+    const listed = await this.#catalogue.list();
+    const damaged = listed.damaged.map(({ epoch, error }) => {
+      return { epoch, failure: toFailure(error, {}) };
+    });
+    const inMemory: EpochList = { epochs: listed.epochs, damaged };
+    const onDisk = this.#persister?.listing ?? NONE;
     const pins = await pinnedEpochs(this.#catalogue.directory);
     const known = new Set(numbersOf(inMemory));
-    const others: Listing = {
+    const others: EpochList = {
       epochs: onDisk.epochs.filter(({ epoch }) => !known.has(epoch)),
       damaged: onDisk.damaged.filter(({ epoch }) => !known.has(epoch)),
     };
@@ -84,7 +92,7 @@ export class Epochs {
   }
 
   #describe(
-    { epochs, damaged }: Listing,
+    { epochs, damaged }: EpochList,
     pins: ReadonlySet<number>,
     inMemory: boolean,
   ): EpochInfo[] {
@@ -99,8 +107,7 @@ export class Epochs {
     const whole = epochs.map(({ epoch, createdAt, members }) => {
       return { epoch, createdAt, members: members.length, ...place(epoch), failure: undefined };
     });
-    const broken = damaged.map(({ epoch, error }) => {
-      const failure = toFailure(error, {});
+    const broken = damaged.map(({ epoch, failure }) => {
       return { epoch, createdAt: undefined, members: 0, ...place(epoch), failure };
     });
     return [...whole, ...broken];
@@ -109,7 +116,7 @@ export class Epochs {
   /** @returns every epoch's manifest; undefined if one is damaged: nobody knows what it names */
   async manifests(): Promise<EpochManifest[] | undefined> {
     const inMemory = await this.#catalogue.list();
-    const onDisk = this.#persister?.listing ?? { epochs: [], damaged: [] };
+    const onDisk = this.#persister?.listing ?? NONE;
     if (inMemory.damaged.length + onDisk.damaged.length > 0) return undefined;
     return [...inMemory.epochs, ...onDisk.epochs];
   }
@@ -229,6 +236,6 @@ export class Epochs {
   }
 }
 
-function numbersOf({ epochs, damaged }: Listing): number[] {
+function numbersOf({ epochs, damaged }: Numbered): number[] {
   return [...epochs, ...damaged].map(({ epoch }) => epoch);
 }

@@ -5,33 +5,49 @@
  *                          │                                                  retain, collect
  *                          └──failed──▶ WAITING, and tried again in its time (or at the next epoch)
  *
+ * A disk that hangs lets nobody who waits for it go, killed or not. So nothing here waits for it longer than
+ * its time (`#within`): what was begun goes on by itself, and until it has ended nothing else is asked of
+ * the disk. We never touch it ourselves: the agent's processes do.
+ *
  * An epoch that cannot be read, or whose number another epoch has on disk, is given up: to try again
  * would help nobody. Whatever fails, the epoch in memory stands.
  */
 import type { Logger } from 'pino';
 import {
   type Catalogue,
-  DurableStore,
   type EpochManifest,
-  type Listing,
   type Progress,
   pinnedEpochs,
 } from '../../shadow/index.ts';
-import type { Agent } from '../agent/contract.ts';
-import type { ClusterConfig, PersistConfig } from '../config.ts';
+import type { Agent, DiskRequest, DiskView } from '../agent/contract.ts';
+import type { PersistConfig } from '../config.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
-import { faultPoint } from '../fault-point.ts';
-import { type Lock, lockCluster } from '../lock.ts';
+import { settles } from '../settles.ts';
 
 const RETRY_MS = 15_000;
 const RETRY_MAX_MS = 600_000;
+/** How long we wait for the disk when we start, and when we end. */
+const LIFE_LIMIT_MS = 3_000;
+const REMOVE_LIMIT_MS = 30_000;
+/** For a process that was killed to be gone. */
+const DEATH_LIMIT_MS = 1_000;
 const HOPELESS: ReadonlySet<string> = new Set([
   'E_EPOCH_CORRUPT',
   'E_EPOCH_EXISTS',
   'E_MANIFEST_INVALID',
   'E_MANIFEST_VERSION',
 ]);
-const NOTHING: Listing = { epochs: [], damaged: [] };
+const NOTHING: DiskView = { epochs: [], damaged: [], nextEpoch: 1, doubt: undefined };
+
+const ENDING: Failure = { code: 'E_DAEMON_ENDING', message: 'the daemon is ending' };
+
+export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'disk' | 'diskSilentMs'>;
+
+/** Someone's turn at the disk. */
+interface Turn {
+  /** Nobody waits for its outcome any more. */
+  isLate: boolean;
+}
 
 export interface PersistStatus {
   readonly directory: string;
@@ -57,16 +73,13 @@ export interface PersistReport {
 
 export class Persister {
   readonly #settings: PersistConfig;
-  readonly #config: ClusterConfig;
-  readonly #agent: Agent;
+  readonly #agent: PersistingAgent;
   readonly #catalogue: Catalogue;
-  readonly #store: DurableStore;
   readonly #log: Logger;
   readonly #hopeless = new Map<string, Failure>();
-  #listing: Listing = NOTHING;
-  #nextEpoch = 1;
-  #lock: Lock | undefined;
-  #doubt: string | undefined;
+  /** As of the last look. */
+  #view: DiskView = NOTHING;
+  #onLook: () => void = () => {};
   #persisting: { epoch: number; progress: Progress } | undefined;
   #failure: Failure | undefined;
   #attempts = 0;
@@ -74,43 +87,45 @@ export class Persister {
   #retry: NodeJS.Timeout | undefined;
   #last: PersistReport | undefined;
   #working: Promise<void> | undefined;
+  /** Since it began to work. */
+  #woken = false;
   #paused = 0;
-  #stopped = false;
+  /** Since when something goes on that nobody waits for any more. */
+  #lingersSince: Date | undefined;
+  readonly #stopping = new AbortController();
 
-  constructor(
-    settings: PersistConfig,
-    config: ClusterConfig,
-    agent: Agent,
-    catalogue: Catalogue,
-    log: Logger,
-  ) {
+  constructor(settings: PersistConfig, agent: PersistingAgent, catalogue: Catalogue, log: Logger) {
     this.#settings = settings;
-    this.#config = config;
     this.#agent = agent;
     this.#catalogue = catalogue;
-    this.#store = new DurableStore(settings.directory, config.cluster);
     this.#log = log;
   }
 
   /** Looks at what is on disk, and takes up what was cut short. A failure is told, and tried again. */
   async start(): Promise<void> {
-    try {
-      await this.#open();
-    } catch (error) {
-      this.#fail(error);
-      return;
-    }
+    const begun = new Date();
+    const looked = new Promise<void>((done) => {
+      this.#onLook = done;
+    });
     this.wake();
+    const answered = Promise.race([looked, this.#working]);
+    if (await settles(answered, LIFE_LIMIT_MS)) return;
+    this.#lingersSince = begun;
+    void answered.then(() => {
+      this.#lingersSince = undefined;
+    });
   }
 
   /** Ends what is under way; what is whole on disk stays. */
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#stopping.abort();
     clearTimeout(this.#retry);
     this.#agent.endPersist();
-    await this.#working;
-    this.#lock?.release();
-    this.#lock = undefined;
+    await settles(Promise.resolve(this.#working), LIFE_LIMIT_MS);
+  }
+
+  get #stopped(): boolean {
+    return this.#stopping.signal.aborted;
   }
 
   get status(): PersistStatus {
@@ -118,22 +133,22 @@ export class Persister {
     const { epoch = 0, progress } = this.#persisting ?? {};
     const share = progress && Math.min(1, progress.doneBytes / Math.max(1, progress.totalBytes));
     return {
-      ...{ directory, mode, doubt: this.#doubt },
+      ...{ directory, mode, doubt: this.#view.doubt },
       persisting: share === undefined ? undefined : { epoch, share },
-      failure: this.#failure ?? [...this.#hopeless.values()].at(-1),
+      failure: this.#silence?.failure ?? this.#failure ?? [...this.#hopeless.values()].at(-1),
       retryAt: this.#retryAt?.toISOString(),
       last: this.#last,
     };
   }
 
   /** What is on disk, as of the last look. */
-  get listing(): Listing {
-    return this.#listing;
+  get listing(): Pick<DiskView, 'epochs' | 'damaged'> {
+    return this.#view;
   }
 
   /** The number after the highest that was ever on disk. */
   get nextEpoch(): number {
-    return this.#nextEpoch;
+    return this.#view.nextEpoch;
   }
 
   /** Its shadows in memory are being read. */
@@ -141,73 +156,118 @@ export class Persister {
     return this.#persisting?.epoch === epoch;
   }
 
-  /** The epoch on disk; undefined if it is not there. @throws ShadowError if it is damaged */
+  /** The epoch on disk; undefined if it is not there. @throws UmbraError if it is damaged */
   find(epoch: number): EpochManifest | undefined {
-    const broken = this.#listing.damaged.find((one) => one.epoch === epoch);
-    if (broken !== undefined) throw broken.error;
-    return this.#listing.epochs.find((one) => one.epoch === epoch);
+    const broken = this.#view.damaged.find((one) => one.epoch === epoch);
+    if (broken !== undefined) throw new UmbraError(broken.failure);
+    return this.#view.epochs.find((one) => one.epoch === epoch);
   }
 
   /** There may be an epoch to persist. */
   wake(): void {
+    this.#woken = true;
     if (this.#working !== undefined || this.#stopped || this.#paused > 0) return;
     clearTimeout(this.#retry);
     this.#retryAt = undefined;
+    this.#woken = false;
     this.#working = this.#work().finally(() => {
       this.#working = undefined;
+      if (this.#woken) this.wake(); // it may have looked for the last time before
     });
+  }
+
+  /** @throws UmbraError E_DURABLE_SILENT: who asks the disk now would wait */
+  requireAnswer(): void {
+    const silence = this.#silence;
+    if (silence !== undefined) throw silence;
+  }
+
+  get #silence(): UmbraError | undefined {
+    const silentMs = this.#agent.diskSilentMs();
+    const since =
+      silentMs === undefined ? this.#lingersSince : new Date(Math.floor(Date.now() - silentMs));
+    if (since === undefined) return undefined;
+    const message = `the disk of persist.to has not answered since ${since.toISOString()}`;
+    return new UmbraError({ code: 'E_DURABLE_SILENT', message });
   }
 
   /**
    * Brings an epoch to disk that is published nowhere yet, and lists it there.
-   * @throws UmbraError, and it is not listed
+   * @throws UmbraError, and it is not listed; if the disk hangs, not for long after it goes on
    */
   async beforeCommit(epoch: EpochManifest): Promise<void> {
+    this.requireAnswer();
     const { timeLimitMs } = this.#settings;
-    await this.#alone(async () => {
-      let late = false;
-      const timer = setTimeout(() => {
-        late = true;
-        this.#agent.endPersist();
-      }, timeLimitMs);
-      try {
-        this.#requireGoingOn();
-        await this.#open();
-        await this.#persist(epoch);
-      } catch (error) {
-        const message = `the epoch was not on disk after ${timeLimitMs} ms (persist.timeLimit)`;
-        await this.#onFull(error);
-        const told = late ? new UmbraError({ code: 'E_PERSIST_SLOW', message }, error) : error;
-        this.#failure = toFailure(told, { where: 'persist' });
-        throw told;
-      } finally {
-        clearTimeout(timer);
-      }
-    });
-  }
-
-  #requireGoingOn(): void {
-    if (!this.#stopped) return;
-    throw new UmbraError({ code: 'E_DAEMON_ENDING', message: 'the daemon is ending' });
-  }
-
-  /** Makes an epoch no longer exist on disk. */
-  async remove(epoch: number): Promise<void> {
-    await this.#alone(async () => {
-      const { epochs, damaged } = this.#listing;
-      if (![...epochs, ...damaged].some((one) => one.epoch === epoch)) return;
-      await this.#store.retire([epoch], onStep);
+    const bring = async (turn: Turn) => {
+      if (this.#stopped) throw new UmbraError(ENDING);
       await this.#look();
+      await this.#persist(epoch, turn).catch(async (error: unknown) => {
+        await this.#onFull(error);
+        throw error;
+      });
+    };
+    const message = `the epoch was not on disk after ${timeLimitMs} ms (persist.timeLimit)`;
+    try {
+      await this.#within(timeLimitMs, bring, { code: 'E_PERSIST_SLOW', message });
+    } catch (error) {
+      this.#failure = toFailure(error, { where: 'persist' });
+      throw error;
+    }
+  }
+
+  /** Makes an epoch no longer exist on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
+  async remove(epoch: number): Promise<void> {
+    this.requireAnswer();
+    const retire = async () => {
+      const { epochs, damaged } = this.#view;
+      if (![...epochs, ...damaged].some((one) => one.epoch === epoch)) return;
+      await this.#retire([epoch]);
+    };
+    const message = `the disk did not answer in ${REMOVE_LIMIT_MS} ms`;
+    await this.#within(REMOVE_LIMIT_MS, retire, { code: 'E_DURABLE_SILENT', message });
+  }
+
+  /**
+   * Has the disk to itself, for so long. What persists then is ended; what does not end lingers, and until
+   * it has, nobody else is let to the disk.
+   * @throws UmbraError `late`, or what went wrong
+   */
+  async #within(
+    limitMs: number,
+    work: (turn: Turn) => Promise<void>,
+    late: Failure,
+  ): Promise<void> {
+    const begun = new Date();
+    const turn: Turn = { isLate: false };
+    const told = () => new UmbraError(this.#stopped ? ENDING : late);
+    const working = this.#alone(async () => {
+      if (turn.isLate) throw told(); // who had the disk before has left no time
+      await work(turn);
     });
+    if (await settles(working, limitMs, this.#stopping.signal)) return working;
+    turn.isLate = true;
+    this.#agent.endPersist();
+    if (await settles(working, DEATH_LIMIT_MS)) {
+      return working.catch((cause: unknown) => {
+        throw new UmbraError(told().failure, cause);
+      });
+    }
+    this.#lingersSince = begun;
+    working
+      .catch((err: unknown) => this.#log.warn({ err }, 'what waited for the disk has ended'))
+      .finally(() => {
+        this.#lingersSince = undefined;
+      });
+    throw told();
   }
 
   /** Whatever is under way is ended first, and taken up again afterwards. */
-  async #alone<T>(work: () => Promise<T>): Promise<T> {
+  async #alone(work: () => Promise<void>): Promise<void> {
     this.#paused++;
     try {
       if (this.#working !== undefined) this.#agent.endPersist();
       await this.#working;
-      return await work();
+      await work();
     } finally {
       this.#paused--;
       this.wake();
@@ -216,7 +276,7 @@ export class Persister {
 
   async #work(): Promise<void> {
     try {
-      await this.#open();
+      await this.#look();
       for (;;) {
         const epoch = await this.#nextWanted();
         if (epoch === undefined || this.#stopped || this.#paused > 0) break;
@@ -244,25 +304,35 @@ export class Persister {
   /** What is left of an attempt must not keep a disk full. */
   async #onFull(error: unknown): Promise<void> {
     if (toFailure(error, {}).code !== 'E_DURABLE_NO_ROOM') return;
-    await this.#store.collect().catch((err: unknown) => {
+    await this.#ask({ type: 'collect' }).catch((err: unknown) => {
       this.#log.error({ err }, 'could not clear the disk of an epoch that does not fit');
     });
   }
 
-  async #persist(manifest: EpochManifest): Promise<void> {
+  async #persist(manifest: EpochManifest, turn: Turn = { isLate: false }): Promise<void> {
     const { epoch } = manifest;
+    const requireInTime = () => {
+      if (!turn.isLate) return;
+      const message = `persisting epoch ${epoch} was given up`;
+      throw new UmbraError({ code: 'E_PERSIST_ENDED', message });
+    };
+    requireInTime();
     const startedAt = performance.now();
     this.#persisting = { epoch, progress: { doneBytes: 0, totalBytes: 1 } };
     try {
       const { contentBytes, storedBytes } = await this.#agent.persist(manifest, (progress) => {
         this.#persisting = { epoch, progress };
       });
-      await this.#store.publish(manifest, onStep);
+      requireInTime();
+      const view = await this.#agent.disk({ type: 'publish', epoch: manifest });
+      // Its round was told that it is not there: it must not come to be there afterwards.
+      if (turn.isLate) await this.#retire([epoch]);
+      requireInTime();
+      this.#take(view);
       const durationMs = performance.now() - startedAt;
       this.#last = { epoch, durationMs, contentBytes, storedBytes };
       this.#failure = undefined;
       this.#log.info(this.#last, 'epoch persisted');
-      await this.#look();
     } finally {
       this.#persisting = undefined;
     }
@@ -271,8 +341,8 @@ export class Persister {
   /** The newest first: it is worth the most. Older than what is kept on disk, none is wanted. */
   async #nextWanted(): Promise<EpochManifest | undefined> {
     const { epochs } = await this.#catalogue.list();
-    const there = new Set(this.#listing.epochs.map(identityOf));
-    const oldest = this.#listing.epochs.at(-this.#settings.keep)?.epoch ?? 0;
+    const there = new Set(this.#view.epochs.map(identityOf));
+    const oldest = this.#view.epochs.at(-this.#settings.keep)?.epoch ?? 0;
     return epochs
       .slice(-this.#settings.keep)
       .findLast(
@@ -288,43 +358,47 @@ export class Persister {
 
   async #retain(): Promise<void> {
     const pins = await pinnedEpochs(this.#catalogue.directory);
-    const old = this.#listing.epochs
+    const old = this.#view.epochs
       .slice(0, -this.#settings.keep)
       .map(({ epoch }) => epoch)
       .filter((epoch) => !pins.has(epoch));
     if (old.length > 0) {
-      await this.#store.retire(old, onStep);
+      await this.#retire(old);
       this.#log.info({ epochs: old }, 'epochs retired from disk');
-      await this.#look();
-    } else await this.#store.collect();
-  }
-
-  async #open(): Promise<void> {
-    await this.#store.prepare();
-    this.#lock ??= this.#lockDisk();
-    const { shadowsDirectory } = this.#config;
-    const doubt = await this.#store.doubt(shadowsDirectory);
-    if (doubt !== undefined && this.#doubt === undefined) {
-      this.#log.warn({ directory: this.#store.directory }, `persist.to: ${doubt}`);
-    }
-    this.#doubt = doubt;
-    await this.#look();
-  }
-
-  #lockDisk(): Lock {
-    try {
-      return lockCluster(this.#store.directory, this.#config.cluster);
-    } catch (error) {
-      if (toFailure(error, {}).code !== 'E_DAEMON_RUNS') throw error;
-      const { directory } = this.#store;
-      const message = `another daemon persists cluster ${this.#config.cluster} to ${directory}`;
-      throw new UmbraError({ code: 'E_DURABLE_BUSY', message }, error);
-    }
+    } else await this.#ask({ type: 'collect' });
   }
 
   async #look(): Promise<void> {
-    this.#listing = await this.#store.list();
-    this.#nextEpoch = await this.#store.nextEpoch();
+    await this.#ask({ type: 'look' });
+    this.#onLook();
+  }
+
+  /** What goes is not offered meanwhile. Who was to do it may die with it done, or not: then we look again. */
+  async #retire(going: readonly number[]): Promise<void> {
+    const stays = ({ epoch }: { readonly epoch: number }) => !going.includes(epoch);
+    const { epochs, damaged } = this.#view;
+    this.#view = {
+      ...this.#view,
+      epochs: epochs.filter(stays),
+      damaged: damaged.filter(stays),
+    };
+    try {
+      await this.#ask({ type: 'retire', epochs: going });
+    } catch (error) {
+      await this.#look().catch(() => {}); // it is tried again, and told what was in the way first
+      throw error;
+    }
+  }
+
+  async #ask(request: DiskRequest): Promise<void> {
+    this.#take(await this.#agent.disk(request));
+  }
+
+  #take(view: DiskView): void {
+    if (view.doubt !== undefined && this.#view.doubt === undefined) {
+      this.#log.warn({ directory: this.#settings.directory }, `persist.to: ${view.doubt}`);
+    }
+    this.#view = view;
   }
 
   #fail(error: unknown): void {
@@ -335,10 +409,6 @@ export class Persister {
     this.#log.error({ failure: this.#failure, retryMs: ms }, 'could not persist; trying again');
     this.#retry = setTimeout(() => this.wake(), ms);
   }
-}
-
-function onStep(step: string): void {
-  faultPoint(`persist/${step}`);
 }
 
 /** An epoch and its copy: the round it names may become another when it is folded. */

@@ -56,6 +56,7 @@ export interface RoundReport {
 export interface RestoreReport {
   readonly kind: 'restore';
   readonly epoch: number;
+  /** From the request until the last VM runs, by QEMU's own word, milliseconds. */
   readonly durationMs: number;
   /** Checking that the epoch is whole, milliseconds. */
   readonly verifyMs: number;

@@ -35,6 +35,8 @@ export interface RestoreWork {
   readonly agent: RestoringAgent;
   readonly epoch: EpochManifest;
   readonly options: RestoreOptions;
+  /** When it was asked for, by performance.now(). */
+  readonly askedAt: number;
   readonly log: Logger;
   readonly onProgress: (progress: RestoreProgress) => void;
 }
@@ -61,8 +63,7 @@ export async function restoreEpoch(work: RestoreWork): Promise<RestoreReport> {
 }
 
 async function attempt(work: RestoreWork): Promise<RestoreReport> {
-  const { agent, epoch, options, log, onProgress } = work;
-  const startedAt = performance.now();
+  const { agent, epoch, options, askedAt, log, onProgress } = work;
   const tell = (step: RestoreProgress['step'], member?: string) =>
     onProgress({ kind: 'restore-progress', step, ...(member !== undefined && { member }) });
   const verify = once(async () => {
@@ -81,9 +82,12 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
   // VMs that are started meanwhile stand, and go if it is damaged: nothing waits for a quick look.
   if (running.length > 0 || options.verify === 'all') await verify();
   if (!options.replace) requireNone(running, alive);
+  faultPoint('restore/planned');
   const killed = await killAll(agent, running, (member) => tell('kill', member));
+  faultPoint('restore/killed');
   tell('load');
   await agent.beginRestore();
+  faultPoint('restore/begun');
   const loadingAt = performance.now();
   const limit = pLimit(LOADS_AT_ONCE);
   try {
@@ -105,11 +109,14 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
     const resumes = requireAll(
       await Promise.allSettled(plans.map(({ member }) => agent.resume(member))),
     );
+    const answeredMs = performance.now() - askedAt;
+    const durationMs = answeredMs - runningFor(resumes, Date.now(), answeredMs);
+    faultPoint('restore/resumed');
     await agent.endRestore('done');
     return {
       kind: 'restore',
       epoch: epoch.epoch,
-      durationMs: performance.now() - startedAt,
+      durationMs,
       verifyMs,
       fetchMs: undefined,
       loadMs,
@@ -122,6 +129,19 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
     await agent.endRestore('undo');
     throw error;
   }
+}
+
+/**
+ * For how long all have been running when the answers to `cont` are here: those come late, as the VMs have
+ * the cores now.
+ * @param resumes wall-clock microseconds, from QEMU's RESUME events
+ * @param nowMs by the same clock, which may have been set meanwhile
+ * @param mostMs since they were asked for
+ * @returns milliseconds; 0 if the clock cannot be right
+ */
+function runningFor(resumes: readonly number[], nowMs: number, mostMs: number): number {
+  const sinceMs = nowMs - Math.max(...resumes) / 1000;
+  return sinceMs > 0 && sinceMs < mostMs ? sinceMs : 0;
 }
 
 /** The first call does it; the others have its outcome. */

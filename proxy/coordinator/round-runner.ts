@@ -91,7 +91,10 @@ export class RoundRunner {
     }
   }
 
-  /** Runs the round to its end. Never rejects: a failure is in the report. */
+  /**
+   * Runs the round to its end; a failure of it is in the report.
+   * @throws ShadowError E_STORE_IO when it cannot even begin: no member has heard of it
+   */
   async run(): Promise<RoundReport> {
     const over = new Promise<void>((resolve) => {
       this.#finish = resolve;

@@ -11,6 +11,7 @@
  * QEMU that lets a VM run which is neither stopped for good nor silent (7.2) fails the round.
  * From `migrate` on the stream is read to its end, whatever happens: see snapshot-end.ts.
  */
+import { dirname } from 'node:path';
 import { isBroken } from '../broken.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import { thisProcess } from '../known-process.ts';
@@ -18,8 +19,15 @@ import { type Disk, freezeDisks, writableDisks } from './disks.ts';
 import type { Drive } from './drive.ts';
 import { holdFrames, netdevs, releaseFrames } from './frame-hold.ts';
 import { GuestWaits } from './guest-waits.ts';
+import type { SplitMemory } from './huge-pages.ts';
 import type { MemberRound } from './member-round.ts';
-import { awaitMigrationEnd, makeRun, resumeStanding } from './qemu.ts';
+import {
+  awaitMigrationEnd,
+  makeRun,
+  type RamBlockInfo,
+  ramBlocks,
+  resumeStanding,
+} from './qemu.ts';
 
 export class BackgroundDrive implements Drive {
   readonly mode = 'background';
@@ -30,6 +38,7 @@ export class BackgroundDrive implements Drive {
   /** QEMU let the VM run on by itself after the cut, and we know of it. */
   #ranOn = false;
   #waits: GuestWaits | undefined;
+  #blocks: readonly RamBlockInfo[] = [];
 
   constructor(round: MemberRound) {
     this.#round = round;
@@ -48,6 +57,7 @@ export class BackgroundDrive implements Drive {
         },
       },
     );
+    this.#blocks = await ramBlocks(this.#round.monitor);
     this.#waits = await GuestWaits.of(this.#round.monitor, this.#round.prepare.vm);
     this.#round.handle({ type: 'streaming' });
   }
@@ -108,6 +118,7 @@ export class BackgroundDrive implements Drive {
     // What runs on in silence has been heard by nobody.
     if (!this.#holdsFrames) {
       const disks = await this.#disksToFreeze();
+      this.#round.lookUp();
       if (disks.length > 0) {
         this.#round.learn({ disks: await freezeDisks(monitor, disks, prepare.diskOwner) });
       }
@@ -135,6 +146,17 @@ export class BackgroundDrive implements Drive {
 
   end(): void {
     this.#waits?.end();
+  }
+
+  get split(): SplitMemory | undefined {
+    const { prepare, intake } = this.#round;
+    const { vm, hugePages: which, keepFreeBytes, spareDirectory } = prepare;
+    if (vm === undefined || which === 'leave') return undefined;
+    const blocks = (intake?.seen ?? []).map(({ idstr, pages }) => {
+      const address = this.#blocks.find((block) => block.idstr === idstr)?.address;
+      return { address, pages };
+    });
+    return { vm, which, blocks, room: { directory: dirname(spareDirectory), keepFreeBytes } };
   }
 }
 

@@ -17,6 +17,7 @@ import { admitMember } from './admission.ts';
 import { BackgroundDrive } from './background-drive.ts';
 import { chooseCapture } from './choose-capture.ts';
 import type { Drive } from './drive.ts';
+import type { SplitMemory } from './huge-pages.ts';
 import { MemberRound } from './member-round.ts';
 import type { CaptureMode, MemberNotice, MemberPlace, PrepareCommand } from './messages.ts';
 import { PrecopyDrive } from './precopy-drive.ts';
@@ -81,6 +82,11 @@ export class Capture {
 
   get round(): string {
     return this.#round.prepare.round;
+  }
+
+  /** What is to be joined when the round is over. */
+  get split(): SplitMemory | undefined {
+    return this.#drive?.split;
   }
 
   /** Opens or closes the member's slot; a stream that is being drained flows regardless. */

@@ -40,11 +40,17 @@ export interface Disk extends FrozenDisk {
  * @param workingDirectory what relative paths in the VM's command line are relative to
  */
 export async function writableDisks(qmp: QmpClient, workingDirectory: string): Promise<Disk[]> {
+  const disks = await allDisks(qmp, workingDirectory);
+  return disks.filter(({ isWritable }) => isWritable);
+}
+
+async function allDisks(qmp: QmpClient, workingDirectory: string) {
   const blocks = await qmp.execute('query-block');
   return blocks.flatMap(({ device, qdev, inserted }) => {
-    if (inserted === undefined || inserted.ro) return [];
+    if (inserted === undefined) return [];
     const layers = layersOf(inserted.image, workingDirectory);
-    return [{ device: device || (qdev ?? 'a disk'), node: inserted['node-name'] ?? '', layers }];
+    const node = inserted['node-name'] ?? '';
+    return [{ device: device || (qdev ?? 'a disk'), node, layers, isWritable: !inserted.ro }];
   });
 }
 
@@ -112,11 +118,11 @@ export async function mergeLayers(
   owner: string,
   needed: ReadonlySet<string>,
 ): Promise<string[]> {
-  const disks = await writableDisks(qmp, workingDirectory);
+  const disks = await allDisks(qmp, workingDirectory);
   const jobs = await qmp.execute('query-block-jobs');
   const busy = new Set(jobs.map(({ device }) => device));
   const nodes = await qmp.execute('query-named-block-nodes', { flat: true });
-  for (const disk of disks) {
+  for (const disk of disks.filter(({ isWritable }) => isWritable)) {
     const merge = mergeOf(disk.layers, owner, needed);
     const [device, base] = [nodeOf(nodes, merge?.into), nodeOf(nodes, merge?.base)];
     if (device === undefined || base === undefined) continue;

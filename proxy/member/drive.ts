@@ -7,6 +7,7 @@
  *     stop              the drain             all of it          its state; frames are held first
  *     after the resume  –                     –                  memory, as it was
  */
+import type { SplitMemory } from './huge-pages.ts';
 import type { CaptureMode } from './messages.ts';
 
 /** While the member is LIVE. */
@@ -40,4 +41,6 @@ export interface Drive {
   abandon(): Promise<void> | undefined;
   /** Nothing is done to QEMU from here. Idempotent. */
   end(): void;
+  /** What the capture has done to huge pages of the VM, when it is over. */
+  readonly split?: SplitMemory | undefined;
 }

@@ -80,10 +80,10 @@ export class LiveMeter {
   }
 
   sample(intake: StreamIntake | undefined): MemberSample {
-    const { counters, sink, position = 0, clock } = intake ?? {};
+    const { counters, sink, readBytes = 0, clock } = intake ?? {};
     return {
       atMs: performance.now(),
-      bytes: position,
+      bytes: readBytes,
       flowedMs: clock?.flowedMs ?? 0,
       seenPages: sink?.seenPages ?? 0,
       totalPages: sink?.totalPages ?? 0,

@@ -9,6 +9,7 @@
  */
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { QmpClient } from '../../qmp/index.ts';
 import { openShadow, readShadowFile, SealedRam, type ShadowManifest } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
@@ -17,6 +18,9 @@ import type { RestoreMode } from './messages.ts';
 
 /** A load that takes longer than this hangs. */
 export const LOAD_DEADLINE_MS = 120_000;
+
+/** So much of a stream is made before there is a QEMU to take it. */
+const AHEAD_BYTES = 32 * 2 ** 20;
 
 /** A shadow, read as far as it can be before there is a QEMU to load it. */
 export interface ReadyLoad {
@@ -27,7 +31,7 @@ export interface ReadyLoad {
 
 /**
  * Opens a shadow, and reads what is not pages: while QEMU starts, there is time.
- * @returns what `feedShadow` needs, and closes
+ * @returns what its stream is made of; its pages are the caller's to close
  */
 export async function readyLoad(shadowDirectory: string, mode: RestoreMode): Promise<ReadyLoad> {
   const shadow = await openShadow(shadowDirectory);
@@ -57,16 +61,35 @@ export async function readyLoad(shadowDirectory: string, mode: RestoreMode): Pro
   }
 }
 
+/** The stream of a shadow, its beginning made here: QEMU takes its time to start, and then none to wait. */
+export async function encodeAhead({ source, options }: ReadyLoad): Promise<Iterable<Uint8Array>> {
+  const chunks = encodePrecopy(source, options);
+  const ahead: Uint8Array[] = [];
+  for (let bytes = 0; bytes < AHEAD_BYTES; ) {
+    const { value, done } = chunks.next();
+    if (done === true) return ahead;
+    ahead.push(value);
+    bytes += value.length;
+    await nextTurn(); // QEMU may be there already
+  }
+  return chained(ahead, chunks);
+}
+
+function* chained<T>(first: Iterable<T>, rest: Iterable<T>): Generator<T> {
+  yield* first;
+  yield* rest;
+}
+
 /**
- * Writes a shadow into QEMU. That it was taken, QEMU tells over its monitor.
+ * Writes a shadow's stream into QEMU. That it was taken, QEMU tells over its monitor.
  * @returns bytes written; fewer than there are if QEMU has hung up
  */
-export async function feedShadow(socket: Socket, { source, options }: ReadyLoad): Promise<number> {
+export async function feedShadow(socket: Socket, chunks: Iterable<Uint8Array>): Promise<number> {
   const broken = new Promise<void>((resolve) => socket.once('close', () => resolve()));
   socket.resume(); // the destination may answer; nothing it says matters here
   socket.on('error', () => {}); // QEMU tells why over QMP
   let bytes = 0;
-  for (const chunk of encodePrecopy(source, options)) {
+  for (const chunk of chunks) {
     bytes += chunk.length;
     if (!(await write(socket, chunk, broken))) break;
   }

@@ -7,7 +7,7 @@
  * Requests are answered; commands drive a round and are answered by notices as it moves on.
  */
 import type { LiveSample } from '../../policies/index.ts';
-import type { CaptureMode, CutMode, DiskMode } from '../capture-mode.ts';
+import type { CaptureMode, CutMode, DiskMode, HugePageMode } from '../capture-mode.ts';
 import type { SnapshottedDisk } from '../disk-layer.ts';
 import type { Failure } from '../failure.ts';
 import type { KnownProcess } from '../known-process.ts';
@@ -41,6 +41,9 @@ export interface PrepareCommand {
   /** How the members of a background capture are cut together. */
   readonly cut: CutMode;
   readonly disks: DiskMode;
+  readonly hugePages: HugePageMode;
+  /** Of the host's memory, when huge pages are made: what must stay free, and another round needs. */
+  readonly keepFreeBytes: number;
   /** In the names of layers over its disks (disk-layer.ts). */
   readonly diskOwner: string;
   /** No more than this many times its RAM is streamed while the VM runs. */
@@ -137,7 +140,7 @@ export interface LoadResult {
 }
 
 export interface MergeResult {
-  /** Every file of every disk the VM can write to. */
+  /** Every file of every disk the VM has. */
   readonly files: readonly string[];
 }
 

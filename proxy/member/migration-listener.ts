@@ -1,7 +1,20 @@
 /** A unix socket that takes exactly one connection: QEMU's outgoing migration. */
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import { adoptSocket } from '../adopted-socket.ts';
 import { UmbraError } from '../failure.ts';
+
+/** More than a unix socket holds by default (net.core.wmem_default), so that a read empties it. */
+const BUFFER_BYTES = 256 * 1024;
+
+export interface StreamEvents {
+  /** Called once, with a paused socket that stays half-open when QEMU, which waits for us, ends its side. */
+  readonly onStream: (socket: Socket) => void;
+  /** What was read; the bytes are gone when it returns. */
+  readonly onBytes: (chunk: Buffer) => void;
+  /** Asked after every read: no more bytes than this are read at once. 0 where the socket is paused. */
+  readonly room?: () => number;
+}
 
 export class MigrationListener {
   readonly path: string;
@@ -10,11 +23,11 @@ export class MigrationListener {
 
   /**
    * @param path in a folder only we can enter
-   * @param onStream called once; the socket is paused
+   * @throws UmbraError E_LISTEN
    */
-  static async open(path: string, onStream: (socket: Socket) => void): Promise<MigrationListener> {
+  static async open(path: string, events: StreamEvents): Promise<MigrationListener> {
     rmSync(path, { force: true });
-    const listener = new MigrationListener(path, onStream);
+    const listener = new MigrationListener(path, events);
     await new Promise<void>((resolve, reject) => {
       listener.#server.once('error', (cause: NodeJS.ErrnoException) => {
         const message = `cannot listen on ${path}: ${cause.code}`;
@@ -26,18 +39,23 @@ export class MigrationListener {
     return listener;
   }
 
-  private constructor(path: string, onStream: (socket: Socket) => void) {
+  private constructor(path: string, { onStream, onBytes, room }: StreamEvents) {
     this.path = path;
-    // QEMU half-closes nothing: with the return path open it waits for us, so neither may we.
-    const options = { allowHalfOpen: true, pauseOnConnect: true };
-    this.#server = createServer(options, (socket) => {
+    this.#server = createServer({ pauseOnConnect: true }, (socket) => {
       if (this.#socket !== undefined) {
         socket.destroy();
         return;
       }
-      this.#socket = socket;
+      const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+      this.#socket = adoptSocket(socket, {
+        buffer: () => {
+          const most = room?.() ?? BUFFER_BYTES;
+          return most > 0 && most < BUFFER_BYTES ? buffer.subarray(0, most) : buffer;
+        },
+        onBytes: (count) => onBytes(buffer.subarray(0, count)),
+      });
       this.#server.close();
-      onStream(socket);
+      onStream(this.#socket);
     });
   }
 

@@ -78,6 +78,8 @@ export interface RamBlockInfo {
   readonly idstr: string;
   /** Bytes in use, which is what the stream carries. */
   readonly length: number;
+  /** Where it is in QEMU's memory; since QEMU 8.0. */
+  readonly address?: bigint;
 }
 
 /**
@@ -135,11 +137,14 @@ export async function ramBlocks(qmp: QmpClient): Promise<RamBlockInfo[]> {
  * @throws UmbraError E_QEMU_UNSUPPORTED when no line can be read
  */
 export function parseRamBlocks(table: string): RamBlockInfo[] {
-  const row = /^\s*(\S.*?)\s+\d+ [KMG]?i?B\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x[0-9a-f]+/;
+  const row =
+    /^\s*(\S.*?)\s+\d+ [KMG]?i?B\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x[0-9a-f]+(?:\s+(0x[0-9a-f]+))?/;
   const blocks = table.split('\n').flatMap((line) => {
     const match = row.exec(line);
     if (match === null) return [];
-    return [{ idstr: match[1] ?? '', length: Number.parseInt(match[2] ?? '', 16) }];
+    const [, idstr = '', length = '', address] = match;
+    const where = address === undefined ? {} : { address: BigInt(address) };
+    return [{ idstr, length: Number.parseInt(length, 16), ...where }];
   });
   if (blocks.length === 0) {
     const message = 'QEMU lists no RAM blocks that can be read (x-query-ramblock)';

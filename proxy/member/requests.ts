@@ -1,11 +1,19 @@
 /** What a member's proxy does outside of a round. */
 import { QmpClient, QmpError, virsh } from '../../qmp/index.ts';
 import { UmbraError } from '../failure.ts';
+import { faultPoint, type LOAD_STEPS } from '../fault-point.ts';
 import { mergeLayers } from './disks.ts';
 import { loadDomain } from './domain-load.ts';
 import { connectWhenThere, incomingSocket } from './incoming.ts';
 import { Journal } from './journal.ts';
-import { awaitLoaded, feedShadow, LOAD_DEADLINE_MS, loadFailed, readyLoad } from './load.ts';
+import {
+  awaitLoaded,
+  encodeAhead,
+  feedShadow,
+  LOAD_DEADLINE_MS,
+  loadFailed,
+  readyLoad,
+} from './load.ts';
 import type {
   DomainLoaded,
   DomainPlan,
@@ -90,28 +98,32 @@ export class Requests {
 
   async #load(shadowDirectory: string, mode: RestoreMode): Promise<LoadResult> {
     this.close();
-    const { signal } = this.#loading;
+    const loading = this.#loading;
+    const { signal } = loading;
+    // One that was given up hears of it late: by then another may be under way, which is not its own to end.
+    const fail = (error: unknown): never => {
+      if (this.#loading === loading) this.close();
+      throw error;
+    };
     const path = incomingSocket(this.#place.directory);
     const listening = connectWhenThere(path, START_DEADLINE_MS, signal);
     listening.catch(() => {}); // it may fail before it is awaited
-    const ready = await readyLoad(shadowDirectory, mode).catch((error: unknown) => {
-      this.close();
-      throw error;
-    });
+    const ready = await readyLoad(shadowDirectory, mode).catch(fail);
     try {
+      const chunks = await encodeAhead(ready);
       const socket = await listening;
       try {
         const monitor = this.#awaitLoaded(signal);
         monitor.catch(() => {});
-        const bytes = await feedShadow(socket, ready);
+        this.#faultPoint('loading');
+        const bytes = await feedShadow(socket, chunks);
         await monitor;
         return { bytes };
       } finally {
         socket.destroy();
       }
     } catch (error) {
-      this.close();
-      throw error;
+      return fail(error);
     } finally {
       ready.ram.close();
     }
@@ -150,14 +162,21 @@ export class Requests {
         if (name === 'RESUME') resolve(timestampUs);
       });
     });
+    this.#faultPoint('resuming');
     try {
-      // It is known to stand: no need to ask first. What is refused for a moment is tried again below.
-      await qmp.execute('cont').catch(() => {});
-      await makeRun(qmp, RESUME_DEADLINE_MS); // it has survived that, too
+      // It is known to stand: no need to ask first. What is refused for a moment is tried again by the other,
+      // whose answer comes after that of `cont`: the VM has survived it, too.
+      const cont = qmp.execute('cont').catch(() => {});
+      await makeRun(qmp, RESUME_DEADLINE_MS);
+      await cont;
       return { resumedAtUs: await resumed };
     } finally {
       this.close();
     }
+  }
+
+  #faultPoint(step: (typeof LOAD_STEPS)[number]): void {
+    faultPoint(`restore/${this.#place.member}/${step}`);
   }
 
   /** Only a journal allows us to touch a VM: without one it is as its owner wants it. */

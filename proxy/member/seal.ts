@@ -15,7 +15,7 @@ export async function sealShadow(round: MemberRound, drive: Drive): Promise<void
   await requireAccounting(monitor, intake);
   const { name = '' } = await monitor.execute('query-name');
   const { UUID: uuid } = await monitor.execute('query-uuid');
-  round.learn({ drainBytes: (intake?.position ?? 0) - (facts.liveBytes ?? 0) });
+  round.learn({ drainBytes: (intake?.readBytes ?? 0) - (facts.liveBytes ?? 0) });
   round.lookUp();
   intake?.close();
   if (round.saved !== undefined) await restoreMigration(monitor, round.saved);

@@ -16,6 +16,17 @@ export interface SinkEvents {
   readonly onComplete: (result: StreamResult) => void;
 }
 
+/** Of a page: not received; received, and zeros; received, and more than zeros (the first time). */
+const UNSEEN = 0;
+const EMPTY = 1;
+export const HOLDS = 2;
+
+/** What came of a RAM block: a byte a page, as above. */
+export interface SeenBlock {
+  readonly idstr: string;
+  readonly pages: Uint8Array;
+}
+
 export class ShadowSink implements PrecopySink {
   machineType = '';
   /** Pages of all blocks; known once the stream has listed them. */
@@ -26,7 +37,7 @@ export class ShadowSink implements PrecopySink {
   readonly #shadow: StagingShadow;
   readonly #events: SinkEvents;
   #images: readonly RamImage[] = [];
-  #seen: readonly Uint8Array[] = [];
+  #seen: readonly SeenBlock[] = [];
   #chunk: Uint8Array | undefined;
   #borrower: RamImage | undefined;
 
@@ -45,8 +56,14 @@ export class ShadowSink implements PrecopySink {
   blocks(blocks: readonly RamBlock[]): void {
     this.#images = this.#shadow.match(blocks);
     const { pageSize } = this.#shadow;
-    this.#seen = blocks.map(({ usedLength }) => new Uint8Array(usedLength / pageSize));
-    this.totalPages = this.#seen.reduce((sum, { length }) => sum + length, 0);
+    this.#seen = blocks.map(({ idstr, usedLength }) => {
+      return { idstr, pages: new Uint8Array(usedLength / pageSize) };
+    });
+    this.totalPages = this.#seen.reduce((sum, { pages }) => sum + pages.length, 0);
+  }
+
+  get seen(): readonly SeenBlock[] {
+    return this.#seen;
   }
 
   /** Pages of this chunk may be borrowed until `end`; those of any other array may not. */
@@ -68,12 +85,12 @@ export class ShadowSink implements PrecopySink {
     image.writePage(offset, chunk, at);
     // The decoder's own buffers (a page over a chunk border, an unpacked page) are reused at once.
     if (chunk !== this.#chunk) image.flush();
-    this.#mark(block, offset);
+    this.#mark(block, offset, HOLDS);
   }
 
   zero(block: number, offset: number): void {
     this.#image(block).zeroPage(offset);
-    this.#mark(block, offset);
+    this.#mark(block, offset, EMPTY);
   }
 
   load(block: number, offset: number, into: Uint8Array): void {
@@ -96,11 +113,11 @@ export class ShadowSink implements PrecopySink {
     this.#events.onComplete(result);
   }
 
-  #mark(block: number, offset: number): void {
-    const seen = this.#seen[block];
+  #mark(block: number, offset: number, as: typeof EMPTY | typeof HOLDS): void {
+    const pages = this.#seen[block]?.pages;
     const page = offset / this.#shadow.pageSize;
-    if (seen === undefined || seen[page] === 1) return;
-    seen[page] = 1;
+    if (pages === undefined || pages[page] !== UNSEEN) return;
+    pages[page] = as;
     this.seenPages++;
   }
 

@@ -77,10 +77,13 @@ export async function mendAfterSnapshot(
 async function snapshotIntoNothing(qmp: QmpClient, directory: string): Promise<void> {
   const capabilities = [{ capability: 'background-snapshot', state: true }];
   await qmp.execute('migrate-set-capabilities', { capabilities });
-  const listener = await MigrationListener.open(join(directory, 'migration.sock'), (socket) => {
-    socket.on('error', () => {}); // QEMU tells what became of its migration
-    socket.on('end', () => socket.end());
-    socket.resume();
+  const listener = await MigrationListener.open(join(directory, 'migration.sock'), {
+    onStream: (socket) => {
+      socket.on('error', () => {}); // QEMU tells what became of its migration
+      socket.on('end', () => socket.end());
+      socket.resume();
+    },
+    onBytes: () => {},
   });
   try {
     await qmp.execute('migrate', { uri: `unix:${listener.path}` });

@@ -21,7 +21,7 @@ import { PrecopyDecoder, type StreamMode } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { FlowClock } from './flow-clock.ts';
 import { MigrationListener } from './migration-listener.ts';
-import { ShadowSink, type StreamResult } from './shadow-sink.ts';
+import { type SeenBlock, ShadowSink, type StreamResult } from './shadow-sink.ts';
 
 export interface IntakeEvents {
   readonly onConnected: () => void;
@@ -69,7 +69,7 @@ export class StreamIntake {
   #stage: 'live' | 'let go' | 'draining' = 'live';
 
   /**
-   * @param liveLimitBytes no more than this, give or take a chunk, is read before `drain`
+   * @param liveLimitBytes no more than this is read before `drain`
    * @param inFlightBytes no more than this is kept outside of the shadow: device state
    */
   constructor(
@@ -78,7 +78,7 @@ export class StreamIntake {
     events: IntakeEvents,
   ) {
     this.#mode = mode;
-    this.#liveLimitBytes = liveLimitBytes;
+    this.#liveLimitBytes = Math.ceil(liveLimitBytes);
     this.#keepBackPages = keepBackPages;
     this.#events = events;
     this.#sink = new ShadowSink(shadow, {
@@ -95,13 +95,29 @@ export class StreamIntake {
 
   /** @throws UmbraError E_LISTEN */
   async listen(path: string): Promise<void> {
-    const listener = await MigrationListener.open(path, (socket) => this.#accept(socket));
+    const listener = await MigrationListener.open(path, {
+      onStream: (socket) => this.#accept(socket),
+      onBytes: (chunk) => this.#take(chunk),
+      room: () => this.#room,
+    });
     this.#listener = listener;
     if (this.#closed) listener.close();
   }
 
-  get position(): number {
-    return this.#decoder.position;
+  /** What of the VM's memory has come, block by block. */
+  get seen(): readonly SeenBlock[] {
+    return this.#sink.seen;
+  }
+
+  /** Bytes of the stream that have been read. */
+  get readBytes(): number {
+    return this.counters.bytes;
+  }
+
+  /** Bytes that may still be read; while nothing limits the stream, any number. */
+  get #room(): number {
+    if (this.#stage === 'draining') return Number.POSITIVE_INFINITY;
+    return this.#liveLimitBytes - this.readBytes;
   }
 
   get keptBack(): boolean {
@@ -181,7 +197,6 @@ export class StreamIntake {
 
   #accept(socket: Socket): void {
     this.#socket = socket;
-    socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.on('end', () => this.#onEnd());
     socket.on('close', () => this.#ended());
     socket.on('error', (cause: NodeJS.ErrnoException) => {
@@ -207,7 +222,7 @@ export class StreamIntake {
       this.#events.onError(error);
       return;
     }
-    if (!this.#full && this.position >= this.#liveLimitBytes) {
+    if (!this.#full && this.#room <= 0) {
       this.#full = true;
       this.#readOrHold();
     }

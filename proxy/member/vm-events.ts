@@ -40,7 +40,7 @@ export class VmEvents {
     const { intake, startedAt } = round;
     intake?.drain();
     round.stoppedAt = performance.now();
-    const liveBytes = intake?.position ?? 0;
+    const liveBytes = intake?.readBytes ?? 0;
     const liveMs = startedAt === 0 ? 0 : round.stoppedAt - startedAt;
     const flowedMs = intake?.clock.flowedMs ?? 0;
     const flow = intake?.clock.end() ?? [];

@@ -1,10 +1,10 @@
 /** The clusters of the matrix: which rows share one, and how each is configured. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
 import type { QemuBinary } from '../../tools/setup/qemu.ts';
+import { SlowDisk } from '../../tools/testbed/slow-disk.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import type { BedKind } from './rows.ts';
 
@@ -15,19 +15,21 @@ const NODES = 2;
 const MEMORY_MIB = 192;
 /** Room for a round beside the epochs that are kept, each whole. */
 const STORE_MIB = (KEEP + 2) * NODES * MEMORY_MIB;
-const DISK_MIB = 512;
+const DISK_BYTES = 768 * 2 ** 20;
 /** Of its base: every epoch is folded. */
 const ANY_DIFFERENCE = 1e-6;
 
 export class ChaosBed {
   readonly kind: BedKind;
   readonly cluster: Testbed;
-  /** A small file system of its own: of the store, or the disk. */
+  /** A small file system of its own: of the store, or the disk's. */
   readonly #mount: string | undefined;
+  readonly #disk: SlowDisk | undefined;
 
   /** @returns with epochs enough that another one makes the oldest go */
   static async start(kind: Exclude<BedKind, 'libvirt'>, qemu: QemuBinary): Promise<ChaosBed> {
-    const mount = kind === 'small store' || kind === 'disk' ? mountOf(kind) : undefined;
+    const disk = kind === 'disk' ? SlowDisk.create(DISK_BYTES) : undefined;
+    const mount = kind === 'small store' ? mountStore() : disk?.folder;
     let cluster: Testbed | undefined;
     try {
       const settings = settingsOf(kind, mount);
@@ -38,39 +40,60 @@ export class ChaosBed {
         await cluster.json('checkpoint');
         if (kind === 'disk') await onDisk(cluster, epoch);
       }
-      return new ChaosBed(kind, cluster, mount);
+      return new ChaosBed(kind, cluster, mount, disk);
     } catch (error) {
       await cluster?.dispose();
-      unmount(mount);
+      remove(mount, disk);
       throw error;
     }
   }
 
-  private constructor(kind: BedKind, cluster: Testbed, mount: string | undefined) {
+  private constructor(
+    kind: BedKind,
+    cluster: Testbed,
+    mount: string | undefined,
+    disk: SlowDisk | undefined,
+  ) {
     this.kind = kind;
     this.cluster = cluster;
     this.#mount = mount;
+    this.#disk = disk;
     process.once('exit', this.#onExit);
   }
 
-  readonly #onExit = () => unmount(this.#mount);
+  readonly #onExit = () => remove(this.#mount, this.#disk);
+
+  get disk(): SlowDisk {
+    if (this.#disk === undefined) throw new Error(`${this.kind} has no disk`);
+    return this.#disk;
+  }
 
   /** Nothing more can be written there. */
   fill(): void {
     if (this.#mount === undefined) throw new Error(`${this.kind} has no room of its own`);
-    // Others take room meanwhile: then there is less to take.
-    for (;;) {
+    mkdirSync(this.#ballast, { recursive: true });
+    // What is free is not all to be had, for files need room for themselves; and others take some meanwhile.
+    for (let file = 0, share = 1; ; file++) {
       const { bavail, bsize } = statfsSync(this.#mount);
+      const blocks = Math.max(1, Math.floor(bavail * share));
       if (bavail === 0) return;
-      const words = ['-l', String(bavail * bsize), this.#ballast];
+      const words = ['-l', String(blocks * bsize), join(this.#ballast, String(file))];
       const { status, error } = spawnSync('fallocate', words);
       if (error !== undefined) throw error;
-      if (status === 0) return;
+      if (status === 0) continue;
+      if (blocks === 1) return;
+      share /= 2;
     }
   }
 
   empty(): void {
-    if (this.#mount !== undefined) rmSync(this.#ballast, { force: true });
+    if (this.#mount !== undefined) rmSync(this.#ballast, { recursive: true, force: true });
+  }
+
+  /** A disk that is slow or hangs is as it was again. */
+  async mend(): Promise<void> {
+    this.#disk?.goOn();
+    await this.#disk?.pace('as quick as can be');
   }
 
   get #ballast(): string {
@@ -80,7 +103,7 @@ export class ChaosBed {
   async dispose(): Promise<void> {
     await this.cluster.dispose();
     process.off('exit', this.#onExit);
-    unmount(this.#mount);
+    remove(this.#mount, this.#disk);
   }
 }
 
@@ -105,15 +128,16 @@ function settingsOf(kind: BedKind, mount: string | undefined) {
   return common;
 }
 
-function mountOf(kind: BedKind): string {
-  const [size, below] = kind === 'disk' ? [DISK_MIB, tmpdir()] : [STORE_MIB, '/dev/shm'];
-  const folder = mkdtempSync(join(below, 'umbra-chaos-'));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}m,mode=0700`, 'umbra-chaos', folder]);
+function mountStore(): string {
+  const folder = mkdtempSync('/dev/shm/umbra-chaos-');
+  const options = `size=${STORE_MIB}m,mode=0700`;
+  execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'umbra-chaos', folder]);
   return folder;
 }
 
-function unmount(folder: string | undefined): void {
-  if (folder === undefined) return;
-  execFileSync('umount', ['-l', folder]);
-  rmSync(folder, { recursive: true, force: true });
+function remove(mount: string | undefined, disk: SlowDisk | undefined): void {
+  disk?.dispose();
+  if (mount === undefined || disk !== undefined) return;
+  execFileSync('umount', ['-l', mount]);
+  rmSync(mount, { recursive: true, force: true });
 }

@@ -4,6 +4,7 @@
  *
  *     deadline   every VM that was left runs, and none stood for longer than the deadline
  *     whole      every epoch there was is there, and every epoch that is listed verifies, wherever it is
+ *     no part    of a restore: all VMs run, or none is left
  *     on disk    what was to be brought there gets there, when it can be
  *     restore    the newest comes back, from memory or from disk, with what only guests' memory knew
  *     goes on    the next checkpoint commits, and nothing of the broken one is left
@@ -11,6 +12,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
@@ -23,6 +25,12 @@ const GRACE_MS = 4_000;
 /** Folding and persisting have no priority at all. */
 const BACKGROUND_LIMIT_MS = 120_000;
 const POLL_MS = 100;
+/** How long a daemon stands that then goes on. */
+const FREEZE_MS = 2_000;
+/** Of a disk that is slow. */
+const SLOW_BYTES_PER_SECOND = 2 * 2 ** 20;
+/** For what has nothing to do with the disk. */
+const COMMAND_LIMIT_MS = 30_000;
 /** Of ours, left as it was found: nothing of the round may be. */
 const ROUND_FOLDER = /^r\d/;
 
@@ -60,6 +68,7 @@ export class Judge {
       await bed.json('down', '--keep-vms');
       await bed.json('up', bed.file);
       const before = await this.#epochs();
+      if (isFromDisk(row)) await this.#onDisk(before.at(-1) ?? 0);
       const isReached = await this.#strike(row, watches);
       if (!isReached) return { row: row.name, colour: 'passed by', why: '', stoodMs: 0 };
       const stoodMs = Math.max(...this.#left(row, watches).map((watch) => watch.longestStopMs));
@@ -74,6 +83,7 @@ export class Judge {
       return { row: row.name, colour: 'red', why: String(error), stoodMs: Number.NaN };
     } finally {
       for (const watch of watches) watch.close();
+      await this.#chaos.mend();
       this.#chaos.empty();
     }
   }
@@ -84,8 +94,7 @@ export class Judge {
     const qemu = bed.pid(0) ?? 0;
     freezeAt(bed, row.place);
     if (row.during === 'restore') bed.hangUp();
-    const args = row.during === 'restore' ? ['restore', '--replace'] : ['checkpoint'];
-    const command = bed.umbra(...args, '--json');
+    const command = bed.umbra(...commandOf(row), '--json');
     const freezing = frozenProcess(bed, BACKGROUND_LIMIT_MS);
     const frozen = await Promise.race([freezing, this.#ended(row, command)]);
     if (frozen === undefined) return false;
@@ -95,9 +104,10 @@ export class Judge {
         process.kill(frozen, 'SIGKILL');
         break;
       case 'it is frozen':
+        if (row.during === 'restore') await (frozen === daemon ? delay(FREEZE_MS) : command);
         break;
       case 'QEMU is killed':
-        kill(row.during === 'restore' ? (bed.pid(0) ?? 0) : qemu, 'SIGKILL');
+        kill(row.during === 'restore' ? this.#firstVm() : qemu, 'SIGKILL');
         process.kill(frozen, 'SIGCONT');
         break;
       case 'the daemon is killed':
@@ -108,11 +118,22 @@ export class Judge {
         for (const pid of [daemon, frozen, ...pidsOf(bed, '/member/process.')]) {
           kill(pid, 'SIGKILL');
         }
-        await bed.json('up', bed.file); // the next life puts right what is left
+        await this.#up(row); // the next life puts right what is left
         break;
       case 'no room is left':
         this.#chaos.fill();
         process.kill(frozen, 'SIGCONT');
+        break;
+      case 'the disk is slow':
+        await this.#chaos.disk.pace(SLOW_BYTES_PER_SECOND);
+        process.kill(frozen, 'SIGCONT');
+        break;
+      case 'the disk hangs':
+        this.#chaos.disk.hang();
+        process.kill(frozen, 'SIGCONT');
+        await command;
+        await this.#goesOnWithoutDisk();
+        this.#chaos.disk.goOn();
         break;
     }
     if (row.during !== 'restore') {
@@ -120,9 +141,56 @@ export class Judge {
       await Promise.all(left.map((watch) => watch.running(DEADLINE_MS + GRACE_MS)));
     }
     if (row.victim === 'it is frozen') kill(frozen, 'SIGCONT');
-    await command;
+    const { code, stdout } = await command;
     this.#chaos.empty();
+    if (row.during !== 'restore') return true;
+    const isToSucceed = row.victim === 'it is frozen' && frozen === daemon;
+    if (isToSucceed && code !== 0) throw new Error(`the restore failed: ${stdout}`);
+    await this.#completedOrUndone(row, code);
     return true;
+  }
+
+  async #goesOnWithoutDisk(): Promise<void> {
+    const startedAt = performance.now();
+    await this.#bed.json('checkpoint');
+    const { members } = await this.#bed.json<ClusterStatus>('status');
+    if (!members.every(({ running }) => running)) throw new Error('a VM waits for the disk');
+    const tookMs = performance.now() - startedAt;
+    if (tookMs > COMMAND_LIMIT_MS) throw new Error(`they waited for the disk: ${tookMs} ms`);
+  }
+
+  /** Whoever was restored in part is to be restored again, and not to be booted. */
+  async #up({ during }: ChaosRow): Promise<void> {
+    const words = during === 'restore' ? ['--no-boot'] : [];
+    await this.#bed.json('up', this.#bed.file, ...words);
+  }
+
+  /** @param code how the restore's command ended */
+  async #completedOrUndone(row: ChaosRow, code: number): Promise<void> {
+    const bed = this.#bed;
+    await this.#up(row);
+    const vms = pidsOf(bed, 'watch.sock'); // each has one in its command line, and nobody else
+    if (vms.length === 0 && code !== 0) return;
+    const { members } = await bed.json<ClusterStatus>('status');
+    const running = members.filter((member) => member.running);
+    if (vms.length !== bed.nodes || running.length !== bed.nodes) {
+      const left = `${vms.length} VMs are left, ${running.length} run`;
+      throw new Error(`of a restore that ended with status ${code}, ${left}`);
+    }
+    await this.#haveTheirNonces();
+  }
+
+  async #haveTheirNonces(): Promise<void> {
+    this.#bed.hangUp();
+    const nonces = await noncesOf(this.#bed);
+    if (nonces.join() !== this.#nonces.join()) throw new Error('the guests forgot their nonces');
+  }
+
+  /** In a restore, not every member has one. */
+  #firstVm(): number {
+    const nodes = [...Array(this.#bed.nodes).keys()];
+    const node = nodes.find((n) => existsSync(join(this.#bed.memberDirectory(n), 'vm.json')));
+    return node === undefined ? 0 : this.#bed.pid(node);
   }
 
   /** Of what goes on after its command, too: an epoch is folded, and brought to disk. */
@@ -137,22 +205,23 @@ export class Judge {
     return victim === 'QEMU is killed' ? watches.slice(1) : watches;
   }
 
-  async #promises({ during }: ChaosRow, before: readonly number[]): Promise<void> {
+  async #promises(row: ChaosRow, before: readonly number[]): Promise<void> {
     const bed = this.#bed;
+    const { during } = row;
     // The daemon that was killed in the background of a command is not begun again by one.
-    if (pidsOf(bed, ' serve ').length === 0) await bed.json('up', bed.file);
+    if (pidsOf(bed, ' serve ').length === 0) await this.#up(row);
     const listed = await this.#epochs();
     // Only what a newer one has pushed out may have gone.
     const known = [...new Set([...before, ...listed])].sort((a, b) => a - b);
     const lost = known.slice(-KEEP).filter((epoch) => !listed.includes(epoch));
     if (lost.length > 0) throw new Error(`epochs ${lost} are lost`);
     if (during === 'persist') await this.#onDisk(listed.at(-1) ?? 0);
+    await this.#chaos.mend();
     for (const epoch of await this.#epochs()) await this.#verify(epoch);
     bed.hangUp();
     const from = during === 'persist' ? ['--from', 'disk'] : [];
     await bed.json('restore', '--replace', ...from);
-    const nonces = await noncesOf(bed);
-    if (nonces.join() !== this.#nonces.join()) throw new Error('the guests forgot their nonces');
+    await this.#haveTheirNonces();
     await bed.json('checkpoint');
     for (let node = 0; node < bed.nodes; node++) {
       const journal = join(bed.memberDirectory(node), 'round.json');
@@ -191,6 +260,15 @@ export class Judge {
     if (damaged !== undefined) throw new Error(`epoch ${damaged.epoch}: ${damaged.failure?.code}`);
     return epochs.map(({ epoch }) => epoch);
   }
+}
+
+function isFromDisk({ during, bed }: ChaosRow): boolean {
+  return during === 'restore' && bed === 'disk';
+}
+
+function commandOf(row: ChaosRow): string[] {
+  if (row.during !== 'restore') return ['checkpoint'];
+  return ['restore', '--replace', ...(isFromDisk(row) ? ['--from', 'disk'] : [])];
 }
 
 async function noncesOf(bed: Testbed): Promise<string[]> {

@@ -1,12 +1,12 @@
 /** The matrix: what is under way, where a process stands, and what happens to whom while it does. PURE. */
-import { RELAY_STEPS } from '../../proxy/fault-point.ts';
+import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/fault-point.ts';
 import { STATE_NAMES } from '../../proxy/member/session.ts';
 import { PERSIST_STEPS, STORE_STEPS } from '../../shadow/index.ts';
 
 export type Victim =
   /** The process that stands at the place. */
   | 'it is killed'
-  /** It stays frozen, until the command has ended. */
+  /** It stays frozen until the command has ended; a daemon that is asked to restore, for a while. */
   | 'it is frozen'
   | 'QEMU is killed'
   /** Another process than the one that stands there. */
@@ -16,7 +16,11 @@ export type Victim =
   | 'the destination is killed'
   | 'the cable is cut'
   /** Of the tmpfs with the shadows, or of the disk that epochs are persisted to. */
-  | 'no room is left';
+  | 'no room is left'
+  /** Of the disk: so slow, until the epoch is there. */
+  | 'the disk is slow'
+  /** Whoever asks it for something waits, and cannot be killed; after a while it goes on. */
+  | 'the disk hangs';
 
 /** A cluster that rows share. */
 export type BedKind = 'precopy' | 'background' | 'small store' | 'fold' | 'disk' | 'libvirt';
@@ -41,21 +45,27 @@ const ROUND_STATES = [
   'committed',
 ];
 const PASSIVE = new Set(['idle', 'undoing']);
-const ANYONE: readonly Victim[] = ['it is killed', 'it is frozen', 'QEMU is killed'];
+const QEMU = 'QEMU is killed';
+const ANYONE: readonly Victim[] = ['it is killed', 'it is frozen', QEMU];
 const ALL_OF_OURS = 'all of ours are killed';
 const OF_A_RELAY: readonly Victim[] = ['the destination is killed', 'the cable is cut'];
 const NO_ROOM = 'no room is left';
+const OF_A_DISK: readonly Victim[] = [NO_ROOM, 'the disk is slow', 'the disk hangs'];
+/** Steps of a restore at which there is no QEMU, or its death is the restore's concern no more. */
+const WITHOUT_QEMU = new Set(['restore/killed', 'restore/begun', 'restore/resumed']);
+/** What comes from disk comes before everything else. */
+const FETCHED = 'fetched';
 
 /** All of it, in the order in which it is run. */
 export function allRows(): ChaosRow[] {
   return [
     ...roundRows('precopy'),
     ...roundRows('background'),
-    ...at('restore', 'precopy', ['restore/loaded'], ANYONE),
+    ...restoreRows(),
     ...at('checkpoint', 'precopy', storeSteps('commit', 'retire', 'collect'), ANYONE, ALL_OF_OURS),
     ...at('checkpoint', 'small store', memberPlaces('precopy'), [], NO_ROOM),
     ...at('fold', 'fold', storeSteps('fold'), ANYONE, ALL_OF_OURS),
-    ...at('persist', 'disk', persistSteps(), ANYONE, ALL_OF_OURS, NO_ROOM),
+    ...at('persist', 'disk', persistSteps(), ANYONE, ALL_OF_OURS, ...OF_A_DISK),
     ...at('migration', 'libvirt', relaySteps(), ANYONE, ...OF_A_RELAY),
   ];
 }
@@ -65,6 +75,17 @@ function roundRows(bed: 'precopy' | 'background'): ChaosRow[] {
   return [
     ...at('checkpoint', bed, places, ANYONE, ALL_OF_OURS),
     ...at('checkpoint', bed, memberPlaces(bed), ANYONE, 'the daemon is killed', ALL_OF_OURS),
+  ];
+}
+
+function restoreRows(): ChaosRow[] {
+  const places = RESTORE_STEPS.filter((step) => step !== FETCHED).map((step) => `restore/${step}`);
+  const proxies = LOAD_STEPS.map((step) => `restore/n0/${step}`);
+  const hasQemu = ({ place, victim }: ChaosRow) => victim !== QEMU || !WITHOUT_QEMU.has(place);
+  return [
+    ...at('restore', 'precopy', places, ANYONE, ALL_OF_OURS).filter(hasQemu),
+    ...at('restore', 'precopy', proxies, ANYONE, 'the daemon is killed', ALL_OF_OURS),
+    ...at('restore', 'disk', [`restore/${FETCHED}`], ['it is killed', 'it is frozen'], ALL_OF_OURS),
   ];
 }
 

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ROUND_STATE_NAMES } from '../../proxy/coordinator/round.ts';
-import { RELAY_STEPS } from '../../proxy/fault-point.ts';
+import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/fault-point.ts';
 import { STATE_NAMES } from '../../proxy/member/session.ts';
 import { PERSIST_STEPS, STORE_STEPS } from '../../shadow/index.ts';
 import type { Judgement } from './judge.ts';
@@ -20,6 +20,8 @@ test('no two rows have a name, and every named step is in it', () => {
     ...STORE_STEPS.map((step) => `store/${step}`),
     ...PERSIST_STEPS.map((step) => `persist/${step}`),
     ...RELAY_STEPS.map((step) => `relay/${step}`),
+    ...RESTORE_STEPS.map((step) => `restore/${step}`),
+    ...LOAD_STEPS.map((step) => `restore/n0/${step}`),
   ];
   // Nothing is under way there, or only after something has gone wrong already.
   const quiet = ['member/n0/idle', 'member/n0/undoing', 'round/aborting', 'round/aborted'];
@@ -37,9 +39,9 @@ test('a table has a line a place, and says what was not run', () => {
   };
   const judgements = new Map([judged(first ?? '', 'green'), judged(second ?? '', 'red')]);
   assert.equal(table(rows, judgements), [
-    '|  | it is killed | it is frozen | QEMU is killed |',
-    '| --- | --- | --- | --- |',
-    '| restore (precopy), restore/loaded | green | RED | ? |',
+    '|  | it is killed | it is frozen | QEMU is killed | all of ours are killed |',
+    '| --- | --- | --- | --- | --- |',
+    '| restore (precopy), restore/loaded | green | RED | ? | ? |',
   ]);
 });
 

@@ -25,7 +25,8 @@ import {
   tickers,
 } from '../support/job.ts';
 
-const JOB = '/job/xdlu 40 400';
+const CASES = 24;
+const JOB = `/job/xdlu ${CASES} 400`;
 const JOB_LIMIT_MS = 240_000;
 const FIRST = ['-c', 'demo'];
 const TWIN = ['-c', 'twin'];
@@ -101,7 +102,7 @@ test('both clusters finish the job, from the same nonce on', async () => {
   await twin.shell(1, 'touch /run/only-here');
   assert.is((await (await bed.guest(1)).run('test -e /run/only-here')).exitCode, 1);
   assert.is(
-    (await jobStates()).every((passed) => passed < 40),
+    (await jobStates()).every((passed) => passed < CASES),
     true,
     'both are in mid-job',
   );

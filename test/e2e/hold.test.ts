@@ -23,8 +23,8 @@ import { MemberBench } from '../support/member-bench.ts';
 
 const MEMORY_MIB = 192;
 const WAIT_MS = 2_000;
-/** Left alone, QEMU goes through some 8,000 passes a second when there is nothing to send. */
-const PASSES_MAX = 1_000;
+/** Left alone, QEMU goes through some 8,000 passes a second: these are what a held socket takes. */
+const HELD_MAX = 1_000;
 /** Trickling, one in 100 ms, or a few. */
 const TRICKLE_MAX = 120;
 const DRAIN_MAX_MS = 2_000;
@@ -96,14 +96,16 @@ for (const qemu of await findQemus()) {
     intake.slot(true);
     await waiting;
 
-    // Until it trickles, QEMU fills the socket's buffer with empty passes.
-    const first = await waited('at first', PASSES_MAX);
-    const paced = await waited('paced', plan.canTrickle ? TRICKLE_MAX : PASSES_MAX);
+    // Until it trickles, QEMU makes as many passes as this process takes time to notice: told, not judged.
+    const first = await waited('at first');
+    const paced = await waited('paced');
     intake.slot(false);
-    const held = await waited('held', PASSES_MAX);
+    const held = await waited('held');
     process.stdout.write(
       `  ${qemu.version}: ${first} passes at first, ${paced} paced, ${held} held\n`,
     );
+    assert.ok(paced <= (plan.canTrickle ? TRICKLE_MAX : HELD_MAX), `${paced} passes while paced`);
+    assert.ok(held <= HELD_MAX, `${held} passes while held`);
 
     pacing.closeIn();
     pacing.end();
@@ -120,15 +122,13 @@ for (const qemu of await findQemus()) {
     intake.close();
     assert.is(failure, undefined);
 
-    async function waited(how: string, most: number): Promise<number> {
+    async function waited(how: string): Promise<number> {
       const before = passes;
       await delay(WAIT_MS);
       const { running } = await monitor.execute('query-status');
       assert.ok(running, `${how}: it switched over`);
       assert.is((await guest.run('echo alive')).output.trim(), 'alive');
-      const count = passes - before;
-      assert.ok(count <= most, `${how}: ${count} passes in ${WAIT_MS} ms`);
-      return count;
+      return passes - before;
     }
   });
 }

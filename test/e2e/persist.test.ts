@@ -15,27 +15,34 @@ import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
+import { SlowDisk } from '../../tools/testbed/slow-disk.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
 
 const NODES = 2;
 const JOB_LIMIT_MS = 240_000;
 const PERSIST_LIMIT_MS = 120_000;
+/** For a checkpoint, `status`, `down` and `up`: the daemon gives the disk five seconds to end, three to begin. */
+const HUNG_LIMIT_MS = 30_000;
 const POLL_MS = 100;
 
 const test = suite('persist');
 let bed: Testbed | undefined;
 let disk = '';
 let mounted = false;
+let slow: SlowDisk | undefined;
 
 test.before.each(() => {
   disk = mkdtempSync(join(tmpdir(), 'umbra-disk-'));
 });
 test.after.each(async () => {
+  slow?.goOn();
   await bed?.dispose();
   bed = undefined;
   if (mounted) execFileSync('umount', [disk]);
   mounted = false;
+  slow?.dispose();
+  slow = undefined;
   rmSync(disk, { recursive: true, force: true });
 });
 
@@ -49,6 +56,23 @@ async function bedWith(persist: object): Promise<Testbed> {
 function smallDisk(size: string): void {
   execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'umbra-test', disk]);
   mounted = true;
+}
+
+const SLOW_BYTES_PER_SECOND = 16 * 2 ** 20;
+
+/** So slow that an epoch takes some seconds. */
+async function slowDisk(): Promise<SlowDisk> {
+  slow = SlowDisk.create(512 * 2 ** 20);
+  await slow.pace(SLOW_BYTES_PER_SECOND);
+  rmSync(disk, { recursive: true });
+  disk = slow.folder;
+  return slow;
+}
+
+/** Of a command that failed. */
+function failureOf({ code, stdout }: { code: number; stdout: string }): Failure {
+  assert.is(code, 1);
+  return (JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure }).failure;
 }
 
 async function until(
@@ -81,7 +105,7 @@ function loseMemory(of: Testbed): void {
 
 test('a job survives the loss of all memory: restored from disk, verified by itself', async () => {
   const on = await bedWith({});
-  await on.shell(0, '/job/xdlu 60 400');
+  await on.shell(0, '/job/xdlu 28 400');
   await jobRuns(on, 3);
   for (let count = 0; count < 2; count++) await on.json('checkpoint');
   const before = await tickers(on);
@@ -166,10 +190,7 @@ test('before-commit: what is listed is on disk; what cannot be aborts, and all V
   mkdirSync(join(disk, 'full'));
   const filler = join(disk, 'full', 'file');
   execFileSync('sh', ['-c', `dd if=/dev/zero of=${filler} bs=1M 2>/dev/null || true`]);
-  const { code, stdout } = await on.umbra('checkpoint', '--json');
-  assert.is(code, 1);
-  const { failure } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure };
-  assert.is(failure.code, 'E_DURABLE_NO_ROOM');
+  assert.is(failureOf(await on.umbra('checkpoint', '--json')).code, 'E_DURABLE_NO_ROOM');
   const status = await on.json<ClusterStatus>('status');
   assert.ok(status.members.every(({ running }) => running));
   assert.equal(
@@ -185,6 +206,61 @@ test('before-commit: what is listed is on disk; what cannot be aborts, and all V
   assert.is((await on.json<RestoreReport>('restore')).epoch, next.epoch);
 });
 
+test('a disk that hangs: rounds, commands and the daemon go on, and it is taken up again', async () => {
+  const hanging = await slowDisk();
+  const on = await bedWith({});
+  await on.json('checkpoint');
+  await until(on, ({ persist }) => (persist?.persisting?.share ?? 0) > 0.1);
+  hanging.hang();
+  const hungAt = performance.now();
+  const second = await on.json<RoundReport>('checkpoint');
+  assert.is(second.outcome, 'committed');
+  const status = await on.json<ClusterStatus>('status');
+  assert.ok(status.members.every(({ running }) => running));
+  assert.equal(
+    status.epochs.map(({ epoch, onDisk }) => [epoch, onDisk]),
+    [
+      [1, false],
+      [2, false],
+    ],
+  );
+  // Who has asked the disk can be killed by nobody, but he is not the daemon.
+  await on.json('down', '--keep-vms');
+  await on.json('up', on.file);
+  assert.ok(performance.now() - hungAt < HUNG_LIMIT_MS, 'nothing has waited for the disk');
+  hanging.goOn();
+  await hanging.pace('as quick as can be');
+  assert.is((await on.json<RoundReport>('checkpoint')).epoch, 3);
+  await until(on, (now) => isOnDisk(2)(now) && isOnDisk(3)(now));
+  assert.equal((await on.json<{ places: string[] }>('verify', '3')).places, ['memory', 'disk']);
+});
+
+test('before-commit on a disk that hangs: the round is aborted in its time, the next at once', async () => {
+  const hanging = await slowDisk();
+  const on = await bedWith({ mode: 'before-commit', timeLimit: '3s' });
+  const first = on.umbra('checkpoint', '--json');
+  await until(on, ({ persist }) => (persist?.persisting?.share ?? 0) > 0.1);
+  hanging.hang();
+  assert.is(failureOf(await first).code, 'E_PERSIST_SLOW');
+  const next = failureOf(await on.umbra('checkpoint', '--json'));
+  assert.is(next.code, 'E_DURABLE_SILENT');
+  assert.match(next.hint ?? '', 'taken up again');
+  const { members, epochs, persist } = await on.json<ClusterStatus>('status');
+  assert.ok(members.every(({ running }) => running));
+  assert.equal(epochs, []);
+  assert.is(persist?.failure?.code, 'E_DURABLE_SILENT');
+
+  hanging.goOn();
+  await hanging.pace('as quick as can be');
+  const { epochs: none } = await until(on, (now) => now.persist?.failure === undefined);
+  assert.equal(none, [], 'what was aborted is not listed afterwards');
+  const { epoch } = await on.json<RoundReport>('checkpoint');
+  assert.equal((await on.json<{ places: string[] }>('verify', `${epoch}`)).places, [
+    'memory',
+    'disk',
+  ]);
+});
+
 test('bit rot in memory: the copy on disk is offered, and restored', async () => {
   const on = await bedWith({});
   const before = await tickers(on);
@@ -197,9 +273,7 @@ test('bit rot in memory: the copy on disk is offered, and restored', async () =>
   );
   execFileSync('sh', ['-c', `printf x | dd of=${path} bs=1 seek=1000 conv=notrunc 2>/dev/null`]);
   on.killAll();
-  const { code, stdout } = await on.umbra('restore', '--json');
-  assert.is(code, 1);
-  const { failure } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure };
+  const failure = failureOf(await on.umbra('restore', '--json'));
   assert.is(failure.code, 'E_EPOCH_CORRUPT');
   assert.match(failure.hint ?? '', 'umbra restore 1 --from disk');
   await on.json<RestoreReport>('restore', '1', '--from', 'disk');

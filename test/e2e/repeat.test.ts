@@ -26,7 +26,7 @@ for (const qemu of await findQemus()) {
   test(`QEMU ${qemu.version}: five checkpoints in a row, and the job passes`, async () => {
     bed = await Testbed.create({ nodes: 2, qemu });
     await bed.up();
-    await bed.shell(0, '/job/xdlu 60 400');
+    await bed.shell(0, '/job/xdlu 40 400');
     await jobRuns(bed, 2);
     // What the guests' clocks do anyway on this machine, measured in the same run.
     await tickers(bed, 'reset');

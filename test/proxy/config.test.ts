@@ -63,6 +63,7 @@ test('the least there can be, and every default', () => {
     capture: ['background', 'precopy', 'stop-copy'],
     cut: 'auto',
     disks: 'leave',
+    hugePages: 'used',
     stopDeadlineMs: 10_000,
     endWhen: [
       { kind: 'all-first-pass' },

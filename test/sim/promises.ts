@@ -2,9 +2,6 @@
 import type { ModelledMember } from './member.ts';
 import type { RoundResult } from './result.ts';
 
-/** The live limit is kept give or take a chunk of the stream. */
-const CHUNK_BYTES = 64 * 1024;
-
 /** @throws Error that names the seed and the promise */
 export function checkPromises(
   seed: number,
@@ -17,8 +14,9 @@ export function checkPromises(
   };
   require(barrierKept(members), 'a member resumed before all had stopped');
   for (const { record, spec } of members) {
-    const limit = memoryBound * spec.ramBytes + CHUNK_BYTES;
-    require(record.liveBytes <= limit, 'a member streamed more than the bound while it ran');
+    const limit = Math.ceil(memoryBound * spec.ramBytes);
+    const live = Math.round(record.liveBytes); // a model's bytes come in fractions
+    require(live <= limit, 'a member streamed more than the bound while it ran');
   }
   require(members.every(({ vm }) => vm.runs), 'a VM was left standing');
   require(members.every((member) => member.isIdle), 'a member is still in the round');

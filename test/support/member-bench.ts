@@ -87,6 +87,8 @@ export class MemberBench {
       capture: this.capture,
       cut: 'auto',
       disks: 'leave',
+      hugePages: 'leave',
+      keepFreeBytes: 0,
       diskOwner: 'bench.n0',
       memoryBound: 100,
       inFlightBytes: 64 * 2 ** 20,

@@ -1,11 +1,17 @@
 /** Speaks to a cluster's daemon over its unix socket. */
 import { existsSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
 import { Client } from 'undici';
 import { z } from 'zod';
 import { apiSocketOf } from '../../proxy/daemon-socket.ts';
 import { type Failure, UmbraError } from '../../proxy/failure.ts';
 
 const failureSchema = z.looseObject({ failure: z.looseObject({ code: z.string() }) });
+
+// undici parses answers with WebAssembly, and V8 optimizes that on another core as soon as it is used: 90 ms of
+// work for a few lines, just when VMs are started or stand.
+setFlagsFromString('--no-wasm-tier-up');
+setFlagsFromString('--no-wasm-dynamic-tiering');
 
 type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 

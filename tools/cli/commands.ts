@@ -10,7 +10,6 @@ import type { EpochDetail } from '../../proxy/coordinator/epochs.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restore.ts';
 import type { RoundProgress } from '../../proxy/coordinator/round-runner.ts';
-import { runDaemon } from '../../proxy/daemon.ts';
 import { answers, apiSocketOf } from '../../proxy/daemon-socket.ts';
 import { toFailure, UmbraError } from '../../proxy/failure.ts';
 import { awaitReady } from './await-ready.ts';
@@ -81,6 +80,7 @@ function removeFolders(config: ClusterConfig): void {
 export async function serve(cluster: string, boot: boolean): Promise<void> {
   try {
     const onReady = () => sayHello({ ready: true });
+    const { runDaemon } = await import('../../proxy/daemon.ts'); // fastify and all: only here
     await runDaemon(storedConfig(cluster), { boot, onReady });
   } catch (error) {
     sayHello({ ready: false, failure: toFailure(error, { where: 'start' }) });

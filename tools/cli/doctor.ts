@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, mkdir, readFile, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { joiningObstacle } from '../../proxy/member/huge-pages.ts';
 import { measureRoom } from '../../shadow/index.ts';
 import { builtGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
@@ -19,7 +20,15 @@ const LEAST_ROOM_BYTES = 2 ** 30;
 
 /** @returns false if something Umbra cannot do without is missing */
 export async function doctor(output: Output): Promise<boolean> {
-  const host = await Promise.all([qemu(), kvm(), userfaultfd(), store(), room(), mapping()]);
+  const host = await Promise.all([
+    qemu(),
+    kvm(),
+    userfaultfd(),
+    hugePages(),
+    store(),
+    room(),
+    mapping(),
+  ]);
   const findings = [...host, ...(await memberFindings())];
   const fine = findings.every(({ verdict }) => verdict !== 'missing');
   const rows = findings.map(({ check, verdict, found, fix }) => {
@@ -80,6 +89,16 @@ async function userfaultfd(): Promise<Finding> {
   }
   const found = 'root only: capture mode background will not work';
   return { check, verdict: 'note', found, fix: 'sysctl vm.unprivileged_userfaultfd=1' };
+}
+
+/** Tried on the process that started this one. */
+async function hugePages(): Promise<Finding> {
+  const check = 'huge pages';
+  const obstacle = joiningObstacle(process.ppid);
+  if (obstacle === undefined)
+    return { check, verdict: 'ok', found: 'are joined again', fix: undefined };
+  const found = `stay split after background captures, whose cuts take longer: ${obstacle}`;
+  return { check, verdict: 'note', found, fix: undefined };
 }
 
 async function store(): Promise<Finding> {

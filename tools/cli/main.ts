@@ -1,17 +1,16 @@
 #!/usr/bin/env node
-/** The umbra command: how it is spelled. commands.ts says what each command does. */
+/**
+ * The umbra command: how it is spelled. commands.ts says what each command does. What few of them need
+ * (daemon, relay, doctor) is loaded when it is asked for: it takes longer than most commands do.
+ */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { POLICIES } from '../../policies/index.ts';
 import { toFailure } from '../../proxy/failure.ts';
-import { attach } from './attach.ts';
-import { clone } from './clone.ts';
 import * as commands from './commands.ts';
-import { doctor } from './doctor.ts';
-import { type ExportSpelling, exportEpoch } from './export.ts';
+import type { ExportSpelling } from './export.ts';
 import { chooseCluster } from './home.ts';
 import { Output } from './output.ts';
-import { relay } from './relay.ts';
 import type { RelaySpelling } from './relay-options.ts';
 
 const USAGE_ERROR = 2;
@@ -59,6 +58,7 @@ command('attach', 'make a cluster of VMs that already run')
     'their QMP sockets, PATH or NAME=PATH; or a libvirt’s URI, for its domains',
   )
   .action(async (places: string[], options: GlobalOptions) => {
+    const { attach } = await import('./attach.ts');
     await attach(options.cluster ?? 'default', places, outputOf(options));
   });
 
@@ -118,6 +118,7 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
     const cluster = chooseCluster(options.cluster);
     const output = outputOf(options);
     if (as !== undefined) {
+      const { clone } = await import('./clone.ts');
       await clone(cluster, as, { epoch, mode, verify, disconnect }, output);
     } else {
       if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
@@ -153,6 +154,7 @@ command('export', 'write an epoch as save images, which virsh restore brings up'
   .action(async (epoch: number, options: GlobalOptions & ExportSpelling) => {
     const { store } = options;
     const place = store === undefined ? { cluster: chooseCluster(options.cluster) } : { store };
+    const { exportEpoch } = await import('./export.ts');
     await exportEpoch(place, epoch, options, outputOf(options));
   });
 
@@ -178,6 +180,7 @@ program
   .option('--json', 'print reports as JSON, one a line')
   .exitOverride()
   .action(async (options: GlobalOptions & RelaySpelling) => {
+    const { relay } = await import('./relay.ts');
     if (!(await relay(options, outputOf(options)))) process.exitCode = 1;
   });
 
@@ -189,6 +192,7 @@ command('explain', 'say what the policy options mean')
 
 command('doctor', 'check what Umbra needs on this host, and say how to get what is missing').action(
   async (options: GlobalOptions) => {
+    const { doctor } = await import('./doctor.ts');
     if (!(await doctor(outputOf(options)))) process.exitCode = 1;
   },
 );

@@ -7,7 +7,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
+import { Command, InvalidArgumentError } from 'commander';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import { bytes, duration } from '../cli/output.ts';
@@ -157,11 +157,15 @@ function progress(text: string): void {
   process.stdout.write(process.stdout.isTTY ? `\r${text}  ` : `${text}\n`);
 }
 
-const { members } = parseArgs({ options: { members: { type: 'string' } } }).values;
-const count = Number(members ?? (availableParallelism() >= 4 ? 4 : 2));
-if (!Number.isInteger(count) || count < 2 || count > 8) {
-  process.stderr.write('--members takes a whole number from 2 to 8\n');
-  process.exit(2);
+function membersOf(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 2 && count <= 8) return count;
+  throw new InvalidArgumentError('It takes a whole number from 2 to 8.');
 }
-const succeeded = await new Demo(count).run();
+
+const { members } = new Command('npm run demo --')
+  .option('--members <n>', 'VMs of the cluster', membersOf, availableParallelism() >= 4 ? 4 : 2)
+  .parse()
+  .opts<{ members: number }>();
+const succeeded = await new Demo(members).run();
 process.exitCode = succeeded ? 0 : 1;

@@ -15,6 +15,11 @@ export interface WaitOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface ConnectOptions extends WaitOptions {
+  /** What else is to be said when the guest hangs up on us. */
+  readonly explain?: () => string;
+}
+
 export interface CommandResult {
   /** Standard output and standard error as they came, decoded as UTF-8. */
   readonly output: string;
@@ -50,12 +55,12 @@ export class GuestControl {
   #counter = 0;
   #closed: GuestError | undefined;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, explain: () => string) {
     this.#socket = socket;
     const decoder = new ReplyDecoder((reply) => this.#receive(reply));
     socket.on('data', (chunk: Buffer) => decoder.write(chunk));
     socket.on('error', (cause) => this.#end('the control socket failed', cause));
-    socket.on('close', () => this.#end('the control socket was closed'));
+    socket.on('close', () => this.#end(`the control socket was closed${explain()}`));
   }
 
   /**
@@ -63,12 +68,12 @@ export class GuestControl {
    * Default limit: five seconds.
    * @throws GuestError GUEST_UNREACHABLE, GUEST_ABORTED
    */
-  static async connect(socketPath: string, options: WaitOptions = {}): Promise<GuestControl> {
+  static async connect(socketPath: string, options: ConnectOptions = {}): Promise<GuestControl> {
     const deadline = performance.now() + (options.timeoutMs ?? 5_000);
     for (;;) {
       if (options.signal?.aborted) throw aborted('connecting', options.signal);
       try {
-        return new GuestControl(await dial(socketPath));
+        return new GuestControl(await dial(socketPath), options.explain ?? (() => ''));
       } catch (cause) {
         if (performance.now() + connectRetryMs >= deadline) {
           const message = `no guest answers at ${socketPath}`;

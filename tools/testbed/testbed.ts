@@ -51,6 +51,7 @@ export interface TestbedOptions {
 const COMMAND_LIMIT_MS = 180_000;
 const BOOT_LIMIT_MS = 120_000;
 const CLUSTER = 'demo';
+const LAST_WORDS_BYTES = 1_000;
 
 export class Testbed {
   readonly home: string;
@@ -164,7 +165,9 @@ export class Testbed {
   async guest(node: number): Promise<GuestControl> {
     const known = this.#controls.get(node);
     if (known !== undefined) return known;
-    const control = await GuestControl.connect(join(this.memberDirectory(node), 'control.sock'));
+    const folder = this.memberDirectory(node);
+    const explain = () => lastWords(folder);
+    const control = await GuestControl.connect(join(folder, 'control.sock'), { explain });
     this.#controls.set(node, control);
     return control;
   }
@@ -240,4 +243,15 @@ export function umbraCommand(): [string, ...string[]] {
 
 function exitOnSignal(): void {
   process.exit(130);
+}
+
+/** Of a guest that has hung up: its QEMU's, and its own. */
+function lastWords(folder: string): string {
+  return ['vm.log', 'console.log']
+    .map((name) => {
+      const path = join(folder, name);
+      const words = existsSync(path) ? readFileSync(path, 'latin1').slice(-LAST_WORDS_BYTES) : '';
+      return `\n${name}: ${words}`;
+    })
+    .join('');
 }

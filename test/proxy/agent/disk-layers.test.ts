@@ -48,6 +48,13 @@ test('removed is what neither the VM nor an epoch has: other branches stay whole
   assert.equal(readdirSync(folder).length, 4, 'd, c, the disk, and another member’s');
 });
 
+test('layers over another disk are another’s, whatever the name of its cluster', async () => {
+  const other = layerOver(join(folder, 'other.raw'), OWNER, '00000001');
+  for (const file of [path('a'), path('disk.raw'), other]) writeFileSync(file, '');
+  assert.equal(await collectLayers(OWNER, [path('disk.raw')], []), [path('a')]);
+  assert.ok(readdirSync(folder).includes('other.raw.umbra-demo.n0-00000001.qcow2'));
+});
+
 test('of what the VM has itself, layers that were merged away go, though the epoch lists them', async () => {
   for (const name of ['a', 'b', 'c', 'disk.raw']) writeFileSync(path(name), '');
   const epoch = { device: 'vda', layers: layers(['b', 'a', 'disk.raw']) };

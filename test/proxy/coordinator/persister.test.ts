@@ -5,9 +5,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Agent } from '../../../proxy/agent/contract.ts';
+import { DiskKeeper } from '../../../proxy/agent/disk-keeper.ts';
 import { parseClusterConfig } from '../../../proxy/config.ts';
-import { Persister } from '../../../proxy/coordinator/persister.ts';
+import { Persister, type PersistingAgent } from '../../../proxy/coordinator/persister.ts';
 import { UmbraError } from '../../../proxy/failure.ts';
 import {
   Catalogue,
@@ -30,6 +30,13 @@ let persisted: number[] = [];
 /** Called before each; it may fail. */
 let before: (epoch: number) => Promise<void>;
 let endPersist: () => void = () => {};
+let keepers: DiskKeeper[] = [];
+/** Called before the list is asked for, or changed; it may hang. */
+let asked: (what: string) => Promise<void>;
+/** Called when that is done; it may fail. */
+let answered: (what: string) => Promise<void>;
+/** As the agent tells it. */
+let silentMs: number | undefined;
 
 test.before.each(async () => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-persister-'));
@@ -38,10 +45,15 @@ test.before.each(async () => {
   mkdirSync(join(root, 'home', 'demo', 'shadows'));
   persisted = [];
   before = async () => {};
+  asked = async () => {};
+  answered = async () => {};
+  silentMs = undefined;
 });
 test.after.each(async () => {
   await Promise.all(persisters.map((persister) => persister.stop()));
   persisters = [];
+  for (const keeper of keepers) keeper.release();
+  keepers = [];
   rmSync(root, { recursive: true, force: true });
 });
 
@@ -51,7 +63,11 @@ function persister(settings: object = {}): Persister {
   const config = parseClusterConfig(text, '/etc/cluster.yaml', join(root, 'home'));
   if (config.persist === undefined) throw new Error('no durable tier');
   const store = new DurableStore(config.persist.directory, 'demo');
-  const agent: Pick<Agent, 'persist' | 'endPersist'> = {
+  const { shadowsDirectory } = config;
+  const place = { cluster: 'demo', directory: config.persist.directory, shadowsDirectory };
+  const keeper = new DiskKeeper(place, () => {});
+  keepers.push(keeper);
+  const agent: PersistingAgent = {
     async persist(epoch, onProgress) {
       const ended = new Promise<never>((_, reject) => {
         endPersist = () => reject(new UmbraError({ code: 'E_PERSIST_ENDED', message: 'ended' }));
@@ -64,9 +80,16 @@ function persister(settings: object = {}): Persister {
       return store.persistShadows(epoch, config.shadowsDirectory, options);
     },
     endPersist: () => endPersist(),
+    disk: async (request) => {
+      await asked(request.type);
+      const view = await keeper.answer(request);
+      await answered(request.type);
+      return view;
+    },
+    diskSilentMs: () => silentMs,
   };
   const log = pino({ level: 'silent' });
-  const made = new Persister(config.persist, config, agent as Agent, catalogue, log);
+  const made = new Persister(config.persist, agent, catalogue, log);
   persisters.push(made);
   return made;
 }
@@ -186,6 +209,122 @@ test('an epoch that is removed while it is persisted is not on disk afterwards',
   await until(() => one.status.persisting === undefined);
   assert.equal(onDisk(one), []);
   assert.is(one.status.failure, undefined);
+});
+
+test('an epoch that comes while the disk is tidied for the last time is brought there, too', async () => {
+  await publish(1);
+  const one = persister();
+  let tidy = () => {};
+  asked = async (what) => {
+    if (what === 'collect' && onDisk(one).join() === '1')
+      await new Promise<void>((r) => (tidy = r));
+  };
+  await one.start();
+  await until(() => onDisk(one).join() === '1');
+  await delay(20);
+  await publish(2);
+  one.wake();
+  tidy();
+  await until(() => onDisk(one).join() === '1,2');
+});
+
+test('an epoch that was retired from disk is not offered, though who did it died before he could tell', async () => {
+  await publish(1);
+  const one = persister({ keep: 1 });
+  await one.start();
+  await until(() => onDisk(one).join() === '1');
+  let died = false;
+  answered = async (what) => {
+    if (what !== 'retire' || died) return;
+    died = true;
+    assert.equal(onDisk(one), [2], 'nor while it goes');
+    throw new UmbraError({ code: 'E_DURABLE_LOST', message: 'it died' });
+  };
+  await publish(2);
+  one.wake();
+  await until(() => one.status.failure?.code === 'E_DURABLE_LOST');
+  assert.equal(onDisk(one), [2]);
+});
+
+/** A disk that hangs: whoever asks it waits, ended or not, until it goes on. */
+function hangingDisk(): () => void {
+  let goOn: () => void = () => {};
+  const hung = new Promise<void>((done) => {
+    goOn = done;
+  });
+  asked = () => hung;
+  return goOn;
+}
+
+test('a disk that hangs keeps no daemon from starting, nor from ending', async () => {
+  await publish(1);
+  const goOn = hangingDisk();
+  const one = persister();
+  const startedAt = performance.now();
+  await one.start();
+  assert.is(one.status.failure?.code, 'E_DURABLE_SILENT');
+  await one.stop();
+  assert.ok(performance.now() - startedAt < 8_000);
+  goOn();
+});
+
+test('a disk that has been silent for long is told, and who would wait for it is refused', async () => {
+  const one = persister({ mode: 'before-commit' });
+  await one.start();
+  const epoch = await seal(1);
+  silentMs = 60_000;
+  assert.is(one.status.failure?.code, 'E_DURABLE_SILENT');
+  assert.ok(one.status.failure?.hint);
+  for (const ask of [
+    async () => one.requireAnswer(),
+    () => one.beforeCommit(epoch),
+    () => one.remove(1),
+  ]) {
+    const error: UmbraError = await ask().catch((caught) => caught);
+    assert.is(error.code, 'E_DURABLE_SILENT');
+  }
+  silentMs = undefined;
+  await one.beforeCommit(epoch);
+  assert.equal(onDisk(one), [1]);
+  assert.is(one.status.failure, undefined);
+});
+
+test('before-commit: a disk that hangs when an epoch is listed lists none whose round was aborted', async () => {
+  const one = persister({ mode: 'before-commit', timeLimit: '1s' });
+  await one.start();
+  await one.beforeCommit(await seal(1));
+  await until(() => one.status.persisting === undefined);
+  let goOn: () => void = () => {};
+  asked = async (what) => {
+    if (what === 'publish') await new Promise<void>((done) => (goOn = done));
+  };
+  const epoch = await seal(2);
+  const slow: UmbraError = await one.beforeCommit(epoch).catch((caught) => caught);
+  assert.is(slow.code, 'E_PERSIST_SLOW');
+  const next: UmbraError = await one.beforeCommit(epoch).catch((caught) => caught);
+  assert.is(next.code, 'E_DURABLE_SILENT', 'and the next one is told at once why it cannot be');
+  assert.is(one.status.failure?.code, 'E_DURABLE_SILENT');
+  asked = async () => {};
+  goOn();
+  await until(() => one.status.failure === undefined);
+  assert.equal(onDisk(one), [1]);
+  assert.is(one.nextEpoch, 3, 'its number is not used again');
+  await one.beforeCommit(await seal(3));
+  assert.equal(onDisk(one), [1, 3]);
+});
+
+test('before-commit: who gets the disk when the time is over has not brought anything there', async () => {
+  const one = persister({ mode: 'before-commit', timeLimit: '50ms' });
+  let goOn: () => void = () => {};
+  asked = async (what) => {
+    if (what === 'collect') await new Promise<void>((done) => (goOn = done));
+  };
+  await one.start();
+  setTimeout(() => goOn(), 150);
+  const error: UmbraError = await one.beforeCommit(await seal(1)).catch((caught) => caught);
+  assert.is(error.code, 'E_PERSIST_SLOW');
+  assert.equal(persisted, []);
+  assert.equal(onDisk(one), []);
 });
 
 test('two daemons do not persist to the same place', async () => {

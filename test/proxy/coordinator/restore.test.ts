@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -62,7 +63,8 @@ function agent(changes: Partial<RestoringAgent> = {}): RestoringAgent {
 
 function restore(of: RestoringAgent, options = OPTIONS) {
   const log = pino({ level: 'silent' });
-  return restoreEpoch({ agent: of, epoch: EPOCH, options, log, onProgress: () => {} });
+  const askedAt = performance.now();
+  return restoreEpoch({ agent: of, epoch: EPOCH, options, askedAt, log, onProgress: () => {} });
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
@@ -79,6 +81,29 @@ test('all are loaded, then all resume', async () => {
   await restore(agent());
   assert.ok(done.indexOf('load b') < done.indexOf('resume a'));
   assert.is(done.at(-1), 'done');
+});
+
+test('its time ends when the last VM runs, by QEMU’s word, not when that is known here', async () => {
+  const lateMs = 50;
+  const verify = () => delay(20); // starting VMs takes time, too
+  const resume = async () => {
+    const at = Date.now() * 1000;
+    await delay(lateMs);
+    return at;
+  };
+  const askedAt = performance.now();
+  const { durationMs } = await restore(agent({ verify, resume }));
+  const tookMs = performance.now() - askedAt;
+  assert.ok(durationMs >= 0 && durationMs <= tookMs - lateMs + 3, `${durationMs} of ${tookMs} ms`);
+});
+
+test('a clock that was set meanwhile is not believed', async () => {
+  for (const hours of [-2, 2]) {
+    const resume = async () => (Date.now() + hours * 3_600_000) * 1000;
+    const askedAt = performance.now();
+    const { durationMs } = await restore(agent({ resume }));
+    assert.ok(durationMs >= 0 && durationMs <= performance.now() - askedAt);
+  }
 });
 
 test('no VM resumes before the look at the epoch is over; damage undoes what was started', async () => {

@@ -1,0 +1,141 @@
+/**
+ * Epochs in this host's memory, as an agent deals with them whatever VMs there are: where rounds are staged,
+ * what of them stays, folding them, and reading them again.
+ */
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import pLimit from 'p-limit';
+import {
+  type Catalogue,
+  collectLeftovers,
+  type EpochManifest,
+  makeOwnFolder,
+  openShadow,
+  pruneSpares,
+  requireRoom,
+  type SealedShadow,
+  ShadowError,
+  verifyShadow,
+} from '../../shadow/index.ts';
+import type { ClusterConfig } from '../config.ts';
+import { toFailure, UmbraError } from '../failure.ts';
+import { faultPoint } from '../fault-point.ts';
+import type { RoundAdmission } from './admission.ts';
+import { allOrFirstFailure } from './all-or-first-failure.ts';
+import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
+import type { HeldRounds } from './held-rounds.ts';
+
+/** Reading whole images is bound by the cores, not by the number of members. */
+const VERIFY_AT_ONCE = 2;
+
+export class EpochStore {
+  readonly #config: ClusterConfig;
+  readonly #catalogue: Catalogue;
+  readonly #held: HeldRounds;
+
+  /** @param held rounds that are not collected */
+  constructor(config: ClusterConfig, catalogue: Catalogue, held: HeldRounds) {
+    this.#config = config;
+    this.#catalogue = catalogue;
+    this.#held = held;
+  }
+
+  /** Makes its folders, and gives back what an earlier life left. */
+  async open(): Promise<void> {
+    // Elsewhere than in the cluster's own folder, it has one of its own there.
+    makeOwnFolder(dirname(this.#config.shadowsDirectory));
+    makeOwnFolder(this.#config.shadowsDirectory);
+    await this.collect('free');
+  }
+
+  /**
+   * Makes the folder a round is staged in, which stays until all its members have left it.
+   * @throws ShadowError E_STORE_IO
+   */
+  async beginRound(round: string): Promise<void> {
+    const { members, shadowsDirectory } = this.#config;
+    const path = join(shadowsDirectory, round);
+    this.#held.hold(round, members.length); // before it is there: nobody shall take it for a leftover
+    try {
+      await mkdir(path, { mode: 0o700 });
+    } catch (cause) {
+      for (const _ of members) this.#held.release(round);
+      const { code } = cause as NodeJS.ErrnoException;
+      throw new ShadowError('E_STORE_IO', `cannot make ${path}: ${code}`, { path, cause });
+    }
+  }
+
+  shadowDirectory(round: string, member: string): string {
+    return join(this.#config.shadowsDirectory, round, member);
+  }
+
+  /** @returns the rounds whose shadows were removed */
+  async collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
+    const { shadowsDirectory, store } = this.#config;
+    const recycle = how === 'recycle' && store.recycle;
+    const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, {
+      keep: new Set(this.#held.names),
+      recycle,
+      onStep: (step) => faultPoint(`store/${step}`),
+    });
+    // Whoever removes an epoch wants its memory back.
+    if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltaBytes: 0 });
+    return removed;
+  }
+
+  /** Bytes an epoch's deltas hold ÷ bytes of the shadows they are deltas of; 0 without deltas. */
+  async deltaShare(epoch: EpochManifest): Promise<number> {
+    return deltaShare(await this.#openShadows(epoch));
+  }
+
+  /**
+   * Writes an epoch's shadows anew, in the folder of `round`, which is held from then on.
+   * @throws UmbraError E_BUDGET, ShadowError E_STORE_NO_ROOM; nothing is left then
+   */
+  async fold(
+    epoch: EpochManifest,
+    round: string,
+    admission: RoundAdmission,
+    signal: AbortSignal,
+  ): Promise<EpochManifest['members']> {
+    const shadows = await this.#openShadows(epoch);
+    const { shadowsDirectory, store } = this.#config;
+    const neededBytes = ramBytesOf(shadows);
+    await admission.requireBudget(neededBytes, 0);
+    requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
+    this.#held.hold(round);
+    try {
+      return await foldEpoch(epoch, shadows, { shadowsDirectory, round }, signal);
+    } catch (error) {
+      this.endFold(round);
+      throw error;
+    }
+  }
+
+  endFold(round: string): void {
+    this.#held.release(round);
+  }
+
+  /** @throws UmbraError E_EPOCH_CORRUPT */
+  async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {
+    const limit = pLimit(VERIFY_AT_ONCE);
+    await allOrFirstFailure(
+      epoch.members.map(({ name, shadow }) =>
+        limit(async () => {
+          const directory = this.shadowDirectory(epoch.round, name);
+          try {
+            await verifyShadow(await openShadow(directory, shadow), mode);
+          } catch (error) {
+            throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
+          }
+        }),
+      ),
+    );
+  }
+
+  #openShadows({ round, members }: EpochManifest): Promise<SealedShadow[]> {
+    return Promise.all(
+      members.map(({ name, shadow }) => openShadow(this.shadowDirectory(round, name), shadow)),
+    );
+  }
+}

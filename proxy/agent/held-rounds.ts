@@ -1,0 +1,20 @@
+/** Rounds whose folders in the store somebody fills or reads: they stay, whatever the catalogue says. */
+export class HeldRounds {
+  /** How many hold each. */
+  readonly #holders = new Map<string, number>();
+
+  get names(): readonly string[] {
+    return [...this.#holders.keys()];
+  }
+
+  hold(round: string, holders = 1): void {
+    this.#holders.set(round, (this.#holders.get(round) ?? 0) + holders);
+  }
+
+  /** One of its holders lets go. */
+  release(round: string): void {
+    const others = (this.#holders.get(round) ?? 1) - 1;
+    if (others > 0) this.#holders.set(round, others);
+    else this.#holders.delete(round);
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * What VMs that were restored by `map` may make of the host's memory. Their RAM is a private mapping of an
+ * epoch's image, in which pages of zeros are holes:
+ *
+ *     read    the kernel puts a page into the hole, of the image, and maps that (mm/shmem.c)
+ *     write   a page of the VM's own
+ *
+ * Every capture has QEMU read all of a VM's RAM. So what is holes when a round is admitted is memory when it
+ * ends: it must be there, or the OOM killer comes. Afterwards it is taken back.
+ */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { openShadow, reclaimHoles } from '../../shadow/index.ts';
+
+/** The unit of st_blocks, whatever the filesystem (stat(2)). */
+const BLOCK_BYTES = 512;
+
+export interface MappedImage {
+  readonly path: string;
+  /** Name of the mapping in /proc/PID/map_files. */
+  readonly range: string;
+  readonly inode: string;
+  readonly bytes: number;
+  /** Its name is gone: only those who have it mapped have it. */
+  readonly removed: boolean;
+}
+
+/**
+ * The images among a process's mappings, from /proc/PID/maps (proc_pid_maps(5)). PURE.
+ *
+ *     7fde17fff000-7fde37fff000 rw-p 00000000 00:1b 756305   /dev/shm/…/r000001-c6551f46/n0/ram-0.img
+ */
+export function mappedImages(maps: string): MappedImage[] {
+  const line =
+    /^([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ (\S+ \d+) +(\/.*\/ram-\d+\.img)( \(deleted\))?$/gm;
+  return [...maps.matchAll(line)].map(([, from = '', to = '', inode = '', path = '', gone]) => {
+    const bytes = Number(BigInt(`0x${to}`) - BigInt(`0x${from}`));
+    return { path, range: `${from}-${to}`, inode, bytes, removed: gone !== undefined };
+  });
+}
+
+/** Bytes that reading all RAM of these processes may take. */
+export function mappedHoles(pids: Iterable<number>): number {
+  const holes = new Map<string, number>();
+  for (const pid of pids) {
+    for (const image of mappedImages(mapsOf(pid))) holes.set(image.inode, holesOf(pid, image));
+  }
+  return [...holes.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/**
+ * Takes back what these processes have made of holes; they must not be in a round. A shadow of which others
+ * have an image mapped, too, is left alone: a clone's VM, or someone who compares.
+ * @returns bytes taken back
+ */
+export async function reclaimMappedHoles(pids: readonly number[]): Promise<number> {
+  const folders = new Set<string>();
+  for (const pid of pids) {
+    for (const { path, removed } of mappedImages(mapsOf(pid))) {
+      if (!removed) folders.add(dirname(path));
+    }
+  }
+  if (folders.size === 0) return 0;
+  const others = readdirSync('/proc').map(Number).filter(Number.isInteger);
+  for (const pid of others.filter((one) => !pids.includes(one))) {
+    const maps = mapsOf(pid);
+    for (const folder of folders) if (maps.includes(`${folder}/`)) folders.delete(folder);
+  }
+  let reclaimed = 0;
+  for (const folder of folders) {
+    reclaimed += await reclaimHoles(await openShadow(folder));
+  }
+  return reclaimed;
+}
+
+function mapsOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/maps`, 'utf8');
+  } catch {
+    return ''; // it has ended, or is not ours to look at
+  }
+}
+
+/** One that was removed while it was mapped is reached by its mapping alone, which takes root. */
+function holesOf(pid: number, { path, range, bytes }: MappedImage): number {
+  for (const way of [`/proc/${pid}/map_files/${range}`, path]) {
+    try {
+      const { size, blocks } = statSync(way);
+      return Math.max(0, size - blocks * BLOCK_BYTES);
+    } catch {
+      // the next way
+    }
+  }
+  return bytes; // as much as it can be
+}

@@ -1,0 +1,230 @@
+/**
+ * Joins a VM's memory into huge pages again, which a background snapshot has split.
+ *
+ *     QEMU takes the protection off page by page, as it saves them, and so splits every huge page:
+ *
+ *     2 MiB, one entry ──snapshot──▶ 512 entries ──khugepaged, in hours──▶ one entry
+ *                                         └──────process_madvise, now────▶ one entry
+ *
+ * The next cut protects entry by entry, while the VM stands: 25 ms a GiB of small pages, less than 1 ms a
+ * GiB of huge ones. MADV_COLLAPSE joins at once (Linux 6.1), whether all of it is in use or not:
+ *
+ *     used   where at least half of a huge page holds something: no more is added than is in use
+ *     all    everywhere, also what the guest has never written: all of its RAM is backed from then on
+ *
+ * What is added is accounted for: the room another round needs is not touched. Memory that is mapped from
+ * a file, as after a restore by `map`, is left as it is: joining would fill the file's holes.
+ */
+import { closeSync, readFileSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import koffi from 'koffi';
+import { measureRoom } from '../../shadow/index.ts';
+import { UmbraError } from '../failure.ts';
+import { isAlive, type KnownProcess } from '../known-process.ts';
+import { HOLDS } from './shadow-sink.ts';
+
+// <asm/unistd.h>: the same on every architecture. libc has names for them since 2.36 only.
+const SYS_PIDFD_OPEN = 434;
+const SYS_PROCESS_MADVISE = 440;
+const MADV_COLLAPSE = 25;
+const EPERM = 1;
+const PAGE_SIZE = 4096;
+const TRANSPARENT = '/sys/kernel/mm/transparent_hugepage';
+/** Of a huge page, for `used`. */
+const USED_SHARE = 0.5;
+
+export interface SplitMemory {
+  readonly vm: KnownProcess;
+  readonly which: 'used' | 'all';
+  readonly blocks: readonly SplitBlock[];
+  /** A folder on tmpfs, and what must stay available there. */
+  readonly room: { readonly directory: string; readonly keepFreeBytes: number };
+}
+
+/** A RAM block. */
+export interface SplitBlock {
+  /** Where QEMU has it; undefined before QEMU 8.0, which does not say. */
+  readonly address: bigint | undefined;
+  /** A byte a page; HOLDS if it is not zeros. */
+  readonly pages: Uint8Array;
+}
+
+export interface Joined {
+  readonly joinedBytes: number;
+  /** Not in memory of the VM's own, or not to be told apart from other memory. */
+  readonly leftBytes: number;
+  /** Not joined for want of room. */
+  readonly noRoomBytes: number;
+  /** The kernel could not; some are pinned, or no huge page is to be had. */
+  readonly refusedBytes: number;
+}
+
+const NOTHING: Joined = { joinedBytes: 0, leftBytes: 0, noRoomBytes: 0, refusedBytes: 0 };
+
+/**
+ * Resolves when all is joined that can be, the VM has ended, or `signal` is aborted.
+ * @throws UmbraError E_HUGE_PAGES if we may not, or the kernel cannot
+ */
+export async function joinHugePages(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
+  try {
+    return await join(split, signal);
+  } catch (error) {
+    if (!isAlive(split.vm)) return NOTHING;
+    const { message } = error as Error;
+    const failure = { code: 'E_HUGE_PAGES', message, where: 'join huge pages' };
+    throw new UmbraError(failure, error);
+  }
+}
+
+async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
+  const { vm, which, blocks, room } = split;
+  const joined = { ...NOTHING };
+  /** A page that somebody has in hand just then: they are tried once more. */
+  const refused: bigint[] = [];
+  const hugeBytes = hugePageBytes();
+  const process = processOf(vm.pid);
+  try {
+    if (hugeBytes === undefined || !isAlive(vm)) return joined;
+    const memory = anonymousRanges(readFileSync(`/proc/${vm.pid}/maps`, 'utf8'));
+    for (const block of blocks) {
+      const address = addressOf(block, memory);
+      if (address === undefined) {
+        joined.leftBytes += bytesOf(block);
+        continue;
+      }
+      for (const { offset, addedBytes } of hugePages(block.pages, address, hugeBytes, which)) {
+        await nextTurn();
+        if (signal.aborted) return joined;
+        const { availableBytes } = addedBytes > 0 ? measureRoom(room.directory) : PLENTY;
+        if (availableBytes - addedBytes < room.keepFreeBytes) joined.noRoomBytes += hugeBytes;
+        else if (collapse(process, address + offset, hugeBytes)) joined.joinedBytes += hugeBytes;
+        else if (isAlive(vm)) refused.push(address + offset);
+        else return joined;
+      }
+    }
+    for (const address of refused) {
+      await nextTurn();
+      if (signal.aborted) return joined;
+      if (collapse(process, address, hugeBytes)) joined.joinedBytes += hugeBytes;
+      else joined.refusedBytes += hugeBytes;
+    }
+    return joined;
+  } finally {
+    closeSync(process);
+  }
+}
+
+const PLENTY = { availableBytes: Number.POSITIVE_INFINITY };
+
+function bytesOf({ pages }: Pick<SplitBlock, 'pages'>): number {
+  return pages.length * PAGE_SIZE;
+}
+
+/**
+ * The huge pages of a block that are to be joined, by their offsets in it. PURE.
+ * @param pages a byte a page
+ * @param address where the block begins; its first huge page may begin later
+ */
+export function* hugePages(
+  pages: Uint8Array,
+  address: bigint,
+  hugeBytes: number,
+  which: 'used' | 'all',
+): Generator<{ offset: bigint; addedBytes: number }> {
+  const perHuge = hugeBytes / PAGE_SIZE;
+  const before = Number(-address & BigInt(hugeBytes - 1)) / PAGE_SIZE;
+  for (let first = before; first + perHuge <= pages.length; first += perHuge) {
+    let used = 0;
+    for (let page = first; page < first + perHuge; page++) if (pages[page] === HOLDS) used++;
+    if (which === 'used' && used < perHuge * USED_SHARE) continue;
+    yield { offset: BigInt(first * PAGE_SIZE), addedBytes: (perHuge - used) * PAGE_SIZE };
+  }
+}
+
+interface Range {
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+/**
+ * A process's private memory that no file is behind, from /proc/PID/maps (proc_pid_maps(5)). PURE.
+ *
+ *     7fe203e00000-7fe223e00000 rw-p 00000000 00:00 0
+ */
+export function anonymousRanges(maps: string): Range[] {
+  const line = /^([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ [0-9a-f:]+ 0 *$/gm;
+  return [...maps.matchAll(line)].map(([, start, end]) => {
+    return { start: BigInt(`0x${start}`), end: BigInt(`0x${end}`) };
+  });
+}
+
+/** Where a block begins, if it is in memory like that, and there is no doubt where. PURE. */
+export function addressOf(
+  { address, pages }: SplitBlock,
+  memory: readonly Range[],
+): bigint | undefined {
+  const bytes = BigInt(bytesOf({ pages }));
+  if (address !== undefined) {
+    const end = address + bytes;
+    return memory.some((range) => range.start <= address && end <= range.end) ? address : undefined;
+  }
+  const alike = memory.filter(({ start, end }) => end - start === bytes);
+  return alike.length === 1 ? alike[0]?.start : undefined;
+}
+
+/** undefined where there are none, or the host's owner wants none. */
+function hugePageBytes(): number | undefined {
+  try {
+    if (readFileSync(`${TRANSPARENT}/enabled`, 'latin1').includes('[never]')) return undefined;
+    return Number(readFileSync(`${TRANSPARENT}/hpage_pmd_size`, 'latin1'));
+  } catch {
+    return undefined;
+  }
+}
+
+const libc = koffi.load('libc.so.6');
+const pidfdOpen = libc.func('long syscall(long number, long pid, long flags)');
+const processMadvise = libc.func(
+  'long syscall(long number, long pidfd, uint64_t *iovec, long count, long advice, long flags)',
+);
+
+/**
+ * Tries whether huge pages of another process may be joined: of none of its memory.
+ * @param pid one of the same user
+ * @returns why not; undefined if they may
+ */
+export function joiningObstacle(pid: number): string | undefined {
+  if (hugePageBytes() === undefined) return 'the kernel is told to make none';
+  try {
+    const process = processOf(pid);
+    try {
+      const none = BigUint64Array.of();
+      if (madvise(process, none) === 0) return undefined;
+      return koffi.errno() === EPERM ? NOT_ALLOWED : 'the kernel cannot (Linux 6.1 can)';
+    } finally {
+      closeSync(process);
+    }
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+const NOT_ALLOWED = 'not allowed: it takes CAP_SYS_NICE, and to trace QEMU';
+
+function madvise(process: number, range: BigUint64Array): number {
+  const count = range.length / 2;
+  return Number(processMadvise(SYS_PROCESS_MADVISE, process, range, count, MADV_COLLAPSE, 0));
+}
+
+function processOf(pid: number): number {
+  const process = Number(pidfdOpen(SYS_PIDFD_OPEN, pid, 0));
+  if (process < 0) throw new Error(`pidfd_open of QEMU (process ${pid}): errno ${koffi.errno()}`);
+  return process;
+}
+
+/** @returns false if the kernel cannot, there and now */
+function collapse(process: number, address: bigint, bytes: number): boolean {
+  if (madvise(process, BigUint64Array.of(address, BigInt(bytes))) >= 0) return true;
+  if (koffi.errno() !== EPERM) return false;
+  throw new Error(`process_madvise of QEMU: ${NOT_ALLOWED}`);
+}

@@ -1,0 +1,125 @@
+/**
+ * Which number a round's epoch gets when only the disk may know which were used: a real catalogue, an agent
+ * whose disk answers when it is told to.
+ */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Agent, DiskView } from '../../../proxy/agent/contract.ts';
+import { type ClusterConfig, parseClusterConfig } from '../../../proxy/config.ts';
+import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
+import { UmbraError } from '../../../proxy/failure.ts';
+import { Catalogue } from '../../../shadow/index.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+
+const TEXT = '{cluster: demo, members: [{name: a, qmp: /x}], persist: {to: /nowhere}}';
+const SILENT_MS = 60_000;
+const LIMIT_MS = 5_000;
+const BEGUN = new Error('the round was begun');
+
+const test = suite('number of the next epoch');
+let root = '';
+let config: ClusterConfig;
+let catalogue: Catalogue;
+let coordinator: Coordinator;
+/** Rounds that were begun. */
+let begun: string[] = [];
+/** What the disk answers, when it does. */
+let disk: Promise<DiskView>;
+let silentMs: number | undefined;
+
+test.before.each(async () => {
+  root = mkdtempSync(join(scratchFolder(), 'umbra-number-'));
+  config = parseClusterConfig(TEXT, '/etc/cluster.yaml', root);
+  mkdirSync(config.directory);
+  catalogue = new Catalogue(config.catalogueDirectory, 'demo');
+  await catalogue.prepare();
+  begun = [];
+  silentMs = undefined;
+  const agent: Partial<Agent> = {
+    members: ['a'],
+    onNotice: () => {},
+    admit: async () => ({ neededBytes: 0, freeBytes: 0 }),
+    collect: async () => [],
+    status: async () => [],
+    beginRound: async (round) => {
+      begun.push(round);
+      throw BEGUN; // what it is called is all that matters here
+    },
+    disk: () => disk,
+    diskSilentMs: () => silentMs,
+    persist: () => Promise.reject(new UmbraError({ code: 'E_DURABLE_IO', message: 'no disk' })),
+    endPersist: () => {},
+  };
+  const log = pino({ level: 'silent' });
+  coordinator = new Coordinator(config, agent as Agent, catalogue, log);
+});
+test.after.each(async () => {
+  await coordinator.end();
+  rmSync(root, { recursive: true, force: true });
+});
+
+function view(nextEpoch: number): DiskView {
+  return { epochs: [], damaged: [], nextEpoch, doubt: undefined };
+}
+
+/** What became of a checkpoint: the epoch it was begun for, or why it was not. */
+async function checkpoint(): Promise<number | string> {
+  begun = [];
+  try {
+    await coordinator.checkpoint(() => {});
+    return 'ended';
+  } catch (error) {
+    if (error !== BEGUN) return error instanceof UmbraError ? error.code : String(error);
+    return Number(/^r(\d{6})-/.exec(begun[0] ?? '')?.[1]);
+  }
+}
+
+/** The answer has to go through. */
+async function untilAnswered(): Promise<void> {
+  const end = performance.now() + LIMIT_MS;
+  while ((await coordinator.status()).persist?.failure !== undefined) {
+    assert.ok(performance.now() < end, 'the disk is still taken for silent');
+    await delay(5);
+  }
+}
+
+async function publish(epoch: number): Promise<void> {
+  await catalogue.publish({
+    ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch },
+    ...{ round: `r00000${epoch}-0123abcd`, createdAt: '2030-01-01T00:00:00.000Z' },
+    members: [{ name: 'a', shadow: 'f'.repeat(64) }],
+  });
+}
+
+test('all memory is lost: what the disk says counts', async () => {
+  disk = Promise.resolve(view(8));
+  await coordinator.start();
+  assert.is(await checkpoint(), 8);
+});
+
+test('all memory is lost and the disk has never answered: no round is begun until it does', async () => {
+  let answer: (view: DiskView) => void = () => {};
+  disk = new Promise((resolve) => {
+    answer = resolve;
+  });
+  await coordinator.start();
+  assert.is(await checkpoint(), 'E_DURABLE_SILENT');
+  assert.equal(begun, []);
+  answer(view(8));
+  await untilAnswered();
+  assert.is(await checkpoint(), 8);
+});
+
+test('where memory knows the numbers, a silent disk keeps no round from beginning', async () => {
+  disk = Promise.resolve(view(3));
+  await publish(5);
+  await coordinator.start();
+  silentMs = SILENT_MS;
+  assert.is(await checkpoint(), 6);
+});
+
+test.run();

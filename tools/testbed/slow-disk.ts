@@ -1,0 +1,103 @@
+/**
+ * A disk that is as slow as is wanted, or hangs, and a real one to everybody who uses it:
+ *
+ *     folder ──▶ ext4 ──▶ loop device ──▶ FUSE export ──▶ throttle-group ──▶ a file
+ *                                         └──── of a qemu-storage-daemon ────┘
+ *
+ * Hung, whoever asks it for something sleeps where no signal reaches him, as with a failing drive.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { QmpClient } from '../../qmp/index.ts';
+
+declare module '../../qmp/commands.ts' {
+  interface QmpCommands {
+    'qom-set': {
+      arguments: { path: string; property: string; value: unknown };
+      result: unknown;
+    };
+  }
+}
+
+export class SlowDisk {
+  /** Where it is mounted. */
+  readonly folder: string;
+  readonly #place: string;
+  readonly #pid: number;
+
+  /** As quick as what is under it, for now. @param bytes its size */
+  static create(bytes: number): SlowDisk {
+    const place = mkdtempSync(join(tmpdir(), 'umbra-slow-disk-'));
+    const file = join(place, 'file');
+    const exported = join(place, 'exported');
+    for (const path of [file, exported]) writeFileSync(path, '');
+    truncateSync(file, bytes);
+    run('qemu-storage-daemon', [
+      ...['--object', 'throttle-group,id=pace'],
+      ...['--blockdev', `file,node-name=file,filename=${file}`],
+      ...['--blockdev', 'throttle,node-name=slow,file=file,throttle-group=pace'],
+      ...['--export', `fuse,id=export,node-name=slow,mountpoint=${exported},writable=on`],
+      ...['--chardev', `socket,id=monitor,path=${join(place, 'monitor')},server=on,wait=off`],
+      ...['--monitor', 'chardev=monitor', '--pidfile', join(place, 'pid'), '--daemonize'],
+    ]);
+    const disk = new SlowDisk(place);
+    try {
+      run('mkfs.ext4', ['-q', '-F', '-m', '0', exported]);
+      mkdirSync(disk.folder);
+      run('mount', ['-o', 'loop', exported, disk.folder]);
+      return disk;
+    } catch (error) {
+      disk.dispose();
+      throw error;
+    }
+  }
+
+  private constructor(place: string) {
+    this.#place = place;
+    this.folder = join(place, 'mount');
+    this.#pid = Number(readFileSync(join(place, 'pid'), 'utf8'));
+    process.once('exit', this.#onExit);
+  }
+
+  readonly #onExit = () => this.dispose();
+
+  /** Reads and writes together, from now on. */
+  async pace(bytesPerSecond: number | 'as quick as can be'): Promise<void> {
+    const total = bytesPerSecond === 'as quick as can be' ? 0 : bytesPerSecond;
+    const monitor = await QmpClient.connect(join(this.#place, 'monitor'));
+    try {
+      const value = { 'bps-total': total };
+      await monitor.execute('qom-set', { path: '/objects/pace', property: 'limits', value });
+    } finally {
+      monitor.close();
+    }
+  }
+
+  hang(): void {
+    process.kill(this.#pid, 'SIGSTOP');
+  }
+
+  goOn(): void {
+    process.kill(this.#pid, 'SIGCONT');
+  }
+
+  /** What is still asked of it fails. */
+  dispose(): void {
+    process.off('exit', this.#onExit);
+    unmount(this.folder);
+    process.kill(this.#pid, 'SIGKILL');
+    unmount(join(this.#place, 'exported'));
+    rmSync(this.#place, { recursive: true, force: true });
+  }
+}
+
+/** It may not have been mounted yet. */
+function unmount(path: string): void {
+  spawnSync('umount', ['--lazy', path], { stdio: 'ignore' });
+}
+
+function run(command: string, words: readonly string[]): void {
+  execFileSync(command, words, { stdio: ['ignore', 'ignore', 'pipe'] });
+}
