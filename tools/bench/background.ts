@@ -2,12 +2,15 @@
  * How long VMs stand for a background capture, by their size and by what they do meanwhile: four at a
  * time, rounds idle and rounds with a quarter of their memory being rewritten.
  *
- *     4 × 0.5, 1, 2 GiB ──▶ rounds idle ──▶ dirty on all ──▶ rounds busy
+ *     4 × 0.5, 1, 2 GiB, all of it in huge pages ──▶ rounds idle ──▶ dirty on all ──▶ rounds busy
+ *     4 × 2 GiB, what is used in huge pages      ──▶ the same; not among the figures
  *
- * A size whose shadows this host has no room for is left out, and said so.
+ * Before every round, huge pages that the last one split are joined again (round.hugePages). A size whose
+ * shadows this host has no room for is left out, and said so.
  */
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import { measureRoom } from '../../shadow/index.ts';
+import { untilHuge, untilSettled } from '../testbed/huge-pages.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 import type { Row } from './bench.ts';
@@ -15,15 +18,26 @@ import { filled } from './mixed-load.ts';
 import { spread } from './statistics.ts';
 
 const NODES = 4;
-const SIZES_MIB = [512, 1024, 2048];
+interface Kind {
+  readonly memoryMiB: number;
+  readonly hugePages: 'used' | 'all';
+}
+
+const SERIES: readonly Kind[] = [
+  { memoryMiB: 512, hugePages: 'all' },
+  { memoryMiB: 1024, hugePages: 'all' },
+  { memoryMiB: 2048, hugePages: 'all' },
+  { memoryMiB: 2048, hugePages: 'used' },
+];
 /** Of its memory, and how much of it a second. */
 const BUSY_SHARE = 0.25;
+/** A huge page may be refused while somebody has one of its pages in hand. */
+const NEARLY_ALL = 0.98;
 const BUSY_MIB_PER_SECOND = 40;
-/** A round and an epoch, and as much for the VMs themselves. */
-const ROOM_PER_RAM = 3;
+/** The VMs and a round; an epoch of theirs takes little, for most of their memory is zeros. */
+const ROOM_PER_RAM = 2.25;
 
-export interface BackgroundSeries {
-  readonly memoryMiB: number;
+export interface BackgroundSeries extends Kind {
   /** Of each VM in each round, milliseconds. */
   readonly idleMs: readonly number[];
   readonly busyMs: readonly number[];
@@ -34,39 +48,53 @@ export async function backgroundSeries(
   progress: (line: string) => void,
 ): Promise<BackgroundSeries[]> {
   const series: BackgroundSeries[] = [];
-  for (const memoryMiB of SIZES_MIB) {
+  for (const kind of SERIES) {
+    const { memoryMiB, hugePages } = kind;
+    const what = `background, ${NODES} × ${memoryMiB} MiB, huge pages: ${hugePages}`;
     const neededBytes = NODES * memoryMiB * 2 ** 20 * ROOM_PER_RAM;
     const { availableBytes } = await measureRoom('/dev/shm');
     if (availableBytes < neededBytes) {
-      progress(`background, ${NODES} × ${memoryMiB} MiB: left out, for want of memory`);
+      progress(`${what}: left out, for want of memory`);
       continue;
     }
-    progress(`background, ${NODES} × ${memoryMiB} MiB`);
-    series.push(await seriesOf(memoryMiB, runs));
+    progress(what);
+    series.push(await seriesOf(kind, runs));
   }
   return series;
 }
 
-async function seriesOf(memoryMiB: number, runs: number): Promise<BackgroundSeries> {
-  const settings = { round: { capture: 'background' }, epochs: { keep: 1 } };
+async function seriesOf(kind: Kind, runs: number): Promise<BackgroundSeries> {
+  const { memoryMiB, hugePages } = kind;
+  const settings = { round: { capture: 'background', hugePages }, epochs: { keep: 1 } };
   const bed = await Testbed.create({ nodes: NODES, memoryMiB, qemu: await newestQemu(), settings });
   try {
     await bed.up();
-    const idleMs = await downtimes(bed, runs);
+    const idleMs = await downtimes(bed, kind, runs);
     const dirty = `dirty --size-mib ${memoryMiB * BUSY_SHARE} --rate-mib ${BUSY_MIB_PER_SECOND}`;
     for (let node = 0; node < NODES; node++) await bed.shell(node, `${dirty} >/run/dirty.log &`);
     for (let node = 0; node < NODES; node++) await filled(bed, node);
-    return { memoryMiB, idleMs, busyMs: await downtimes(bed, runs) };
+    return { ...kind, idleMs, busyMs: await downtimes(bed, kind, runs) };
   } finally {
     await bed.dispose();
   }
 }
 
-/** The first round of a VM is not counted: later ones find its memory in small pages. */
-async function downtimes(bed: Testbed, runs: number): Promise<number[]> {
+/** The first round of a VM is not counted: its memory has not been split yet. */
+async function downtimes(
+  bed: Testbed,
+  { memoryMiB, hugePages }: Kind,
+  runs: number,
+): Promise<number[]> {
   await bed.json<RoundReport>('checkpoint');
   const found: number[] = [];
+  const bytes = memoryMiB * 2 ** 20;
   for (let run = 0; run < runs; run++) {
+    for (let node = 0; node < NODES; node++) {
+      const pid = bed.pid(node);
+      await (hugePages === 'all'
+        ? untilHuge(pid, bytes, bytes * NEARLY_ALL)
+        : untilSettled(pid, bytes));
+    }
     const { members } = await bed.json<RoundReport>('checkpoint');
     found.push(...members.map(({ downtimeMs = Number.NaN }) => downtimeMs));
   }
@@ -74,8 +102,9 @@ async function downtimes(bed: Testbed, runs: number): Promise<number[]> {
 }
 
 export function backgroundFigures(series: readonly BackgroundSeries[]): Record<string, number> {
-  const busy = spread(series.flatMap(({ busyMs }) => busyMs));
-  const ratios = series.map(({ busyMs, idleMs }) => spread(busyMs).median / spread(idleMs).median);
+  const counted = series.filter(({ hugePages }) => hugePages === 'all');
+  const busy = spread(counted.flatMap(({ busyMs }) => busyMs));
+  const ratios = counted.map(({ busyMs, idleMs }) => spread(busyMs).median / spread(idleMs).median);
   return {
     background_ms_median: busy.median,
     background_ms_max: busy.max,
@@ -84,16 +113,11 @@ export function backgroundFigures(series: readonly BackgroundSeries[]): Record<s
 }
 
 export function backgroundRows(series: readonly BackgroundSeries[]): Row[] {
-  return series.flatMap(({ memoryMiB, idleMs, busyMs }) => [
-    {
-      what: `own downtime, background, ${NODES} × ${memoryMiB} MiB idle`,
-      unit: 'ms',
-      spread: spread(idleMs),
-    },
-    {
-      what: `own downtime, background, ${NODES} × ${memoryMiB} MiB busy`,
-      unit: 'ms',
-      spread: spread(busyMs),
-    },
-  ]);
+  return series.flatMap(({ memoryMiB, hugePages, idleMs, busyMs }) => {
+    const what = `own downtime, background, ${NODES} × ${memoryMiB} MiB, huge pages: ${hugePages}`;
+    return [
+      { what: `${what}, idle`, unit: 'ms', spread: spread(idleMs) },
+      { what: `${what}, busy`, unit: 'ms', spread: spread(busyMs) },
+    ];
+  });
 }

@@ -7,10 +7,10 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { Argument, Command, InvalidArgumentError } from 'commander';
 import { table } from '../cli/output.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
-import { type Benchmark, environment } from './bench.ts';
+import { type Benchmark, type BenchOptions, environment } from './bench.ts';
 import { benchCapture } from './capture.ts';
 import { benchDowntime } from './downtime.ts';
 import { benchMemory } from './memory.ts';
@@ -31,30 +31,29 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   scale: benchScale,
 };
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    json: { type: 'boolean', default: false },
-    runs: { type: 'string' },
-    out: { type: 'string' },
-  },
-});
-const [name = ''] = positionals;
-const benchmark = BENCHMARKS[name];
-if (benchmark === undefined) {
-  process.stderr.write(`usage: npm run bench -- NAME [--json] [--runs N] [--out FOLDER]\n`);
-  process.stderr.write(`benchmarks: ${Object.keys(BENCHMARKS).join(', ')}\n`);
-  process.exit(2);
+interface Options extends BenchOptions {
+  readonly json?: boolean;
 }
+
+const command = new Command('npm run bench --')
+  .addArgument(new Argument('<name>', 'what is measured').choices(Object.keys(BENCHMARKS)))
+  .option('--json', 'no table: one line of JSON')
+  .option('--runs <n>', 'repetitions; each benchmark has its own number', countOf)
+  .option('--out <folder>', 'keep every row there, and plots')
+  .parse();
+const [name = ''] = command.args;
+const values = command.opts<Options>();
+const benchmark = BENCHMARKS[name];
+if (benchmark === undefined) throw new Error(`no benchmark ${name}`);
 const progress = (line: string) => process.stderr.write(`${name}: ${line}\n`);
-const { figures, rows } = await benchmark(progress, { out: values.out, runs: runs() });
+const { figures, rows } = await benchmark(progress, values);
 const qemu = (await newestQemu())?.version ?? 'none';
 const measured = { bench: name, figures, environment: { ...environment(), qemu } };
 if (values.out !== undefined) {
   mkdirSync(values.out, { recursive: true });
   writeFileSync(join(values.out, `${name}.json`), JSON.stringify({ ...measured, rows }, null, 2));
 }
-if (!values.json) {
+if (values.json !== true) {
   const cells = rows.map(({ what, unit, spread: { median, min, max, runs } }) => [
     what,
     format(median),
@@ -66,12 +65,10 @@ if (!values.json) {
 }
 process.stdout.write(`${JSON.stringify(measured)}\n`);
 
-function runs(): number | undefined {
-  if (values.runs === undefined) return undefined;
-  const count = Number(values.runs);
+function countOf(text: string): number {
+  const count = Number(text);
   if (Number.isInteger(count) && count > 0) return count;
-  process.stderr.write(`--runs takes a whole number, from 1; found ${values.runs}\n`);
-  process.exit(2);
+  throw new InvalidArgumentError('It takes a whole number, from 1.');
 }
 
 function format(value: number): string {

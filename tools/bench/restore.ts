@@ -24,7 +24,7 @@ import { filled } from './mixed-load.ts';
 import { migrateInto } from './qemu-migrate.ts';
 import { spread } from './statistics.ts';
 
-const RUNS = 5;
+const RUNS = 25;
 /** Guests, and how much of their memory is in use. */
 const SIZES = [
   { name: '512m', memoryMiB: 512, fillMiB: 256 },
@@ -35,10 +35,15 @@ const INCOMING_AT = '2g';
 /** QEMU tells nobody when its monitor is there. */
 const LOOK_MS = 1;
 
+/** A restore, and a start of QEMU right before it: this machine's speed changes within seconds. */
+interface Pair {
+  readonly start: number;
+  readonly map: number;
+}
+
 interface Times {
-  readonly start: number[];
-  readonly delta: number[];
-  readonly whole: number[];
+  readonly whole: Pair[];
+  readonly delta: Pair[];
   readonly incoming: number[];
 }
 
@@ -54,18 +59,23 @@ export async function benchRestore(
     const row = (what: string, values: readonly number[]) => {
       if (values.length > 0) rows.push({ what, unit: 'ms', spread: spread(values) });
     };
-    const ratios = (a: readonly number[], b: readonly number[]) => {
-      return spread(a.map((value, run) => value / (b[run] ?? Number.NaN))).median;
+    const { whole, delta, incoming } = times;
+    const ratio = (pairs: readonly Pair[]) => {
+      return spread(pairs.map(({ start, map }) => map / start)).median;
     };
-    row(`QEMU to its monitor, ${size.name}`, times.start);
-    row(`restore by map of a delta, ${size.name}`, times.delta);
-    row(`restore by map of a whole epoch, ${size.name}`, times.whole);
-    row(`QEMU -incoming, ${size.name}`, times.incoming);
-    figures[`map_vs_qemu_start_${size.name}`] = ratios(times.whole, times.start);
-    figures[`delta_vs_qemu_start_${size.name}`] = ratios(times.delta, times.start);
+    const maps = (pairs: readonly Pair[]) => pairs.map(({ map }) => map);
+    const starts = [...whole, ...delta].map(({ start }) => start);
+    row(`QEMU to its monitor, ${size.name}`, starts);
+    row(`restore by map of a whole epoch, ${size.name}`, maps(whole));
+    row(`restore by map of a delta, ${size.name}`, maps(delta));
+    row(`QEMU -incoming, ${size.name}`, incoming);
+    figures[`map_vs_qemu_start_${size.name}`] = ratio(whole);
+    figures[`delta_vs_qemu_start_${size.name}`] = ratio(delta);
     if (size.name !== INCOMING_AT) continue;
-    const slower = times.whole.map((value, run) => Math.max(value, times.delta[run] ?? value));
-    figures[`incoming_vs_map_${size.name}`] = ratios(times.incoming, slower);
+    const overSlower = incoming.map((time, run) => {
+      return time / Math.max(whole[run]?.map ?? Number.NaN, delta[run]?.map ?? Number.NaN);
+    });
+    figures[`incoming_vs_map_${size.name}`] = spread(overSlower).median;
   }
   return { figures, rows };
 }
@@ -87,16 +97,17 @@ async function timesOf(size: (typeof SIZES)[number], runs: number): Promise<Time
     monitor.close();
     const whole = await bed.json<RoundReport>('checkpoint');
     const delta = await bed.json<RoundReport>('checkpoint');
-    const times: Times = { start: [], delta: [], whole: [], incoming: [] };
+    const times: Times = { whole: [], delta: [], incoming: [] };
+    const pair = async (epoch: number | undefined): Promise<Pair> => {
+      return { start: await startTime(bed, vm), map: await restoreTime(bed, epoch) };
+    };
     for (let run = 0; run <= runs; run++) {
-      const start = await startTime(bed, vm);
-      const ofDelta = await restoreTime(bed, delta.epoch);
-      const ofWhole = await restoreTime(bed, whole.epoch);
+      const ofWhole = await pair(whole.epoch);
+      const ofDelta = await pair(delta.epoch);
       const incoming = size.name === INCOMING_AT ? await incomingTime(bed, vm, file) : undefined;
       if (run === 0) continue;
-      times.start.push(start);
-      times.delta.push(ofDelta);
       times.whole.push(ofWhole);
+      times.delta.push(ofDelta);
       if (incoming !== undefined) times.incoming.push(incoming);
     }
     return times;
@@ -105,13 +116,16 @@ async function timesOf(size: (typeof SIZES)[number], runs: number): Promise<Time
   }
 }
 
-function endVm(bed: Testbed): void {
+/** And its memory is given back: that takes a core for a while, which is not a restore's. */
+async function endVm(bed: Testbed): Promise<void> {
   const vm = recordedVm(bed.memberDirectory(0));
-  if (vm !== undefined && isAlive(vm)) bed.killAll();
+  if (vm === undefined || !isAlive(vm)) return;
+  bed.hangUp();
+  await killProcess(vm);
 }
 
 async function restoreTime(bed: Testbed, epoch: number | undefined): Promise<number> {
-  endVm(bed);
+  await endVm(bed);
   const report = await bed.json<RestoreReport>('restore', String(epoch), '--mode', 'map');
   return report.durationMs;
 }
@@ -139,7 +153,7 @@ async function incomingTime(bed: Testbed, vm: VmProcess, file: string): Promise<
 }
 
 async function launch(bed: Testbed, words: readonly string[], workingDirectory: string) {
-  endVm(bed);
+  await endVm(bed);
   const socket = join(bed.memberDirectory(0), 'watch.sock');
   rmSync(socket, { force: true });
   const startedAt = performance.now();
