@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
+import { dirtyMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { untilHuge } from '../../tools/testbed/huge-pages.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { tickers } from '../support/job.ts';
@@ -101,13 +102,12 @@ for (const qemu of await findQemus()) {
     await bed.up();
     const { findings } = await bed.json<Doctor>('doctor');
     assert.not.match(findings.find(({ check }) => check === 'demo/n0')?.found ?? '', /background/);
-    await bed.shell(0, 'dirty --size-mib 64 --rate-mib 100 >/run/dirty.log 2>&1 & sleep 1');
+    await bed.shell(0, dirtyMemory({ sizeMiB: 64, rateMiB: 100 }));
     const { members } = await bed.json<RoundReport>('checkpoint');
     assert.is(members[0]?.capture, 'background');
     bed.killAll();
     await bed.json('restore');
-    const verified = 'kill -USR1 $(pidof dirty); sleep 1; tail -1 /run/dirty.log';
-    assert.match(await bed.shell(0, verified), /verified/, 'a torn memory would not');
+    assert.match(await bed.shell(0, verifyMemory()), /verified/, 'a torn memory would not');
   });
 }
 

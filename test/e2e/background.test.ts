@@ -6,6 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import { dirtyMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 
@@ -27,8 +28,7 @@ const VICTIMS = {
 } as const;
 type Victim = keyof typeof VICTIMS;
 /** Guest memory that is being written all the time: a page nobody releases is found at once. */
-const VERIFY = 'kill -USR1 $(pidof dirty); sleep 1; tail -1 /run/dirty.log';
-const BUSY = 'dirty --size-mib 32 --rate-mib 50 >/run/dirty.log 2>&1 & sleep 1';
+const BUSY = dirtyMemory({ sizeMiB: 32, rateMiB: 50 });
 
 const test = suite('background');
 let bed: Testbed | undefined;
@@ -79,7 +79,7 @@ function consistent(qemu: QemuBinary, cut: Cut): void {
     const settings = { round: { capture: 'background', cut }, epochs: { keep: EPOCHS } };
     bed = await Testbed.create({ nodes: NODES, qemu, settings });
     await bed.up();
-    await bed.shell(1, 'dirty --size-mib 64 --rate-mib 100 >/run/dirty.log 2>&1 & sleep 2');
+    await bed.shell(1, dirtyMemory({ sizeMiB: 64, rateMiB: 100 }));
     for (let epoch = 1; epoch <= EPOCHS; epoch++) {
       for (let node = 0; node < NODES; node++) {
         await bed.shell(node, `echo nonce-${epoch}-${node} >/run/nonce`);
@@ -102,7 +102,7 @@ function consistent(qemu: QemuBinary, cut: Cut): void {
         const nonce = await bed.shell(node, 'cat /run/nonce');
         assert.is(nonce.trim(), `nonce-${epoch}-${node}`);
       }
-      assert.match(await bed.shell(1, VERIFY), /verified/, 'a torn memory would not');
+      assert.match(await bed.shell(1, verifyMemory()), /verified/, 'a torn memory would not');
     }
   });
 }
@@ -147,7 +147,7 @@ function kills(qemu: QemuBinary, cut: Cut): void {
             await watches[node]?.running(LIMIT_MS);
             await watches[node]?.silentNoMore(LIMIT_MS);
             // No write is left waiting for its page: the busy process goes on.
-            assert.match(await cluster.shell(node, VERIFY), /verified/);
+            assert.match(await cluster.shell(node, verifyMemory()), /verified/);
           }),
         );
         const tookMs = Math.round(performance.now() - died);

@@ -12,6 +12,7 @@ import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { EpochDetail } from '../../proxy/coordinator/epochs.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
+import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 
@@ -23,6 +24,8 @@ const IN_FLIGHT_MIB = 4;
 const WHOLE_MIB = NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24;
 const BLOCK_BYTES = 512;
 const WATCH_MS = 10;
+/** Of another process that writes to memory, in a guest. */
+const MORE = '/run/more.log';
 /** `foldAt`: no delta holds that many times its base. */
 const NEVER = 100;
 
@@ -32,7 +35,7 @@ let bed: Testbed;
 test.before(async () => {
   bed = await Testbed.create({ nodes: NODES, memoryMiB: MEMORY_MIB, qemu: await newestQemu() });
   await bed.up();
-  await bed.shell(1, 'dirty --size-mib 48 --rate-mib 20 >/run/dirty.log 2>&1 & sleep 2');
+  await bed.shell(1, dirtyMemory({ sizeMiB: 48, rateMiB: 20 }));
 });
 test.after(() => bed.dispose());
 
@@ -155,7 +158,7 @@ test('a round that outgrows what it was admitted for ends; VMs and epochs are as
   const { epochs } = await bed.json<ClusterStatus>('status');
   const reserved = 2 * (48 * 1.25 + 16); // what the last delta took, and some more
   await budget(occupied() / MIB + reserved + NODES * IN_FLIGHT_MIB);
-  await bed.shell(0, 'dirty --size-mib 120 --rate-mib 200 >/run/more.log 2>&1 & sleep 3');
+  await bed.shell(0, dirtyMemory({ sizeMiB: 120, rateMiB: 200, log: MORE }));
   const { code, missingBytes = 0 } = await refused();
   assert.is(code, 'E_STORE_NO_ROOM');
   assert.ok(missingBytes > 0);
@@ -163,7 +166,7 @@ test('a round that outgrows what it was admitted for ends; VMs and epochs are as
   assert.ok(after.members.every(({ running }) => running));
   assert.equal(after.epochs, epochs);
   assert.is((await bed.umbra('verify', String(epochs.at(-1)?.epoch))).code, 0);
-  await bed.shell(0, 'kill -TERM $(pidof dirty); sleep 1');
+  await bed.shell(0, endMemory(MORE));
 });
 
 test('memory is used again, but never that of a VM restored on it', async () => {
@@ -185,8 +188,7 @@ test('memory is used again, but never that of a VM restored on it', async () => 
   for (let count = 0; count < 3; count++) await bed.json<RoundReport>('checkpoint');
   const spares = readdirSync(join(bed.directory, 'shadows', 'spare'));
   assert.ok(spares.length > 0, 'nothing was kept to be used again');
-  const output = await bed.shell(1, 'kill -TERM $(pidof dirty); sleep 1; cat /run/dirty.log');
-  assert.match(output, /verified/);
+  assert.match(await bed.shell(1, endMemory()), /verified/);
 });
 
 test('a shadow in memory that was used before is as good as one in fresh memory', async () => {
@@ -195,8 +197,7 @@ test('a shadow in memory that was used before is as good as one in fresh memory'
   assert.is(code, 0);
   bed.killAll();
   await bed.json('restore', '--mode', 'stream');
-  const output = await bed.shell(1, 'kill -TERM $(pidof dirty); sleep 1; cat /run/dirty.log');
-  assert.match(output, /verified/);
+  assert.match(await bed.shell(1, endMemory()), /verified/);
 });
 
 test('checkpoints come by themselves, at a period', async () => {

@@ -5,6 +5,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict } from '../support/job.ts';
@@ -49,9 +50,7 @@ test('elapsed ends what nothing else does', async () => {
 });
 
 test('a VM that never calms down ends by the memory bound, and keeps to it', async () => {
-  const guest = await bed.guest(1);
-  const command = 'dirty --size-mib 64 --rate-mib 0 --pattern random';
-  const { output: pid } = await guest.run(`${command} >/run/dirty.log 2>&1 & echo $!`);
+  await bed.shell(1, dirtyMemory({ sizeMiB: 64, pattern: 'random' }));
   const bound = 1.5;
   const report = await checkpoint({ endWhen: ['predicted-downtime 1ms'], memoryBound: bound });
   assert.match(report.endReason ?? '', /^memory-bound: n1/);
@@ -59,8 +58,7 @@ test('a VM that never calms down ends by the memory bound, and keeps to it', asy
     const most = bound * reservedBytes;
     assert.ok(liveBytes <= most, `${member} streamed ${liveBytes} bytes, ${most} were allowed`);
   }
-  const { output } = await guest.run(`kill -TERM ${pid.trim()}; sleep 1; cat /run/dirty.log`);
-  assert.match(output, /verified/);
+  assert.match(await bed.shell(1, endMemory()), /verified/);
 });
 
 test('a job under a round of many passes goes on, and verifies', async () => {

@@ -10,6 +10,7 @@ import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
 import { Catalogue, openShadow, type SealedShadow } from '../../shadow/index.ts';
+import { dirtyMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 
@@ -26,7 +27,7 @@ test.before(async () => {
   bed = await Testbed.create({ nodes: NODES, qemu: await newestQemu() });
   await bed.up();
   await bed.reconfigure({ epochs: { keep: KEEP } });
-  await bed.shell(1, 'dirty --size-mib 32 --rate-mib 20 >/run/dirty.log 2>&1 & sleep 2');
+  await bed.shell(1, dirtyMemory({ sizeMiB: 32, rateMiB: 20 }));
 });
 test.after(() => bed.dispose());
 
@@ -47,8 +48,7 @@ async function restoreAndLook(epoch: number, mode: 'map' | 'stream'): Promise<vo
   for (let node = 0; node < NODES; node++) {
     assert.is((await bed.shell(node, 'cat /run/nonce')).trim(), `${nonces.get(epoch)}-${node}`);
   }
-  const verified = 'kill -USR1 $(pidof dirty); sleep 1; tail -1 /run/dirty.log';
-  assert.match(await bed.shell(1, verified), /verified/, `epoch ${epoch} by ${mode}`);
+  assert.match(await bed.shell(1, verifyMemory()), /verified/, `epoch ${epoch} by ${mode}`);
 }
 
 async function shadowsOf(epoch: number): Promise<SealedShadow[]> {

@@ -11,6 +11,7 @@ import * as assert from 'uvu/assert';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
+import { dirtyMemory, endMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess } from '../support/freeze.ts';
@@ -20,6 +21,8 @@ const MEMORY_MIB = 192;
 const NODES = 2;
 const STORE_MIB = 3 * NODES * MEMORY_MIB;
 const HEADROOM_MIB = 4;
+/** Of another process that writes to memory, in a guest. */
+const MORE = '/run/more.log';
 
 const test = suite('full');
 let store = '';
@@ -32,7 +35,7 @@ test.before(async () => {
   const qemu = await newestQemu();
   bed = await Testbed.create({ nodes: NODES, memoryMiB: MEMORY_MIB, qemu, settings });
   await bed.up();
-  await bed.shell(0, 'dirty --size-mib 16 --rate-mib 10 >/run/dirty.log 2>&1 & sleep 1');
+  await bed.shell(0, dirtyMemory({ sizeMiB: 16, rateMiB: 10 }));
   assert.is((await bed.json<RoundReport>('checkpoint')).outcome, 'committed');
 });
 test.after(async () => {
@@ -62,8 +65,7 @@ async function requireUnharmed(): Promise<void> {
   const { members, epochs } = await bed.json<ClusterStatus>('status');
   assert.ok(members.every(({ running }) => running));
   for (const { epoch } of epochs) await bed.json('verify', String(epoch));
-  const verified = 'kill -USR1 $(pidof dirty); sleep 1; tail -1 /run/dirty.log';
-  assert.match(await bed.shell(0, verified), /verified/);
+  assert.match(await bed.shell(0, verifyMemory()), /verified/);
 }
 
 test('nearly full: refused with the bytes that are missing, before anything is touched', async () => {
@@ -77,7 +79,7 @@ test('nearly full: refused with the bytes that are missing, before anything is t
 });
 
 test('someone fills it in the middle of a round: the round ends, nothing else does', async () => {
-  await bed.shell(1, 'dirty --size-mib 100 --rate-mib 200 >/run/more.log 2>&1 & sleep 3');
+  await bed.shell(1, dirtyMemory({ sizeMiB: 100, rateMiB: 200, log: MORE }));
   freezeAt(bed, 'member/n1/live');
   const refusal = refused();
   const frozen = await frozenProcess(bed);
@@ -91,7 +93,7 @@ test('someone fills it in the middle of a round: the round ends, nothing else do
 });
 
 test('with room again, checkpoints go on, and restores', async () => {
-  await bed.shell(1, 'kill -TERM $(pidof dirty); sleep 1');
+  await bed.shell(1, endMemory(MORE));
   assert.is((await bed.json<RoundReport>('checkpoint')).outcome, 'committed');
   bed.killAll();
   await bed.json('restore');

@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert';
 import { guestFiles } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
 import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import { dirtyMemory, endMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { GuestCluster, type GuestNode } from '../support/guest-cluster.ts';
 import { GuestQmp } from '../support/guest-qmp.ts';
 
@@ -95,10 +96,12 @@ function guestTests(qemu: QemuBinary): void {
   });
 
   test('dirty memory verifies itself', async () => {
-    await sh(1, 'dirty --size-mib 16 --rate-mib 20 --pattern random >/run/dirty 2>&1 & :');
-    await sleep(1_000);
-    await sh(1, 'killall -USR1 dirty; sleep 1; killall dirty; sleep 1');
-    const lines = (await sh(1, 'cat /run/dirty')).trim().split('\n');
+    const log = '/run/dirty.log';
+    await sh(1, dirtyMemory({ sizeMiB: 16, rateMiB: 20, pattern: 'random', log }));
+    await sh(1, 'sleep 0.5'); // of its 4096 pages, some are to be newer than others
+    await sh(1, verifyMemory(log));
+    await sh(1, endMemory(log));
+    const lines = (await sh(1, `cat ${log}`)).trim().split('\n');
     assert.is(lines[0], 'dirty: ready, 4096 pages');
     assert.is(lines.length, 3, lines.join('\n'));
     for (const line of lines.slice(1)) {

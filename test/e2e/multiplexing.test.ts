@@ -8,6 +8,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Span } from '../../proxy/coordinator/timeline.ts';
+import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 
@@ -25,7 +26,7 @@ test.before(async () => {
   bed = await Testbed.create({ nodes: 3, memoryMiB, qemu: await newestQemu() });
   await bed.up();
   // Enough to send that slots matter.
-  await bed.shell(1, 'dirty --size-mib 192 --rate-mib 5 >/run/dirty.log 2>&1 & sleep 4');
+  await bed.shell(1, dirtyMemory({ sizeMiB: 192, rateMiB: 5 }));
 });
 test.after(() => bed.dispose());
 
@@ -77,13 +78,10 @@ test('finish-together: the largest first, and the smallest waits for it', async 
 });
 
 test('no-progress: VMs that write without rest end when waiting buys nothing', async () => {
-  const guest = await bed.guest(0);
-  const command = 'dirty --size-mib 64 --rate-mib 0 --pattern random';
-  const { output: pid } = await guest.run(`${command} >/run/busy.log 2>&1 & echo $!`);
+  await bed.shell(0, dirtyMemory({ sizeMiB: 64, pattern: 'random' }));
   const report = await checkpoint({ endWhen: ['no-progress'], memoryBound: 20 });
   assert.match(report.endReason ?? '', /^no-progress: n\d dirties memory as fast as it is sent/);
-  const { output } = await guest.run(`kill -TERM ${pid.trim()}; sleep 1; cat /run/busy.log`);
-  assert.match(output, /verified/);
+  assert.match(await bed.shell(0, endMemory()), /verified/);
 });
 
 test('the report tells what was predicted, what came of it, and what it cost', async () => {

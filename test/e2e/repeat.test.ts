@@ -6,6 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
+import { dirtyMemory } from '../../tools/testbed/dirty.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
 
@@ -73,10 +74,7 @@ for (const qemu of await findQemus()) {
         before,
       );
       // Let the restored guests write to their memory: the epoch must not feel it.
-      await bed.shell(
-        0,
-        'dirty --size-mib 32 --rate-mib 0 --pattern random >/dev/null 2>&1 & sleep 1',
-      );
+      await bed.shell(0, dirtyMemory({ sizeMiB: 32, pattern: 'random' }));
     }
     await bed.json('verify', '1');
   });
