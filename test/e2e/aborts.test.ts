@@ -12,9 +12,9 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';
 
-const DEADLINE_MS = 4_000;
+const DEADLINE_MS = 6_000;
 /** How much longer we look before we say that a VM stands for ever. */
-const GRACE_MS = 2_000;
+const GRACE_MS = 20_000;
 
 interface Case {
   readonly name: string;

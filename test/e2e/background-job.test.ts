@@ -12,7 +12,7 @@ import { casesPassed, jobRuns, jobVerdict } from '../support/job.ts';
 
 const CHECKPOINTS = 5;
 const RESTORED = 4;
-const JOB_LIMIT_MS = 240_000;
+const JOB_LIMIT_MS = 600_000;
 
 const test = suite('background job');
 let bed: Testbed | undefined;

@@ -219,12 +219,13 @@ test('what cannot be taken is told, and the schedule goes on', async () => {
   bed.killAll();
   const { schedule } = await until((one) => one.schedule?.failure !== undefined);
   assert.match(schedule?.failure?.code ?? '', /^E_/);
-  await bed.json('restore');
+  // By stream: VMs that run on an image make pages of its holes, which nobody has measured.
+  await bed.json('restore', '--mode', 'stream');
   await until((one) => one.schedule !== undefined && one.schedule.failure === undefined);
 });
 
 test('what is pinned stays, what is young stays, and the list says what each takes', async () => {
-  await bed.reconfigure({ epochs: { keep: 1 } });
+  await bed.reconfigure({ store: { foldAt: NEVER }, epochs: { keep: 1 } });
   const take = async () => (await bed.json<RoundReport>('checkpoint')).epoch ?? 0;
   const list = async () => (await bed.json<{ epochs: EpochDetail[] }>('epochs')).epochs;
   const numbers = async () => (await list()).map(({ epoch }) => epoch);

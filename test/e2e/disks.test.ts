@@ -95,7 +95,11 @@ test('a capture that would leave disks out is refused, and none gets a layer', a
   assert.is(code, 1);
   assert.match(stdout, /E_BACKGROUND_DISKS.*stop-copy would leave/);
   assert.equal(await read(), Array(NODES).fill('before'));
-  assert.equal(layersOf(0), known);
+  // Some that no epoch needs any more may have been merged meanwhile.
+  assert.equal(
+    layersOf(0).filter((name) => !known.includes(name)),
+    [],
+  );
 });
 
 test.run();

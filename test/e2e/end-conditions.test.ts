@@ -11,6 +11,7 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict } from '../support/job.ts';
 
 const MEMORY_MIB = 192;
+const JOB_LIMIT_MS = 600_000;
 
 const test = suite('end conditions');
 let bed: Testbed;
@@ -66,7 +67,7 @@ test('a job under a round of many passes goes on, and verifies', async () => {
   await jobRuns(bed, 2);
   const { outcome } = await checkpoint({ endWhen: ['predicted-downtime 100ms', 'no-progress'] });
   assert.is(outcome, 'committed');
-  const verdict = await jobVerdict(bed, 120_000);
+  const verdict = await jobVerdict(bed, JOB_LIMIT_MS);
   assert.is(verdict.code, 0, verdict.output);
 });
 

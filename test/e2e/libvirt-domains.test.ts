@@ -21,7 +21,7 @@ const NODES = ['j0', 'j1'];
 const JOB = '/job/xdlu 20 400';
 /** What an operator is told when libvirt is. */
 const AWAY = /^E_(QMP_AWAY|LIBVIRT_CONNECT)$/;
-const JOB_LIMIT_MS = 120_000;
+const JOB_LIMIT_MS = 600_000;
 const RETURN_PATH = '{"execute":"query-migrate-capabilities"}';
 
 const test = suite('libvirt domains');

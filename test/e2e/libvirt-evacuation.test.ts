@@ -3,13 +3,13 @@
  * as the budget goes: one after the other, back again taking turns, and once more so that they finish
  * together.
  */
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { setInterval as ticks } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { MigrationReport } from '../../proxy/relay/report.ts';
+import { occupiedBytes } from '../../shadow/index.ts';
 import type { LibvirtHost } from '../../tools/testbed/libvirt-host.ts';
 import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { RelayProcess } from '../../tools/testbed/relay-process.ts';
@@ -19,8 +19,8 @@ const DOMAINS = ['e0', 'e1', 'e2', 'e3'];
 /** The last has the most to send, the first the least. */
 const MEMORY_MIB = [112, 128, 128, 192];
 const LOAD_MIB = [8, 8, 8, 80];
-/** Of each migration, MiB a second: slow enough that there are turns to take. */
-const SLOW = ['--bandwidth', '40'];
+/** Of each migration, MiB a second: slow enough that there are turns to take, however they start. */
+const SLOW = ['--bandwidth', '20'];
 const SLOT_MS = 300;
 const FIRST_PORT = 49_310;
 const MiB = 2 ** 20;
@@ -206,16 +206,15 @@ function watch(process: RelayProcess, store: string): { end(): Promise<Peak> } {
   let storeBytes = 0;
   const watching = (async () => {
     for await (const _ of ticks(100, undefined, { signal: over.signal })) {
-      const kibibytes = execFileSync('du', ['-sk', store], { encoding: 'utf8' });
-      storeBytes = Math.max(storeBytes, Number.parseInt(kibibytes, 10) * 1024);
+      storeBytes = Math.max(storeBytes, await occupiedBytes(store));
     }
-  })().catch((error: Error) => {
-    if (error.name !== 'AbortError') throw error;
-  });
+  })().catch((error: Error) => error);
   return {
     async end() {
       over.abort();
-      await watching;
+      const { name, message } = (await watching) ?? {};
+      assert.is(name, 'AbortError', message);
+      assert.ok(storeBytes > 0, 'the watch saw nothing');
       return { storeBytes, residentBytes: process.peakBytes };
     },
   };

@@ -13,7 +13,7 @@ import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 
 /** The last moments, in which all stream, whatever the policy (policies/live-phase.ts). */
-const CLOSING_MS = 300;
+const CLOSING_MS = 500;
 const LEAST_LOOKED_AT_MS = 100;
 /** A slot's change takes a message to each proxy. */
 const CHANGING_SHARE = 0.15;
@@ -60,7 +60,7 @@ test('parallel: nobody waits for a slot', async () => {
 });
 
 test('round-robin: one streams at a time, the others run on, held', async () => {
-  const report = await checkpoint({ multiplexing: 'round-robin', slots: 1 });
+  const report = await checkpoint({ multiplexing: 'round-robin', slots: 1, slot: '400ms' });
   assert.is(report.outcome, 'committed');
   const share = crowdedShare(report, 1);
   assert.ok(share < CHANGING_SHARE, `${share} of the time more than one streamed`);

@@ -11,9 +11,11 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
 
 const CHECKPOINTS = 5;
-const JOB_LIMIT_MS = 240_000;
+const JOB_LIMIT_MS = 600_000;
 /** How long a guest may be kept off the processor on a small, busy host. */
-const CROWDED_MS = 500;
+const CROWDED_MS = 1_000;
+/** What a guest is wrong by that measures its clock's rate while it boots, on such a host. */
+const CALIBRATION = 0.02;
 
 const test = suite('repeat');
 let bed: Testbed | undefined;
@@ -35,7 +37,8 @@ for (const qemu of await findQemus()) {
     const usualGapMs = Math.max(...(await tickers(bed, 'reset')).map(gapMs));
     let longestMs = 0;
     let stoppedMs = 0;
-    const start = await reading(bed);
+    const startMs = performance.now();
+    const start = await tickers(bed);
     for (let round = 0; round < CHECKPOINTS; round++) {
       const report = await bed.json<RoundReport>('checkpoint');
       assert.is(report.outcome, 'committed');
@@ -44,15 +47,16 @@ for (const qemu of await findQemus()) {
       stoppedMs += Math.min(...report.members.map(({ downtimeMs = 0 }) => downtimeMs));
       await jobRuns(bed, 12 + 2 * (round + 1));
     }
-    const end = await reading(bed);
-    for (const [node, guest] of end.tickers.entries()) {
+    const end = await tickers(bed);
+    const outsideMs = performance.now() - startMs;
+    for (const [node, guest] of end.entries()) {
       assert.is(guest.stepsBack, 0);
       const gap = gapMs(guest);
       const allowed = longestMs + usualGapMs * 3 + CROWDED_MS;
       assert.ok(gap <= allowed, `the clock jumped by ${gap} ms; ${allowed} ms would be usual`);
       // Its clock stood while it did, and otherwise kept the host's pace: it never made up for it.
-      const passed = guest.monotonicMs - (start.tickers[node]?.monotonicMs ?? 0);
-      const most = end.atMs - start.atMs - stoppedMs + CROWDED_MS;
+      const passed = guest.monotonicMs - (start[node]?.monotonicMs ?? 0);
+      const most = outsideMs - stoppedMs + CALIBRATION * outsideMs;
       assert.ok(passed <= most, `${passed} ms passed in n${node}, ${most} ms at most outside`);
     }
     const verdict = await jobVerdict(bed, JOB_LIMIT_MS);
@@ -78,11 +82,6 @@ for (const qemu of await findQemus()) {
     }
     await bed.json('verify', '1');
   });
-}
-
-async function reading(bed: Testbed) {
-  const atMs = performance.now();
-  return { tickers: await tickers(bed), atMs };
 }
 
 function gapMs({ monotonicGapMaxUs }: { readonly monotonicGapMaxUs: number }): number {

@@ -15,7 +15,7 @@ const JOBS = [
   { nodes: 2, job: '/job/xdlu 24 400' },
   { nodes: 4, job: '/job/xdlu 14 300' },
 ] as const;
-const JOB_LIMIT_MS = 240_000;
+const JOB_LIMIT_MS = 600_000;
 const CASES_BEFORE = 3;
 
 const test = suite('rescue');

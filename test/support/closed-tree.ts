@@ -14,7 +14,8 @@ export function lookAtTree(root: string): TreeCount {
   const count = { folders: 0, files: 0, sockets: 0 };
   const open: string[] = [];
   const visit = (path: string): void => {
-    const stats = lstatSync(path);
+    const stats = lstatSync(path, { throwIfNoEntry: false });
+    if (stats === undefined) return; // it has gone: it is open to nobody
     const mode = stats.mode & 0o777;
     if (stats.isDirectory()) count.folders++;
     else if (stats.isSocket()) count.sockets++;

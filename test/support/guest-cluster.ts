@@ -109,7 +109,7 @@ export class GuestCluster {
     const qmp = await GuestQmp.connect(join(old.dir, guestFiles.qmp));
     await qmp.resume();
     qmp.close();
-    await this.nodes[node]?.control.waitBoot({ timeoutMs: 20_000 });
+    await this.nodes[node]?.control.waitBoot({ timeoutMs: 120_000 });
   }
 
   #spawn(node: number, extra: readonly string[] = []): void {

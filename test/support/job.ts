@@ -49,7 +49,7 @@ export async function casesPassed(bed: Guests): Promise<number> {
 }
 
 /** Waits until the job is well under way. */
-export async function jobRuns(bed: Guests, cases: number, limitMs = 60_000): Promise<void> {
+export async function jobRuns(bed: Guests, cases: number, limitMs = 180_000): Promise<void> {
   for (const end = performance.now() + limitMs; performance.now() < end; ) {
     if ((await casesPassed(bed)) >= cases) return;
     await delay(POLL_MS);

@@ -24,8 +24,8 @@ import type { CommandEnd } from './testbed.ts';
 
 /** Whom libvirtd, virsh and QEMU run as when we are root. */
 const NOBODY = 65_534;
-const START_LIMIT_MS = 20_000;
-const VIRSH_LIMIT_MS = 40_000;
+const START_LIMIT_MS = 60_000;
+const VIRSH_LIMIT_MS = 120_000;
 
 export interface HostPlace {
   /** Its own; must not exist. Short: sockets are far down in it. */
@@ -154,7 +154,7 @@ export class LibvirtHost {
   /** The QEMU of a domain. @throws Error if there is none */
   qemuPid(domain: string): number {
     const found = this.processes().find((pid) => {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`guest=${domain},`);
+      return procText(pid, 'cmdline').includes(`guest=${domain},`);
     });
     if (found === undefined) throw new Error(`no QEMU of ${domain} here`);
     return found;
@@ -187,11 +187,15 @@ export class LibvirtHost {
 
   /** libvirt hands HOME and XDG variables on to QEMU, with folders below of its own. */
   #isOurs(pid: number): boolean {
-    try {
-      return readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`=${this.directory}/`);
-    } catch {
-      return false; // it went away, or is not ours
-    }
+    return procText(pid, 'environ').includes(`=${this.directory}/`);
+  }
+}
+
+function procText(pid: number, name: 'cmdline' | 'environ'): string {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'utf8');
+  } catch {
+    return ''; // it went away, or is not ours
   }
 }
 

@@ -229,7 +229,8 @@ export class Testbed {
         // gone already
       }
     }
-    rmSync(this.home, { recursive: true, force: true });
+    // Whoever is dying may still make a file.
+    rmSync(this.home, { recursive: true, force: true, maxRetries: 10 });
   }
 }
 

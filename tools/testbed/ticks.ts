@@ -4,7 +4,7 @@
  */
 import { readFileSync, statSync, watch } from 'node:fs';
 
-const WAIT_LIMIT_MS = 60_000;
+const WAIT_LIMIT_MS = 180_000;
 
 export interface Ticks {
   /** Names in order of appearance: one, if it is one guest that goes on. */

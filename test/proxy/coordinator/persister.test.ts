@@ -184,7 +184,7 @@ test('another history on disk: its numbers are not used again, nor overwritten',
   await publish(1);
   const one = persister();
   await one.start();
-  await until(() => one.status.persisting === undefined);
+  await until(() => one.status.failure?.code === 'E_EPOCH_EXISTS');
   assert.is(one.find(1)?.createdAt, foreign.createdAt);
   assert.is(one.nextEpoch, 2);
 });
@@ -214,17 +214,16 @@ test('an epoch that is removed while it is persisted is not on disk afterwards',
 test('an epoch that comes while the disk is tidied for the last time is brought there, too', async () => {
   await publish(1);
   const one = persister();
-  let tidy = () => {};
+  let tidy: (() => void) | undefined;
   asked = async (what) => {
     if (what === 'collect' && onDisk(one).join() === '1')
-      await new Promise<void>((r) => (tidy = r));
+      await new Promise<void>((done) => (tidy = done));
   };
   await one.start();
-  await until(() => onDisk(one).join() === '1');
-  await delay(20);
+  await until(() => tidy !== undefined);
   await publish(2);
   one.wake();
-  tidy();
+  tidy?.();
   await until(() => onDisk(one).join() === '1,2');
 });
 
@@ -264,7 +263,7 @@ test('a disk that hangs keeps no daemon from starting, nor from ending', async (
   await one.start();
   assert.is(one.status.failure?.code, 'E_DURABLE_SILENT');
   await one.stop();
-  assert.ok(performance.now() - startedAt < 8_000);
+  assert.ok(performance.now() - startedAt < 60_000, 'it would hang for ever');
   goOn();
 });
 
@@ -320,11 +319,14 @@ test('before-commit: who gets the disk when the time is over has not brought any
     if (what === 'collect') await new Promise<void>((done) => (goOn = done));
   };
   await one.start();
-  setTimeout(() => goOn(), 150);
-  const error: UmbraError = await one.beforeCommit(await seal(1)).catch((caught) => caught);
+  const epoch = await seal(1);
+  const error: UmbraError = await one.beforeCommit(epoch).catch((caught) => caught);
   assert.is(error.code, 'E_PERSIST_SLOW');
-  assert.equal(persisted, []);
-  assert.equal(onDisk(one), []);
+  asked = async () => {};
+  goOn();
+  await one.beforeCommit(await seal(2)).catch(() => {}); // in its turn: the first has had its own
+  assert.not(persisted.includes(1));
+  assert.not(onDisk(one).includes(1));
 });
 
 test('two daemons do not persist to the same place', async () => {
