@@ -39,7 +39,7 @@ function command(...words: string[]) {
 }
 
 test('coverage leads to a planted fault, which is made short, saved, and shown again', () => {
-  const { status, stdout } = command('--target', 'planted', '--seconds', '20');
+  const { status, stdout } = command('--target', 'planted', '--seconds', '60');
   assert.equal(status, 1, stdout);
   const [, file = ''] = /npm run fuzz -- --target planted --input (\S+)/.exec(stdout) ?? [];
   try {

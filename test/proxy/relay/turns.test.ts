@@ -207,6 +207,7 @@ test('one that waited its turn with its beginning put by is whole, too', async (
         first.source.write(Buffer.concat([opening, firstHalf]));
         await take(first.target, opening.length + firstHalf.length);
         const second = migrate(bed);
+        while (bed.progress[1]?.state !== 'held') await delay(10);
         await delay(150);
         first.source.resetAndDestroy();
         await second;

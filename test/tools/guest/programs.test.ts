@@ -51,10 +51,12 @@ for (const pattern of ['sequential', 'random', 'burst']) {
 }
 
 test('keeps to its rate', async () => {
-  const { child, output } = start(...'--size-mib 1 --rate-mib 8 --seconds 1'.split(' '));
+  const { child, output } = start(...'--size-mib 1 --rate-mib 8 --seconds 2'.split(' '));
   await once(child, 'close');
-  // 8 MiB over one of 1 MiB: the eighth generation, or the ninth has just begun.
-  assert.match(output(), /verified 256 pages, generation [789]\n/);
+  const [, generation] = /verified 256 pages, generation (\d+)\n/.exec(output()) ?? [];
+  // 16 MiB over one of 1 MiB: the sixteenth generation, or the seventeenth has just begun.
+  assert.ok(Number(generation) <= 17, 'it is never faster');
+  assert.ok(Number(generation) >= 8, 'nor, but on a host without a core for it, much slower');
 });
 
 test('a page changed from outside is found', async () => {

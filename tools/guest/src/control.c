@@ -75,6 +75,11 @@ static void send_output(struct job *job, const uint8_t *bytes, size_t size) {
   send_bytes(line, used);
 }
 
+/* The whole session, or, while its child has not made one yet, the child. */
+static void kill_job(const struct job *job) {
+  if (kill(-job->pid, SIGKILL) < 0) kill(job->pid, SIGKILL);
+}
+
 /* Forwards one chunk. Returns 0 when there is nothing (more) to read now. */
 static int pump(struct job *job) {
   uint8_t chunk[CHUNK_BYTES];
@@ -87,7 +92,7 @@ static int pump(struct job *job) {
   }
   job->printed += (size_t)n;
   if (job->printed > OUTPUT_MAX) {
-    kill(-job->pid, SIGKILL);
+    kill_job(job);
     return 0;
   }
   send_output(job, chunk, (size_t)n);
@@ -137,7 +142,7 @@ static void handle_line(char *line, size_t length) {
   if (strcmp(line, "::hello") == 0) return send_bytes("::ready\n", 8);
   if (sscanf(line, "::kill %64[^ ]", id) == 1) {
     for (int i = 0; i < JOBS_MAX; i++)
-      if (jobs[i].pid != 0 && strcmp(jobs[i].id, id) == 0) kill(-jobs[i].pid, SIGKILL);
+      if (jobs[i].pid != 0 && strcmp(jobs[i].id, id) == 0) kill_job(&jobs[i]);
     return;
   }
   if (sscanf(line, "::run %64[^ ] %zu %n", id, &want, &at) != 2 || at == 0) return;
