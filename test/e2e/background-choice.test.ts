@@ -7,7 +7,7 @@ import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
-import { dirtyMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
+import { verifyMemory } from '../../tools/testbed/dirty.ts';
 import { untilHuge } from '../../tools/testbed/huge-pages.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { tickers } from '../support/job.ts';
@@ -102,7 +102,7 @@ for (const qemu of await findQemus()) {
     await bed.up();
     const { findings } = await bed.json<Doctor>('doctor');
     assert.not.match(findings.find(({ check }) => check === 'demo/n0')?.found ?? '', /background/);
-    await bed.shell(0, dirtyMemory({ sizeMiB: 64, rateMiB: 100 }));
+    await bed.dirty(0, { sizeMiB: 64, rateMiB: 100 });
     const { members } = await bed.json<RoundReport>('checkpoint');
     assert.is(members[0]?.capture, 'background');
     bed.killAll();

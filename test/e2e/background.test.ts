@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
-import { dirtyMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
+import { verifyMemory } from '../../tools/testbed/dirty.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 
@@ -28,7 +28,7 @@ const VICTIMS = {
 } as const;
 type Victim = keyof typeof VICTIMS;
 /** Guest memory that is being written all the time: a page nobody releases is found at once. */
-const BUSY = dirtyMemory({ sizeMiB: 32, rateMiB: 50 });
+const BUSY = { sizeMiB: 32, rateMiB: 50 };
 
 const test = suite('background');
 let bed: Testbed | undefined;
@@ -79,7 +79,7 @@ function consistent(qemu: QemuBinary, cut: Cut): void {
     const settings = { round: { capture: 'background', cut }, epochs: { keep: EPOCHS } };
     bed = await Testbed.create({ nodes: NODES, qemu, settings });
     await bed.up();
-    await bed.shell(1, dirtyMemory({ sizeMiB: 64, rateMiB: 100 }));
+    await bed.dirty(1, { sizeMiB: 64, rateMiB: 100 });
     for (let epoch = 1; epoch <= EPOCHS; epoch++) {
       for (let node = 0; node < NODES; node++) {
         await bed.shell(node, `echo nonce-${epoch}-${node} >/run/nonce`);
@@ -118,7 +118,7 @@ function kills(qemu: QemuBinary, cut: Cut): void {
     const settings = { round: { capture: 'background', cut, stopDeadline: '4s' } };
     cluster = await Testbed.create({ nodes: NODES, memoryMiB: 192, qemu, settings, watch: true });
     await cluster.up();
-    for (let node = 0; node < NODES; node++) await cluster.shell(node, BUSY);
+    for (let node = 0; node < NODES; node++) await cluster.dirty(node, BUSY);
     await cluster.json('checkpoint');
   });
   suiteOf.after(() => cluster.dispose());

@@ -12,7 +12,7 @@ import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { EpochDetail } from '../../proxy/coordinator/epochs.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
-import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
+import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 
@@ -35,7 +35,7 @@ let bed: Testbed;
 test.before(async () => {
   bed = await Testbed.create({ nodes: NODES, memoryMiB: MEMORY_MIB, qemu: await newestQemu() });
   await bed.up();
-  await bed.shell(1, dirtyMemory({ sizeMiB: 48, rateMiB: 20 }));
+  await bed.dirty(1, { sizeMiB: 48, rateMiB: 20 });
 });
 test.after(() => bed.dispose());
 
@@ -158,7 +158,7 @@ test('a round that outgrows what it was admitted for ends; VMs and epochs are as
   const { epochs } = await bed.json<ClusterStatus>('status');
   const reserved = 2 * (48 * 1.25 + 16); // what the last delta took, and some more
   await budget(occupied() / MIB + reserved + NODES * IN_FLIGHT_MIB);
-  await bed.shell(0, dirtyMemory({ sizeMiB: 120, rateMiB: 200, log: MORE }));
+  await bed.dirty(0, { sizeMiB: 120, rateMiB: 200, log: MORE });
   const { code, missingBytes = 0 } = await refused();
   assert.is(code, 'E_STORE_NO_ROOM');
   assert.ok(missingBytes > 0);

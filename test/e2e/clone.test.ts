@@ -12,7 +12,7 @@ import * as assert from 'uvu/assert';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
-import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
+import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed, umbraCommand } from '../../tools/testbed/testbed.ts';
 import { CloneGuests } from '../support/clone-guests.ts';
@@ -142,7 +142,7 @@ test('down --purge of the clone leaves nothing of it, and the first runs', async
 });
 
 test('a clone keeps its memory when the epoch is gone and its room is used again', async () => {
-  await bed.shell(1, dirtyMemory({ sizeMiB: 64, rateMiB: 5 }));
+  await bed.dirty(1, { sizeMiB: 64, rateMiB: 5 });
   const { epoch } = await bed.json<RoundReport>('checkpoint', ...FIRST);
   await bed.json('restore', String(epoch), '--as', 'twin', '--mode', 'map', ...FIRST);
   for (let count = 0; count < 4; count++) await bed.json('checkpoint', ...FIRST);

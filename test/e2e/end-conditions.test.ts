@@ -5,7 +5,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
-import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
+import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict } from '../support/job.ts';
@@ -51,7 +51,7 @@ test('elapsed ends what nothing else does', async () => {
 });
 
 test('a VM that never calms down ends by the memory bound, and keeps to it', async () => {
-  await bed.shell(1, dirtyMemory({ sizeMiB: 64, pattern: 'random' }));
+  await bed.dirty(1, { sizeMiB: 64, pattern: 'random' });
   const bound = 1.5;
   const report = await checkpoint({ endWhen: ['predicted-downtime 1ms'], memoryBound: bound });
   assert.match(report.endReason ?? '', /^memory-bound: n1/);

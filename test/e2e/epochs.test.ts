@@ -10,7 +10,7 @@ import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
 import { Catalogue, openShadow, type SealedShadow } from '../../shadow/index.ts';
-import { dirtyMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
+import { verifyMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 
@@ -27,7 +27,7 @@ test.before(async () => {
   bed = await Testbed.create({ nodes: NODES, qemu: await newestQemu() });
   await bed.up();
   await bed.reconfigure({ epochs: { keep: KEEP } });
-  await bed.shell(1, dirtyMemory({ sizeMiB: 32, rateMiB: 20 }));
+  await bed.dirty(1, { sizeMiB: 32, rateMiB: 20 });
 });
 test.after(() => bed.dispose());
 

@@ -11,7 +11,7 @@ import * as assert from 'uvu/assert';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Failure } from '../../proxy/failure.ts';
-import { dirtyMemory, endMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
+import { endMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess } from '../support/freeze.ts';
@@ -35,7 +35,7 @@ test.before(async () => {
   const qemu = await newestQemu();
   bed = await Testbed.create({ nodes: NODES, memoryMiB: MEMORY_MIB, qemu, settings });
   await bed.up();
-  await bed.shell(0, dirtyMemory({ sizeMiB: 16, rateMiB: 10 }));
+  await bed.dirty(0, { sizeMiB: 16, rateMiB: 10 });
   assert.is((await bed.json<RoundReport>('checkpoint')).outcome, 'committed');
 });
 test.after(async () => {
@@ -79,7 +79,7 @@ test('nearly full: refused with the bytes that are missing, before anything is t
 });
 
 test('someone fills it in the middle of a round: the round ends, nothing else does', async () => {
-  await bed.shell(1, dirtyMemory({ sizeMiB: 100, rateMiB: 200, log: MORE }));
+  await bed.dirty(1, { sizeMiB: 100, rateMiB: 200, log: MORE });
   freezeAt(bed, 'member/n1/live');
   const refusal = refused();
   const frozen = await frozenProcess(bed);

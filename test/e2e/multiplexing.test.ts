@@ -8,7 +8,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Span } from '../../proxy/coordinator/timeline.ts';
-import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
+import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 
@@ -26,7 +26,7 @@ test.before(async () => {
   bed = await Testbed.create({ nodes: 3, memoryMiB, qemu: await newestQemu() });
   await bed.up();
   // Enough to send that slots matter.
-  await bed.shell(1, dirtyMemory({ sizeMiB: 192, rateMiB: 5 }));
+  await bed.dirty(1, { sizeMiB: 192, rateMiB: 5 });
 });
 test.after(() => bed.dispose());
 
@@ -78,7 +78,7 @@ test('finish-together: the largest first, and the smallest waits for it', async 
 });
 
 test('no-progress: VMs that write without rest end when waiting buys nothing', async () => {
-  await bed.shell(0, dirtyMemory({ sizeMiB: 64, pattern: 'random' }));
+  await bed.dirty(0, { sizeMiB: 64, pattern: 'random' });
   const report = await checkpoint({ endWhen: ['no-progress'], memoryBound: 20 });
   assert.match(report.endReason ?? '', /^no-progress: n\d dirties memory as fast as it is sent/);
   assert.match(await bed.shell(0, endMemory()), /verified/);

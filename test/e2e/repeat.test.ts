@@ -6,7 +6,6 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
-import { dirtyMemory } from '../../tools/testbed/dirty.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
 
@@ -78,7 +77,7 @@ for (const qemu of await findQemus()) {
         before,
       );
       // Let the restored guests write to their memory: the epoch must not feel it.
-      await bed.shell(0, dirtyMemory({ sizeMiB: 32, pattern: 'random' }));
+      await bed.dirty(0, { sizeMiB: 32, pattern: 'random' });
     }
     await bed.json('verify', '1');
   });

@@ -14,7 +14,6 @@ import { untilHuge, untilSettled } from '../testbed/huge-pages.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 import type { Row } from './bench.ts';
-import { filled } from './mixed-load.ts';
 import { spread } from './statistics.ts';
 
 const NODES = 4;
@@ -70,9 +69,8 @@ async function seriesOf(kind: Kind, runs: number): Promise<BackgroundSeries> {
   try {
     await bed.up();
     const idleMs = await downtimes(bed, kind, runs);
-    const dirty = `dirty --size-mib ${memoryMiB * BUSY_SHARE} --rate-mib ${BUSY_MIB_PER_SECOND}`;
-    for (let node = 0; node < NODES; node++) await bed.shell(node, `${dirty} >/run/dirty.log &`);
-    for (let node = 0; node < NODES; node++) await filled(bed, node);
+    const dirty = { sizeMiB: memoryMiB * BUSY_SHARE, rateMiB: BUSY_MIB_PER_SECOND };
+    for (let node = 0; node < NODES; node++) await bed.dirty(node, dirty);
     return { ...kind, idleMs, busyMs: await downtimes(bed, kind, runs) };
   } finally {
     await bed.dispose();

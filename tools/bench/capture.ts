@@ -31,7 +31,6 @@ import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 import type { BenchOptions, Measurement, Row } from './bench.ts';
 import { peakResident } from './memory-watch.ts';
-import { filled } from './mixed-load.ts';
 import { migrateInto } from './qemu-migrate.ts';
 import { spread } from './statistics.ts';
 
@@ -60,9 +59,7 @@ export async function benchCapture(
   try {
     progress(`a VM of ${GUEST_MIB} MiB, ${FILL_MIB} MiB of it in use`);
     await bed.up();
-    const command = `dirty --size-mib ${FILL_MIB} --rate-mib 2 --pattern random`;
-    await bed.shell(0, `${command} >/run/dirty.log 2>&1 & sleep 1`);
-    await filled(bed, 0);
+    await bed.dirty(0, { sizeMiB: FILL_MIB, rateMiB: 2, pattern: 'random' });
     const monitor = await QmpClient.connect(join(bed.memberDirectory(0), 'watch.sock'));
     const turns: Turn[] = [];
     for (let run = 0; run <= runs; run++) {

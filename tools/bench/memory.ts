@@ -15,19 +15,19 @@ import {
   SealedRam,
   type SealedShadow,
 } from '../../shadow/index.ts';
+import type { DirtyOptions } from '../testbed/dirty.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 import type { BenchOptions, Measurement, Row } from './bench.ts';
-import { filled } from './mixed-load.ts';
 import { spread } from './statistics.ts';
 
 const RUNS = 3;
 const GUEST_MIB = 1024;
-const LOADS = {
-  idle: '',
-  'small working set': '--size-mib 64 --rate-mib 60 --pattern random',
-  'large working set': '--size-mib 512 --rate-mib 40 --pattern sequential',
-} as const;
+const LOADS: Readonly<Record<string, DirtyOptions | undefined>> = {
+  idle: undefined,
+  'small working set': { sizeMiB: 64, rateMiB: 60, pattern: 'random' },
+  'large working set': { sizeMiB: 512, rateMiB: 40 },
+};
 
 interface Second {
   readonly ownBytes: number;
@@ -62,15 +62,12 @@ function surplus({ ownBytes, changedBytes, ramBytes }: Second): number {
   return (ownBytes - ramBytes / 100) / changedBytes;
 }
 
-async function measure(dirty: string, runs: number): Promise<Second[]> {
+async function measure(dirty: DirtyOptions | undefined, runs: number): Promise<Second[]> {
   const options = { nodes: 1, memoryMiB: GUEST_MIB, qemu: await newestQemu() };
   const bed = await Testbed.create({ ...options, settings: { store: { foldAt: 100 } } });
   try {
     await bed.up();
-    if (dirty !== '') {
-      await bed.shell(0, `dirty ${dirty} >/run/dirty.log 2>&1 & sleep 1`);
-      await filled(bed, 0);
-    }
+    if (dirty !== undefined) await bed.dirty(0, dirty);
     await bed.json('checkpoint');
     const seconds: Second[] = [];
     for (let run = 0; run < runs; run++) {

@@ -20,17 +20,15 @@ import { DaemonClient } from '../cli/client.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 import type { BenchOptions, Measurement, Row } from './bench.ts';
-import { filled } from './mixed-load.ts';
 import { spread } from './statistics.ts';
 
 const RUNS = 5;
 const NODES = 2;
 const GUEST_MIB = 640;
-const NOISE_MIB = 320;
 /** Short iterations, and enough of them to outlast all runs; nobody waits for their end. */
 const CASES = 400;
 const JOB = `/job/xdlu ${CASES} 150`;
-const NOISE = `dirty --size-mib ${NOISE_MIB} --rate-mib 1 --pattern random`;
+const NOISE = { sizeMiB: 320, rateMiB: 1, pattern: 'random' } as const;
 const LEAST_ITERATIONS = 5;
 const POLL_MS = 500;
 const LIMIT_MS = 300_000;
@@ -78,8 +76,7 @@ async function measure(
   progress('an epoch of the job’s VMs as they are');
   const plain = await persisted(client, await checkpoint(bed));
   for (let node = 0; node < NODES; node++) {
-    await bed.shell(node, `${NOISE} >/run/dirty.log 2>&1 &`);
-    await filled(bed, node);
+    await bed.dirty(node, NOISE);
   }
   const done: Run[] = [];
   for (let run = 0; run <= runs; run++) {

@@ -21,6 +21,8 @@ import { spread } from './statistics.ts';
 
 const RUNS = 5;
 const CAPTURE_GUEST_MIB = 1024;
+/** Memory that is not zero. */
+const HARDLY_CHANGING = { rateMiB: 1, pattern: 'random' } as const;
 const CAPTURE_FILL_MIB = 640;
 const RESTORE_GUEST_MIB = 512;
 const RESTORE_FILL_MIB = 256;
@@ -91,7 +93,7 @@ async function downtime(nodes: number, progress: Progress): Promise<Downtimes> {
 async function restore(progress: Progress): Promise<{ map: number[]; stream: number[] }> {
   progress(`restore of a ${RESTORE_GUEST_MIB} MiB VM`);
   return withBed({ nodes: 1, memoryMiB: RESTORE_GUEST_MIB }, async (bed) => {
-    await fill(bed, RESTORE_FILL_MIB);
+    await bed.dirty(0, { ...HARDLY_CHANGING, sizeMiB: RESTORE_FILL_MIB });
     await bed.json('checkpoint');
     const times: { map: number[]; stream: number[] } = { map: [], stream: [] };
     for (let run = 0; run <= RUNS; run++) {
@@ -116,7 +118,7 @@ async function captureRatio(progress: Progress): Promise<Capture> {
   progress(`capture of a ${CAPTURE_GUEST_MIB} MiB VM beside /dev/null`);
   const options = { nodes: 1, memoryMiB: CAPTURE_GUEST_MIB, watch: true };
   return withBed(options, async (bed) => {
-    await fill(bed, CAPTURE_FILL_MIB);
+    await bed.dirty(0, { ...HARDLY_CHANGING, sizeMiB: CAPTURE_FILL_MIB });
     const monitor = await QmpClient.connect(join(bed.memberDirectory(0), 'watch.sock'));
     const shadow: number[] = [];
     const devnull: number[] = [];
@@ -131,20 +133,6 @@ async function captureRatio(progress: Progress): Promise<Capture> {
     monitor.close();
     return { shadow, devnull, ratios: shadow.map((rate, run) => rate / (devnull[run] ?? 1)) };
   });
-}
-
-/** Gives a guest memory that is not zero and hardly changes. */
-async function fill(bed: Testbed, mebibytes: number): Promise<void> {
-  const command = `dirty --size-mib ${mebibytes} --rate-mib 1 --pattern random`;
-  await bed.shell(0, `${command} >/run/dirty.log 2>&1 & sleep 1`);
-  const guest = await bed.guest(0);
-  // It has filled its memory when the guest's free memory stops shrinking.
-  for (let before = Number.POSITIVE_INFINITY; ; ) {
-    const { output } = await guest.run("sleep 1; awk '/MemFree/ {print $2}' /proc/meminfo");
-    const free = Number(output);
-    if (before - free < 1024) return;
-    before = free;
-  }
 }
 
 async function demo(progress: Progress): Promise<number> {

@@ -20,7 +20,6 @@ import { QmpClient } from '../../qmp/index.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 import type { BenchOptions, Measurement, Row } from './bench.ts';
-import { filled } from './mixed-load.ts';
 import { migrateInto } from './qemu-migrate.ts';
 import { spread } from './statistics.ts';
 
@@ -86,9 +85,7 @@ async function timesOf(size: (typeof SIZES)[number], runs: number): Promise<Time
   const bed = await Testbed.create({ ...options, settings: { store: { headroom: '64MiB' } } });
   try {
     await bed.up();
-    const command = `dirty --size-mib ${fillMiB} --rate-mib 1 --pattern random`;
-    await bed.shell(0, `${command} >/run/dirty.log 2>&1 & sleep 1`);
-    await filled(bed, 0);
+    await bed.dirty(0, { sizeMiB: fillMiB, rateMiB: 1, pattern: 'random' });
     const vm = recordedVm(bed.memberDirectory(0));
     if (vm === undefined) throw new Error('no VM is recorded');
     const file = join(bed.home, 'stream');

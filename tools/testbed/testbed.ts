@@ -24,6 +24,7 @@ import { ensureGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
 import { findQemus, type QemuBinary } from '../setup/qemu.ts';
 import { clusterFile, type FileSections, withCapture } from './cluster-file.ts';
+import { type DirtyOptions, dirtyMemory } from './dirty.ts';
 
 /** What a command printed, and how it ended. */
 export interface CommandEnd {
@@ -51,6 +52,8 @@ export interface TestbedOptions {
 
 const COMMAND_LIMIT_MS = 180_000;
 const BOOT_LIMIT_MS = 120_000;
+/** Gigabytes, by a processor that is emulated. */
+const FILL_LIMIT_MS = 600_000;
 const CLUSTER = 'demo';
 const LAST_WORDS_BYTES = 1_000;
 
@@ -183,6 +186,15 @@ export class Testbed {
     const { output, exitCode } = await (await this.guest(node)).run(command);
     if (exitCode !== 0) throw new Error(`n${node}: ${command}: status ${exitCode}: ${output}`);
     return output;
+  }
+
+  /** Has a guest write to memory all the time (dirty.ts). Resolves when all of it has been written once. */
+  async dirty(node: number, options: DirtyOptions): Promise<void> {
+    const guest = await this.guest(node);
+    const { output, exitCode } = await guest.run(dirtyMemory(options), {
+      timeoutMs: FILL_LIMIT_MS,
+    });
+    if (exitCode !== 0) throw new Error(`n${node} does not write to its memory: ${output}`);
   }
 
   pid(node: number): number {
