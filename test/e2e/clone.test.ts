@@ -76,7 +76,7 @@ async function purgeTwin(): Promise<void> {
 
 /** What is left of the clone when its last process has had a moment to end. */
 async function settled(): Promise<string[]> {
-  for (const end = performance.now() + 2_000; performance.now() < end; await delay(20)) {
+  for (const end = performance.now() + 20_000; performance.now() < end; await delay(20)) {
     if (twin.traces().length === 0) break;
   }
   return twin.traces();

@@ -5,6 +5,8 @@ import { GuestControl } from '../../tools/guest/control.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 import type { Guests } from './job.ts';
 
+const PROXY = /member.process/;
+
 export class CloneGuests implements Guests {
   readonly nodes: number;
   readonly directory: string;
@@ -46,7 +48,11 @@ export class CloneGuests implements Guests {
   /** Whatever of it can be seen from outside: its processes, its files, and those of others it maps. */
   traces(): string[] {
     const mark = new RegExp(`${this.directory}(/|\\b)|--cluster ${this.#name}\\b`);
-    const processes = [...this.#bed.processes()].filter(([, line]) => mark.test(line));
+    const all = this.#bed.processes();
+    // A proxy does not say whose it is: its daemon does, or is gone.
+    const owner = (pid: number, line: string) =>
+      PROXY.test(line) ? (all.get(parentOf(pid)) ?? this.directory) : line;
+    const processes = [...all].filter(([pid, line]) => mark.test(owner(pid, line)));
     const files = existsSync(this.directory)
       ? readdirSync(this.directory, { recursive: true, encoding: 'utf8' })
       : [];
@@ -61,5 +67,14 @@ export class CloneGuests implements Guests {
 
   #member(node: number): string {
     return join(this.directory, 'vm', `n${node}`);
+  }
+}
+
+/** 0 for a process that is gone. */
+function parentOf(pid: number): number {
+  try {
+    return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+  } catch {
+    return 0;
   }
 }
