@@ -63,7 +63,7 @@ test('a VM that never calms down ends by the memory bound, and keeps to it', asy
 });
 
 test('a job under a round of many passes goes on, and verifies', async () => {
-  await bed.shell(0, '/job/xdlu 20 300');
+  await bed.shell(0, '/job/xdlu 12 300');
   await jobRuns(bed, 2);
   const { outcome } = await checkpoint({ endWhen: ['predicted-downtime 100ms', 'no-progress'] });
   assert.is(outcome, 'committed');

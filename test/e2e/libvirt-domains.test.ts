@@ -18,7 +18,7 @@ import { type Guests, jobRuns, jobVerdict } from '../support/job.ts';
 
 const DOMAINS = ['m0', 'm1'];
 const NODES = ['j0', 'j1'];
-const JOB = '/job/xdlu 20 400';
+const JOB = '/job/xdlu 12 400';
 /** What an operator is told when libvirt is. */
 const AWAY = /^E_(QMP_AWAY|LIBVIRT_CONNECT)$/;
 const JOB_LIMIT_MS = 600_000;

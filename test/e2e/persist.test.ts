@@ -104,7 +104,7 @@ function loseMemory(of: Testbed): void {
 
 test('a job survives the loss of all memory: restored from disk, verified by itself', async () => {
   const on = await bedWith({});
-  await on.shell(0, '/job/xdlu 28 400');
+  await on.shell(0, '/job/xdlu 16 400');
   await jobRuns(on, 3);
   for (let count = 0; count < 2; count++) await on.json('checkpoint');
   const before = await tickers(on);

@@ -12,8 +12,8 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
 
 const JOBS = [
-  { nodes: 2, job: '/job/xdlu 24 400' },
-  { nodes: 4, job: '/job/xdlu 14 300' },
+  { nodes: 2, job: '/job/xdlu 14 400' },
+  { nodes: 4, job: '/job/xdlu 10 300' },
 ] as const;
 const JOB_LIMIT_MS = 600_000;
 const CASES_BEFORE = 3;
