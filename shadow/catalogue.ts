@@ -23,6 +23,7 @@ import { syncFolder, writeSynced } from './synced.ts';
 
 /** Folders of rounds: `r`, the epoch they were for, and a random part. */
 const ROUND_NAME = /^r\d{6,}-[0-9a-f]{8}$/;
+const NOTHING: ReadonlySet<string> = new Set();
 const MANIFEST_NAME = /^(\d{6,})\.json$/;
 
 export interface DamagedEpoch {
@@ -192,7 +193,7 @@ function fileName(epoch: number): string {
 export async function collectLeftovers(
   shadowsDirectory: string,
   catalogue: Catalogue,
-  { keep = new Set(), recycle = false, onStep = NOBODY_TOLD }: CollectOptions = {},
+  { keep = NOTHING, recycle = false, onStep = NOBODY_TOLD }: CollectOptions = {},
 ): Promise<string[]> {
   const needed = await neededRounds(shadowsDirectory, catalogue);
   if (needed === undefined) return [];
@@ -210,7 +211,7 @@ export async function collectLeftovers(
 }
 
 export interface CollectOptions {
-  readonly keep?: ReadonlySet<string>;
+  readonly keep?: Pick<ReadonlySet<string>, 'has'>;
   readonly recycle?: boolean;
   readonly onStep?: OnStep;
 }

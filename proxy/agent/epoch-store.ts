@@ -32,6 +32,8 @@ export class EpochStore {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #held: HeldRounds;
+  /** Leftovers that the last collect left to those who hold them, and how they were to go. */
+  #passedBy: ReadonlyMap<string, 'recycle' | 'free'> = new Map();
 
   /** @param held rounds that are not collected */
   constructor(config: ClusterConfig, catalogue: Catalogue, held: HeldRounds) {
@@ -73,11 +75,18 @@ export class EpochStore {
   async collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
     const { shadowsDirectory, store } = this.#config;
     const recycle = how === 'recycle' && store.recycle;
+    const passedBy = new Map<string, 'recycle' | 'free'>();
+    const keep = (round: string) => {
+      if (!this.#held.has(round)) return false;
+      passedBy.set(round, how === 'free' ? how : (this.#passedBy.get(round) ?? how));
+      return true;
+    };
     const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, {
-      keep: new Set(this.#held.names),
+      keep: { has: keep },
       recycle,
       onStep: (step) => faultPoint(`store/${step}`),
     });
+    this.#passedBy = passedBy;
     // Whoever removes an epoch wants its memory back.
     if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltaBytes: 0 });
     return removed;
@@ -116,21 +125,46 @@ export class EpochStore {
     this.#held.release(round);
   }
 
-  /** @throws UmbraError E_EPOCH_CORRUPT */
+  /**
+   * What it reads stays until it has been read, also if the epoch is removed or folded meanwhile.
+   * @throws UmbraError E_EPOCH_CORRUPT
+   */
   async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {
     const limit = pLimit(VERIFY_AT_ONCE);
-    await allOrFirstFailure(
-      epoch.members.map(({ name, shadow }) =>
-        limit(async () => {
-          const directory = this.shadowDirectory(epoch.round, name);
-          try {
-            await verifyShadow(await openShadow(directory, shadow), mode);
-          } catch (error) {
-            throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
-          }
-        }),
-      ),
-    );
+    const reading = new Set<string>();
+    const read = (round: string) => {
+      if (reading.has(round)) return;
+      reading.add(round);
+      this.#held.hold(round);
+    };
+    read(epoch.round);
+    try {
+      await allOrFirstFailure(
+        epoch.members.map(({ name, shadow }) =>
+          limit(async () => {
+            const directory = this.shadowDirectory(epoch.round, name);
+            try {
+              const opened = await openShadow(directory, shadow);
+              if (opened.base !== undefined) read(opened.base.manifest.round);
+              await verifyShadow(opened, mode);
+            } catch (error) {
+              throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
+            }
+          }),
+        ),
+      );
+    } finally {
+      for (const round of reading) this.#held.release(round);
+      await this.#collectAfter(reading);
+    }
+  }
+
+  /** Collects what would have gone, had nobody read it. */
+  async #collectAfter(read: ReadonlySet<string>): Promise<void> {
+    const late = [...read].flatMap((round) => this.#passedBy.get(round) ?? []);
+    if (late.length === 0) return;
+    // One that fails is done, and told, after the next round: what was read is none the worse.
+    await this.collect(late.includes('free') ? 'free' : 'recycle').catch(() => {});
   }
 
   #openShadows({ round, members }: EpochManifest): Promise<SealedShadow[]> {

@@ -86,7 +86,7 @@ export class Coordinator {
     this.#archive = new RoundArchive(join(config.directory, 'rounds'));
     this.#persister = config.persist && new Persister(config.persist, agent, catalogue, log);
     this.#epochs = new Epochs(config, catalogue, agent, this.#persister, log);
-    this.#choice = new EpochChoice(catalogue, this.#epochs, agent, this.#persister);
+    this.#choice = new EpochChoice(catalogue, this.#epochs, this.#persister);
     const { foldAt, queueLimitMs } = config.store;
     this.#foldJob = new FoldJob(foldAt, agent, catalogue, this.#epochs, this.#exclusive, log);
     this.#queue = new RoundQueue(queueLimitMs, this.#exclusive, () => this.#admit());
@@ -362,7 +362,7 @@ export class Coordinator {
     const durable = this.#persister?.find(epoch);
     const inMemory = await this.#epochs.isInMemory(epoch);
     if (!inMemory && durable === undefined) await this.#catalogue.read(epoch); // says which there are
-    if (inMemory) await this.#verifyInMemory(epoch);
+    if (inMemory) await this.#epochs.verify(epoch, 'all');
     if (durable !== undefined) {
       await this.#agent.verifyDurable(durable).catch((error: unknown) => {
         if (this.#persister?.find(epoch) === undefined) return; // retired meanwhile
@@ -375,16 +375,6 @@ export class Coordinator {
       ...(inMemory ? (['memory'] as const) : []),
       ...(durable === undefined ? [] : (['disk'] as const)),
     ];
-  }
-
-  async #verifyInMemory(epoch: number): Promise<void> {
-    try {
-      await this.#agent.verify(await this.#catalogue.read(epoch), 'all');
-    } catch (error) {
-      // Retired meanwhile, its memory may be another round's by now: that is no damage.
-      await this.#catalogue.read(epoch);
-      throw error;
-    }
   }
 
   async removeEpoch(epoch: number): Promise<void> {

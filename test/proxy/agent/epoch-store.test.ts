@@ -1,5 +1,6 @@
-/** The folder of a round, from its beginning. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+/** The folder of a round, from its beginning to its end. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -7,24 +8,59 @@ import { EpochStore } from '../../../proxy/agent/epoch-store.ts';
 import { HeldRounds } from '../../../proxy/agent/held-rounds.ts';
 import type { ClusterConfig } from '../../../proxy/config.ts';
 import { toFailure } from '../../../proxy/failure.ts';
-import { Catalogue } from '../../../shadow/index.ts';
+import { Catalogue, type EpochManifest, openShadow, StagingShadow } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { SEAL_INPUT } from '../../support/seal-input.ts';
 
 const ROUND = 'r000001-00000000';
+const DELTA_ROUND = 'r000002-00000000';
+const MEMBERS = ['a', 'b', 'c', 'd', 'e', 'f'];
+const PAGE = 4096;
+const PAGES = 512;
 
 const test = suite('epoch store');
 let root = '';
+let catalogue: Catalogue;
 
 test.before.each(() => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-epoch-store-'));
+  catalogue = new Catalogue(join(root, 'epochs'), 'demo');
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 function storeOf(held: HeldRounds): EpochStore {
-  const shadowsDirectory = join(root, 'shadows');
   const members = [{ name: 'a' }, { name: 'b' }];
-  const config = { cluster: 'demo', members, shadowsDirectory } as unknown as ClusterConfig;
-  return new EpochStore(config, new Catalogue(join(root, 'epochs'), 'demo'), held);
+  const store = { recycle: true };
+  const config = { cluster: 'demo', members, shadowsDirectory: shadows(), store };
+  return new EpochStore(config as unknown as ClusterConfig, catalogue, held);
+}
+
+function shadows(): string {
+  return join(root, 'shadows');
+}
+
+/** Rounds there are folders of. */
+function rounds(): string[] {
+  return readdirSync(shadows()).filter((name) => name.startsWith('r'));
+}
+
+/** Seals a shadow of every member. @param baseRound what they are deltas of, if they are */
+async function sealed(epoch: number, round: string, baseRound?: string): Promise<EpochManifest> {
+  const members = [];
+  for (const name of MEMBERS) {
+    const place = { directory: join(shadows(), round, name), member: name, round };
+    const base = baseRound && (await openShadow(join(shadows(), baseRound, name)));
+    const terms = base && { base, reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
+    const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
+    const shadow = await StagingShadow.reserve(place, layout, PAGE, terms || undefined);
+    const [ram] = shadow.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
+    for (let page = 0; page < PAGES; page++) ram?.writePage(page * PAGE, randomBytes(PAGE), 0);
+    members.push({ name, shadow: (await shadow.seal(SEAL_INPUT)).sha256 });
+  }
+  return {
+    ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch, round, members },
+    createdAt: '2030-01-01T00:00:00.000Z',
+  };
 }
 
 test('a round holds its folder until its last member has left', async () => {
@@ -50,6 +86,16 @@ test('one whose folder cannot be made holds nothing, and says which', async () =
     assert.ok(hint);
   }
   assert.equal(held.names, []);
+});
+
+test('an epoch removed while it is verified is whole, and its memory goes when it was read', async () => {
+  await catalogue.prepare();
+  await sealed(1, ROUND);
+  const epoch = await sealed(2, DELTA_ROUND, ROUND);
+  const store = storeOf(new HeldRounds());
+  // It was removed since its manifest was read.
+  await Promise.all([store.verify(epoch, 'all'), store.collect('free')]);
+  assert.equal(rounds(), []);
 });
 
 test.run();
