@@ -18,7 +18,7 @@ import type { RestoreReport, RoundReport } from './report.ts';
 import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
 import { RoundArchive } from './round-archive.ts';
 import { outcomeOf } from './round-outcome.ts';
-import { ADMISSION, RoundQueue } from './round-queue.ts';
+import { RoundQueue } from './round-queue.ts';
 import { policyName, type RoundProgress, RoundRunner } from './round-runner.ts';
 import { Schedule, type ScheduleStatus } from './schedule.ts';
 
@@ -160,8 +160,7 @@ export class Coordinator {
   }
 
   #checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
-    return this.#exclusive.run('checkpoint', async () => {
-      await this.#admit();
+    const work = async () => {
       this.#exclusive.requireGoingOn();
       const epoch = await this.#nextEpoch();
       const id = roundName(epoch);
@@ -197,7 +196,8 @@ export class Coordinator {
       }
       this.#persister?.wake();
       return report;
-    });
+    };
+    return this.#exclusive.run('checkpoint', work, () => this.#admit());
   }
 
   /** @throws UmbraError E_DURABLE_SILENT when only the disk knows which numbers were used */
@@ -377,9 +377,7 @@ export class Coordinator {
     ];
   }
 
-  async removeEpoch(epoch: number): Promise<void> {
-    // A queued round asks twice a second whether it fits: that is no reason to refuse.
-    while (this.#exclusive.busy === ADMISSION) await this.#exclusive.settled();
+  removeEpoch(epoch: number): Promise<void> {
     return this.#exclusive.run('remove an epoch', () => this.#epochs.remove(epoch));
   }
 
