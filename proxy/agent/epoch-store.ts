@@ -32,6 +32,7 @@ export class EpochStore {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #held: HeldRounds;
+  readonly #turn = pLimit(1);
   /** Leftovers that the last collect left to those who hold them, and how they were to go. */
   #passedBy: ReadonlyMap<string, 'recycle' | 'free'> = new Map();
 
@@ -71,18 +72,21 @@ export class EpochStore {
     return join(this.#config.shadowsDirectory, round, member);
   }
 
-  /** @returns the rounds whose shadows were removed */
-  async collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
+  /** One at a time. @returns the rounds whose shadows were removed */
+  collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
+    return this.#turn(() => this.#collect(how));
+  }
+
+  async #collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
     const { shadowsDirectory, store } = this.#config;
     const recycle = how === 'recycle' && store.recycle;
     const passedBy = new Map<string, 'recycle' | 'free'>();
-    const keep = (round: string) => {
-      if (!this.#held.has(round)) return false;
-      passedBy.set(round, how === 'free' ? how : (this.#passedBy.get(round) ?? how));
-      return true;
-    };
     const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, {
-      keep: { has: keep },
+      // One that is staged is held until it is committed, which is after it is published.
+      keep: (round) => this.#held.has(round),
+      onKept: (round) => {
+        passedBy.set(round, how === 'free' ? how : (this.#passedBy.get(round) ?? how));
+      },
       recycle,
       onStep: (step) => faultPoint(`store/${step}`),
     });
@@ -155,16 +159,15 @@ export class EpochStore {
       );
     } finally {
       for (const round of reading) this.#held.release(round);
-      await this.#collectAfter(reading);
+      // A failure is told after the next round, which tries again: what was read is none the worse.
+      await this.#turn(() => this.#collectAfter(reading)).catch(() => {});
     }
   }
 
-  /** Collects what would have gone, had nobody read it. */
+  /** Collects what would have gone by now, had nobody read it. */
   async #collectAfter(read: ReadonlySet<string>): Promise<void> {
     const late = [...read].flatMap((round) => this.#passedBy.get(round) ?? []);
-    if (late.length === 0) return;
-    // One that fails is done, and told, after the next round: what was read is none the worse.
-    await this.collect(late.includes('free') ? 'free' : 'recycle').catch(() => {});
+    if (late.length > 0) await this.#collect(late.includes('free') ? 'free' : 'recycle');
   }
 
   #openShadows({ round, members }: EpochManifest): Promise<SealedShadow[]> {

@@ -8,7 +8,13 @@ import { EpochStore } from '../../../proxy/agent/epoch-store.ts';
 import { HeldRounds } from '../../../proxy/agent/held-rounds.ts';
 import type { ClusterConfig } from '../../../proxy/config.ts';
 import { toFailure } from '../../../proxy/failure.ts';
-import { Catalogue, type EpochManifest, openShadow, StagingShadow } from '../../../shadow/index.ts';
+import {
+  Catalogue,
+  type EpochManifest,
+  type Listing,
+  openShadow,
+  StagingShadow,
+} from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { SEAL_INPUT } from '../../support/seal-input.ts';
 
@@ -20,11 +26,24 @@ const PAGES = 512;
 
 const test = suite('epoch store');
 let root = '';
-let catalogue: Catalogue;
+let catalogue: WatchedCatalogue;
+
+/** In which a test can have something happen while its epochs are read. */
+class WatchedCatalogue extends Catalogue {
+  onRead = async () => {};
+  onHaveRead = async () => {};
+
+  override async list(): Promise<Listing> {
+    await this.onRead();
+    const listing = await super.list();
+    await this.onHaveRead();
+    return listing;
+  }
+}
 
 test.before.each(() => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-epoch-store-'));
-  catalogue = new Catalogue(join(root, 'epochs'), 'demo');
+  catalogue = new WatchedCatalogue(join(root, 'epochs'), 'demo');
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
@@ -96,6 +115,41 @@ test('an epoch removed while it is verified is whole, and its memory goes when i
   // It was removed since its manifest was read.
   await Promise.all([store.verify(epoch, 'all'), store.collect('free')]);
   assert.equal(rounds(), []);
+});
+
+test('a round that begins while leftovers are collected is none', async () => {
+  await catalogue.prepare();
+  mkdirSync(join(shadows(), ROUND), { recursive: true });
+  const store = storeOf(new HeldRounds());
+  catalogue.onRead = () => store.beginRound(DELTA_ROUND);
+  assert.equal(await store.collect('free'), [ROUND]);
+  assert.equal(rounds(), [DELTA_ROUND]);
+});
+
+test('nor is one that is committed meanwhile', async () => {
+  await catalogue.prepare();
+  const epoch = await sealed(1, ROUND);
+  const held = new HeldRounds();
+  held.hold(ROUND);
+  catalogue.onHaveRead = async () => {
+    await catalogue.publish(epoch);
+    held.release(ROUND);
+  };
+  assert.equal(await storeOf(held).collect('free'), []);
+  assert.equal(rounds(), [ROUND]);
+});
+
+test('leftovers collected twice at once go once', async () => {
+  await catalogue.prepare();
+  for (let epoch = 1; epoch < 9; epoch++) {
+    mkdirSync(join(shadows(), `r00000${epoch}-00000000`), { recursive: true });
+  }
+  const store = storeOf(new HeldRounds());
+  const removed = await Promise.all([store.collect('free'), store.collect('recycle')]);
+  assert.equal(
+    removed.map(({ length }) => length),
+    [8, 0],
+  );
 });
 
 test.run();
