@@ -10,7 +10,7 @@
  * first and the shadows after, so a crash in between leaves unnamed shadows (collected), never a named
  * epoch without its shadows.
  */
-import { link, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { unwrap, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
@@ -185,24 +185,34 @@ function fileName(epoch: number): string {
  * Removes the folders of rounds that no epoch needs: what a retired epoch, an aborted round or a crash
  * left. An epoch needs its own round's, and those its shadows are deltas of. Nothing is removed while a
  * manifest cannot be read, for it might name any of them.
- * @param keep rounds still being written, and whatever else is in use
+ *
+ * A round may be staged and published meanwhile, if it is kept from before its folder is made until after
+ * it is published: then what is there, what is kept and what is named are looked at in that order.
+ * @param keep what is still being written, and whatever else is in use; asked again before each removal
  * @param recycle keep images for the next round, as spares
  * @returns the rounds removed
  */
 export async function collectLeftovers(
   shadowsDirectory: string,
   catalogue: Catalogue,
-  { keep = new Set(), recycle = false, onStep = NOBODY_TOLD }: CollectOptions = {},
+  options: CollectOptions = {},
 ): Promise<string[]> {
+  const { keep = () => false, onKept = () => {}, recycle = false, onStep = NOBODY_TOLD } = options;
+  const entries = await readdir(shadowsDirectory, { withFileTypes: true });
+  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  const rounds = folders.filter((name) => ROUND_NAME.test(name)); // others are not ours
+  const kept = new Set(rounds.filter(keep));
   const needed = await neededRounds(shadowsDirectory, catalogue);
   if (needed === undefined) return [];
   const removed: string[] = [];
-  for (const round of await readdir(shadowsDirectory)) {
-    const path = join(shadowsDirectory, round);
-    if (!ROUND_NAME.test(round)) continue; // not ours
-    if (needed.has(round) || keep.has(round) || !(await stat(path)).isDirectory()) continue;
+  for (const round of rounds) {
+    if (needed.has(round)) continue;
+    if (kept.has(round) || keep(round)) {
+      onKept(round);
+      continue;
+    }
     if (recycle) await recycleShadows(shadowsDirectory, round);
-    else await rm(path, { recursive: true, force: true });
+    else await rm(join(shadowsDirectory, round), { recursive: true, force: true });
     onStep('collect/removed');
     removed.push(round);
   }
@@ -210,7 +220,9 @@ export async function collectLeftovers(
 }
 
 export interface CollectOptions {
-  readonly keep?: ReadonlySet<string>;
+  readonly keep?: (round: string) => boolean;
+  /** Told of leftovers that stay because they are kept. */
+  readonly onKept?: (round: string) => void;
   readonly recycle?: boolean;
   readonly onStep?: OnStep;
 }

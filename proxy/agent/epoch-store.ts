@@ -32,6 +32,9 @@ export class EpochStore {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #held: HeldRounds;
+  readonly #turn = pLimit(1);
+  /** Leftovers that the last collect left to those who hold them, and how they were to go. */
+  #passedBy: ReadonlyMap<string, 'recycle' | 'free'> = new Map();
 
   /** @param held rounds that are not collected */
   constructor(config: ClusterConfig, catalogue: Catalogue, held: HeldRounds) {
@@ -69,15 +72,25 @@ export class EpochStore {
     return join(this.#config.shadowsDirectory, round, member);
   }
 
-  /** @returns the rounds whose shadows were removed */
-  async collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
+  /** One at a time. @returns the rounds whose shadows were removed */
+  collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
+    return this.#turn(() => this.#collect(how));
+  }
+
+  async #collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
     const { shadowsDirectory, store } = this.#config;
     const recycle = how === 'recycle' && store.recycle;
+    const passedBy = new Map<string, 'recycle' | 'free'>();
     const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, {
-      keep: new Set(this.#held.names),
+      // One that is staged is held until it is committed, which is after it is published.
+      keep: (round) => this.#held.has(round),
+      onKept: (round) => {
+        passedBy.set(round, how === 'free' ? how : (this.#passedBy.get(round) ?? how));
+      },
       recycle,
       onStep: (step) => faultPoint(`store/${step}`),
     });
+    this.#passedBy = passedBy;
     // Whoever removes an epoch wants its memory back.
     if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltaBytes: 0 });
     return removed;
@@ -116,21 +129,45 @@ export class EpochStore {
     this.#held.release(round);
   }
 
-  /** @throws UmbraError E_EPOCH_CORRUPT */
+  /**
+   * What it reads stays until it has been read, also if the epoch is removed or folded meanwhile.
+   * @throws UmbraError E_EPOCH_CORRUPT
+   */
   async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {
     const limit = pLimit(VERIFY_AT_ONCE);
-    await allOrFirstFailure(
-      epoch.members.map(({ name, shadow }) =>
-        limit(async () => {
-          const directory = this.shadowDirectory(epoch.round, name);
-          try {
-            await verifyShadow(await openShadow(directory, shadow), mode);
-          } catch (error) {
-            throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
-          }
-        }),
-      ),
-    );
+    const reading = new Set<string>();
+    const read = (round: string) => {
+      if (reading.has(round)) return;
+      reading.add(round);
+      this.#held.hold(round);
+    };
+    read(epoch.round);
+    try {
+      await allOrFirstFailure(
+        epoch.members.map(({ name, shadow }) =>
+          limit(async () => {
+            const directory = this.shadowDirectory(epoch.round, name);
+            try {
+              const opened = await openShadow(directory, shadow);
+              if (opened.base !== undefined) read(opened.base.manifest.round);
+              await verifyShadow(opened, mode);
+            } catch (error) {
+              throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
+            }
+          }),
+        ),
+      );
+    } finally {
+      for (const round of reading) this.#held.release(round);
+      // A failure is told after the next round, which tries again: what was read is none the worse.
+      await this.#turn(() => this.#collectAfter(reading)).catch(() => {});
+    }
+  }
+
+  /** Collects what would have gone by now, had nobody read it. */
+  async #collectAfter(read: ReadonlySet<string>): Promise<void> {
+    const late = [...read].flatMap((round) => this.#passedBy.get(round) ?? []);
+    if (late.length > 0) await this.#collect(late.includes('free') ? 'free' : 'recycle');
   }
 
   #openShadows({ round, members }: EpochManifest): Promise<SealedShadow[]> {

@@ -7,6 +7,10 @@ export class HeldRounds {
     return [...this.#holders.keys()];
   }
 
+  has(round: string): boolean {
+    return this.#holders.has(round);
+  }
+
   hold(round: string, holders = 1): void {
     this.#holders.set(round, (this.#holders.get(round) ?? 0) + holders);
   }

@@ -128,14 +128,16 @@ export class LocalAgent implements Agent {
   async admit(): Promise<Admission> {
     await this.#all(({ vm }) => vm.locate());
     await this.#all(({ vm }) => vm.describe());
-    for (const { vm } of this.#members.values()) {
-      void learnMachines(vm.recorded?.commandLine[0] ?? '');
-    }
     const examined = await this.#all(async ({ config, keeper }) => {
       const found = await keeper.requireProxy().request<ExamineResult>({ type: 'examine' });
       return [config.name, found] as const;
     });
-    return this.#admission.admit(new Map(examined), this.#vmPids());
+    const admission = await this.#admission.admit(new Map(examined), this.#vmPids());
+    // Not before: whoever is refused leaves nothing that goes on.
+    for (const { vm } of this.#members.values()) {
+      void learnMachines(vm.recorded?.commandLine[0] ?? '');
+    }
+    return admission;
   }
 
   beginRound(round: string): Promise<void> {

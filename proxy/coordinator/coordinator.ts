@@ -18,7 +18,7 @@ import type { RestoreReport, RoundReport } from './report.ts';
 import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restore.ts';
 import { RoundArchive } from './round-archive.ts';
 import { outcomeOf } from './round-outcome.ts';
-import { ADMISSION, RoundQueue } from './round-queue.ts';
+import { RoundQueue } from './round-queue.ts';
 import { policyName, type RoundProgress, RoundRunner } from './round-runner.ts';
 import { Schedule, type ScheduleStatus } from './schedule.ts';
 
@@ -86,7 +86,7 @@ export class Coordinator {
     this.#archive = new RoundArchive(join(config.directory, 'rounds'));
     this.#persister = config.persist && new Persister(config.persist, agent, catalogue, log);
     this.#epochs = new Epochs(config, catalogue, agent, this.#persister, log);
-    this.#choice = new EpochChoice(catalogue, this.#epochs, agent, this.#persister);
+    this.#choice = new EpochChoice(catalogue, this.#epochs, this.#persister);
     const { foldAt, queueLimitMs } = config.store;
     this.#foldJob = new FoldJob(foldAt, agent, catalogue, this.#epochs, this.#exclusive, log);
     this.#queue = new RoundQueue(queueLimitMs, this.#exclusive, () => this.#admit());
@@ -160,8 +160,7 @@ export class Coordinator {
   }
 
   #checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
-    return this.#exclusive.run('checkpoint', async () => {
-      await this.#admit();
+    const work = async () => {
       this.#exclusive.requireGoingOn();
       const epoch = await this.#nextEpoch();
       const id = roundName(epoch);
@@ -197,7 +196,8 @@ export class Coordinator {
       }
       this.#persister?.wake();
       return report;
-    });
+    };
+    return this.#exclusive.run('checkpoint', work, () => this.#admit());
   }
 
   /** @throws UmbraError E_DURABLE_SILENT when only the disk knows which numbers were used */
@@ -362,7 +362,7 @@ export class Coordinator {
     const durable = this.#persister?.find(epoch);
     const inMemory = await this.#epochs.isInMemory(epoch);
     if (!inMemory && durable === undefined) await this.#catalogue.read(epoch); // says which there are
-    if (inMemory) await this.#verifyInMemory(epoch);
+    if (inMemory) await this.#epochs.verify(epoch, 'all');
     if (durable !== undefined) {
       await this.#agent.verifyDurable(durable).catch((error: unknown) => {
         if (this.#persister?.find(epoch) === undefined) return; // retired meanwhile
@@ -377,19 +377,7 @@ export class Coordinator {
     ];
   }
 
-  async #verifyInMemory(epoch: number): Promise<void> {
-    try {
-      await this.#agent.verify(await this.#catalogue.read(epoch), 'all');
-    } catch (error) {
-      // Retired meanwhile, its memory may be another round's by now: that is no damage.
-      await this.#catalogue.read(epoch);
-      throw error;
-    }
-  }
-
-  async removeEpoch(epoch: number): Promise<void> {
-    // A queued round asks twice a second whether it fits: that is no reason to refuse.
-    while (this.#exclusive.busy === ADMISSION) await this.#exclusive.settled();
+  removeEpoch(epoch: number): Promise<void> {
     return this.#exclusive.run('remove an epoch', () => this.#epochs.remove(epoch));
   }
 

@@ -3,7 +3,6 @@
  * turns out to be damaged. Going back further than asked loses work: that is their decision.
  */
 import { type Catalogue, type EpochManifest, ShadowError } from '../../shadow/index.ts';
-import type { Agent } from '../agent/contract.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import type { Epochs } from './epochs.ts';
 import type { Persister } from './persister.ts';
@@ -18,18 +17,11 @@ export interface ChosenEpoch {
 export class EpochChoice {
   readonly #catalogue: Catalogue;
   readonly #epochs: Epochs;
-  readonly #agent: Agent;
   readonly #persister: Persister | undefined;
 
-  constructor(
-    catalogue: Catalogue,
-    epochs: Epochs,
-    agent: Agent,
-    persister: Persister | undefined,
-  ) {
+  constructor(catalogue: Catalogue, epochs: Epochs, persister: Persister | undefined) {
     this.#catalogue = catalogue;
     this.#epochs = epochs;
-    this.#agent = agent;
     this.#persister = persister;
   }
 
@@ -110,16 +102,12 @@ export class EpochChoice {
     for (const one of epochs.filter((other) => other.epoch < epoch).reverse()) {
       if (one.failure !== undefined) continue;
       if (!one.inMemory) return one.epoch; // fetching it says whether it is
-      const isWhole = await this.#verifyQuickly(one.epoch).then(
+      const isWhole = await this.#epochs.verify(one.epoch, 'changed').then(
         () => true,
         () => false,
       );
       if (isWhole) return one.epoch;
     }
     return undefined;
-  }
-
-  async #verifyQuickly(epoch: number): Promise<void> {
-    await this.#agent.verify(await this.#catalogue.read(epoch), 'changed');
   }
 }

@@ -1,5 +1,5 @@
 /**
- * A cluster's epochs: listed with what they cost, pinned, held, removed, retired.
+ * A cluster's epochs: listed with what they cost, read again, pinned, held, removed, retired.
  *
  * Pins and retirement take turns, so that an epoch whose pin was acknowledged is never retired by a look
  * that was begun before.
@@ -15,6 +15,7 @@ import {
   pinEpoch,
   pinnedEpochs,
   unpinEpoch,
+  type VerifyMode,
 } from '../../shadow/index.ts';
 import type { Agent, DiskView } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
@@ -194,7 +195,24 @@ export class Epochs {
     return numbersOf(await this.#catalogue.list()).includes(epoch);
   }
 
-  /** Resolves when nobody reads it. */
+  /**
+   * Reads it again, in memory. Nothing waits for that: its shadows may be others meanwhile, or gone.
+   * @throws UmbraError E_EPOCH_CORRUPT, ShadowError E_EPOCH_UNKNOWN
+   */
+  async verify(epoch: number, mode: VerifyMode): Promise<void> {
+    let manifest = await this.#catalogue.read(epoch);
+    for (;;) {
+      try {
+        return await this.#agent.verify(manifest, mode);
+      } catch (error) {
+        const now = await this.#catalogue.read(epoch); // removed meanwhile, it is not damaged
+        if (now.round === manifest.round) throw error;
+        manifest = now; // folded meanwhile: what was read is not what it is made of any more
+      }
+    }
+  }
+
+  /** Resolves when nobody holds it. */
   async unheld(epoch: number): Promise<void> {
     while (this.#holds.has(epoch)) await new Promise<void>((done) => this.#waiting.push(done));
   }

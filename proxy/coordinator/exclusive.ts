@@ -1,9 +1,18 @@
-/** One thing at a time: whoever comes meanwhile is refused, or waits for it to end. */
+/**
+ * One thing at a time. Whoever comes meanwhile is refused, unless what goes on is over in an instant:
+ *
+ *     run      admission ──admitted──▶ the work itself        brief    the work itself
+ *     comes:   waits                   is refused                      waits
+ */
 import { UmbraError } from '../failure.ts';
 
 export class Exclusive {
   #busy: string | undefined;
   #work: Promise<unknown> = Promise.resolve();
+  /** What goes on is over, or admitted, in an instant. */
+  #isBrief = false;
+  /** Who waits for that. */
+  readonly #waiting: (() => void)[] = [];
   #ending = false;
 
   /** What goes on, if anything does. */
@@ -11,13 +20,38 @@ export class Exclusive {
     return this.#busy;
   }
 
-  /** @throws UmbraError E_ROUND_BUSY, E_DAEMON_ENDING */
-  async run<T>(what: string, work: () => Promise<T>): Promise<T> {
+  /**
+   * @param admit comes before the work, and forbids it by throwing
+   * @throws UmbraError E_ROUND_BUSY, E_DAEMON_ENDING
+   */
+  async run<T>(what: string, work: () => Promise<T>, admit?: () => Promise<void>): Promise<T> {
+    while (this.#isBrief) await new Promise<void>((over) => this.#waiting.push(over));
     this.requireGoingOn();
     if (this.#busy !== undefined) {
       const message = `the cluster is busy with another ${this.#busy}`;
       throw new UmbraError({ code: 'E_ROUND_BUSY', message });
     }
+    if (admit === undefined) return this.#occupy(what, work);
+    return this.#occupy(what, async () => {
+      this.#isBrief = true;
+      await admit();
+      this.#endBrief();
+      return work();
+    });
+  }
+
+  /**
+   * Work that is over in an instant: nobody is refused for it. Waits until nothing else goes on.
+   * @throws UmbraError E_DAEMON_ENDING
+   */
+  async brief<T>(what: string, work: () => Promise<T>): Promise<T> {
+    while (this.#busy !== undefined) await this.settled();
+    this.requireGoingOn();
+    this.#isBrief = true;
+    return this.#occupy(what, work);
+  }
+
+  async #occupy<T>(what: string, work: () => Promise<T>): Promise<T> {
     this.#busy = what;
     const running = work();
     this.#work = running;
@@ -25,13 +59,13 @@ export class Exclusive {
       return await running;
     } finally {
       this.#busy = undefined;
+      this.#endBrief();
     }
   }
 
-  /** Waits until nothing else goes on. @throws UmbraError E_DAEMON_ENDING */
-  async whenFree<T>(what: string, work: () => Promise<T>): Promise<T> {
-    while (this.#busy !== undefined) await this.settled();
-    return this.run(what, work);
+  #endBrief(): void {
+    this.#isBrief = false;
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
   /** Resolves when what goes on now has ended, well or not: whoever asked for it hears of that. */

@@ -77,6 +77,6 @@ export class FoldJob {
   /** Names an epoch's new shadows when nothing else goes on, and nobody reads the old ones. */
   async #rename(folded: EpochManifest): Promise<void> {
     do await this.#epochs.unheld(folded.epoch);
-    while (!(await this.#exclusive.whenFree('fold', () => this.#epochs.replace(folded))));
+    while (!(await this.#exclusive.brief('fold', () => this.#epochs.replace(folded))));
   }
 }

@@ -12,8 +12,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import type { Exclusive } from './exclusive.ts';
 
-/** What an admission that is only a question is called. */
-export const ADMISSION = 'admission';
 /** Codes of what more memory would cure. */
 const MAY_FIT_LATER: ReadonlySet<string> = new Set(['E_BUDGET', 'E_STORE_NO_ROOM']);
 /** The kernel tells nobody when memory becomes free, so a queued round asks. */
@@ -84,7 +82,7 @@ export class RoundQueue {
       requireWanted(waiting);
       if (this.#exclusive.busy !== undefined) continue;
       try {
-        await this.#exclusive.run(ADMISSION, this.#admit);
+        await this.#exclusive.brief('admission', this.#admit);
         requireWanted(waiting);
         return;
       } catch (error) {

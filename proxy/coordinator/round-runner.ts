@@ -26,10 +26,13 @@ import {
 
 /** How often the live phase is looked at: a look walks over all members, a sample does not. */
 const LOOK_MS = 50;
-/** Four signs of life within the silence a proxy tolerates. */
-const SIGNS_PER_SILENCE = 4;
-/** A frozen part is given up early enough for its VM to run again within the stop deadline. */
-const SILENCE_SHARE = 0.5;
+/** Signs of life within the silence a proxy tolerates, and is allowed. */
+const SIGNS_PER_SILENCE = 8;
+/**
+ * Of the stop deadline. A frozen part is given up after it, and a sign or two more: another process then has
+ * half of the deadline to start in, and to put the VM right.
+ */
+const SILENCE_SHARE = 0.4;
 /** A round that makes no progress at all is given up after the live phase's maximum and this. */
 const ROUND_GRACE_MS = 120_000;
 

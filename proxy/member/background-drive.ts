@@ -108,8 +108,15 @@ export class BackgroundDrive implements Drive {
       this.#ranOn = true; // nobody hears of it before the barrier
       return false;
     }
-    this.#round.failed('barrier', runsOnUnheld(this.#round.facts.framesNotHeld));
+    const message = this.#ranOnUnheld;
+    this.#round.failed('barrier', new UmbraError({ code: 'E_RESUMED_EARLY', message }));
     return false;
+  }
+
+  /** By itself (7.2) or by someone: nobody can tell, and frames that are not held are why it matters. */
+  get #ranOnUnheld(): string {
+    const { framesNotHeld = 'its frames were not held' } = this.#round.facts;
+    return `the VM ran on after its snapshot before it was to, and was not silent: ${framesNotHeld}`;
   }
 
   async resume(): Promise<void> {
@@ -122,7 +129,7 @@ export class BackgroundDrive implements Drive {
       if (disks.length > 0) {
         this.#round.learn({ disks: await freezeDisks(monitor, disks, prepare.diskOwner) });
       }
-      await resumeStanding(monitor, stopDeadlineMs);
+      await resumeStanding(monitor, stopDeadlineMs, this.#ranOnUnheld);
     } else if (!this.#ranOn) await makeRun(monitor, stopDeadlineMs);
     await releaseFrames(monitor, this.#held);
     this.#round.learn({ protocol: this.#holdsFrames ? 'frames held' : 'all stopped' });
@@ -158,9 +165,4 @@ export class BackgroundDrive implements Drive {
     });
     return { vm, which, blocks, room: { directory: dirname(spareDirectory), keepFreeBytes } };
   }
-}
-
-function runsOnUnheld(why = 'it was resumed by someone'): UmbraError {
-  const message = `the VM ran on after its snapshot before all were cut, and was not silent: ${why}`;
-  return new UmbraError({ code: 'E_RESUMED_EARLY', message });
 }

@@ -228,6 +228,8 @@ export class Capture {
   }
 
   async #stop(): Promise<void> {
+    await this.#events.stopKnown();
+    this.#lookUp();
     this.#round.noteStop(true);
     await this.#driving.stop();
   }

@@ -279,14 +279,16 @@ export async function makeRun(qmp: QmpClient, deadlineMs: number): Promise<void>
  * Resumes a VM that stands at the barrier. One that runs was resumed by someone: the event of that may
  * still wait in another socket than the barrier came from (a proxy that was frozen reads them in any
  * order), but the answer of the monitor comes after it.
+ * @param early what is told of one that runs
  * @throws UmbraError E_RESUMED_EARLY
  */
-export async function resumeStanding(qmp: QmpClient, deadlineMs: number): Promise<void> {
+export async function resumeStanding(
+  qmp: QmpClient,
+  deadlineMs: number,
+  early = 'someone resumed the VM while it stood at the barrier: the cut is lost',
+): Promise<void> {
   const { running } = await qmp.execute('query-status');
-  if (running) {
-    const message = 'someone resumed the VM while it stood at the barrier: the cut is lost';
-    throw new UmbraError({ code: 'E_RESUMED_EARLY', message });
-  }
+  if (running) throw new UmbraError({ code: 'E_RESUMED_EARLY', message: early });
   await makeRun(qmp, deadlineMs);
 }
 

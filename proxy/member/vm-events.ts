@@ -10,6 +10,7 @@ export class VmEvents {
   readonly #round: MemberRound;
   readonly #state: () => number;
   readonly #drive: () => Drive | undefined;
+  #stopKnown: Promise<void> = Promise.resolve();
 
   /** @param state of the session */
   constructor(round: MemberRound, state: () => number, drive: () => Drive | undefined) {
@@ -46,7 +47,9 @@ export class VmEvents {
     const flow = intake?.clock.end() ?? [];
     round.learn({ stoppedAtUs, liveBytes, liveMs, heldMs: Math.max(0, liveMs - flowedMs), flow });
     if (round.stopAsked) this.#drive()?.onStopped();
-    else void this.#whoStopped().catch((error: unknown) => round.failed('stop', error));
+    else {
+      this.#stopKnown = this.#whoStopped().catch((error: unknown) => round.failed('stop', error));
+    }
   }
 
   #onResumed(resumedAtUs: number): void {
@@ -58,10 +61,18 @@ export class VmEvents {
     this.#round.handle({ type: 'vm-resumed' });
   }
 
+  /**
+   * Resolves when no stop is under way of which nobody knows whose it is. Ours comes after that: else the VM
+   * would run again, by the round or its journal, though its operator has paused it.
+   */
+  stopKnown(): Promise<void> {
+    return this.#stopKnown;
+  }
+
   /** QEMU stops a VM to switch over; any other stop is its operator's, and none of our business. */
   async #whoStopped(): Promise<void> {
     const { status } = await this.#round.monitor.execute('query-status');
-    if (this.#round.stopAsked || isSwitchover(status)) {
+    if (isSwitchover(status)) {
       this.#round.handle({ type: 'vm-stopped' });
       return;
     }

@@ -159,7 +159,7 @@ export class ShadowKeeper {
     const { epochs } = await this.#catalogue.list();
     const own = epochs.filter(({ members }) => members[0]?.name === member);
     for (const { epoch } of own.slice(0, -this.#terms.keep)) await this.#catalogue.retire(epoch);
-    const keep = new Set(this.#granted.keys());
+    const keep = (round: string) => this.#granted.has(round);
     await collectLeftovers(this.#shadows, this.#catalogue, { keep, recycle: true });
   }
 

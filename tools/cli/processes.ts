@@ -15,6 +15,7 @@ import { answers, apiSocketOf, daemonCardOf } from '../../proxy/daemon-socket.ts
 import { type Failure, UmbraError } from '../../proxy/failure.ts';
 
 const LOG_EXCERPT_BYTES = 600;
+/** How long a daemon that is there may take to answer, or to be gone. */
 const OTHER_DAEMON_MS = 20_000;
 const END_LIMIT_MS = 40_000;
 const POLL_MS = 20;
@@ -25,12 +26,28 @@ export type DaemonHello =
   | { readonly ready: false; readonly failure: Failure };
 
 /**
- * Starts the daemon, unless it runs.
+ * Starts the daemon, unless it runs. One that is ending answers no more: it is waited for.
  * @returns true if it was started
  * @throws UmbraError what kept it from starting
  */
 export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promise<boolean> {
-  if (await answers(apiSocketOf(config.directory))) return false;
+  const socket = apiSocketOf(config.directory);
+  const card = daemonCardOf(config.directory);
+  for (const end = performance.now() + OTHER_DAEMON_MS; !(await answers(socket)); ) {
+    const failure = await startDaemon(config, boot);
+    if (failure === undefined) return true;
+    // Another command was faster: then its daemon is ours as well, as soon as it answers.
+    if (failure.code !== 'E_DAEMON_RUNS') throw new UmbraError(failure);
+    do {
+      if (performance.now() > end) throw new UmbraError(failure);
+      await delay(POLL_MS);
+    } while (!(await answers(socket)) && recordedProcess(card) !== undefined);
+  }
+  return false;
+}
+
+/** @returns what kept it from starting, as it says itself @throws UmbraError E_DAEMON_LOST */
+async function startDaemon(config: ClusterConfig, boot: boolean): Promise<Failure | undefined> {
   const logPath = join(config.directory, 'daemon.log');
   const log = openSync(logPath, 'a', 0o600);
   const args = ['serve', '--cluster', config.cluster, ...(boot ? ['--boot'] : [])];
@@ -45,23 +62,10 @@ export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promis
     const message = `the daemon ended before it was ready: ${tail}`;
     throw new UmbraError({ code: 'E_DAEMON_LOST', message });
   }
-  if (!hello.ready) {
-    // Another command was faster: then its daemon is ours as well, as soon as it answers.
-    if (hello.failure.code !== 'E_DAEMON_RUNS') throw new UmbraError(hello.failure);
-    await otherDaemon(config, new UmbraError(hello.failure));
-    return false;
-  }
+  if (!hello.ready) return hello.failure;
   child.disconnect();
   child.unref();
-  return true;
-}
-
-async function otherDaemon(config: ClusterConfig, failure: UmbraError): Promise<void> {
-  const end = performance.now() + OTHER_DAEMON_MS;
-  while (!(await answers(apiSocketOf(config.directory)))) {
-    if (performance.now() > end) throw failure;
-    await delay(POLL_MS);
-  }
+  return undefined;
 }
 
 /**

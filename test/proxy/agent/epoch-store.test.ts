@@ -1,5 +1,6 @@
-/** The folder of a round, from its beginning. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+/** The folder of a round, from its beginning to its end. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -7,24 +8,78 @@ import { EpochStore } from '../../../proxy/agent/epoch-store.ts';
 import { HeldRounds } from '../../../proxy/agent/held-rounds.ts';
 import type { ClusterConfig } from '../../../proxy/config.ts';
 import { toFailure } from '../../../proxy/failure.ts';
-import { Catalogue } from '../../../shadow/index.ts';
+import {
+  Catalogue,
+  type EpochManifest,
+  type Listing,
+  openShadow,
+  StagingShadow,
+} from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { SEAL_INPUT } from '../../support/seal-input.ts';
 
 const ROUND = 'r000001-00000000';
+const DELTA_ROUND = 'r000002-00000000';
+const MEMBERS = ['a', 'b', 'c', 'd', 'e', 'f'];
+const PAGE = 4096;
+const PAGES = 512;
 
 const test = suite('epoch store');
 let root = '';
+let catalogue: WatchedCatalogue;
+
+/** In which a test can have something happen while its epochs are read. */
+class WatchedCatalogue extends Catalogue {
+  onRead = async () => {};
+  onHaveRead = async () => {};
+
+  override async list(): Promise<Listing> {
+    await this.onRead();
+    const listing = await super.list();
+    await this.onHaveRead();
+    return listing;
+  }
+}
 
 test.before.each(() => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-epoch-store-'));
+  catalogue = new WatchedCatalogue(join(root, 'epochs'), 'demo');
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 function storeOf(held: HeldRounds): EpochStore {
-  const shadowsDirectory = join(root, 'shadows');
   const members = [{ name: 'a' }, { name: 'b' }];
-  const config = { cluster: 'demo', members, shadowsDirectory } as unknown as ClusterConfig;
-  return new EpochStore(config, new Catalogue(join(root, 'epochs'), 'demo'), held);
+  const store = { recycle: true };
+  const config = { cluster: 'demo', members, shadowsDirectory: shadows(), store };
+  return new EpochStore(config as unknown as ClusterConfig, catalogue, held);
+}
+
+function shadows(): string {
+  return join(root, 'shadows');
+}
+
+/** Rounds there are folders of. */
+function rounds(): string[] {
+  return readdirSync(shadows()).filter((name) => name.startsWith('r'));
+}
+
+/** Seals a shadow of every member. @param baseRound what they are deltas of, if they are */
+async function sealed(epoch: number, round: string, baseRound?: string): Promise<EpochManifest> {
+  const members = [];
+  for (const name of MEMBERS) {
+    const place = { directory: join(shadows(), round, name), member: name, round };
+    const base = baseRound && (await openShadow(join(shadows(), baseRound, name)));
+    const terms = base && { base, reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
+    const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
+    const shadow = await StagingShadow.reserve(place, layout, PAGE, terms || undefined);
+    const [ram] = shadow.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
+    for (let page = 0; page < PAGES; page++) ram?.writePage(page * PAGE, randomBytes(PAGE), 0);
+    members.push({ name, shadow: (await shadow.seal(SEAL_INPUT)).sha256 });
+  }
+  return {
+    ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch, round, members },
+    createdAt: '2030-01-01T00:00:00.000Z',
+  };
 }
 
 test('a round holds its folder until its last member has left', async () => {
@@ -50,6 +105,51 @@ test('one whose folder cannot be made holds nothing, and says which', async () =
     assert.ok(hint);
   }
   assert.equal(held.names, []);
+});
+
+test('an epoch removed while it is verified is whole, and its memory goes when it was read', async () => {
+  await catalogue.prepare();
+  await sealed(1, ROUND);
+  const epoch = await sealed(2, DELTA_ROUND, ROUND);
+  const store = storeOf(new HeldRounds());
+  // It was removed since its manifest was read.
+  await Promise.all([store.verify(epoch, 'all'), store.collect('free')]);
+  assert.equal(rounds(), []);
+});
+
+test('a round that begins while leftovers are collected is none', async () => {
+  await catalogue.prepare();
+  mkdirSync(join(shadows(), ROUND), { recursive: true });
+  const store = storeOf(new HeldRounds());
+  catalogue.onRead = () => store.beginRound(DELTA_ROUND);
+  assert.equal(await store.collect('free'), [ROUND]);
+  assert.equal(rounds(), [DELTA_ROUND]);
+});
+
+test('nor is one that is committed meanwhile', async () => {
+  await catalogue.prepare();
+  const epoch = await sealed(1, ROUND);
+  const held = new HeldRounds();
+  held.hold(ROUND);
+  catalogue.onHaveRead = async () => {
+    await catalogue.publish(epoch);
+    held.release(ROUND);
+  };
+  assert.equal(await storeOf(held).collect('free'), []);
+  assert.equal(rounds(), [ROUND]);
+});
+
+test('leftovers collected twice at once go once', async () => {
+  await catalogue.prepare();
+  for (let epoch = 1; epoch < 9; epoch++) {
+    mkdirSync(join(shadows(), `r00000${epoch}-00000000`), { recursive: true });
+  }
+  const store = storeOf(new HeldRounds());
+  const removed = await Promise.all([store.collect('free'), store.collect('recycle')]);
+  assert.equal(
+    removed.map(({ length }) => length),
+    [8, 0],
+  );
 });
 
 test.run();

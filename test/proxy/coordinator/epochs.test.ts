@@ -7,8 +7,8 @@ import * as assert from 'uvu/assert';
 import type { Agent } from '../../../proxy/agent/contract.ts';
 import { parseClusterConfig } from '../../../proxy/config.ts';
 import { Epochs } from '../../../proxy/coordinator/epochs.ts';
-import type { UmbraError } from '../../../proxy/failure.ts';
-import { Catalogue } from '../../../shadow/index.ts';
+import { UmbraError } from '../../../proxy/failure.ts';
+import { Catalogue, type EpochManifest } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const HOUR = 3_600_000;
@@ -20,6 +20,8 @@ let root = '';
 let catalogue: Catalogue;
 let epochs: Epochs;
 let gone: string[] = [];
+/** What the agent finds when it reads an epoch. */
+let onVerify: (manifest: EpochManifest) => Promise<void>;
 
 test.before.each(async () => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-epochs-'));
@@ -28,7 +30,10 @@ test.before.each(async () => {
   catalogue = new Catalogue(config.catalogueDirectory, 'demo');
   await catalogue.prepare();
   gone = [];
-  const agent = { collect: async (how: string) => gone.push(how) };
+  const agent = {
+    collect: async (how: string) => gone.push(how),
+    verify: (manifest: EpochManifest) => onVerify(manifest),
+  };
   const log = pino({ level: 'silent' });
   epochs = new Epochs(config, catalogue, agent as unknown as Agent, undefined, log);
 });
@@ -122,6 +127,34 @@ test('one that is held is not folded under its holder', async () => {
   await unheld;
   assert.is(await epochs.replace(folded), true);
   assert.is((await catalogue.read(1)).round, folded.round);
+});
+
+function corrupt(): never {
+  throw new UmbraError({ code: 'E_EPOCH_CORRUPT', message: 'no such file' });
+}
+
+test('one that is folded while it is verified is read anew', async () => {
+  await publish(1);
+  const folded = 'r000001-ffffffff';
+  const read: string[] = [];
+  onVerify = async (manifest) => {
+    read.push(manifest.round);
+    if (manifest.round === folded) return;
+    await epochs.replace({ ...manifest, round: folded });
+    corrupt(); // its files are gone
+  };
+  await epochs.verify(1, 'all');
+  assert.equal(read, ['r000001-0123abcd', folded]);
+});
+
+test('one that is removed while it is verified is not damaged, one that is stays so', async () => {
+  await publish(2);
+  onVerify = async ({ epoch }) => {
+    if (epoch === 1) await epochs.remove(epoch);
+    corrupt();
+  };
+  assert.is(await codeOf(epochs.verify(1, 'all')), 'E_EPOCH_UNKNOWN');
+  assert.is(await codeOf(epochs.verify(2, 'all')), 'E_EPOCH_CORRUPT');
 });
 
 test('a pin that was acknowledged holds, whatever was under way', async () => {

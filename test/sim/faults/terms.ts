@@ -4,7 +4,7 @@ import type { Guest } from './guest.ts';
 /** A VM may stand for so long. */
 export const DEADLINE_MS = 1_000;
 /** A coordinator or a proxy that says nothing for so long is given up. */
-export const SILENCE_MS = 500;
+export const SILENCE_MS = 400;
 /** A round that takes longer is aborted. */
 export const LIMIT_MS = 5_000;
 /** Epochs that are kept, and whole shadows of every member the budget has room for. */

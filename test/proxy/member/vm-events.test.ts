@@ -1,0 +1,74 @@
+/** Whose stop it was: a monitor that answers when it is told to. */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { toFailure } from '../../../proxy/failure.ts';
+import type { MemberRound } from '../../../proxy/member/member-round.ts';
+import { LIVE } from '../../../proxy/member/session.ts';
+import { VmEvents } from '../../../proxy/member/vm-events.ts';
+
+const test = suite('events of a VM');
+let events: VmEvents;
+let round: { stopAsked: boolean };
+let answer: (status: string) => void;
+/** What came of it. */
+let told: string[] = [];
+
+test.before.each(() => {
+  told = [];
+  const answered = new Promise<{ status: string }>((resolve) => {
+    answer = (status) => resolve({ status });
+  });
+  round = Object.assign(
+    { stopAsked: false, startedAt: 0, stoppedAt: 0, learn: () => {} },
+    {
+      monitor: { execute: () => answered },
+      handle: ({ type }: { type: string }) => told.push(type),
+      failed: (_: string, error: unknown) => told.push(toFailure(error, {}).code),
+    },
+  );
+  const drive = { onStopped: () => told.push('ours') };
+  events = new VmEvents(
+    round as unknown as MemberRound,
+    () => LIVE,
+    () => drive as never,
+  );
+});
+
+function stop(): void {
+  events.take({ name: 'STOP', timestampUs: 0, data: {} });
+}
+
+test('a stop that was asked for is ours', async () => {
+  round.stopAsked = true;
+  stop();
+  await events.stopKnown();
+  assert.equal(told, ['ours']);
+});
+
+test('its operator’s is his, whatever is asked for before QEMU has said so', async () => {
+  stop();
+  round.stopAsked = true;
+  answer('paused');
+  await events.stopKnown();
+  assert.equal(told, ['E_VM_PAUSED']);
+});
+
+test('one that QEMU makes to switch over is part of the round', async () => {
+  stop();
+  answer('finish-migrate');
+  await events.stopKnown();
+  assert.equal(told, ['vm-stopped']);
+});
+
+test('ours waits until it is known whose the last one was', async () => {
+  stop();
+  const order: string[] = [];
+  const known = events.stopKnown().then(() => order.push('known'));
+  await new Promise(setImmediate);
+  order.push('answered');
+  answer('paused');
+  await known;
+  assert.equal(order, ['answered', 'known']);
+});
+
+test.run();
