@@ -154,8 +154,10 @@ export interface Agent {
    * @throws UmbraError E_BUDGET, E_STORE_NO_ROOM: it may fit later; others: why it cannot be
    */
   admit(): Promise<Admission>;
-  /** Makes the folder a round's shadows are staged in. */
+  /** Makes the folder a round's shadows are staged in; it stays until all members and `endRound` have let go. */
   beginRound(round: string): Promise<void>;
+  /** What was staged in that folder, by a round or by `fold`, is named now, or never will be. */
+  endRound(round: string): void;
   prepare(round: string, member: string, terms: RoundTerms): void;
   command(round: string, member: string, command: AgentCommand): void;
   /** A sign of the coordinator's life, for members in a round; proxies silent for longer end. */
@@ -181,8 +183,6 @@ export interface Agent {
    * @throws UmbraError E_BUDGET, E_STORE_NO_ROOM; what was staged is gone
    */
   fold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<EpochManifest['members']>;
-  /** What `fold` has written is named now, or never will be. */
-  endFold(round: string): void;
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void>;
   /**
    * Brings its members' shadows of an epoch to disk; one epoch at a time.

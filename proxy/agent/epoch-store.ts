@@ -52,17 +52,18 @@ export class EpochStore {
   }
 
   /**
-   * Makes the folder a round is staged in, which stays until all its members have left it.
+   * Makes the folder a round is staged in, which stays until all its members have left it, and `endRound`.
    * @throws ShadowError E_STORE_IO
    */
   async beginRound(round: string): Promise<void> {
     const { members, shadowsDirectory } = this.#config;
     const path = join(shadowsDirectory, round);
-    this.#held.hold(round, members.length); // before it is there: nobody shall take it for a leftover
+    const holders = members.length + 1;
+    this.#held.hold(round, holders); // before it is there: nobody shall take it for a leftover
     try {
       await mkdir(path, { mode: 0o700 });
     } catch (cause) {
-      for (const _ of members) this.#held.release(round);
+      for (let holder = 0; holder < holders; holder++) this.#held.release(round);
       const { code } = cause as NodeJS.ErrnoException;
       throw new ShadowError('E_STORE_IO', `cannot make ${path}: ${code}`, { path, cause });
     }
@@ -120,12 +121,13 @@ export class EpochStore {
     try {
       return await foldEpoch(epoch, shadows, { shadowsDirectory, round }, signal);
     } catch (error) {
-      this.endFold(round);
+      this.endRound(round);
       throw error;
     }
   }
 
-  endFold(round: string): void {
+  /** Nobody is going to publish what is staged there, or has done so. */
+  endRound(round: string): void {
     this.#held.release(round);
   }
 

@@ -144,6 +144,10 @@ export class LocalAgent implements Agent {
     return this.#store.beginRound(round);
   }
 
+  endRound(round: string): void {
+    this.#store.endRound(round);
+  }
+
   prepare(round: string, name: string, terms: RoundTerms): void {
     const { config, vm, keeper } = this.#member(name);
     const { recorded } = vm;
@@ -202,10 +206,6 @@ export class LocalAgent implements Agent {
     signal: AbortSignal,
   ): Promise<EpochManifest['members']> {
     return this.#store.fold(epoch, round, this.#admission, signal);
-  }
-
-  endFold(round: string): void {
-    this.#store.endFold(round);
   }
 
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {

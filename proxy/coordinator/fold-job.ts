@@ -69,7 +69,7 @@ export class FoldJob {
     try {
       await this.#rename({ ...epoch, round, members });
     } finally {
-      this.#agent.endFold(round);
+      this.#agent.endRound(round);
       await this.#agent.collect('recycle');
     }
   }

@@ -109,6 +109,7 @@ export class RoundRunner {
     this.#keepTime();
     this.#apply(begin(this.#agent.members));
     await over;
+    this.#agent.endRound(this.id);
     for (const timer of this.#timers) clearInterval(timer);
     const { endReason, failure } = this.#round ?? { endReason: undefined, failure: undefined };
     const summary = {

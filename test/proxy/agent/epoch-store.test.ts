@@ -82,13 +82,16 @@ async function sealed(epoch: number, round: string, baseRound?: string): Promise
   };
 }
 
-test('a round holds its folder until its last member has left', async () => {
+test('a round holds its folder until its last member has left, and it is published or never will be', async () => {
   mkdirSync(join(root, 'shadows'));
   const held = new HeldRounds();
-  await storeOf(held).beginRound(ROUND);
-  held.release(ROUND);
-  assert.equal(held.names, [ROUND]);
-  held.release(ROUND);
+  const store = storeOf(held);
+  await store.beginRound(ROUND);
+  for (const _ of ['a', 'b']) {
+    held.release(ROUND);
+    assert.equal(held.names, [ROUND]);
+  }
+  store.endRound(ROUND);
   assert.equal(held.names, []);
 });
 
