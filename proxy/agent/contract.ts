@@ -195,7 +195,7 @@ export interface Agent {
   /** How long somebody has waited for that disk, if longer than a working one lets one wait. */
   diskSilentMs(): number | undefined;
   /**
-   * Brings an epoch from disk into the store, as far as it is not there.
+   * Brings an epoch from disk into the store, as far as it is not there. It stays until `endFetch`.
    * @param trust how closely to look at what is there
    * @returns bytes fetched
    */
@@ -204,6 +204,8 @@ export interface Agent {
     trust: 'changed' | 'all',
     onProgress: (progress: Progress) => void,
   ): Promise<number>;
+  /** What `fetch` has brought, or was to bring, is named now, or never will be. */
+  endFetch(): void;
   /** Reads every byte of an epoch on disk. */
   verifyDurable(epoch: EpochManifest): Promise<void>;
   planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]>;

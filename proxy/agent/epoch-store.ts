@@ -35,6 +35,8 @@ export class EpochStore {
   readonly #turn = pLimit(1);
   /** Leftovers that the last collect left to those who hold them, and how they were to go. */
   #passedBy: ReadonlyMap<string, 'recycle' | 'free'> = new Map();
+  /** Epochs that are on their way from disk: until they are named, nobody can tell what is theirs. */
+  #arriving = 0;
 
   /** @param held rounds that are not collected */
   constructor(config: ClusterConfig, catalogue: Catalogue, held: HeldRounds) {
@@ -83,8 +85,8 @@ export class EpochStore {
     const recycle = how === 'recycle' && store.recycle;
     const passedBy = new Map<string, 'recycle' | 'free'>();
     const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, {
-      // One that is staged is held until it is committed, which is after it is published.
-      keep: (round) => this.#held.has(round),
+      // What is staged is held, and what is fetched arrives, until it has been published.
+      keep: (round) => this.#arriving > 0 || this.#held.has(round),
       onKept: (round) => {
         passedBy.set(round, how === 'free' ? how : (this.#passedBy.get(round) ?? how));
       },
@@ -161,15 +163,32 @@ export class EpochStore {
       );
     } finally {
       for (const round of reading) this.#held.release(round);
-      // A failure is told after the next round, which tries again: what was read is none the worse.
-      await this.#turn(() => this.#collectAfter(reading)).catch(() => {});
+      this.#collectLate();
     }
   }
 
-  /** Collects what would have gone by now, had nobody read it. */
-  async #collectAfter(read: ReadonlySet<string>): Promise<void> {
-    const late = [...read].flatMap((round) => this.#passedBy.get(round) ?? []);
-    if (late.length > 0) await this.#collect(late.includes('free') ? 'free' : 'recycle');
+  /** Nothing is collected from here on that comes from disk. */
+  beginFetch(): void {
+    this.#arriving++;
+  }
+
+  /** What has come is published now, or never will be. */
+  endFetch(): void {
+    this.#arriving--;
+    this.#collectLate();
+  }
+
+  /**
+   * Collects what would have gone by now, had nobody kept it; nobody waits for that. A failure is told after
+   * the next round, which tries again.
+   */
+  #collectLate(): void {
+    const collect = async () => {
+      const late = [...this.#passedBy].filter(([round]) => !this.#held.has(round));
+      if (late.length === 0) return;
+      await this.#collect(late.some(([, how]) => how === 'free') ? 'free' : 'recycle');
+    };
+    this.#turn(collect).catch(() => {});
   }
 
   #openShadows({ round, members }: EpochManifest): Promise<SealedShadow[]> {

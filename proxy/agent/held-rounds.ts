@@ -3,10 +3,6 @@ export class HeldRounds {
   /** How many hold each. */
   readonly #holders = new Map<string, number>();
 
-  get names(): readonly string[] {
-    return [...this.#holders.keys()];
-  }
-
   has(round: string): boolean {
     return this.#holders.has(round);
   }

@@ -244,12 +244,17 @@ export class LocalAgent implements Agent {
     trust: 'changed' | 'all',
     onProgress: (progress: Progress) => void,
   ): Promise<number> {
+    this.#store.beginFetch();
     try {
       return await this.#durable.fetch(epoch, trust, onProgress);
     } catch (error) {
-      await this.collect('free'); // the first shadows may have come whole
+      await this.collect('free'); // the first shadows may have come whole: they go when it ends
       throw error;
     }
+  }
+
+  endFetch(): void {
+    this.#store.endFetch();
   }
 
   verifyDurable(epoch: EpochManifest): Promise<void> {

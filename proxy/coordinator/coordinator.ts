@@ -344,14 +344,19 @@ export class Coordinator {
     const { epoch } = manifest;
     this.#persister?.requireAnswer();
     onProgress({ kind: 'restore-progress', step: 'fetch' });
-    const bytes = await this.#agent.fetch(manifest, from === 'disk' ? 'all' : 'changed', () => {});
-    faultPoint('restore/fetched');
-    this.#log.info({ epoch, bytes }, 'epoch fetched from disk');
-    const there = await this.#catalogue.read(epoch).catch((error: ShadowError) => error);
-    if (!(there instanceof Error) && there.round === manifest.round) return;
-    const unknown = there instanceof ShadowError && there.code === 'E_EPOCH_UNKNOWN';
-    if (!unknown) await this.#catalogue.retire(epoch);
-    await this.#catalogue.publish(manifest);
+    const trust = from === 'disk' ? 'all' : 'changed';
+    try {
+      const bytes = await this.#agent.fetch(manifest, trust, () => {});
+      faultPoint('restore/fetched');
+      this.#log.info({ epoch, bytes }, 'epoch fetched from disk');
+      const there = await this.#catalogue.read(epoch).catch((error: ShadowError) => error);
+      if (!(there instanceof Error) && there.round === manifest.round) return;
+      const unknown = there instanceof ShadowError && there.code === 'E_EPOCH_UNKNOWN';
+      if (!unknown) await this.#catalogue.retire(epoch);
+      await this.#catalogue.publish(manifest);
+    } finally {
+      this.#agent.endFetch();
+    }
   }
 
   /**

@@ -3,8 +3,14 @@
  *
  *     run      admission ──admitted──▶ the work itself        brief    the work itself
  *     comes:   waits                   is refused                      waits
+ *
+ * Nobody waits for long: what ought to be over and is not is as good as any other work.
  */
 import { UmbraError } from '../failure.ts';
+import { settles } from '../settles.ts';
+
+/** An admission asks every QEMU something: some take a second on a busy host. */
+const PATIENCE_MS = 5_000;
 
 export class Exclusive {
   #busy: string | undefined;
@@ -14,6 +20,12 @@ export class Exclusive {
   /** Who waits for that. */
   readonly #waiting: (() => void)[] = [];
   #ending = false;
+  readonly #patienceMs: number;
+
+  /** @param patienceMs for how long one waits for what is over in an instant */
+  constructor(patienceMs = PATIENCE_MS) {
+    this.#patienceMs = patienceMs;
+  }
 
   /** What goes on, if anything does. */
   get busy(): string | undefined {
@@ -25,7 +37,10 @@ export class Exclusive {
    * @throws UmbraError E_ROUND_BUSY, E_DAEMON_ENDING
    */
   async run<T>(what: string, work: () => Promise<T>, admit?: () => Promise<void>): Promise<T> {
-    while (this.#isBrief) await new Promise<void>((over) => this.#waiting.push(over));
+    while (this.#isBrief) {
+      const over = new Promise<void>((done) => this.#waiting.push(done));
+      if (!(await settles(over, this.#patienceMs))) break;
+    }
     this.requireGoingOn();
     if (this.#busy !== undefined) {
       const message = `the cluster is busy with another ${this.#busy}`;

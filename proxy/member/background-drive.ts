@@ -116,7 +116,7 @@ export class BackgroundDrive implements Drive {
   /** By itself (7.2) or by someone: nobody can tell, and frames that are not held are why it matters. */
   get #ranOnUnheld(): string {
     const { framesNotHeld = 'its frames were not held' } = this.#round.facts;
-    return `the VM ran on after its snapshot before it was to, and was not silent: ${framesNotHeld}`;
+    return `the VM ran on after its snapshot before it was to, and was not silent: ${framesNotHeld}; QEMU 7.2 lets it run by itself, else someone resumed it`;
   }
 
   async resume(): Promise<void> {

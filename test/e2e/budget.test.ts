@@ -158,7 +158,7 @@ test('a round that outgrows what it was admitted for ends; VMs and epochs are as
   const { epochs } = await bed.json<ClusterStatus>('status');
   const reserved = 2 * (48 * 1.25 + 16); // what the last delta took, and some more
   await budget(occupied() / MIB + reserved + NODES * IN_FLIGHT_MIB);
-  await bed.dirty(0, { sizeMiB: 120, rateMiB: 200, log: MORE });
+  await bed.dirty(0, { sizeMiB: 90, rateMiB: 200, log: MORE });
   const { code, missingBytes = 0 } = await refused();
   assert.is(code, 'E_STORE_NO_ROOM');
   assert.ok(missingBytes > 0);

@@ -79,7 +79,7 @@ test('nearly full: refused with the bytes that are missing, before anything is t
 });
 
 test('someone fills it in the middle of a round: the round ends, nothing else does', async () => {
-  await bed.dirty(1, { sizeMiB: 100, rateMiB: 200, log: MORE });
+  await bed.dirty(1, { sizeMiB: 80, rateMiB: 200, log: MORE });
   freezeAt(bed, 'member/n1/live');
   const refusal = refused();
   const frozen = await frozenProcess(bed);

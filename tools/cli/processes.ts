@@ -15,8 +15,6 @@ import { answers, apiSocketOf, daemonCardOf } from '../../proxy/daemon-socket.ts
 import { type Failure, UmbraError } from '../../proxy/failure.ts';
 
 const LOG_EXCERPT_BYTES = 600;
-/** How long a daemon that is there may take to answer, or to be gone. */
-const OTHER_DAEMON_MS = 20_000;
 const END_LIMIT_MS = 40_000;
 const POLL_MS = 20;
 
@@ -26,14 +24,14 @@ export type DaemonHello =
   | { readonly ready: false; readonly failure: Failure };
 
 /**
- * Starts the daemon, unless it runs. One that is ending answers no more: it is waited for.
+ * Starts the daemon, unless it runs. One that answers no more, for it is ending, is waited for.
  * @returns true if it was started
  * @throws UmbraError what kept it from starting
  */
 export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promise<boolean> {
   const socket = apiSocketOf(config.directory);
   const card = daemonCardOf(config.directory);
-  for (const end = performance.now() + OTHER_DAEMON_MS; !(await answers(socket)); ) {
+  for (const end = performance.now() + END_LIMIT_MS; !(await answers(socket)); ) {
     const failure = await startDaemon(config, boot);
     if (failure === undefined) return true;
     // Another command was faster: then its daemon is ours as well, as soon as it answers.

@@ -194,7 +194,8 @@ export class Testbed {
     const { output, exitCode } = await guest.run(dirtyMemory(options), {
       timeoutMs: FILL_LIMIT_MS,
     });
-    if (exitCode !== 0) throw new Error(`n${node} does not write to its memory: ${output}`);
+    if (exitCode !== 0)
+      throw new Error(`n${node} does not write to ${options.sizeMiB} MiB: ${output}`);
   }
 
   pid(node: number): number {

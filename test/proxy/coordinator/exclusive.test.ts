@@ -93,6 +93,15 @@ test('one that is admitted does', async () => {
   assert.equal(done, ['admission', 'round']);
 });
 
+test('what was to be over in an instant, and is not, is waited for no longer', async () => {
+  const hasty = new Exclusive(1);
+  const admission = lasting('admission');
+  const running = outcome(hasty.run('checkpoint', AT_ONCE, admission.work));
+  assert.is(await outcome(hasty.run('restore', AT_ONCE)), 'E_ROUND_BUSY');
+  admission.end();
+  assert.is(await running, 'done');
+});
+
 test('at the end, who waits is sent away, and what goes on is waited for', async () => {
   const admission = lasting('admission');
   const round = lasting('round');
