@@ -40,13 +40,14 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
     },
     {
       option: 'round.hugePages',
-      unit: 'leave, used or all',
-      default: 'used',
+      unit: 'auto, used, all or leave',
+      default: 'auto',
       effect:
         'background capture splits a VM’s huge pages, and the next cut takes 25 ms for each GiB of small ones. ' +
         'used: after a round, the kernel is asked to join what the guest uses; all: what it does not use, too, ' +
-        'so that a cut takes a few milliseconds whatever the VM’s size, and all its RAM is backed by memory ' +
-        '(not for VMs with a balloon); leave: the kernel joins them some day',
+        'so that a cut takes a few milliseconds whatever the VM’s size, and all its RAM is backed by memory; ' +
+        'auto: what it uses, and the rest as long as an eighth of the host’s memory stays free, beside what a ' +
+        'round takes, and the VM has no balloon; leave: the kernel joins them some day',
     },
     {
       option: 'round.stopDeadline',

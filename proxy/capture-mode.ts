@@ -34,9 +34,10 @@ export type DiskMode = (typeof DISK_MODES)[number];
  * Which of a VM's memory is joined into huge pages again when a background capture has split it
  * (proxy/member/huge-pages.ts).
  *
- *     leave   none: the kernel does it in its time
+ *     auto    what the guest uses; and the rest while the host has plenty of memory
  *     used    what the guest uses
  *     all     what it does not use, too, which then takes memory
+ *     leave   none: the kernel does it in its time
  */
-export const HUGE_PAGE_MODES = ['leave', 'used', 'all'] as const;
+export const HUGE_PAGE_MODES = ['auto', 'used', 'all', 'leave'] as const;
 export type HugePageMode = (typeof HUGE_PAGE_MODES)[number];

@@ -84,7 +84,7 @@ export const clusterSchema = z.strictObject({
       /** Disks the guests can write to: no part of epochs, or snapshotted at the cut. */
       disks: z.enum(DISK_MODES).default('leave'),
       /** What is joined into huge pages after a background capture, so that the next cut is short. */
-      hugePages: z.enum(HUGE_PAGE_MODES).default('used'),
+      hugePages: z.enum(HUGE_PAGE_MODES).default('auto'),
       /** What ends the live phase of all members; the first that holds does. */
       endWhen: z.array(endCondition).min(1, 'must list at least one').prefault(['all-first-pass']),
       /** No member streams more than this many times its RAM while it runs. */

@@ -133,6 +133,8 @@ export interface QmpCommands {
     result: object;
   };
   'query-cpus-fast': { arguments: undefined; result: readonly { 'thread-id': number }[] };
+  /** Fails with class DeviceNotActive where there is none (softmmu/balloon.c). */
+  'query-balloon': { arguments: undefined; result: { actual: number } };
   'query-name': { arguments: undefined; result: { name?: string } };
   'query-uuid': { arguments: undefined; result: { UUID: string } };
   'query-migrate': { arguments: undefined; result: MigrationInfo };

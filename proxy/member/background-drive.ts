@@ -23,6 +23,7 @@ import type { SplitMemory } from './huge-pages.ts';
 import type { MemberRound } from './member-round.ts';
 import {
   awaitMigrationEnd,
+  hasBalloon,
   makeRun,
   type RamBlockInfo,
   ramBlocks,
@@ -39,6 +40,7 @@ export class BackgroundDrive implements Drive {
   #ranOn = false;
   #waits: GuestWaits | undefined;
   #blocks: readonly RamBlockInfo[] = [];
+  #hasBalloon = false;
 
   constructor(round: MemberRound) {
     this.#round = round;
@@ -58,6 +60,7 @@ export class BackgroundDrive implements Drive {
       },
     );
     this.#blocks = await ramBlocks(this.#round.monitor);
+    this.#hasBalloon = await hasBalloon(this.#round.monitor);
     this.#waits = await GuestWaits.of(this.#round.monitor, this.#round.prepare.vm);
     this.#round.handle({ type: 'streaming' });
   }
@@ -163,6 +166,7 @@ export class BackgroundDrive implements Drive {
       const address = this.#blocks.find((block) => block.idstr === idstr)?.address;
       return { address, pages };
     });
-    return { vm, which, blocks, room: { directory: dirname(spareDirectory), keepFreeBytes } };
+    const room = { directory: dirname(spareDirectory), keepFreeBytes };
+    return { vm, which, hasBalloon: this.#hasBalloon, blocks, room };
   }
 }

@@ -11,14 +11,18 @@
  *
  *     used   where at least half of a huge page holds something: no more is added than is in use
  *     all    everywhere, also what the guest has never written: all of its RAM is backed from then on
+ *     auto   what is used; and the rest while the host has plenty, unless the VM has a balloon, which is
+ *            there to give back what the guest does not use
  *
  * What is added is accounted for: the room another round needs is not touched. Memory that is mapped from
  * a file, as after a restore by `map`, is left as it is: joining would fill the file's holes.
  */
 import { closeSync, readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import koffi from 'koffi';
 import { measureRoom } from '../../shadow/index.ts';
+import type { HugePageMode } from '../capture-mode.ts';
 import { UmbraError } from '../failure.ts';
 import { isAlive, type KnownProcess } from '../known-process.ts';
 import { HOLDS } from './shadow-sink.ts';
@@ -30,12 +34,17 @@ const MADV_COLLAPSE = 25;
 const EPERM = 1;
 const PAGE_SIZE = 4096;
 const TRANSPARENT = '/sys/kernel/mm/transparent_hugepage';
-/** Of a huge page, for `used`. */
+/** Of a huge page: from there on it is used. */
 const USED_SHARE = 0.5;
+/** Of the host's memory: what is plenty, for `auto`. */
+const PLENTY_SHARE = 1 / 8;
+const KINDS = ['used', 'unused'] as const;
+type Kind = (typeof KINDS)[number];
 
 export interface SplitMemory {
   readonly vm: KnownProcess;
-  readonly which: 'used' | 'all';
+  readonly which: Exclude<HugePageMode, 'leave'>;
+  readonly hasBalloon: boolean;
   readonly blocks: readonly SplitBlock[];
   /** A folder on tmpfs, and what must stay available there. */
   readonly room: { readonly directory: string; readonly keepFreeBytes: number };
@@ -59,6 +68,24 @@ export interface Joined {
   readonly refusedBytes: number;
 }
 
+/** Bytes that must stay available when a huge page of that kind is joined; of unused ones perhaps none is. */
+export type Floors = { readonly used: number; readonly unused: number | undefined };
+
+/** @param hostBytes all of its memory. PURE. */
+export function floors(
+  {
+    which,
+    hasBalloon,
+    room: { keepFreeBytes },
+  }: Pick<SplitMemory, 'which' | 'hasBalloon' | 'room'>,
+  hostBytes: number,
+): Floors {
+  const used = keepFreeBytes;
+  if (which === 'all') return { used, unused: used };
+  if (which === 'used' || hasBalloon) return { used, unused: undefined };
+  return { used, unused: keepFreeBytes + hostBytes * PLENTY_SHARE };
+}
+
 const NOTHING: Joined = { joinedBytes: 0, leftBytes: 0, noRoomBytes: 0, refusedBytes: 0 };
 
 /**
@@ -77,7 +104,7 @@ export async function joinHugePages(split: SplitMemory, signal: AbortSignal): Pr
 }
 
 async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
-  const { vm, which, blocks, room } = split;
+  const { vm, room } = split;
   const joined = { ...NOTHING };
   /** A page that somebody has in hand just then: they are tried once more. */
   const refused: bigint[] = [];
@@ -85,20 +112,21 @@ async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
   const process = processOf(vm.pid);
   try {
     if (hugeBytes === undefined || !isAlive(vm)) return joined;
-    const memory = anonymousRanges(readFileSync(`/proc/${vm.pid}/maps`, 'utf8'));
-    for (const block of blocks) {
-      const address = addressOf(block, memory);
-      if (address === undefined) {
-        joined.leftBytes += bytesOf(block);
-        continue;
-      }
-      for (const { offset, addedBytes } of hugePages(block.pages, address, hugeBytes, which)) {
+    const found = placed(split.blocks, readFileSync(`/proc/${vm.pid}/maps`, 'utf8'));
+    joined.leftBytes = found.leftBytes;
+    const keepFree = floors(split, totalmem());
+    for (const kind of KINDS) {
+      const keepFreeBytes = keepFree[kind];
+      if (keepFreeBytes === undefined) continue;
+      for (const { address, addedBytes } of found.blocks.flatMap((block) => [
+        ...hugePages(block.pages, block.address, hugeBytes, kind),
+      ])) {
         await nextTurn();
         if (signal.aborted) return joined;
         const { availableBytes } = addedBytes > 0 ? measureRoom(room.directory) : PLENTY;
-        if (availableBytes - addedBytes < room.keepFreeBytes) joined.noRoomBytes += hugeBytes;
-        else if (collapse(process, address + offset, hugeBytes)) joined.joinedBytes += hugeBytes;
-        else if (isAlive(vm)) refused.push(address + offset);
+        if (availableBytes - addedBytes < keepFreeBytes) joined.noRoomBytes += hugeBytes;
+        else if (collapse(process, address, hugeBytes)) joined.joinedBytes += hugeBytes;
+        else if (isAlive(vm)) refused.push(address);
         else return joined;
       }
     }
@@ -114,6 +142,20 @@ async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
   }
 }
 
+/** The blocks that are in memory of the VM's own, and how much of the others there is. */
+function placed(
+  blocks: readonly SplitBlock[],
+  maps: string,
+): { readonly blocks: { pages: Uint8Array; address: bigint }[]; readonly leftBytes: number } {
+  const memory = anonymousRanges(maps);
+  const all = blocks.map((block) => ({ pages: block.pages, address: addressOf(block, memory) }));
+  const left = all.filter(({ address }) => address === undefined);
+  return {
+    blocks: all.flatMap(({ pages, address }) => (address === undefined ? [] : { pages, address })),
+    leftBytes: left.reduce((sum, block) => sum + bytesOf(block), 0),
+  };
+}
+
 const PLENTY = { availableBytes: Number.POSITIVE_INFINITY };
 
 function bytesOf({ pages }: Pick<SplitBlock, 'pages'>): number {
@@ -121,7 +163,7 @@ function bytesOf({ pages }: Pick<SplitBlock, 'pages'>): number {
 }
 
 /**
- * The huge pages of a block that are to be joined, by their offsets in it. PURE.
+ * The huge pages of a block that are of a kind, and what joining them adds. PURE.
  * @param pages a byte a page
  * @param address where the block begins; its first huge page may begin later
  */
@@ -129,15 +171,16 @@ export function* hugePages(
   pages: Uint8Array,
   address: bigint,
   hugeBytes: number,
-  which: 'used' | 'all',
-): Generator<{ offset: bigint; addedBytes: number }> {
+  kind: Kind,
+): Generator<{ address: bigint; addedBytes: number }> {
   const perHuge = hugeBytes / PAGE_SIZE;
   const before = Number(-address & BigInt(hugeBytes - 1)) / PAGE_SIZE;
   for (let first = before; first + perHuge <= pages.length; first += perHuge) {
     let used = 0;
     for (let page = first; page < first + perHuge; page++) if (pages[page] === HOLDS) used++;
-    if (which === 'used' && used < perHuge * USED_SHARE) continue;
-    yield { offset: BigInt(first * PAGE_SIZE), addedBytes: (perHuge - used) * PAGE_SIZE };
+    if (used >= perHuge * USED_SHARE !== (kind === 'used')) continue;
+    const addedBytes = (perHuge - used) * PAGE_SIZE;
+    yield { address: address + BigInt(first * PAGE_SIZE), addedBytes };
   }
 }
 

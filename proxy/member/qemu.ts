@@ -122,6 +122,18 @@ export async function precopyObstacle(qmp: QmpClient): Promise<string | undefine
   return `QEMU ${major}.${minor} under TCG loses dirty pages in precopy (fixed in 9.0)`;
 }
 
+/** Has the VM a device that gives back memory its guest does not use? */
+export async function hasBalloon(qmp: QmpClient): Promise<boolean> {
+  try {
+    await qmp.execute('query-balloon');
+    return true;
+  } catch (error) {
+    if (!(error instanceof QmpError) || error.code !== 'E_QMP_COMMAND') throw error;
+    // Else there is one, of which QEMU will not tell how large it is.
+    return error.qemuClass !== 'DeviceNotActive';
+  }
+}
+
 /** RAM blocks as QEMU lists them, those included that it may not migrate. */
 export async function ramBlocks(qmp: QmpClient): Promise<RamBlockInfo[]> {
   const answer = await qmp.execute('x-query-ramblock');

@@ -81,7 +81,8 @@ for (const qemu of await findQemus()) {
 
     const bytes = MEMORY_MIB * 2 ** 20;
     const used = await untilHuge(bed.pid(0), bytes, 1);
-    await bed.reconfigure(round('all'));
+    // This host has memory enough: what the guest has never used is joined, too.
+    await bed.reconfigure(round('auto'));
     await bed.json('checkpoint');
     assert.ok((await untilHuge(bed.pid(0), bytes, bytes * NEARLY_ALL)) > used);
 

@@ -63,7 +63,7 @@ test('the least there can be, and every default', () => {
     capture: ['background', 'precopy', 'stop-copy'],
     cut: 'auto',
     disks: 'leave',
-    hugePages: 'used',
+    hugePages: 'auto',
     stopDeadlineMs: 10_000,
     endWhen: [
       { kind: 'all-first-pass' },

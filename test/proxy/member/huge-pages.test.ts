@@ -8,6 +8,7 @@ import { startTimeOf } from '../../../proxy/known-process.ts';
 import {
   addressOf,
   anonymousRanges,
+  floors,
   hugePages,
   joinHugePages,
 } from '../../../proxy/member/huge-pages.ts';
@@ -37,9 +38,11 @@ function pagesOf(...used: readonly number[]): Uint8Array {
   return pages;
 }
 
-function chosen(pages: Uint8Array, address: bigint, which: 'used' | 'all'): [number, number][] {
-  const found = [...hugePages(pages, address, HUGE_BYTES, which)];
-  return found.map(({ offset, addedBytes }) => [Number(offset) / HUGE_BYTES, addedBytes / 4096]);
+function chosen(pages: Uint8Array, start: bigint, kind: 'used' | 'unused'): [number, number][] {
+  const found = [...hugePages(pages, start, HUGE_BYTES, kind)];
+  return found.map(({ address, addedBytes }) => {
+    return [Number(address - start) / HUGE_BYTES, addedBytes / 4096];
+  });
 }
 
 test('used: where half of it holds something, and no more is added than that', () => {
@@ -50,20 +53,32 @@ test('used: where half of it holds something, and no more is added than that', (
   ]);
 });
 
-test('all: everything, and what it adds is known', () => {
-  assert.equal(chosen(pagesOf(0, 512), 0n, 'all'), [
+test('unused: the others, and what each adds is known', () => {
+  assert.equal(chosen(pagesOf(0, 255, 256, 512), 0n, 'unused'), [
     [0, 512],
-    [1, 0],
+    [1, 257],
   ]);
 });
 
 test('huge pages are where the kernel can have them, whatever the block begins with', () => {
   const page = 4096n;
-  assert.equal(chosen(pagesOf(0, 0, 0), -page & 0xffff_ffffn, 'all'), [
+  assert.equal(chosen(pagesOf(0, 0, 0), -page & 0xffff_ffffn, 'unused'), [
     [1 / PER_HUGE, 512],
     [1 + 1 / PER_HUGE, 512],
   ]);
-  assert.equal(chosen(pagesOf(0), page, 'all'), []);
+  assert.equal(chosen(pagesOf(0), page, 'unused'), []);
+});
+
+test('what must stay free: unused memory takes none of what another round needs, nor of what is scarce', () => {
+  const room = { directory: '/dev/shm', keepFreeBytes: 10 };
+  const of = (which: 'auto' | 'used' | 'all', hasBalloon = false) => {
+    return floors({ which, hasBalloon, room }, 400);
+  };
+  assert.equal(of('used'), { used: 10, unused: undefined });
+  assert.equal(of('all'), { used: 10, unused: 10 });
+  assert.equal(of('auto'), { used: 10, unused: 60 });
+  assert.equal(of('auto', true), { used: 10, unused: undefined }, 'a balloon has given it back');
+  assert.equal(of('all', true), { used: 10, unused: 10 }, 'all is all');
 });
 
 test('joined is private memory without a file alone', () => {
@@ -101,7 +116,7 @@ test('what keeps the kernel from it has a code, a place, and a way out', async (
   );
   const vm = { pid, startTime: startTimeOf(pid) ?? '' };
   const room = { directory: scratchFolder(), keepFreeBytes: 0 };
-  const split = { vm, which: 'used', blocks: [], room } as const;
+  const split = { vm, which: 'used', hasBalloon: false, blocks: [], room } as const;
   try {
     await joinHugePages(split, new AbortController().signal);
     assert.unreachable();
@@ -119,7 +134,7 @@ test('a VM that has ended meanwhile is nothing to complain about', async () => {
   const vm = { pid, startTime: startTimeOf(pid) ?? '' };
   await once(child, 'exit');
   const room = { directory: scratchFolder(), keepFreeBytes: 0 };
-  const split = { vm, which: 'used', blocks: [], room } as const;
+  const split = { vm, which: 'used', hasBalloon: false, blocks: [], room } as const;
   const { joinedBytes, refusedBytes } = await joinHugePages(split, new AbortController().signal);
   assert.equal([joinedBytes, refusedBytes], [0, 0]);
 });
