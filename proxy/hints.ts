@@ -92,6 +92,7 @@ const HINTS: Readonly<Record<string, string>> = {
   E_DURABLE_LOST: 'Try again; it is tried by itself, too. The log of the daemon says more.',
   E_PERSIST_OFF: 'Set persist.to in cluster.yaml.',
   E_PERSIST_ENDED: 'Start the daemon again: it goes on with what is not on disk yet.',
+  E_PERSIST_UNWANTED: 'Nothing: the epoch was removed while it was brought to disk.',
   E_PERSIST_SLOW: 'Raise persist.timeLimit, or set persist.mode to background.',
   E_MACHINE_TYPE: 'Restore an epoch of this machine type, or correct the member’s command.',
   E_LIBVIRT_MISSING: 'Install it: apt-get install libvirt-clients',

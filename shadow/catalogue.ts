@@ -3,14 +3,14 @@
  *
  *     CATALOGUE/000007.json        published: epoch 7 exists, whole
  *     CATALOGUE/.000008.json.tmp   being written; ignored, collected later
- *     CATALOGUE/.highest           highest number of a removed epoch
+ *     CATALOGUE/.highest           highest number of a removed epoch; there from the beginning
  *
  * Publishing is one link(2) of a complete, synced file: before it the previous epoch is the truth,
  * after it the new one. A folded epoch's manifest is replaced by rename(2). Retiring removes the manifest
  * first and the shadows after, so a crash in between leaves unnamed shadows (collected), never a named
  * epoch without its shadows.
  */
-import { link, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { unwrap, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
@@ -19,7 +19,7 @@ import { readManifestInMemory } from './manifest-file.ts';
 import { readBaseName } from './sealed.ts';
 import { recycleShadows } from './spares.ts';
 import { NOBODY_TOLD, type OnStep } from './steps.ts';
-import { syncFolder, writeSynced } from './synced.ts';
+import { isFull, overwriteSynced, syncFolder, writeSynced } from './synced.ts';
 
 /** Folders of rounds: `r`, the epoch they were for, and a random part. */
 const ROUND_NAME = /^r\d{6,}-[0-9a-f]{8}$/;
@@ -50,6 +50,11 @@ export class Catalogue {
 
   async prepare(): Promise<void> {
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
+    // When an epoch is removed for want of room, there is none for this.
+    const first = writeFile(this.#highest, '0', { flag: 'wx', mode: 0o600 });
+    await first.catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST' && !isFull(error)) throw error;
+    });
   }
 
   /** Every epoch, and for those that cannot be read, why. */
@@ -146,18 +151,31 @@ export class Catalogue {
     this.#onStep('fold/synced');
   }
 
-  /** Makes an epoch no longer exist. Its shadows are the caller's to remove, afterwards. */
+  /**
+   * Makes an epoch no longer exist. Its shadows are the caller's to remove, afterwards. It takes no memory,
+   * for this is how memory is got back.
+   */
   async retire(epoch: number): Promise<void> {
-    const highest = (await this.nextEpoch()) - 1;
-    const draft = `${this.#highest}.tmp`;
-    await rm(draft, { force: true });
-    await writeSynced(draft, String(highest));
-    await rename(draft, this.#highest);
+    if (epoch >= ((await this.#numbers()).at(-1) ?? 0)) await this.#noteHighest();
     this.#onStep('retire/numbered');
     await rm(this.#path(epoch), { force: true });
     this.#onStep('retire/unlinked');
     await syncFolder(this.directory);
     this.#onStep('retire/synced');
+  }
+
+  /** What is listed tells the others' numbers. */
+  async #noteHighest(): Promise<void> {
+    const highest = String((await this.nextEpoch()) - 1);
+    const draft = `${this.#highest}.tmp`;
+    try {
+      await rm(draft, { force: true });
+      await writeSynced(draft, highest);
+      await rename(draft, this.#highest);
+    } catch (error) {
+      if (!(error instanceof ShadowError) || error.code !== 'E_STORE_NO_ROOM') throw error;
+      await overwriteSynced(this.#highest, highest); // a few bytes, and never fewer than before
+    }
   }
 
   async #numbers(): Promise<number[]> {
@@ -198,11 +216,12 @@ export async function collectLeftovers(
   options: CollectOptions = {},
 ): Promise<string[]> {
   const { keep = () => false, onKept = () => {}, recycle = false, onStep = NOBODY_TOLD } = options;
+  const { onBlocked = () => {} } = options;
   const entries = await readdir(shadowsDirectory, { withFileTypes: true });
   const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
   const rounds = folders.filter((name) => ROUND_NAME.test(name)); // others are not ours
   const kept = new Set(rounds.filter(keep));
-  const needed = await neededRounds(shadowsDirectory, catalogue);
+  const needed = await neededRounds(shadowsDirectory, catalogue, onBlocked);
   if (needed === undefined) return [];
   const removed: string[] = [];
   for (const round of rounds) {
@@ -223,6 +242,8 @@ export interface CollectOptions {
   readonly keep?: (round: string) => boolean;
   /** Told of leftovers that stay because they are kept. */
   readonly onKept?: (round: string) => void;
+  /** Told of an epoch that does not say what it needs: nothing is removed while there is one. */
+  readonly onBlocked?: (epoch: number, error: ShadowError) => void;
   readonly recycle?: boolean;
   readonly onStep?: OnStep;
 }
@@ -231,19 +252,22 @@ export interface CollectOptions {
 async function neededRounds(
   shadowsDirectory: string,
   catalogue: Catalogue,
+  onBlocked: NonNullable<CollectOptions['onBlocked']>,
 ): Promise<ReadonlySet<string> | undefined> {
   const { epochs, damaged } = await catalogue.list();
+  for (const { epoch, error } of damaged) onBlocked(epoch, error);
   if (damaged.length > 0) return undefined;
   const needed = new Set<string>();
-  for (const { round, members } of epochs) {
+  for (const { epoch, round, members } of epochs) {
     needed.add(round);
     for (const { name } of members) {
       try {
         const base = await readBaseName(join(shadowsDirectory, round, name));
         if (base !== undefined) needed.add(base.round);
       } catch (error) {
-        if (error instanceof ShadowError) return undefined;
-        throw error;
+        if (!(error instanceof ShadowError)) throw error;
+        onBlocked(epoch, error);
+        return undefined;
       }
     }
   }

@@ -1,9 +1,9 @@
 /**
  * Pins: epochs an operator wants kept. A pin is an empty file beside the epoch's manifest, whose bytes
- * stay as they are:
+ * stay as they are; it takes no memory. An epoch that is on disk, too, has one there as well:
  *
- *     CATALOGUE/000007.json
- *     CATALOGUE/000007.pin
+ *     CATALOGUE/000007.json           DIR/CLUSTER/epochs/000007.json
+ *     CATALOGUE/000007.pin            DIR/CLUSTER/epochs/000007.pin
  *
  * It outlives every process of ours. A pinned epoch is not removed, so there is no pin without its manifest,
  * unless someone else removed that; and no number is used twice, so such a pin never comes to mean anything.

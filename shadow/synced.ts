@@ -23,6 +23,22 @@ async function write(path: string, text: string, flag: 'wx' | 'w'): Promise<void
   }
 }
 
+export function isFull(cause: unknown): boolean {
+  const { code } = cause as NodeJS.ErrnoException;
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
+
+/** Where there is no room for another file: the bytes at the beginning of one become others, in their place. */
+export async function overwriteSynced(path: string, text: string): Promise<void> {
+  const handle = await open(path, 'r+');
+  try {
+    await handle.write(text, 0);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
 /**
  * Writes a new file; its folder is the caller's to sync.
  * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; no file is left
@@ -33,9 +49,9 @@ export async function writeSynced(path: string, text: string): Promise<void> {
   } catch (cause) {
     await rm(path, { force: true });
     const { code } = cause as NodeJS.ErrnoException;
-    const full = code === 'ENOSPC' || code === 'EDQUOT';
     const message = `cannot write ${path}: ${code}`;
-    throw new ShadowError(full ? 'E_STORE_NO_ROOM' : 'E_STORE_IO', message, { path, cause });
+    const about = { path, cause };
+    throw new ShadowError(isFull(cause) ? 'E_STORE_NO_ROOM' : 'E_STORE_IO', message, about);
   }
 }
 

@@ -119,6 +119,7 @@ export type DiskRequest =
   /** Its shadows are there. */
   | { readonly type: 'publish'; readonly epoch: EpochManifest }
   | { readonly type: 'retire'; readonly epochs: readonly number[] }
+  | { readonly type: 'pin'; readonly epoch: number; readonly pinned: boolean }
   /** Nobody persists meanwhile. */
   | { readonly type: 'collect' };
 
@@ -126,6 +127,8 @@ export interface DiskView {
   /** Oldest first. */
   readonly epochs: readonly EpochManifest[];
   readonly damaged: readonly { readonly epoch: number; readonly failure: Failure }[];
+  /** Those an operator wants kept. */
+  readonly pinned: readonly number[];
   /** The number after the highest that was ever there. */
   readonly nextEpoch: number;
   /** Why what is there may not outlive the host's memory. */

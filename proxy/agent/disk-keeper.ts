@@ -27,11 +27,13 @@ export class DiskKeeper {
     this.#lock ??= this.#lockDisk();
     if (request.type === 'publish') await this.#store.publish(request.epoch, this.#onStep);
     if (request.type === 'retire') await this.#store.retire(request.epochs, this.#onStep);
+    if (request.type === 'pin') await this.#store.pin(request.epoch, request.pinned);
     if (request.type === 'collect') await this.#store.collect();
     const { epochs, damaged } = await this.#store.list();
     return {
       epochs,
       damaged: damaged.map(({ epoch, error }) => ({ epoch, failure: toFailure(error, {}) })),
+      pinned: await this.#store.pinned(),
       nextEpoch: await this.#store.nextEpoch(),
       doubt: await this.#store.doubt(this.#place.shadowsDirectory),
     };

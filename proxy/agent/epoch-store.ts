@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import pLimit from 'p-limit';
+import type { Logger } from 'pino';
 import {
   type Catalogue,
   collectLeftovers,
@@ -32,6 +33,7 @@ export class EpochStore {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #held: HeldRounds;
+  readonly #log: Logger;
   readonly #turn = pLimit(1);
   /** Leftovers that the last collect left to those who hold them, and how they were to go. */
   #passedBy: ReadonlyMap<string, 'recycle' | 'free'> = new Map();
@@ -39,10 +41,11 @@ export class EpochStore {
   #arriving = 0;
 
   /** @param held rounds that are not collected */
-  constructor(config: ClusterConfig, catalogue: Catalogue, held: HeldRounds) {
+  constructor(config: ClusterConfig, catalogue: Catalogue, held: HeldRounds, log: Logger) {
     this.#config = config;
     this.#catalogue = catalogue;
     this.#held = held;
+    this.#log = log;
   }
 
   /** Makes its folders, and gives back what an earlier life left. */
@@ -89,6 +92,11 @@ export class EpochStore {
       keep: (round) => this.#arriving > 0 || this.#held.has(round),
       onKept: (round) => {
         passedBy.set(round, how === 'free' ? how : (this.#passedBy.get(round) ?? how));
+      },
+      onBlocked: (epoch, error) => {
+        const failure = toFailure(error, { where: 'collect' });
+        const hint = `nothing is given back until it is removed: umbra rm ${epoch}`;
+        this.#log.error({ failure, epoch, hint }, 'an epoch does not say what it needs');
       },
       recycle,
       onStep: (step) => faultPoint(`store/${step}`),

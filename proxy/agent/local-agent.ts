@@ -66,7 +66,7 @@ export class LocalAgent implements Agent {
     this.#log = log;
     const held = new HeldRounds();
     this.#admission = new RoundAdmission(config, catalogue);
-    this.#store = new EpochStore(config, catalogue, held);
+    this.#store = new EpochStore(config, catalogue, held, log);
     this.#durable = new DurableTier(config, held);
     this.#restores = new Restores(config, log);
     const watcher = {

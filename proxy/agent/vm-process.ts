@@ -7,7 +7,7 @@ import { readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { UmbraError } from '../failure.ts';
-import { processSchema, startTimeOf } from './process-card.ts';
+import { killProcess, processSchema, startTimeOf } from './process-card.ts';
 
 const LOG_EXCERPT_LINES = 3;
 const LOG_TAIL_BYTES = 4096;
@@ -52,15 +52,17 @@ export async function startVm(
     const pid = child.pid ?? 0;
     const startTime = startTimeOf(pid) ?? '';
     vm = { pid, startTime, commandLine: [...recorded], workingDirectory, owned: true };
-    // Before anything else happens: whoever dies now must leave none that nobody knows of.
-    if (pid > 0) recordVm(directory, vm);
-    await new Promise<void>((done, reject) => {
+    const spawned = new Promise<void>((done, reject) => {
       child.once('spawn', done);
       child.once('error', (cause) => {
         const message = `cannot start ${program}: ${cause.message}`;
         reject(new UmbraError({ code: 'E_VM_START', message }, cause));
       });
     });
+    spawned.catch(() => {}); // it is awaited below
+    // Before anything else happens: whoever dies now must leave none that nobody knows of.
+    if (pid > 0) await recordOrKill(directory, vm);
+    await spawned;
   } finally {
     closeSync(log);
   }
@@ -71,6 +73,19 @@ export async function startVm(
     });
   });
   return { process: vm, exited };
+}
+
+/** @throws UmbraError E_VM_START; it is gone then */
+async function recordOrKill(directory: string, vm: VmProcess): Promise<void> {
+  try {
+    recordVm(directory, vm);
+  } catch (cause) {
+    await killProcess(vm);
+    await forgetVm(directory);
+    const { code } = cause as NodeJS.ErrnoException;
+    const message = `cannot note QEMU's process in ${directory}: ${code}`;
+    throw new UmbraError({ code: 'E_VM_START', message }, cause);
+  }
 }
 
 export function recordVm(directory: string, process: VmProcess): void {

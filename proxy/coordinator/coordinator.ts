@@ -3,13 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type Calibration, learn, NO_CALIBRATION } from '../../policies/index.ts';
-import { Catalogue, type EpochManifest, ShadowError } from '../../shadow/index.ts';
+import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
 import type { Agent, CloneOrigin, MemberStatus } from '../agent/contract.ts';
 import type { ClusterConfig } from '../config.ts';
 import { holdEpoch } from '../epoch-hold.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
-import { EpochChoice } from './epoch-choice.ts';
+import { type ChosenEpoch, EpochChoice } from './epoch-choice.ts';
 import { type EpochDetail, type EpochInfo, Epochs } from './epochs.ts';
 import { Exclusive } from './exclusive.ts';
 import { FoldJob } from './fold-job.ts';
@@ -249,7 +249,7 @@ export class Coordinator {
   ): Promise<RestoreReport> {
     return this.#exclusive.run('restore', async () => {
       const askedAt = performance.now();
-      const chosen = await this.#choice.choose(epoch, options.from);
+      const chosen = await this.#choose(epoch, options.from);
       const { manifest } = chosen;
       try {
         if (chosen.fetch) await this.#fetch(manifest, options, onProgress);
@@ -269,6 +269,15 @@ export class Coordinator {
         throw await this.#choice.offerAnother(manifest.epoch, error);
       }
     });
+  }
+
+  /** @throws UmbraError what is wrong with it, and what there is instead */
+  async #choose(epoch: number | undefined, from: RestoreOptions['from']): Promise<ChosenEpoch> {
+    try {
+      return await this.#choice.choose(epoch, from);
+    } catch (error) {
+      throw epoch === undefined ? error : await this.#choice.offerAnother(epoch, error);
+    }
   }
 
   /**
@@ -349,11 +358,7 @@ export class Coordinator {
       const bytes = await this.#agent.fetch(manifest, trust, () => {});
       faultPoint('restore/fetched');
       this.#log.info({ epoch, bytes }, 'epoch fetched from disk');
-      const there = await this.#catalogue.read(epoch).catch((error: ShadowError) => error);
-      if (!(there instanceof Error) && there.round === manifest.round) return;
-      const unknown = there instanceof ShadowError && there.code === 'E_EPOCH_UNKNOWN';
-      if (!unknown) await this.#catalogue.retire(epoch);
-      await this.#catalogue.publish(manifest);
+      await this.#epochs.takeFetched(manifest);
     } finally {
       this.#agent.endFetch();
     }

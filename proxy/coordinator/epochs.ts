@@ -14,6 +14,7 @@ import {
   measureEpochs,
   pinEpoch,
   pinnedEpochs,
+  ShadowError,
   unpinEpoch,
   type VerifyMode,
 } from '../../shadow/index.ts';
@@ -44,8 +45,9 @@ export interface EpochDetail extends EpochInfo {
 
 /** Of one place. */
 type EpochList = Pick<DiskView, 'epochs' | 'damaged'>;
+type DiskList = Persister['listing'];
 type Numbered = Record<keyof EpochList, readonly { readonly epoch: number }[]>;
-const NONE: EpochList = { epochs: [], damaged: [] };
+const NONE: DiskList = { epochs: [], damaged: [], pinned: [] };
 
 export class Epochs {
   readonly #config: ClusterConfig;
@@ -81,8 +83,8 @@ export class Epochs {
       return { epoch, failure: toFailure(error, {}) };
     });
     const inMemory: EpochList = { epochs: listed.epochs, damaged };
-    const onDisk = this.#persister?.listing ?? NONE;
-    const pins = await pinnedEpochs(this.#catalogue.directory);
+    const onDisk = this.#onDisk;
+    const pins = await this.#pins();
     const known = new Set(numbersOf(inMemory));
     const others: EpochList = {
       epochs: onDisk.epochs.filter(({ epoch }) => !known.has(epoch)),
@@ -97,7 +99,7 @@ export class Epochs {
     pins: ReadonlySet<number>,
     inMemory: boolean,
   ): EpochInfo[] {
-    const onDisk = new Set(this.#persister === undefined ? [] : numbersOf(this.#persister.listing));
+    const onDisk = new Set(numbersOf(this.#onDisk));
     const { persisting } = this.#persister?.status ?? {};
     const place = (epoch: number) => ({
       pinned: pins.has(epoch),
@@ -117,7 +119,7 @@ export class Epochs {
   /** @returns every epoch's manifest; undefined if one is damaged: nobody knows what it names */
   async manifests(): Promise<EpochManifest[] | undefined> {
     const inMemory = await this.#catalogue.list();
-    const onDisk = this.#persister?.listing ?? NONE;
+    const onDisk = this.#onDisk;
     if (inMemory.damaged.length + onDisk.damaged.length > 0) return undefined;
     return [...inMemory.epochs, ...onDisk.epochs];
   }
@@ -132,13 +134,28 @@ export class Epochs {
     });
   }
 
-  /** @throws UmbraError E_EPOCH_UNKNOWN, or what is wrong with its manifest */
+  /**
+   * Wherever it is; one that gets to disk later has its pin there from then on.
+   * @throws UmbraError E_EPOCH_UNKNOWN, what is wrong with its manifest, or why the disk cannot be told
+   */
   pin(epoch: number, pinned: boolean): Promise<void> {
     return this.#turn(async () => {
-      await this.#catalogue.read(epoch);
+      const isOnDisk = numbersOf(this.#onDisk).includes(epoch);
+      if (!isOnDisk) await this.#catalogue.read(epoch);
       const { directory } = this.#catalogue;
-      await (pinned ? pinEpoch(directory, epoch) : unpinEpoch(directory, epoch));
+      if (await this.isInMemory(epoch)) await (pinned ? pinEpoch : unpinEpoch)(directory, epoch);
+      else if (!pinned) await unpinEpoch(directory, epoch);
+      if (isOnDisk) await this.#persister?.pin(epoch, pinned);
     });
+  }
+
+  /** In memory or on disk. */
+  async #pins(): Promise<ReadonlySet<number>> {
+    return new Set([...(await pinnedEpochs(this.#catalogue.directory)), ...this.#onDisk.pinned]);
+  }
+
+  get #onDisk(): DiskList {
+    return this.#persister?.listing ?? NONE;
   }
 
   /**
@@ -171,22 +188,46 @@ export class Epochs {
   remove(epoch: number): Promise<void> {
     return this.#turn(async () => {
       const inMemory = await this.isInMemory(epoch);
-      const onDisk =
-        this.#persister !== undefined && numbersOf(this.#persister.listing).includes(epoch);
-      if (!inMemory && !onDisk) await this.#catalogue.read(epoch); // says which there are
-      if ((await pinnedEpochs(this.#catalogue.directory)).has(epoch)) {
+      const isOnDisk = () => numbersOf(this.#onDisk).includes(epoch);
+      if (!inMemory && !isOnDisk()) await this.#catalogue.read(epoch); // says which there are
+      if ((await this.#pins()).has(epoch)) {
         const hint = `Unpin it first: umbra pin ${epoch} --off`;
         throw new UmbraError({ code: 'E_EPOCH_PINNED', message: `epoch ${epoch} is pinned`, hint });
       }
-      if (this.#holds.has(epoch)) {
-        const message = `a clone is being made of epoch ${epoch}`;
-        throw new UmbraError({ code: 'E_EPOCH_HELD', message });
-      }
+      this.#requireUnheld(epoch);
+      const isGettingThere = () => isOnDisk() || this.#persister?.isPersisting(epoch) === true;
       // From disk first: what is being brought there is read from memory.
-      if (onDisk || this.#persister?.isPersisting(epoch)) await this.#persister?.remove(epoch);
+      if (isGettingThere()) await this.#persister?.remove(epoch);
       if (!inMemory) return;
       await this.#catalogue.retire(epoch);
+      // The persister may have chosen it once more before.
+      if (isGettingThere()) await this.#persister?.remove(epoch);
       await this.#agent.collect('free');
+    });
+  }
+
+  /** @throws UmbraError E_EPOCH_HELD */
+  #requireUnheld(epoch: number): void {
+    if (!this.#holds.has(epoch)) return;
+    const message = `a clone is being made of epoch ${epoch}`;
+    throw new UmbraError({ code: 'E_EPOCH_HELD', message });
+  }
+
+  /**
+   * Lists in memory what has come from disk: what memory had under its number was damaged, or is not trusted.
+   * @throws UmbraError E_EPOCH_HELD, and nothing has changed
+   */
+  takeFetched(manifest: EpochManifest): Promise<void> {
+    const { epoch, round } = manifest;
+    return this.#turn(async () => {
+      const there = await this.#catalogue.read(epoch).catch((error: ShadowError) => error);
+      if (!(there instanceof Error) && there.round === round) return;
+      this.#requireUnheld(epoch);
+      const unknown = there instanceof ShadowError && there.code === 'E_EPOCH_UNKNOWN';
+      if (!unknown) await this.#catalogue.retire(epoch);
+      await this.#catalogue.publish(manifest);
+      // Retired or not, it is the one that was pinned.
+      if (this.#onDisk.pinned.includes(epoch)) await pinEpoch(this.#catalogue.directory, epoch);
     });
   }
 
@@ -236,7 +277,7 @@ export class Epochs {
   retireOld(nowMs: number): Promise<number> {
     return this.#turn(async () => {
       const { epochs } = await this.#catalogue.list();
-      const pins = await pinnedEpochs(this.#catalogue.directory);
+      const pins = await this.#pins();
       const known = epochs.map(({ epoch, createdAt }) => ({
         epoch,
         committedAtMs: Date.parse(createdAt),

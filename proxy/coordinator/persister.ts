@@ -37,8 +37,10 @@ const HOPELESS: ReadonlySet<string> = new Set([
   'E_MANIFEST_INVALID',
   'E_MANIFEST_VERSION',
 ]);
-const NOTHING: DiskView = { epochs: [], damaged: [], nextEpoch: 1, doubt: undefined };
+const NOTHING: DiskView = { epochs: [], damaged: [], pinned: [], nextEpoch: 1, doubt: undefined };
 
+/** Removed meanwhile, or its round has given it up. */
+const UNWANTED = 'E_PERSIST_UNWANTED';
 const ENDING: Failure = { code: 'E_DAEMON_ENDING', message: 'the daemon is ending' };
 
 export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'disk' | 'diskSilentMs'>;
@@ -142,7 +144,7 @@ export class Persister {
   }
 
   /** What is on disk, as of the last look. */
-  get listing(): Pick<DiskView, 'epochs' | 'damaged'> {
+  get listing(): Pick<DiskView, 'epochs' | 'damaged' | 'pinned'> {
     return this.#view;
   }
 
@@ -201,7 +203,7 @@ export class Persister {
     const bring = async (turn: Turn) => {
       if (this.#stopped) throw new UmbraError(ENDING);
       await this.#look();
-      await this.#persist(epoch, turn).catch(async (error: unknown) => {
+      await this.#persist(epoch, async () => !turn.isLate).catch(async (error: unknown) => {
         await this.#onFull(error);
         throw error;
       });
@@ -213,6 +215,15 @@ export class Persister {
       this.#failure = toFailure(error, { where: 'persist' });
       throw error;
     }
+  }
+
+  /** Of an epoch that is listed on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
+  async pin(epoch: number, pinned: boolean): Promise<void> {
+    this.requireAnswer();
+    await this.#within(REMOVE_LIMIT_MS, () => this.#ask({ type: 'pin', epoch, pinned }), {
+      code: 'E_DURABLE_SILENT',
+      message: `the disk did not answer in ${REMOVE_LIMIT_MS} ms`,
+    });
   }
 
   /** Makes an epoch no longer exist on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
@@ -281,10 +292,11 @@ export class Persister {
         const epoch = await this.#nextWanted();
         if (epoch === undefined || this.#stopped || this.#paused > 0) break;
         try {
-          await this.#persist(epoch);
+          await this.#persist(epoch, () => this.#isThere(epoch));
         } catch (error) {
           if (this.#stopped || this.#paused > 0) return; // it was ended, and is taken up again
           const failure = toFailure(error, { where: `persist epoch ${epoch.epoch}` });
+          if (failure.code === UNWANTED) continue;
           if (!HOPELESS.has(failure.code)) throw error;
           // Retired or folded meanwhile, it is not there any more, or is elsewhere: no failure.
           if (!(await this.#isInMemory(epoch))) continue;
@@ -309,25 +321,25 @@ export class Persister {
     });
   }
 
-  async #persist(manifest: EpochManifest, turn: Turn = { isLate: false }): Promise<void> {
+  /** @param isWanted asked before it is listed, and once more after: what is not is not listed */
+  async #persist(manifest: EpochManifest, isWanted: () => Promise<boolean>): Promise<void> {
     const { epoch } = manifest;
-    const requireInTime = () => {
-      if (!turn.isLate) return;
-      const message = `persisting epoch ${epoch} was given up`;
-      throw new UmbraError({ code: 'E_PERSIST_ENDED', message });
+    const requireWanted = async () => {
+      if (await isWanted()) return;
+      throw new UmbraError({ code: UNWANTED, message: `epoch ${epoch} is wanted no more` });
     };
-    requireInTime();
+    await requireWanted();
     const startedAt = performance.now();
     this.#persisting = { epoch, progress: { doneBytes: 0, totalBytes: 1 } };
     try {
       const { contentBytes, storedBytes } = await this.#agent.persist(manifest, (progress) => {
         this.#persisting = { epoch, progress };
       });
-      requireInTime();
+      await requireWanted();
       const view = await this.#agent.disk({ type: 'publish', epoch: manifest });
-      // Its round was told that it is not there: it must not come to be there afterwards.
-      if (turn.isLate) await this.#retire([epoch]);
-      requireInTime();
+      // Someone was told that it is not there: it must not come to be there afterwards.
+      if (!(await isWanted())) await this.#retire([epoch]);
+      await requireWanted();
       this.#take(view);
       const durationMs = performance.now() - startedAt;
       this.#last = { epoch, durationMs, contentBytes, storedBytes };
@@ -351,13 +363,19 @@ export class Persister {
       );
   }
 
+  /** It may be made of other shadows by now. */
+  async #isThere(epoch: EpochManifest): Promise<boolean> {
+    const { epochs } = await this.#catalogue.list();
+    return epochs.some((one) => identityOf(one) === identityOf(epoch));
+  }
+
   async #isInMemory(epoch: EpochManifest): Promise<boolean> {
     const { epochs } = await this.#catalogue.list();
     return epochs.some((one) => identityOf(one) === identityOf(epoch) && one.round === epoch.round);
   }
 
   async #retain(): Promise<void> {
-    const pins = await pinnedEpochs(this.#catalogue.directory);
+    const pins = await this.#pins();
     const old = this.#view.epochs
       .slice(0, -this.#settings.keep)
       .map(({ epoch }) => epoch)
@@ -366,6 +384,17 @@ export class Persister {
       await this.#retire(old);
       this.#log.info({ epochs: old }, 'epochs retired from disk');
     } else await this.#ask({ type: 'collect' });
+  }
+
+  /** A pin has to outlive what memory holds, as its epoch does. */
+  async #pins(): Promise<ReadonlySet<number>> {
+    const inMemory = await pinnedEpochs(this.#catalogue.directory);
+    const { epochs, pinned } = this.#view;
+    for (const { epoch } of epochs) {
+      if (!inMemory.has(epoch) || pinned.includes(epoch)) continue;
+      await this.#ask({ type: 'pin', epoch, pinned: true });
+    }
+    return new Set([...inMemory, ...this.#view.pinned]);
   }
 
   async #look(): Promise<void> {

@@ -3,6 +3,7 @@
  *
  *     DIR/CLUSTER/rounds/ROUND/MEMBER/   one shadow (durable-shadow.ts), once for all that refer to it
  *     DIR/CLUSTER/epochs/000007.json     the epoch's own manifest: epoch 7 is whole on disk
+ *     DIR/CLUSTER/epochs/000007.pin      an operator wants it kept (pins.ts)
  *     DIR/CLUSTER/epochs/.000007.json.PID.tmp
  *
  * Persisting writes shadows, bases first, then the manifest; retiring removes the manifest, then every
@@ -17,6 +18,7 @@ import { wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
 import type { BaseName, EpochManifest } from '../manifest.ts';
 import { makeOwnFolder } from '../own-folder.ts';
+import { pinEpoch, pinnedEpochs, unpinEpoch } from '../pins.ts';
 import { syncFolder, writeNamed } from '../synced.ts';
 import { onDisk } from './disk.ts';
 import type { DurableManifest } from './durable-manifest.ts';
@@ -89,6 +91,19 @@ export class DurableStore {
 
   read(epoch: number): Promise<EpochManifest> {
     return onDisk('read', this.directory, () => this.#catalogue.read(epoch));
+  }
+
+  /** Epochs an operator wants kept, by number. */
+  async pinned(): Promise<number[]> {
+    const { directory } = this.#catalogue;
+    return [...(await onDisk('list', directory, () => pinnedEpochs(directory)))];
+  }
+
+  /** Idempotent. @throws ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM */
+  async pin(epoch: number, pinned: boolean): Promise<void> {
+    const { directory } = this.#catalogue;
+    const change = pinned ? pinEpoch : unpinEpoch;
+    await onDisk('write', directory, () => change(directory, epoch));
   }
 
   nextEpoch(): Promise<number> {

@@ -1,4 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -73,6 +82,30 @@ test('the number of a removed epoch is not used again', async () => {
   assert.is(await catalogue.nextEpoch(), 3);
 });
 
+test('on a full filesystem epochs can be removed: that is how there is room again', async () => {
+  const small = join(root, 'small');
+  mkdirSync(small);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'umbra-test', small]);
+  try {
+    const full = new Catalogue(small, 'demo');
+    await full.prepare();
+    for (const epoch of [1, 2, 3]) await full.publish(manifest(epoch));
+    const { bavail, bsize } = statfsSync(small);
+    writeFileSync(join(small, 'ballast'), Buffer.alloc(bavail * bsize));
+    assert.is(await codeOf(full.publish(manifest(4))), 'E_STORE_NO_ROOM');
+    await full.retire(1);
+    writeFileSync(join(small, 'more'), Buffer.alloc(bsize)); // nor is there room afterwards
+    await full.retire(3);
+    assert.equal(
+      (await full.list()).epochs.map(({ epoch }) => epoch),
+      [2],
+    );
+    assert.is(await full.nextEpoch(), 4, 'and its number is not used again');
+  } finally {
+    execFileSync('umount', [small]);
+  }
+});
+
 test('an epoch is never published twice', async () => {
   await catalogue.publish(manifest(1));
   const other = manifest(1, { round: 'other' });
@@ -84,7 +117,7 @@ test('a draft left by a crash is no epoch, and does not disturb the next', async
   writeFileSync(join(catalogue.directory, '.000001.json.tmp'), '{"half":');
   assert.equal((await catalogue.list()).epochs, []);
   await catalogue.publish(manifest(1));
-  assert.equal(readdirSync(catalogue.directory), ['000001.json']);
+  assert.equal(readdirSync(catalogue.directory), ['.highest', '000001.json']);
 });
 
 test('unknown epochs say which there are', async () => {

@@ -1,8 +1,9 @@
 /** The folder of a round, from its beginning to its end. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EpochStore } from '../../../proxy/agent/epoch-store.ts';
@@ -42,7 +43,10 @@ class WatchedCatalogue extends Catalogue {
   }
 }
 
+let logged: string[] = [];
+
 test.before.each(() => {
+  logged = [];
   root = mkdtempSync(join(scratchFolder(), 'umbra-epoch-store-'));
   catalogue = new WatchedCatalogue(join(root, 'epochs'), 'demo');
 });
@@ -52,7 +56,8 @@ function storeOf(held: HeldRounds): EpochStore {
   const members = [{ name: 'a' }, { name: 'b' }];
   const store = { recycle: true };
   const config = { cluster: 'demo', members, shadowsDirectory: shadows(), store };
-  return new EpochStore(config as unknown as ClusterConfig, catalogue, held);
+  const log = pino({ level: 'error' }, { write: (line) => logged.push(line) });
+  return new EpochStore(config as unknown as ClusterConfig, catalogue, held, log);
 }
 
 function shadows(): string {
@@ -137,6 +142,21 @@ test('what comes from disk stays until it is named, and goes if it never is', as
   assert.equal(await store.collect('free'), []);
   store.endFetch();
   while (rounds().length > 0) await delay(5);
+});
+
+test('an epoch that does not say what it needs keeps everything, and is named with a way out', async () => {
+  await catalogue.prepare();
+  await sealed(1, ROUND);
+  await catalogue.publish(await sealed(2, DELTA_ROUND, ROUND));
+  mkdirSync(join(shadows(), 'r000003-00000000'));
+  writeFileSync(join(shadows(), DELTA_ROUND, 'a', 'shadow.json'), '{}');
+  const store = storeOf(new HeldRounds());
+  assert.equal(await store.collect('free'), []);
+  const [line = ''] = logged;
+  assert.match(line, /E_MANIFEST_INVALID/);
+  assert.match(line, /umbra rm 2/);
+  await catalogue.retire(2);
+  assert.is((await store.collect('free')).length, 3);
 });
 
 test('a round that begins while leftovers are collected is none', async () => {

@@ -63,7 +63,7 @@ test.after.each(async () => {
 });
 
 function view(nextEpoch: number): DiskView {
-  return { epochs: [], damaged: [], nextEpoch, doubt: undefined };
+  return { epochs: [], damaged: [], pinned: [], nextEpoch, doubt: undefined };
 }
 
 /** What became of a checkpoint: the epoch it was begun for, or why it was not. */

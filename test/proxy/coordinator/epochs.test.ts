@@ -5,8 +5,9 @@ import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Agent } from '../../../proxy/agent/contract.ts';
-import { parseClusterConfig } from '../../../proxy/config.ts';
+import { type ClusterConfig, parseClusterConfig } from '../../../proxy/config.ts';
 import { Epochs } from '../../../proxy/coordinator/epochs.ts';
+import type { Persister } from '../../../proxy/coordinator/persister.ts';
 import { UmbraError } from '../../../proxy/failure.ts';
 import { Catalogue, type EpochManifest } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
@@ -18,6 +19,7 @@ const TEXT = '{cluster: demo, members: [{name: a, qmp: /x}], epochs: {keep: 1, k
 const test = suite('epochs');
 let root = '';
 let catalogue: Catalogue;
+let config: ClusterConfig;
 let epochs: Epochs;
 let gone: string[] = [];
 /** What the agent finds when it reads an epoch. */
@@ -25,7 +27,7 @@ let onVerify: (manifest: EpochManifest) => Promise<void>;
 
 test.before.each(async () => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-epochs-'));
-  const config = parseClusterConfig(TEXT, '/etc/cluster.yaml', root);
+  config = parseClusterConfig(TEXT, '/etc/cluster.yaml', root);
   mkdirSync(config.directory);
   catalogue = new Catalogue(config.catalogueDirectory, 'demo');
   await catalogue.prepare();
@@ -110,6 +112,49 @@ test('one that is held stays until the last holder lets go', async () => {
   second.release();
   await epochs.retireOld(NOW);
   assert.equal(await numbers(), [4, 5]);
+});
+
+test('nor is one under its holder taken for what has come from disk', async () => {
+  await publish(1);
+  const { held, release } = await epochs.hold(() => catalogue.read(1));
+  const fetched = { ...held, round: 'r000001-ffffffff' };
+  assert.is(await codeOf(epochs.takeFetched(fetched)), 'E_EPOCH_HELD');
+  assert.is((await catalogue.read(1)).round, held.round);
+  assert.is(await codeOf(epochs.takeFetched(held)), undefined, 'the same one does no harm');
+  release();
+  await epochs.takeFetched(fetched);
+  assert.is((await catalogue.read(1)).round, fetched.round);
+});
+
+test('one that is on disk alone is pinned there, and stays when it has been brought back', async () => {
+  await publish(5);
+  const there = await catalogue.read(1);
+  await catalogue.retire(1);
+  const pinned = new Set<number>();
+  const listing = { epochs: [there], damaged: [], pinned: [] as number[] };
+  const persister = {
+    listing,
+    status: {},
+    isPersisting: () => false,
+    pin: async (epoch: number, isPinned: boolean) => {
+      if (isPinned) pinned.add(epoch);
+      else pinned.delete(epoch);
+      listing.pinned = [...pinned];
+    },
+  };
+  const log = pino({ level: 'silent' });
+  const agent = { collect: async () => {} } as unknown as Agent;
+  const both = new Epochs(config, catalogue, agent, persister as unknown as Persister, log);
+  await both.pin(1, true);
+  assert.equal([...pinned], [1]);
+  assert.is((await both.list())[0]?.pinned, true);
+  await both.takeFetched(there);
+  await both.retireOld(NOW);
+  assert.equal(await numbers(), [1, 4, 5]);
+  assert.is(await codeOf(both.remove(1)), 'E_EPOCH_PINNED');
+  await both.pin(1, false);
+  await both.retireOld(NOW);
+  assert.equal([await numbers(), [...pinned]], [[4, 5], []]);
 });
 
 test('one that is held is not folded under its holder', async () => {

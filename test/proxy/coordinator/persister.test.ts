@@ -211,6 +211,51 @@ test('an epoch that is removed while it is persisted is not on disk afterwards',
   assert.is(one.status.failure, undefined);
 });
 
+test('nor is one that is removed when all of it is there but its name', async () => {
+  await publish(1, 2);
+  before = async (epoch) => {
+    if (epoch === 2) await catalogue.retire(2);
+  };
+  const one = persister();
+  await one.start();
+  await until(() => onDisk(one).join() === '1');
+  assert.equal(persisted, [2, 1]);
+  assert.is(one.status.failure, undefined);
+});
+
+test('nor one that is removed while it gets its name', async () => {
+  await publish(1, 2);
+  answered = async (what) => {
+    if (what === 'publish' && persisted.at(-1) === 2) await catalogue.retire(2);
+  };
+  const one = persister();
+  await one.start();
+  await until(() => onDisk(one).join() === '1');
+  await until(() => one.status.persisting === undefined);
+  assert.equal(onDisk(one), [1]);
+});
+
+test('a pin outlives the memory its epoch was in', async () => {
+  await publish(1);
+  await pinEpoch(catalogue.directory, 1);
+  const one = persister({ keep: 1 });
+  await one.start();
+  await until(() => one.listing.pinned.join() === '1');
+  await one.stop();
+  keepers.pop()?.release();
+  rmSync(catalogue.directory, { recursive: true }); // a reboot
+  await catalogue.prepare();
+  const next = persister({ keep: 1 });
+  await next.start();
+  await publish(2, 3);
+  next.wake();
+  await until(() => onDisk(next).join() === '1,3');
+  await next.pin(1, false);
+  assert.equal(next.listing.pinned, []);
+  next.wake();
+  await until(() => onDisk(next).join() === '3');
+});
+
 test('an epoch that comes while the disk is tidied for the last time is brought there, too', async () => {
   await publish(1);
   const one = persister();
