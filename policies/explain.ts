@@ -54,7 +54,8 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
       unit: 'duration',
       default: '10s',
       effect:
-        'no VM stands for longer in a round that goes wrong, whatever dies; the round is given up',
+        'no VM stands for longer in a round that goes wrong, whatever dies: after four fifths of it the round ' +
+        'is given up, and the rest is for having them run again',
     },
   ],
   'memory-budget': [

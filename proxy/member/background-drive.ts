@@ -28,6 +28,7 @@ import {
   type RamBlockInfo,
   ramBlocks,
   resumeStanding,
+  stopVm,
 } from './qemu.ts';
 
 export class BackgroundDrive implements Drive {
@@ -75,7 +76,7 @@ export class BackgroundDrive implements Drive {
     } else {
       await this.#holdFrames();
     }
-    if (!this.#holdsFrames) await monitor.execute('stop');
+    if (!this.#holdsFrames) await stopVm(monitor, prepare.stopDeadlineMs);
     this.#round.lookUp();
     if (prepare.vm !== undefined) journal.snapshot(prepare.vm, thisProcess());
     await this.#round.migrate();
@@ -130,7 +131,9 @@ export class BackgroundDrive implements Drive {
       const disks = await this.#disksToFreeze();
       this.#round.lookUp();
       if (disks.length > 0) {
-        this.#round.learn({ disks: await freezeDisks(monitor, disks, prepare.diskOwner) });
+        this.#round.learn({
+          disks: await freezeDisks(monitor, disks, prepare.diskOwner, stopDeadlineMs),
+        });
       }
       await resumeStanding(monitor, stopDeadlineMs, this.#ranOnUnheld);
     } else if (!this.#ranOn) await makeRun(monitor, stopDeadlineMs);

@@ -7,12 +7,16 @@
  *     virtio-mem         its stream is none that the decoder takes (proxy/stream/refusals.ts)
  *     disks              go on changing after the cut; memory alone would be brought back. Those of a VM
  *                        that stands until all are cut can be snapshotted (disks.ts)
+ *     one cut            whose frames cannot be held has to stand until all are cut, which a QEMU before 9.0
+ *                        does not let it: it has the VM run (its commit 49a5020697 mends that)
  *     cleaning up        snapshot-end.ts
  */
 import type { QmpClient } from '../../qmp/index.ts';
+import { isBroken } from '../broken.ts';
 import type { Failure } from '../failure.ts';
 import type { KnownProcess } from '../known-process.ts';
 import { snapshotObstacle, writableDisks } from './disks.ts';
+import { holdingObstacle, netdevs } from './frame-hold.ts';
 import type { PrepareCommand } from './messages.ts';
 import { applyMigration, planMigration, restoreMigration } from './qemu.ts';
 import { cleansUp } from './snapshot-end.ts';
@@ -34,6 +38,7 @@ export async function backgroundObstacles(
   const unsupported = [
     ...foreignWriters(await hmp(qmp, 'info qtree'), await hmp(qmp, 'info network')),
     ...(await refusals(qmp)),
+    ...(await cutObstacles(qmp, terms)),
     ...cleanUpObstacles(qmp, terms.vm),
   ];
   const disks = await diskObstacles(qmp, terms);
@@ -101,6 +106,26 @@ async function refusals(qmp: QmpClient): Promise<string[]> {
   } finally {
     await restoreMigration(qmp, plan.saved);
   }
+}
+
+/** Either nobody hears of what runs on before all are cut, or it stands: one of them QEMU must allow. */
+async function cutObstacles(qmp: QmpClient, terms: BackgroundTerms): Promise<string[]> {
+  const { cut, disks, workingDirectory } = terms;
+  const { major, minor } = qmp.version;
+  const letsRun = `QEMU ${major}.${minor} lets a stopped VM run after its snapshot (9.0 does not)`;
+  const unlessItStands = (why: string) => (staysStopped(qmp) ? [] : [`${letsRun}, and ${why}`]);
+  if (cut === 'all-stopped') return unlessItStands('round.cut is all-stopped');
+  if (disks === 'snapshot' && (await writableDisks(qmp, workingDirectory)).length > 0) {
+    return unlessItStands('disks can be snapshotted only while it stands');
+  }
+  const obstacle = await holdingObstacle(qmp, await netdevs(qmp));
+  if (obstacle === undefined) return [];
+  return cut === 'frames-held' ? [obstacle] : unlessItStands(obstacle);
+}
+
+/** Should it be otherwise, the round notices (background-drive.ts). */
+function staysStopped({ version: { major } }: QmpClient): boolean {
+  return major >= 9 || isBroken('foresight');
 }
 
 /** Where QEMU leaves memory protected when a snapshot is broken off, we must be able to help. */

@@ -32,6 +32,7 @@ import {
   type SessionEvent,
   STATE_NAMES,
   step,
+  UNDO_SHARE,
   UNDOING,
 } from './session.ts';
 import { StopCopyDrive } from './stop-copy-drive.ts';
@@ -144,7 +145,7 @@ export class Capture {
       case 'arm-deadline':
         this.#deadline = setTimeout(
           () => this.handle({ type: 'deadline' }),
-          this.#round.prepare.stopDeadlineMs,
+          this.#round.prepare.stopDeadlineMs * UNDO_SHARE,
         );
         break;
       case 'disarm-deadline':

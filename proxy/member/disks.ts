@@ -73,6 +73,7 @@ export function snapshotObstacle({ device, layers, node }: Disk): string | undef
 
 /**
  * Freezes all of them as they are; the VM must stand.
+ * @param limitMs what is still to be written to them is written first
  * @returns what is frozen
  * @throws UmbraError E_DISK_SNAPSHOT: none is
  */
@@ -80,6 +81,7 @@ export async function freezeDisks(
   qmp: QmpClient,
   disks: readonly Disk[],
   owner: string,
+  limitMs: number,
 ): Promise<SnapshottedDisk[]> {
   const snapshots = disks.map((disk) => {
     return { ...disk, ...freshLayer(disk.layers[0]?.path ?? '', owner) };
@@ -90,7 +92,7 @@ export async function freezeDisks(
     return { type: 'blockdev-snapshot-sync', data } as const;
   });
   try {
-    await qmp.execute('transaction', { actions });
+    await qmp.execute('transaction', { actions }, { timeoutMs: limitMs });
   } catch (error) {
     const message = `the disks were not snapshotted: ${(error as Error).message}`;
     throw new UmbraError({ code: 'E_DISK_SNAPSHOT', message }, error);

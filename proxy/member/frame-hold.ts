@@ -13,6 +13,7 @@ import { QmpError } from '../../qmp/index.ts';
 import { UmbraError } from '../failure.ts';
 
 const ID = 'umbra-hold-';
+const TRIED_ID = 'umbra-try-';
 /** Microseconds; the largest a uint32 takes. Over an hour: the stop deadline comes first. */
 const INTERVAL_US = 0xffffffff;
 
@@ -32,6 +33,29 @@ export function parseNetwork(text: string): string[] {
   return [...text.matchAll(/^ \\ ([^:\s]+): /gm)].map(([, name = '']) => name);
 }
 
+/**
+ * Tries whether frames could be held, with a filter that is off: nothing is held up by it.
+ * @returns why not, in QEMU's words; undefined if they can
+ */
+export async function holdingObstacle(
+  qmp: QmpClient,
+  backends: readonly string[],
+): Promise<string | undefined> {
+  for (const netdev of backends) {
+    const id = TRIED_ID + netdev;
+    await ignoringRefusal(qmp.execute('object-del', { id })); // of who died in between
+    const options = { netdev, queue: 'rx', interval: INTERVAL_US, status: 'off' };
+    try {
+      await qmp.execute('object-add', { 'qom-type': 'filter-buffer', id, ...options });
+    } catch (error) {
+      if (!(error instanceof QmpError && error.code === 'E_QMP_COMMAND')) throw error;
+      return `the frames of ${netdev} cannot be held (${error.message})`;
+    }
+    await qmp.execute('object-del', { id });
+  }
+  return undefined;
+}
+
 /** Holds what the guest sends from now on. @throws UmbraError E_HOLD_FRAMES */
 export async function holdFrames(qmp: QmpClient, backends: readonly string[]): Promise<void> {
   for (const netdev of backends) {
@@ -48,11 +72,15 @@ export async function holdFrames(qmp: QmpClient, backends: readonly string[]): P
 /** Sends what was held, in order. Idempotent: what is not held is not asked for twice. */
 export async function releaseFrames(qmp: QmpClient, backends: readonly string[]): Promise<void> {
   for (const netdev of backends) {
-    try {
-      await qmp.execute('object-del', { id: ID + netdev });
-    } catch (error) {
-      // Not held (any more): "object 'umbra-hold-net0' not found".
-      if (!(error instanceof QmpError && error.code === 'E_QMP_COMMAND')) throw error;
-    }
+    // Not held (any more): "object 'umbra-hold-net0' not found".
+    await ignoringRefusal(qmp.execute('object-del', { id: ID + netdev }));
+  }
+}
+
+async function ignoringRefusal(command: Promise<unknown>): Promise<void> {
+  try {
+    await command;
+  } catch (error) {
+    if (!(error instanceof QmpError && error.code === 'E_QMP_COMMAND')) throw error;
   }
 }

@@ -2,7 +2,7 @@
 import type { Drive, LiveDrive } from './drive.ts';
 import type { MemberRound } from './member-round.ts';
 import { Pacing } from './pacing.ts';
-import { canHold, resumeStanding } from './qemu.ts';
+import { canHold, resumeStanding, stopVm } from './qemu.ts';
 
 /**
  * What a QEMU without switchover-ack keeps of its first pass while it waits for others: 8 MiB, a few
@@ -60,10 +60,10 @@ export class PrecopyDrive implements Drive, LiveDrive {
   }
 
   async stop(): Promise<void> {
-    const { intake, monitor } = this.#round;
+    const { intake, monitor, prepare } = this.#round;
     this.#pacing?.closeIn();
     this.#pacing?.end();
-    const stopped = monitor.execute('stop');
+    const stopped = stopVm(monitor, prepare.stopDeadlineMs);
     if (this.#holds) intake?.allowSwitchover();
     intake?.letGo(); // until the VM has stopped, the live limit stands
     await stopped;

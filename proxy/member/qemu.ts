@@ -134,6 +134,11 @@ export async function hasBalloon(qmp: QmpClient): Promise<boolean> {
   }
 }
 
+/** @param limitMs QEMU writes to its disks what is still to be written there, before it answers */
+export async function stopVm(qmp: QmpClient, limitMs: number): Promise<void> {
+  await qmp.execute('stop', undefined, { timeoutMs: limitMs });
+}
+
 /** RAM blocks as QEMU lists them, those included that it may not migrate. */
 export async function ramBlocks(qmp: QmpClient): Promise<RamBlockInfo[]> {
   const answer = await qmp.execute('x-query-ramblock');

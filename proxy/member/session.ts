@@ -22,11 +22,15 @@
  * Promises kept here:
  *  - A member resumes only when every member has stopped (the barrier) and its own drain is
  *    complete, or its memory is kept as it was (background); or when the round is over for it (undo).
- *  - From the moment a stop is asked for, a deadline runs; when it expires the member undoes.
+ *  - From the moment a stop is asked for, a deadline runs; when it expires the member undoes. That takes a
+ *    moment, too: it expires when UNDO_SHARE of the time a VM may stand is over.
  *  - A sealed shadow is removed only by the coordinator's own `abort`: an orphan keeps it, for the
  *    epoch that names it may have been published the instant before the coordinator died.
  */
 import type { Failure } from '../failure.ts';
+
+/** Of the time a VM may stand (round.stopDeadline): the rest is for having it run again. */
+export const UNDO_SHARE = 0.8;
 
 export const IDLE = 0;
 export const ADMITTING = 1;

@@ -1,7 +1,7 @@
 /** Stop-copy: the VM stops, everything is copied, it runs again. Slow, and always right. */
 import type { Drive } from './drive.ts';
 import type { MemberRound } from './member-round.ts';
-import { resumeStanding } from './qemu.ts';
+import { resumeStanding, stopVm } from './qemu.ts';
 
 export class StopCopyDrive implements Drive {
   readonly mode = 'stop-copy';
@@ -22,7 +22,7 @@ export class StopCopyDrive implements Drive {
   }
 
   async stop(): Promise<void> {
-    await this.#round.monitor.execute('stop');
+    await stopVm(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
     this.#round.lookUp();
     await this.#round.migrate();
   }

@@ -1,6 +1,11 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { holdFrames, parseNetwork, releaseFrames } from '../../../proxy/member/frame-hold.ts';
+import {
+  holdFrames,
+  holdingObstacle,
+  parseNetwork,
+  releaseFrames,
+} from '../../../proxy/member/frame-hold.ts';
 import { type QmpClient, QmpError } from '../../../qmp/index.ts';
 
 const test = suite('frame hold');
@@ -49,6 +54,22 @@ test('every backend is held, and released though another was not held', async ()
       'object-del umbra-hold-a',
     ],
   );
+});
+
+test('whether they could be held is tried, one after the other, and nothing is left', async () => {
+  const { qmp, calls } = monitor((id) => id.endsWith('b'));
+  assert.match((await holdingObstacle(qmp, ['a', 'b', 'c'])) ?? '', /frames of b .*no/);
+  assert.equal(
+    calls.map(({ command, id }) => `${command} ${id}`),
+    [
+      'object-del umbra-try-a',
+      'object-add umbra-try-a',
+      'object-del umbra-try-a',
+      'object-del umbra-try-b',
+      'object-add umbra-try-b',
+    ],
+  );
+  assert.is(await holdingObstacle(qmp, ['a']), undefined);
 });
 
 test('one that cannot be held is told', async () => {

@@ -14,7 +14,7 @@ import { Command, Option } from 'commander';
 import { ARGUED, inertCells } from './cells.ts';
 import { Coverage } from './coverage.ts';
 import { shrink } from './shrink.ts';
-import { BROKEN, type Broken } from './terms.ts';
+import { BROKEN, type Broken, DEADLINE_MS } from './terms.ts';
 import { type Share, type ShareResult, work } from './work.ts';
 import { run } from './world.ts';
 
@@ -68,6 +68,10 @@ async function runAll({ rounds, first, break: broken, cells, json }: Options): P
   if (violations.length > SHOWN) say(`and ${violations.length - SHOWN} more`);
   say(`${total('rounds')} rounds, ${total('committed')} committed, seeds ${seeds}`);
   say(`${violations.length} violations in ${seconds.toFixed(1)} s`);
+  const longestMs = Math.max(...results.map(({ longestStandMs }) => longestStandMs));
+  say(
+    `no guest stood for longer than ${longestMs.toFixed(0)} of ${DEADLINE_MS} ms, but by its own proxy's fault`,
+  );
   const inert = inertCells(coverage.missed);
   const open = coverage.missed.filter((cell) => !inert.has(cell));
   say(

@@ -4,7 +4,8 @@
  *     whole      an epoch that is listed brings back every member's memory as it was at its cut
  *     cut        no member ran on before the last one had stopped: so no message is received that was
  *                not sent, whatever the guests send
- *     deadline   no guest stands for longer than the deadline, and what it takes us to notice
+ *     deadline   no guest stands for longer than the deadline; if its own proxy or QEMU fails meanwhile, and
+ *                what it takes us to notice
  *     kept       what was reported as committed is there, until it is retired
  *     disk       what is listed on disk is whole there, also after the power was cut
  *     budget     shadows never take more than the budget
@@ -28,6 +29,10 @@ export class Promises {
   readonly violations: string[] = [];
   readonly #store: ModelledStore;
   readonly #now: () => number;
+  /** Until when what has happened to a member's own proxy, or QEMU, may keep it standing. */
+  readonly #struck = new Map<string, number>();
+  /** The longest that a guest stood to whose proxy nothing had happened, milliseconds. */
+  longestMs = 0;
   /** By round, then by member. */
   readonly #cuts = new Map<number, Map<string, Cut>>();
   readonly #committed = new Set<number>();
@@ -47,8 +52,16 @@ export class Promises {
     this.#cuts.set(round, cuts.set(member, { memory, atMs: this.#now(), resumedAtMs }));
   }
 
+  /** @param ms for how long it lasts */
+  struck(member: string, ms: number): void {
+    const untilMs = this.#now() + ms + NOTICE_MS;
+    this.#struck.set(member, Math.max(untilMs, this.#struck.get(member) ?? 0));
+  }
+
   resumed(member: string, stoodMs: number): void {
-    if (stoodMs > DEADLINE_MS + NOTICE_MS) {
+    const isStruck = (this.#struck.get(member) ?? 0) > this.#now() - stoodMs;
+    if (!isStruck) this.longestMs = Math.max(this.longestMs, stoodMs);
+    if (stoodMs > DEADLINE_MS + (isStruck ? NOTICE_MS : 0)) {
       this.broken(`deadline: ${member} stood for ${stoodMs.toFixed(0)} ms`);
     }
     for (const cuts of this.#cuts.values()) {

@@ -14,6 +14,7 @@ import {
   type SessionEvent,
   type SessionReport,
   step,
+  UNDO_SHARE,
   UNDOING,
 } from '../../../proxy/member/session.ts';
 import type { Memory } from './guest.ts';
@@ -169,7 +170,9 @@ export class ModelledProxy {
         break;
       case 'arm-deadline':
         if (this.#world.broken === 'deadman-off') break;
-        this.#callOff = this.process.after(DEADLINE_MS, () => this.handle({ type: 'deadline' }));
+        this.#callOff = this.process.after(DEADLINE_MS * UNDO_SHARE, () => {
+          this.handle({ type: 'deadline' });
+        });
         break;
       case 'disarm-deadline':
         this.#callOff();

@@ -16,6 +16,8 @@ export interface ShareResult {
   readonly rounds: number;
   readonly committed: number;
   readonly lastSeed: number;
+  /** The longest that a guest stood whose own proxy and QEMU were well, milliseconds. */
+  readonly longestStandMs: number;
   readonly violations: readonly { readonly seed: number; readonly what: string }[];
   readonly cells: Readonly<Record<string, number>>;
 }
@@ -25,14 +27,17 @@ export function work({ firstSeed, rounds, broken, stopAtFirst = false }: Share):
   const violations: { seed: number; what: string }[] = [];
   let done = 0;
   let committed = 0;
+  let longestStandMs = 0;
   let seed = firstSeed - 1;
   while (done < rounds) {
     seed += 1;
     const outcome = run({ seed, coverage, broken });
     done += outcome.rounds;
     committed += outcome.committed;
+    longestStandMs = Math.max(longestStandMs, outcome.longestStandMs);
     violations.push(...outcome.violations.map((what) => ({ seed, what })));
     if (stopAtFirst && violations.length > 0) break;
   }
-  return { rounds: done, committed, lastSeed: seed, violations, cells: coverage.cells };
+  const { cells } = coverage;
+  return { rounds: done, committed, lastSeed: seed, longestStandMs, violations, cells };
 }

@@ -31,6 +31,13 @@ const DAEMON_RESTART_MS = 100;
 const PATIENCE_MS = 12_000;
 const END_MS = 120_000;
 
+/** What keeps one guest standing, whatever the others do. */
+const OF_ITS_OWN: ReadonlySet<Fault['kind']> = new Set([
+  'kill-proxy',
+  'freeze-proxy',
+  'refuse-cont',
+]);
+
 const LATENCY_MS = 0.2;
 const LOST = 0.02;
 const DOUBLED = 0.02;
@@ -43,6 +50,8 @@ export interface Outcome {
   readonly committed: number;
   /** What was promised and not kept, in words; empty if all is well. */
   readonly violations: readonly string[];
+  /** The longest that a guest stood whose own proxy and QEMU were well, milliseconds. */
+  readonly longestStandMs: number;
   /** What happened, one line an event, if it was asked for. */
   readonly story: readonly string[];
 }
@@ -122,6 +131,7 @@ export class World {
       rounds: this.#rounds,
       committed: this.#committed,
       violations: this.#promises.violations,
+      longestStandMs: this.#promises.longestMs,
       story: this.#story,
     };
   }
@@ -233,6 +243,7 @@ export class World {
     const seat = this.seats[member];
     if (seat === undefined) return;
     this.tell(`FAULT ${kind} ${seat.name} ${ms.toFixed(0)} ms`);
+    if (OF_ITS_OWN.has(kind)) this.#promises.struck(seat.name, ms);
     const proxy = this.#daemon.proxyOf(seat);
     switch (kind) {
       case 'kill-proxy':
