@@ -1,6 +1,6 @@
 /** The clusters of the matrix: which rows share one, and how each is configured. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
 import type { QemuBinary } from '../../tools/setup/qemu.ts';
@@ -16,6 +16,9 @@ const MEMORY_MIB = 192;
 /** Room for a round beside the epochs that are kept, each whole. */
 const STORE_MIB = (KEEP + 2) * NODES * MEMORY_MIB;
 const DISK_BYTES = 768 * 2 ** 20;
+/** A member's own, in the testbed's folder. */
+const DISK = '/{name}.raw,if=virtio,format=raw';
+const GUEST_DISK_BYTES = 2 ** 20;
 /** Of its base: every epoch is folded. */
 const ANY_DIFFERENCE = 1e-6;
 
@@ -34,7 +37,8 @@ export class ChaosBed {
     try {
       const settings = settingsOf(kind, mount);
       const about = { nodes: NODES, memoryMiB: MEMORY_MIB, qemu, settings, watch: true };
-      cluster = await Testbed.create(about);
+      cluster = await Testbed.create(kind === 'all-stopped' ? { ...about, disk: DISK } : about);
+      if (kind === 'all-stopped') makeDisks(cluster);
       await cluster.up();
       for (let epoch = 1; epoch <= KEEP; epoch++) {
         await cluster.json('checkpoint');
@@ -118,14 +122,22 @@ async function onDisk(cluster: Testbed, epoch: number): Promise<void> {
 function settingsOf(kind: BedKind, mount: string | undefined) {
   // QEMU before 9.0 is not trusted with precopy under TCG: its VMs are stopped first and copied whole.
   const capture = kind === 'background' ? 'background' : ['precopy', 'stop-copy'];
-  const common = {
-    round: { capture, stopDeadline: `${DEADLINE_MS}ms` },
-    epochs: { keep: KEEP },
-  };
+  const round = { capture, stopDeadline: `${DEADLINE_MS}ms` };
+  const common = { round, epochs: { keep: KEEP } };
+  if (kind === 'all-stopped') {
+    const stands = { capture: 'background', cut: 'all-stopped', disks: 'snapshot' };
+    return { ...common, round: { ...round, ...stands } };
+  }
   if (kind === 'fold') return { ...common, store: { foldAt: ANY_DIFFERENCE } };
   if (kind === 'disk') return { ...common, persist: { to: mount, keep: KEEP } };
   if (kind === 'small store') return { ...common, store: { directory: mount, headroom: '4MiB' } };
   return common;
+}
+
+function makeDisks({ home, nodes }: Testbed): void {
+  for (let node = 0; node < nodes; node++) {
+    writeFileSync(join(home, `n${node}.raw`), Buffer.alloc(GUEST_DISK_BYTES));
+  }
 }
 
 function mountStore(): string {

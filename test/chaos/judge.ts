@@ -3,10 +3,12 @@
  * dies, or no room is left. Afterwards the promises are looked at, on the VMs themselves and on the store:
  *
  *     deadline   every VM that was left runs, and none stood for longer than the deadline
+ *     kept       a checkpoint that was reported is listed, and its barrier held
  *     whole      every epoch there was is there, and every epoch that is listed verifies, wherever it is
  *     no part    of a restore: all VMs run, or none is left
  *     on disk    what was to be brought there gets there, when it can be
- *     restore    the newest comes back, from memory or from disk, with what only guests' memory knew
+ *     restore    the newest comes back, from memory or from disk, with what only guests' memory knew, and
+ *                of it what all of them knew at that epoch's cut and at no other's
  *     goes on    the next checkpoint commits, and nothing of the broken one is left
  */
 import { existsSync, readdirSync } from 'node:fs';
@@ -14,6 +16,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';
@@ -27,6 +30,8 @@ const BACKGROUND_LIMIT_MS = 120_000;
 const POLL_MS = 100;
 /** How long a daemon stands that then goes on. */
 const FREEZE_MS = 2_000;
+/** How long a QEMU stands in which the round shall be over without it. */
+const FROZEN_QEMU_MS = 2 * DEADLINE_MS;
 /** Of a disk that is slow. */
 const SLOW_BYTES_PER_SECOND = 2 * 2 ** 20;
 /** For what has nothing to do with the disk. */
@@ -46,6 +51,11 @@ export class Judge {
   readonly #chaos: ChaosBed;
   readonly #bed: Testbed;
   readonly #nonces: readonly string[];
+  /** What guests wrote down last before an epoch was taken, by its number. */
+  readonly #marks = new Map<number, string>();
+  #mark = 'mark-0';
+  /** The epoch that the last checkpoint said to have taken, if it did. */
+  #reported: number | undefined;
 
   static async of(chaos: ChaosBed): Promise<Judge> {
     return new Judge(chaos, await noncesOf(chaos.cluster));
@@ -69,7 +79,7 @@ export class Judge {
       await bed.json('up', bed.file);
       const before = await this.#epochs();
       if (isFromDisk(row)) await this.#onDisk(before.at(-1) ?? 0);
-      const isReached = await this.#strike(row, watches);
+      const isReached = await this.#strike(row, watches, before.at(-1) ?? 0);
       if (!isReached) return { row: row.name, colour: 'passed by', why: '', stoodMs: 0 };
       const stoodMs = Math.max(...this.#left(row, watches).map((watch) => watch.longestStopMs));
       // With all of ours dead, they stand until the next life: that one is ours to begin, not theirs.
@@ -89,9 +99,11 @@ export class Judge {
   }
 
   /** @returns false if what is under way ended without anybody freezing */
-  async #strike(row: ChaosRow, watches: readonly VmWatch[]): Promise<boolean> {
+  async #strike(row: ChaosRow, watches: readonly VmWatch[], newest: number): Promise<boolean> {
     const bed = this.#bed;
     const qemu = bed.pid(0) ?? 0;
+    this.#reported = undefined;
+    await this.#writeMark();
     freezeAt(bed, row.place);
     if (row.during === 'restore') bed.hangUp();
     const command = bed.umbra(...commandOf(row), '--json');
@@ -109,6 +121,16 @@ export class Judge {
       case 'QEMU is killed':
         kill(row.during === 'restore' ? this.#firstVm() : qemu, 'SIGKILL');
         process.kill(frozen, 'SIGCONT');
+        break;
+      case 'QEMU is frozen':
+        process.kill(qemu, 'SIGSTOP');
+        try {
+          process.kill(frozen, 'SIGCONT');
+          await Promise.race([command, delay(FROZEN_QEMU_MS)]);
+        } finally {
+          process.kill(qemu, 'SIGCONT');
+        }
+        await watches[0]?.running(DEADLINE_MS + GRACE_MS);
         break;
       case 'the daemon is killed':
         kill(daemon, 'SIGKILL');
@@ -143,11 +165,35 @@ export class Judge {
     if (row.victim === 'it is frozen') kill(frozen, 'SIGCONT');
     const { code, stdout } = await command;
     this.#chaos.empty();
-    if (row.during !== 'restore') return true;
+    if (row.during !== 'restore') {
+      if (code === 0) this.#noteReported(stdout);
+      return true;
+    }
     const isToSucceed = row.victim === 'it is frozen' && frozen === daemon;
     if (isToSucceed && code !== 0) throw new Error(`the restore failed: ${stdout}`);
-    await this.#completedOrUndone(row, code);
+    await this.#completedOrUndone(row, code, newest);
     return true;
+  }
+
+  /** @param reported what a checkpoint that succeeded has printed */
+  #noteReported(reported: string): void {
+    const report = JSON.parse(reported.trim().split('\n').at(-1) ?? '') as RoundReport;
+    if (!report.barrierHeld) throw new Error(`the barrier of epoch ${report.epoch} did not hold`);
+    this.#reported = report.epoch;
+  }
+
+  /** Something that only the next epoch's memory has. */
+  async #writeMark(): Promise<void> {
+    this.#mark = `mark-${Number(this.#mark.slice('mark-'.length)) + 1}`;
+    for (let node = 0; node < this.#bed.nodes; node++) {
+      await this.#bed.shell(node, `echo ${this.#mark} >/run/mark`);
+    }
+  }
+
+  async #checkpoint(): Promise<void> {
+    await this.#writeMark();
+    const { epoch = 0 } = await this.#bed.json<RoundReport>('checkpoint');
+    this.#marks.set(epoch, this.#mark);
   }
 
   async #goesOnWithoutDisk(): Promise<void> {
@@ -166,7 +212,7 @@ export class Judge {
   }
 
   /** @param code how the restore's command ended */
-  async #completedOrUndone(row: ChaosRow, code: number): Promise<void> {
+  async #completedOrUndone(row: ChaosRow, code: number, epoch: number): Promise<void> {
     const bed = this.#bed;
     await this.#up(row);
     const vms = pidsOf(bed, 'watch.sock'); // each has one in its command line, and nobody else
@@ -177,13 +223,22 @@ export class Judge {
       const left = `${vms.length} VMs are left, ${running.length} run`;
       throw new Error(`of a restore that ended with status ${code}, ${left}`);
     }
-    await this.#haveTheirNonces();
+    await this.#remember(epoch);
   }
 
-  async #haveTheirNonces(): Promise<void> {
-    this.#bed.hangUp();
-    const nonces = await noncesOf(this.#bed);
+  /** All that is of the epoch, and of no other. */
+  async #remember(epoch: number): Promise<void> {
+    const bed = this.#bed;
+    bed.hangUp();
+    const nonces = await noncesOf(bed);
     if (nonces.join() !== this.#nonces.join()) throw new Error('the guests forgot their nonces');
+    const marks = new Set<string>();
+    for (let node = 0; node < bed.nodes; node++) {
+      marks.add((await bed.shell(node, 'cat /run/mark 2>/dev/null || true')).trim());
+    }
+    const wanted = this.#marks.get(epoch);
+    if (marks.size === 1 && (wanted === undefined || marks.has(wanted))) return;
+    throw new Error(`of epoch ${epoch} (${wanted}), guests know ${[...marks].join(', ')}`);
   }
 
   /** In a restore, not every member has one. */
@@ -202,7 +257,8 @@ export class Judge {
 
   #left({ victim, during }: ChaosRow, watches: readonly VmWatch[]): readonly VmWatch[] {
     if (during === 'restore') return [];
-    return victim === 'QEMU is killed' ? watches.slice(1) : watches;
+    const isOfQemu = victim === 'QEMU is killed' || victim === 'QEMU is frozen';
+    return isOfQemu ? watches.slice(1) : watches;
   }
 
   async #promises(row: ChaosRow, before: readonly number[]): Promise<void> {
@@ -211,8 +267,10 @@ export class Judge {
     // The daemon that was killed in the background of a command is not begun again by one.
     if (pidsOf(bed, ' serve ').length === 0) await this.#up(row);
     const listed = await this.#epochs();
+    for (const epoch of listed) if (!before.includes(epoch)) this.#marks.set(epoch, this.#mark);
     // Only what a newer one has pushed out may have gone.
-    const known = [...new Set([...before, ...listed])].sort((a, b) => a - b);
+    const reported = this.#reported === undefined ? [] : [this.#reported];
+    const known = [...new Set([...before, ...reported, ...listed])].sort((a, b) => a - b);
     const lost = known.slice(-KEEP).filter((epoch) => !listed.includes(epoch));
     if (lost.length > 0) throw new Error(`epochs ${lost} are lost`);
     if (during === 'persist') await this.#onDisk(listed.at(-1) ?? 0);
@@ -220,9 +278,10 @@ export class Judge {
     for (const epoch of await this.#epochs()) await this.#verify(epoch);
     bed.hangUp();
     const from = during === 'persist' ? ['--from', 'disk'] : [];
-    await bed.json('restore', '--replace', ...from);
-    await this.#haveTheirNonces();
-    await bed.json('checkpoint');
+    const { epoch } = await bed.json<RestoreReport>('restore', '--replace', ...from);
+    if (epoch !== listed.at(-1)) throw new Error(`epoch ${epoch} was restored, of ${listed}`);
+    await this.#remember(epoch);
+    await this.#checkpoint();
     for (let node = 0; node < bed.nodes; node++) {
       const journal = join(bed.memberDirectory(node), 'round.json');
       if (existsSync(journal)) throw new Error(`${journal} is left`);

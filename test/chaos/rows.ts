@@ -9,6 +9,8 @@ export type Victim =
   /** It stays frozen until the command has ended; a daemon that is asked to restore, for a while. */
   | 'it is frozen'
   | 'QEMU is killed'
+  /** Of a checkpoint: the others' VMs run again without its answer; then it goes on. */
+  | 'QEMU is frozen'
   /** Another process than the one that stands there. */
   | 'the daemon is killed'
   | 'all of ours are killed'
@@ -23,7 +25,15 @@ export type Victim =
   | 'the disk hangs';
 
 /** A cluster that rows share. */
-export type BedKind = 'precopy' | 'background' | 'small store' | 'fold' | 'disk' | 'libvirt';
+export type BedKind =
+  | 'precopy'
+  | 'background'
+  /** Whoever is cut stands until all are, and its disk is frozen before it runs on. */
+  | 'all-stopped'
+  | 'small store'
+  | 'fold'
+  | 'disk'
+  | 'libvirt';
 
 export interface ChaosRow {
   readonly name: string;
@@ -46,8 +56,12 @@ const ROUND_STATES = [
 ];
 const PASSIVE = new Set(['idle', 'undoing']);
 const QEMU = 'QEMU is killed';
+const FROZEN_QEMU = 'QEMU is frozen';
 const ANYONE: readonly Victim[] = ['it is killed', 'it is frozen', QEMU];
+const DAEMON = 'the daemon is killed';
 const ALL_OF_OURS = 'all of ours are killed';
+/** Of a member that stands until all are cut: before, while, and when it runs again. */
+const STANDING = ['stopping', 'stopped', 'resuming', 'saving'].map((state) => `member/n0/${state}`);
 const OF_A_RELAY: readonly Victim[] = ['the destination is killed', 'the cable is cut'];
 const NO_ROOM = 'no room is left';
 const OF_A_DISK: readonly Victim[] = [NO_ROOM, 'the disk is slow', 'the disk hangs'];
@@ -61,6 +75,7 @@ export function allRows(): ChaosRow[] {
   return [
     ...roundRows('precopy'),
     ...roundRows('background'),
+    ...at('checkpoint', 'all-stopped', STANDING, ANYONE, FROZEN_QEMU, DAEMON, ALL_OF_OURS),
     ...restoreRows(),
     ...at('checkpoint', 'precopy', storeSteps('commit', 'retire', 'collect'), ANYONE, ALL_OF_OURS),
     ...at('checkpoint', 'small store', memberPlaces('precopy'), [], NO_ROOM),
@@ -74,7 +89,7 @@ function roundRows(bed: 'precopy' | 'background'): ChaosRow[] {
   const places = ROUND_STATES.map((state) => `round/${state}`);
   return [
     ...at('checkpoint', bed, places, ANYONE, ALL_OF_OURS),
-    ...at('checkpoint', bed, memberPlaces(bed), ANYONE, 'the daemon is killed', ALL_OF_OURS),
+    ...at('checkpoint', bed, memberPlaces(bed), ANYONE, FROZEN_QEMU, DAEMON, ALL_OF_OURS),
   ];
 }
 
@@ -84,7 +99,7 @@ function restoreRows(): ChaosRow[] {
   const hasQemu = ({ place, victim }: ChaosRow) => victim !== QEMU || !WITHOUT_QEMU.has(place);
   return [
     ...at('restore', 'precopy', places, ANYONE, ALL_OF_OURS).filter(hasQemu),
-    ...at('restore', 'precopy', proxies, ANYONE, 'the daemon is killed', ALL_OF_OURS),
+    ...at('restore', 'precopy', proxies, ANYONE, DAEMON, ALL_OF_OURS),
     ...at('restore', 'disk', [`restore/${FETCHED}`], ['it is killed', 'it is frozen'], ALL_OF_OURS),
   ];
 }

@@ -87,8 +87,8 @@ export class Soak {
       const passed = await casesPassed(bed);
       await jobRuns(bed, Math.min(cases, passed + random.integer(APART.least, APART.most)));
       const incident = this.#choose();
-      this.tally.incidents[incident] += 1;
       story.push(await this.#enact(incident));
+      this.tally.incidents[incident] += 1;
     }
     const { code, output } = await jobVerdict(bed, JOB_LIMIT_MS);
     if (code !== 0) throw new Error(`the job is wrong (${story}): ${output}`);
@@ -160,20 +160,28 @@ export class Soak {
     const afterMs = this.#random.integer(0, MOMENT_MAX_MS);
     const folder = watch(bed.memberDirectory(0));
     let timer: NodeJS.Timeout | undefined;
+    let died = false;
+    const kill = () => {
+      died = true;
+      process.kill(victim, 'SIGKILL');
+    };
     folder.on('change', (_, name) => {
-      if (name === JOURNAL) timer ??= setTimeout(() => process.kill(victim, 'SIGKILL'), afterMs);
+      if (name === JOURNAL) timer ??= setTimeout(kill, afterMs);
     });
     const { code, stdout } = await bed.umbra('checkpoint', '--json');
     folder.close();
     clearTimeout(timer);
+    if (!died) kill(); // the round was over sooner: it dies between two
     const said = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Partial<RoundReport>;
     if (code === 0 && said.epoch !== undefined) {
       this.tally.epochs += 1;
       this.#epochs.push(said.epoch);
       return `a proxy died too late, epoch ${said.epoch}`;
     }
+    const refusal = stdout.match(/E_[A-Z_]+/)?.[0];
+    if (refusal === undefined) throw new Error(`a proxy died, and no code said so: ${stdout}`);
     this.tally.aborted += 1;
-    return `a proxy died, ${stdout.match(/E_[A-Z_]+/)?.[0] ?? 'without a code'}`;
+    return `a proxy died, ${refusal}`;
   }
 
   async #nonces(): Promise<string> {
