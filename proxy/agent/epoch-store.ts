@@ -105,8 +105,9 @@ export class EpochStore {
   }
 
   /**
-   * Writes an epoch's shadows anew, in the folder of `round`, which is held from then on.
-   * @throws UmbraError E_BUDGET, ShadowError E_STORE_NO_ROOM; nothing is left then
+   * Writes an epoch's shadows anew, in the folder of `round`, which is held from then on. What it reads stays
+   * until it has been read.
+   * @throws UmbraError E_BUDGET, E_EPOCH_CORRUPT, ShadowError E_STORE_NO_ROOM; nothing is left then
    */
   async fold(
     epoch: EpochManifest,
@@ -120,11 +121,16 @@ export class EpochStore {
     await admission.requireBudget(neededBytes, 0);
     requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
     this.#held.hold(round);
+    const read = new Set(shadows.flatMap(roundsOf));
+    for (const one of read) this.#held.hold(one);
     try {
       return await foldEpoch(epoch, shadows, { shadowsDirectory, round }, signal);
     } catch (error) {
       this.endRound(round);
       throw error;
+    } finally {
+      for (const one of read) this.#held.release(one);
+      this.#collectLate();
     }
   }
 
@@ -196,4 +202,9 @@ export class EpochStore {
       members.map(({ name, shadow }) => openShadow(this.shadowDirectory(round, name), shadow)),
     );
   }
+}
+
+/** Its own, and its base's. */
+function roundsOf({ manifest, base }: SealedShadow): string[] {
+  return [manifest.round, ...(base === undefined ? [] : [base.manifest.round])];
 }

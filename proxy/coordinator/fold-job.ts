@@ -4,12 +4,13 @@
  *     share > foldAt ──▶ fold ──▶ wait until nothing else goes on, and nobody reads the epoch ──▶ rename
  *                          └─────────────── end: what was staged is collected
  *
+ * An epoch that is damaged is not folded: it stays as it was, for `verify` and restores to tell of it.
  * Only naming what was folded needs the cluster, for an instant.
  */
 import type { Logger } from 'pino';
 import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
 import type { Agent } from '../agent/contract.ts';
-import { UmbraError } from '../failure.ts';
+import { toFailure, UmbraError } from '../failure.ts';
 import type { Epochs } from './epochs.ts';
 import type { Exclusive } from './exclusive.ts';
 
@@ -52,10 +53,16 @@ export class FoldJob {
     this.#log.info({ epoch: number, share, round }, 'folding');
     const done = this.#fold(epoch, round, end.signal);
     this.#folding = { end, done };
-    await done.finally(() => {
+    try {
+      await done;
+      this.#log.info({ epoch: number, round }, 'folded');
+    } catch (error) {
+      const failure = toFailure(error, { where: 'fold' });
+      if (failure.code !== 'E_EPOCH_CORRUPT') throw error;
+      this.#log.error({ epoch: number, failure }, 'an epoch is damaged: it was not folded');
+    } finally {
       this.#folding = undefined;
-    });
-    this.#log.info({ epoch: number, round }, 'folded');
+    }
   }
 
   /** Resolves when nothing is being folded any more. */
