@@ -167,7 +167,10 @@ export interface Agent {
    * back to the host.
    */
   collect(how: 'recycle' | 'free'): Promise<readonly string[]>;
-  /** Takes back what VMs have made of holes of the images they have mapped; no round is under way. */
+  /**
+   * Takes back what VMs have made of holes of the images they have mapped; no round is under way. Images that
+   * somebody reads are left for the next time.
+   */
   reclaimHoles(): Promise<void>;
   /**
    * Begins to merge layers over the members' disks that no epoch names, and removes those nobody uses. What

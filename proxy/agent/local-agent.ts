@@ -53,6 +53,7 @@ export class LocalAgent implements Agent {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #log: Logger;
+  readonly #held = new HeldRounds();
   readonly #members: ReadonlyMap<string, Member>;
   readonly #admission: RoundAdmission;
   readonly #store: EpochStore;
@@ -64,7 +65,7 @@ export class LocalAgent implements Agent {
     this.#config = config;
     this.#catalogue = catalogue;
     this.#log = log;
-    const held = new HeldRounds();
+    const held = this.#held;
     this.#admission = new RoundAdmission(config, catalogue);
     this.#store = new EpochStore(config, catalogue, held);
     this.#durable = new DurableTier(config, held);
@@ -183,7 +184,7 @@ export class LocalAgent implements Agent {
   }
 
   async reclaimHoles(): Promise<void> {
-    const bytes = await reclaimMappedHoles(this.#vmPids());
+    const bytes = await reclaimMappedHoles(this.#vmPids(), (round) => this.#held.has(round));
     if (bytes > 0) this.#log.info({ bytes }, 'holes of mapped images taken back');
   }
 
