@@ -64,9 +64,10 @@ export class RamImage {
     const reservedBytes = Math.min(wanted, pages) * pageSize;
     const kind = base === undefined ? 'full' : 'delta';
     const fileBytes = base === undefined ? length : reservedBytes;
-    const fd = await createReserved(path, { kind, length: fileBytes, reservedBytes, spares });
-    const file = new PageFile(fd, path, pageSize, pages);
-    return new RamImage(file, path, length, pageSize, reservedBytes / pageSize, terms);
+    const file = { kind, length: fileBytes, blockBytes: length } as const;
+    const fd = await createReserved(path, { ...file, reservedBytes, spares });
+    const written = new PageFile(fd, path, pageSize, pages);
+    return new RamImage(written, path, length, pageSize, reservedBytes / pageSize, terms);
   }
 
   private constructor(

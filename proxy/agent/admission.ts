@@ -57,10 +57,12 @@ export class RoundAdmission {
     const { shadowsDirectory, store } = this.#config;
     const plans = await this.#planStaging(examined);
     const neededBytes = sum(plans.map(({ admittedBytes }) => admittedBytes));
-    const [whole, deltas] = [plans.filter(isWhole), plans.filter((plan) => !isWhole(plan))];
+    const blocksOf = ({ member }: StagingPlan) => examined.get(member)?.blockBytes ?? [];
     const spareBytes = await pruneSpares(shadowsDirectory, {
-      full: whole.flatMap(({ member }) => examined.get(member)?.blockBytes ?? []),
-      deltaBytes: sum(deltas.map(({ admittedBytes }) => admittedBytes)),
+      full: plans.filter(isWhole).flatMap(blocksOf),
+      deltas: plans
+        .filter((plan) => !isWhole(plan))
+        .flatMap((plan) => blocksOf(plan).map((bytes) => deltaOf(bytes, plan))),
     });
     const holeBytes = mappedHoles(vms);
     const freeBytes = await this.requireBudget(neededBytes + holeBytes, spareBytes);
@@ -102,6 +104,11 @@ export class RoundAdmission {
       }),
     );
   }
+}
+
+/** What of a member's delta its block is expected to take, as it will be reserved (shadow/staging.ts). */
+function deltaOf(blockBytes: number, { ramBytes, admittedBytes }: StagingPlan): number {
+  return Math.floor((admittedBytes * blockBytes) / ramBytes);
 }
 
 function isWhole({ base }: StagingPlan): boolean {

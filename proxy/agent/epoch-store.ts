@@ -95,7 +95,7 @@ export class EpochStore {
     });
     this.#passedBy = passedBy;
     // Whoever removes an epoch wants its memory back.
-    if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltaBytes: 0 });
+    if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltas: [] });
     return removed;
   }
 
