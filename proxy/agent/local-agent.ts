@@ -27,6 +27,7 @@ import type {
   CloneOrigin,
   DiskRequest,
   DiskView,
+  FoldUnderWay,
   MemberRestored,
   MemberStatus,
   RestorePlan,
@@ -201,12 +202,8 @@ export class LocalAgent implements Agent {
     return this.#store.deltaShare(epoch);
   }
 
-  fold(
-    epoch: EpochManifest,
-    round: string,
-    signal: AbortSignal,
-  ): Promise<EpochManifest['members']> {
-    return this.#store.fold(epoch, round, this.#admission, signal);
+  beginFold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<FoldUnderWay> {
+    return this.#store.beginFold(epoch, round, this.#admission, signal);
   }
 
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {

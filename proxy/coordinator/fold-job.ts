@@ -1,11 +1,13 @@
 /**
  * Folding behind the rounds' back: an epoch that differs much from its base is written anew, in full.
  *
- *     share > foldAt ──▶ fold ──▶ wait until nothing else goes on, and nobody reads the epoch ──▶ rename
+ *     share > foldAt ──▶ wait until nothing else goes on ──▶ admit
+ *                    ──▶ fold ──▶ wait for that again, and until nobody reads the epoch ──▶ rename
  *                          └─────────────── end: what was staged is collected
  *
  * An epoch that is damaged is not folded: it stays as it was, for `verify` and restores to tell of it.
- * Only naming what was folded needs the cluster, for an instant.
+ * Only admitting it, and naming what was folded, needs the cluster, for an instant. So a round and a fold are never
+ * admitted to the same memory.
  */
 import type { Logger } from 'pino';
 import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
@@ -46,12 +48,11 @@ export class FoldJob {
    */
   async foldIfLarge(number: number, round: string): Promise<void> {
     if (this.#folding !== undefined) return;
-    const epoch = await this.#catalogue.read(number);
-    const share = await this.#agent.deltaShare(epoch);
+    const share = await this.#agent.deltaShare(await this.#catalogue.read(number));
     if (share <= this.#foldAt || this.#folding !== undefined) return;
     const end = new AbortController();
     this.#log.info({ epoch: number, share, round }, 'folding');
-    const done = this.#fold(epoch, round, end.signal);
+    const done = this.#fold(number, round, end.signal);
     this.#folding = { end, done };
     try {
       await done;
@@ -71,8 +72,12 @@ export class FoldJob {
     await this.#folding?.done.catch(() => {}); // its owner hears of it
   }
 
-  async #fold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<void> {
-    const members = await this.#agent.fold(epoch, round, signal);
+  async #fold(number: number, round: string, signal: AbortSignal): Promise<void> {
+    const { epoch, folding } = await this.#exclusive.brief('fold', async () => {
+      const epoch = await this.#catalogue.read(number); // it may have been retired meanwhile
+      return { epoch, folding: await this.#agent.beginFold(epoch, round, signal) };
+    });
+    const members = await folding.members;
     try {
       await this.#rename({ ...epoch, round, members });
     } finally {

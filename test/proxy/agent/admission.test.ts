@@ -5,8 +5,9 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { RoundAdmission } from '../../../proxy/agent/admission.ts';
 import { type ClusterConfig, parseClusterConfig } from '../../../proxy/config.ts';
+import { toFailure } from '../../../proxy/failure.ts';
 import { Catalogue, occupiedBytes, spareDirectory } from '../../../shadow/index.ts';
-import { PAGE, PAGES, sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
+import { PAGE, PAGES, roundOf, sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const MEBIBYTE = 2 ** 20;
@@ -57,6 +58,53 @@ test('spares that a round takes over are no more than it has images', async () =
   assert.is(freeBytes, BUDGET - epochs - neededBytes - round.inFlightBytes);
   // The other block is expected to take two pages.
   assert.is((await occupiedBytes(spares)) / PAGE, 8);
+});
+
+test('what a fold has been granted and has not taken yet is no round’s', async () => {
+  const { shadowsDirectory } = config;
+  await catalogue.publish(await sealEpoch(shadowsDirectory, 1, ['a']));
+  const admission = new RoundAdmission(config, catalogue);
+  const free = async () => (await admission.admit(EXAMINED, [])).freeBytes;
+  const before = await free();
+  const folder = join(shadowsDirectory, roundOf(9), 'a');
+  await admission.admitFold(new Map([[folder, 10 * MEBIBYTE]]));
+  assert.is(await free(), before - 10 * MEBIBYTE);
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'ram-0.img'), Buffer.alloc(4 * MEBIBYTE, 1));
+  assert.is(await free(), before - 10 * MEBIBYTE, 'what it has taken counts once');
+  admission.endFold(folder);
+  assert.is(await free(), before - 4 * MEBIBYTE);
+});
+
+test('a round is refused what is owed to a fold, but not for ever', async () => {
+  const { shadowsDirectory } = config;
+  await catalogue.publish(await sealEpoch(shadowsDirectory, 1, ['a']));
+  const admission = new RoundAdmission(config, catalogue);
+  const { freeBytes, neededBytes } = await admission.admit(EXAMINED, []);
+  const folder = join(shadowsDirectory, roundOf(9), 'a');
+  await admission.admitFold(new Map([[folder, freeBytes + neededBytes]]));
+  const { code, missingBytes } = await admission.admit(EXAMINED, []).then(
+    () => assert.unreachable('it was admitted') as never,
+    (error: unknown) => toFailure(error, {}),
+  );
+  assert.equal([code, missingBytes], ['E_BUDGET', neededBytes]);
+  const another = admission.admitFold(new Map([[`${folder}b`, PAGE]]));
+  assert.is(await another.catch(({ code }) => code), 'E_BUDGET');
+  admission.endFold(folder);
+  assert.is((await admission.admit(EXAMINED, [])).freeBytes, freeBytes);
+});
+
+test('nor does a round get it that takes more than it was expected to', async () => {
+  const { shadowsDirectory } = config;
+  await catalogue.publish(await sealEpoch(shadowsDirectory, 1, ['a']));
+  const admission = new RoundAdmission(config, catalogue);
+  const { freeBytes, neededBytes } = await admission.admit(EXAMINED, []);
+  const most = (PAGES + 16) * PAGE - neededBytes;
+  assert.is(admission.planOf('a')?.moreBytes, most);
+  const folder = join(shadowsDirectory, roundOf(9), 'a');
+  await admission.admitFold(new Map([[folder, freeBytes - PAGE]]));
+  await admission.admit(EXAMINED, []);
+  assert.is(admission.planOf('a')?.moreBytes, PAGE);
 });
 
 test.run();
