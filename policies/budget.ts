@@ -2,7 +2,8 @@
  * May a round begin, within the host's memory budget? PURE: what is there and what is needed in, the
  * decision out.
  *
- *     committed    memory of the epochs there are, by the kernel's own account of their files
+ *     committed    memory of the epochs there are, by the kernel's own account of their files, and what a
+ *                  fold under way is yet to take
  *     staging      what the round reserves: all RAM of a member, or what is expected to differ
  *     in flight    what proxies may hold besides: device state and what is between socket and shadow
  *

@@ -3,12 +3,16 @@
  * changed since the base would otherwise be stored again with every epoch.
  *
  *     read delta and base ──▶ full images, staged like a round's ──▶ sealed ──▶ the epoch names it
+ *       └ untouched, or whole: before and after
+ *
+ * The copy gets checksums and witnesses of its own, which vouch for whatever was copied. So what was touched
+ * since its seal is held against its own first; and again when all was read, for it may be touched meanwhile.
  *
  * Until the epoch's manifest is replaced (catalogue.ts) nothing refers to the new shadow, and after it
  * nothing of that epoch to the old one: whatever dies in between leaves a folder to be collected.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { readShadowFile, SealedRam, type SealedShadow } from './sealed.ts';
+import { readShadowFile, SealedRam, type SealedShadow, verifyShadow } from './sealed.ts';
 import { type Sealed, type StagingPlace, StagingShadow } from './staging.ts';
 import { NOBODY_TOLD, type OnStep } from './steps.ts';
 
@@ -16,10 +20,10 @@ import { NOBODY_TOLD, type OnStep } from './steps.ts';
 const PAGES_A_TURN = 256;
 
 /**
- * Writes a full shadow with the content of a delta.
+ * Writes a full shadow with the content of a delta, which stays as it is.
  * @param onStep told what is done, for tests to stop there
- * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT; or the signal's reason. Nothing is
- * left behind.
+ * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT (naming the file); or the signal's
+ * reason. Nothing is left behind.
  */
 export async function foldShadow(
   shadow: SealedShadow,
@@ -30,11 +34,13 @@ export async function foldShadow(
   const { directory, manifest } = shadow;
   const { pageSize, identity, vmdesc } = manifest;
   const layout = manifest.blocks.map(({ idstr, bytes }) => ({ idstr, length: bytes }));
+  await verifyShadow(shadow, 'changed');
   const staged = await StagingShadow.reserve(place, layout, pageSize);
   try {
     onStep('fold/staged');
     await copyPages(shadow, staged, signal);
     onStep('fold/copied');
+    await verifyShadow(shadow, 'changed');
     const sealed = await staged.seal({
       identity,
       configuration: await readShadowFile(directory, manifest.configuration),

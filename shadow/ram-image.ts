@@ -44,9 +44,12 @@ export class RamImage {
   readonly #allowance: Allowance | undefined;
   /** Pages for which there is memory already. */
   #reserved: number;
-  /** Slots that were ever taken; of a delta, those among them that are free again. */
+  /** Slots that were ever taken: they have memory until the seal, also when their page has become zero. */
   #slots = 0;
+  /** Of a delta, those among them that are free again. */
   readonly #free: number[] = [];
+  /** Of a full image, in which a slot is one page's alone, those that were ever taken; empty of a delta. */
+  readonly #taken: Uint8Array;
 
   /** @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO */
   static async create(
@@ -61,9 +64,10 @@ export class RamImage {
     const reservedBytes = Math.min(wanted, pages) * pageSize;
     const kind = base === undefined ? 'full' : 'delta';
     const fileBytes = base === undefined ? length : reservedBytes;
-    const fd = await createReserved(path, { kind, length: fileBytes, reservedBytes, spares });
-    const file = new PageFile(fd, path, pageSize, pages);
-    return new RamImage(file, path, length, pageSize, reservedBytes / pageSize, terms);
+    const file = { kind, length: fileBytes, blockBytes: length } as const;
+    const fd = await createReserved(path, { ...file, reservedBytes, spares });
+    const written = new PageFile(fd, path, pageSize, pages);
+    return new RamImage(written, path, length, pageSize, reservedBytes / pageSize, terms);
   }
 
   private constructor(
@@ -81,7 +85,9 @@ export class RamImage {
     this.#reserved = reserved;
     this.#base = base;
     this.#allowance = allowance;
-    this.#entries = new Int32Array(Math.ceil(length / pageSize)).fill(ZEROS);
+    const pages = Math.ceil(length / pageSize);
+    this.#entries = new Int32Array(pages).fill(ZEROS);
+    this.#taken = new Uint8Array(base === undefined ? pages : 0);
   }
 
   /**
@@ -143,12 +149,17 @@ export class RamImage {
     this.#file.close();
   }
 
+  /** What was dropped has its memory still: only one that was never taken costs any. */
   #newSlot(page: number): number {
-    const free = this.#free.pop();
+    const full = this.#base === undefined;
+    const free = full ? undefined : this.#free.pop();
     if (free !== undefined) return free;
+    if (full && this.#taken[page] === 1) return page;
     const slot = this.#slots++;
     if (slot >= this.#reserved) this.#allowance?.take(this.#pageSize);
-    return this.#base === undefined ? page : slot;
+    if (!full) return slot;
+    this.#taken[page] = 1;
+    return page;
   }
 
   #pageAt(offset: number): number {

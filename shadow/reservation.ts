@@ -7,7 +7,7 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import koffi from 'koffi';
 import { ShadowError } from './errors.ts';
-import { type ImageKind, takeSpare } from './spares.ts';
+import { type SpareTaker, takeSpare } from './spares.ts';
 
 // <linux/falloc.h>
 const FALLOC_FL_KEEP_SIZE = 1;
@@ -22,9 +22,7 @@ const posixFallocate = libc.func('int posix_fallocate(int fd, int64_t offset, in
 const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 
 /** How a file is to be made. */
-export interface FileTerms {
-  readonly kind: ImageKind;
-  readonly length: number;
+export interface FileTerms extends SpareTaker {
   /** Bytes from its beginning that are its own from the start. */
   readonly reservedBytes: number;
   /** Folder of images that may be used again. */
@@ -38,9 +36,10 @@ export interface FileTerms {
  */
 export async function createReserved(
   path: string,
-  { kind, length, reservedBytes, spares }: FileTerms,
+  { reservedBytes, spares, ...taker }: FileTerms,
 ): Promise<number> {
-  const recycled = spares !== undefined && (await takeSpare(spares, kind, length, path));
+  const { kind, length } = taker;
+  const recycled = spares !== undefined && (await takeSpare(spares, taker, path));
   const flags = recycled ? constants.O_RDWR : O_NEW;
   let fd: number;
   try {

@@ -64,39 +64,52 @@ export async function recycleShadows(shadowsDirectory: string, round: string): P
   await rm(join(shadowsDirectory, round), { recursive: true, force: true });
 }
 
-/** What the next round can use. */
+/** What the next round can use: an image takes over one spare, or none. */
 export interface SparesWanted {
   /** Lengths of the full images it will write. */
   readonly full: readonly number[];
-  /** Bytes of all its deltas. */
-  readonly deltaBytes: number;
+  /** What each of its deltas is expected to take, bytes. */
+  readonly deltas: readonly number[];
 }
 
 /**
- * Drops the spares that the next round cannot use.
+ * Drops the spares that the next round cannot use. For a delta, the one is kept that comes nearest to what it
+ * is expected to take, and is no longer.
  * @returns bytes of memory the rest occupies
  */
 export async function pruneSpares(
   shadowsDirectory: string,
-  { full, deltaBytes }: SparesWanted,
+  { full, deltas }: SparesWanted,
 ): Promise<number> {
   const spares = spareDirectory(shadowsDirectory);
-  const wanted = [...full];
-  let deltaLeft = deltaBytes;
-  let occupied = 0;
-  for (const spare of await listSpares(spares)) {
-    const path = join(spares, spare.name);
-    const at = spare.kind === 'full' ? wanted.indexOf(spare.length) : -1;
-    const fits = spare.kind === 'full' ? at >= 0 : spare.length <= deltaLeft;
-    if (!fits) {
-      await rm(path, { force: true });
-      continue;
-    }
-    if (spare.kind === 'full') wanted.splice(at, 1);
-    else deltaLeft -= spare.length;
-    occupied += ((await stat(path).catch(() => undefined))?.blocks ?? 0) * BLOCK_BYTES;
+  const left = new Set((await listSpares(spares)).sort(longestFirst));
+  const kept: Spare[] = [];
+  const keepOne = (fits: (spare: Spare) => boolean) => {
+    const spare = [...left].find(fits);
+    if (spare !== undefined && left.delete(spare)) kept.push(spare);
+  };
+  for (const wanted of full) keepOne(({ kind, length }) => kind === 'full' && length === wanted);
+  for (const wanted of [...deltas].sort((a, b) => b - a)) {
+    keepOne(({ kind, length }) => kind === 'delta' && length <= wanted);
   }
-  return occupied;
+  for (const { name } of left) await rm(join(spares, name), { force: true });
+  const stats = await Promise.all(
+    kept.map(({ name }) => stat(join(spares, name)).catch(() => undefined)),
+  );
+  return stats.reduce((sum, one) => sum + (one?.blocks ?? 0) * BLOCK_BYTES, 0);
+}
+
+function longestFirst(a: Spare, b: Spare): number {
+  return b.length - a.length;
+}
+
+/** The image that looks for a spare. */
+export interface SpareTaker {
+  readonly kind: ImageKind;
+  /** Of a full image, all of it; of a delta, what it is to have from the start. */
+  readonly length: number;
+  /** Of the block: a delta never has more. */
+  readonly blockBytes: number;
 }
 
 /**
@@ -105,12 +118,12 @@ export async function pruneSpares(
  */
 export async function takeSpare(
   spares: string,
-  kind: ImageKind,
-  length: number,
+  { kind, length, blockBytes }: SpareTaker,
   path: string,
 ): Promise<boolean> {
   const fitting = (await listSpares(spares)).filter((spare) => {
-    return spare.kind === kind && (kind === 'delta' || spare.length === length);
+    if (spare.kind !== kind) return false;
+    return kind === 'full' ? spare.length === length : spare.length <= blockBytes;
   });
   fitting.sort((a, b) => Math.abs(a.length - length) - Math.abs(b.length - length));
   for (const { name } of fitting) {

@@ -5,7 +5,11 @@
  *     budget  ──┐
  *     room    ──┼─ needed fits? ──▶ plans, each with its share of what is left besides
  *     spares  ──┤       └── E_BUDGET, E_BUDGET_TOO_SMALL, E_STORE_NO_ROOM
- *     holes   ──┘
+ *     holes   ──┤
+ *     owed    ──┘
+ *
+ * A fold goes on while rounds come and go. It is admitted between them, and what it has been granted and has not
+ * taken yet is owed: no round is given it.
  */
 import { admitRound } from '../../policies/index.ts';
 import {
@@ -19,6 +23,7 @@ import type { ClusterConfig } from '../config.ts';
 import { UmbraError } from '../failure.ts';
 import type { ExamineResult } from '../member/messages.ts';
 import type { Admission } from './contract.ts';
+import { Grants } from './grants.ts';
 import { mappedHoles } from './mapped-holes.ts';
 import { newestShadows, planStaging, type StagingPlan, shareOf } from './staging-plan.ts';
 
@@ -29,6 +34,7 @@ export class RoundAdmission {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #plans = new Map<string, AdmittedPlan>();
+  readonly #folds = new Grants();
 
   constructor(config: ClusterConfig, catalogue: Catalogue) {
     this.#config = config;
@@ -57,14 +63,17 @@ export class RoundAdmission {
     const { shadowsDirectory, store } = this.#config;
     const plans = await this.#planStaging(examined);
     const neededBytes = sum(plans.map(({ admittedBytes }) => admittedBytes));
-    const [whole, deltas] = [plans.filter(isWhole), plans.filter((plan) => !isWhole(plan))];
+    const owedBytes = await this.#folds.owedBytes();
+    const blocksOf = ({ member }: StagingPlan) => examined.get(member)?.blockBytes ?? [];
     const spareBytes = await pruneSpares(shadowsDirectory, {
-      full: whole.flatMap(({ member }) => examined.get(member)?.blockBytes ?? []),
-      deltaBytes: sum(deltas.map(({ admittedBytes }) => admittedBytes)),
+      full: plans.filter(isWhole).flatMap(blocksOf),
+      deltas: plans
+        .filter((plan) => !isWhole(plan))
+        .flatMap((plan) => blocksOf(plan).map((bytes) => deltaOf(bytes, plan))),
     });
     const holeBytes = mappedHoles(vms);
-    const freeBytes = await this.requireBudget(neededBytes + holeBytes, spareBytes);
-    const freshBytes = neededBytes + holeBytes - spareBytes;
+    const freeBytes = await this.#requireBudget(neededBytes + holeBytes, owedBytes - spareBytes);
+    const freshBytes = neededBytes + holeBytes - spareBytes + owedBytes;
     requireRoom(shadowsDirectory, freshBytes, store.headroomBytes);
     const { availableBytes } = measureRoom(shadowsDirectory);
     const roomBytes = availableBytes - freshBytes - store.headroomBytes;
@@ -77,13 +86,33 @@ export class RoundAdmission {
   }
 
   /**
-   * @param spareBytes of the store: part of what will be staged, not of what epochs hold
+   * Grants a fold what its folders are to take, each until `endFold`. No round is under way.
+   * @param needed bytes, by folder
+   * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL; ShadowError E_STORE_NO_ROOM
+   */
+  async admitFold(needed: ReadonlyMap<string, number>): Promise<void> {
+    const { shadowsDirectory, store } = this.#config;
+    const neededBytes = sum([...needed.values()]);
+    const owedBytes = await this.#folds.owedBytes();
+    await this.#requireBudget(neededBytes, owedBytes);
+    requireRoom(shadowsDirectory, neededBytes + owedBytes, store.headroomBytes);
+    for (const [folder, bytes] of needed) this.#folds.grant(folder, bytes);
+  }
+
+  /** What is folded into that folder is there, or gone. Idempotent. */
+  endFold(folder: string): void {
+    this.#folds.end(folder);
+  }
+
+  /**
+   * @param besidesBytes what counts as held by epochs besides what the store occupies: what is owed, and less
+   * spares, which are part of what will be staged
    * @returns bytes left in the budget; infinite without one
    * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL
    */
-  async requireBudget(stagingBytes: number, spareBytes: number): Promise<number> {
+  async #requireBudget(stagingBytes: number, besidesBytes: number): Promise<number> {
     const { shadowsDirectory, store, round, members } = this.#config;
-    const committedBytes = (await occupiedBytes(shadowsDirectory)) - spareBytes;
+    const committedBytes = (await occupiedBytes(shadowsDirectory)) + besidesBytes;
     const inFlightBytes = round.inFlightBytes * members.length;
     const need = { committedBytes, stagingBytes, inFlightBytes };
     const decision = admitRound(need, store.budgetBytes);
@@ -102,6 +131,11 @@ export class RoundAdmission {
       }),
     );
   }
+}
+
+/** What of a member's delta its block is expected to take, as it will be reserved (shadow/staging.ts). */
+function deltaOf(blockBytes: number, { ramBytes, admittedBytes }: StagingPlan): number {
+  return Math.floor((admittedBytes * blockBytes) / ramBytes);
 }
 
 function isWhole({ base }: StagingPlan): boolean {

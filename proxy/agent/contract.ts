@@ -148,6 +148,12 @@ export type RestoringAgent = Pick<
   | 'resume'
 >;
 
+/** What was begun to be folded. */
+export interface FoldUnderWay {
+  /** How the epoch is to name its new shadows. Rejects as `beginFold`; what was staged is gone then. */
+  readonly members: Promise<EpochManifest['members']>;
+}
+
 export interface Agent {
   readonly members: readonly string[];
   onNotice(listener: (notice: AgentNotice) => void): void;
@@ -170,7 +176,10 @@ export interface Agent {
    * back to the host.
    */
   collect(how: 'recycle' | 'free'): Promise<readonly string[]>;
-  /** Takes back what VMs have made of holes of the images they have mapped; no round is under way. */
+  /**
+   * Takes back what VMs have made of holes of the images they have mapped; no round is under way. Images that
+   * somebody reads are left for the next time.
+   */
   reclaimHoles(): Promise<void>;
   /**
    * Begins to merge layers over the members' disks that no epoch names, and removes those nobody uses. What
@@ -181,11 +190,12 @@ export interface Agent {
   /** Bytes an epoch's deltas hold ÷ bytes of the shadows they are deltas of; 0 without deltas. */
   deltaShare(epoch: EpochManifest): Promise<number>;
   /**
-   * Writes an epoch's shadows anew, as full ones, in the folder of `round`. Nothing names them yet.
-   * @returns how the epoch is to name them
-   * @throws UmbraError E_BUDGET, E_STORE_NO_ROOM; what was staged is gone
+   * Begins to write an epoch's shadows anew, as full ones, in the folder of `round`. Nothing names them yet.
+   * No round is under way; while it goes on, one may be.
+   * @returns when it is admitted
+   * @throws UmbraError E_BUDGET, E_STORE_NO_ROOM, E_EPOCH_CORRUPT
    */
-  fold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<EpochManifest['members']>;
+  beginFold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<FoldUnderWay>;
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void>;
   /**
    * Brings its members' shadows of an epoch to disk; one epoch at a time.

@@ -13,7 +13,6 @@ import {
   makeOwnFolder,
   openShadow,
   pruneSpares,
-  requireRoom,
   type SealedShadow,
   ShadowError,
   verifyShadow,
@@ -23,6 +22,7 @@ import { toFailure, UmbraError } from '../failure.ts';
 import { faultPoint } from '../fault-point.ts';
 import type { RoundAdmission } from './admission.ts';
 import { allOrFirstFailure } from './all-or-first-failure.ts';
+import type { FoldUnderWay } from './contract.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
 import type { HeldRounds } from './held-rounds.ts';
 
@@ -103,7 +103,7 @@ export class EpochStore {
     });
     this.#passedBy = passedBy;
     // Whoever removes an epoch wants its memory back.
-    if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltaBytes: 0 });
+    if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltas: [] });
     return removed;
   }
 
@@ -113,26 +113,48 @@ export class EpochStore {
   }
 
   /**
-   * Writes an epoch's shadows anew, in the folder of `round`, which is held from then on.
-   * @throws UmbraError E_BUDGET, ShadowError E_STORE_NO_ROOM; nothing is left then
+   * Writes an epoch's shadows anew, in the folder of `round`, which is held from then on. What it reads stays
+   * until it has been read. No round is under way when this is called; what it may take is its own until it
+   * has ended.
+   * @throws UmbraError E_BUDGET, E_EPOCH_CORRUPT, ShadowError E_STORE_NO_ROOM; so does what it returns, and
+   * nothing is left then
    */
-  async fold(
+  async beginFold(
     epoch: EpochManifest,
     round: string,
     admission: RoundAdmission,
     signal: AbortSignal,
-  ): Promise<EpochManifest['members']> {
+  ): Promise<FoldUnderWay> {
     const shadows = await this.#openShadows(epoch);
-    const { shadowsDirectory, store } = this.#config;
-    const neededBytes = ramBytesOf(shadows);
-    await admission.requireBudget(neededBytes, 0);
-    requireRoom(shadowsDirectory, neededBytes, store.headroomBytes);
+    const needed = shadows.map((shadow) => {
+      return [this.shadowDirectory(round, shadow.manifest.member), ramBytesOf(shadow)] as const;
+    });
+    await admission.admitFold(new Map(needed));
+    return { members: this.#fold(epoch, shadows, round, admission, signal) };
+  }
+
+  async #fold(
+    epoch: EpochManifest,
+    shadows: readonly SealedShadow[],
+    round: string,
+    admission: RoundAdmission,
+    signal: AbortSignal,
+  ): Promise<EpochManifest['members']> {
+    const { shadowsDirectory } = this.#config;
     this.#held.hold(round);
+    const read = new Set(shadows.flatMap(roundsOf));
+    for (const one of read) this.#held.hold(one);
     try {
-      return await foldEpoch(epoch, shadows, { shadowsDirectory, round }, signal);
+      return await foldEpoch(epoch, shadows, { shadowsDirectory, round }, signal, (folder) =>
+        admission.endFold(folder),
+      );
     } catch (error) {
       this.endRound(round);
       throw error;
+    } finally {
+      for (const { name } of epoch.members) admission.endFold(this.shadowDirectory(round, name));
+      for (const one of read) this.#held.release(one);
+      this.#collectLate();
     }
   }
 
@@ -204,4 +226,9 @@ export class EpochStore {
       members.map(({ name, shadow }) => openShadow(this.shadowDirectory(round, name), shadow)),
     );
   }
+}
+
+/** Its own, and its base's. */
+function roundsOf({ manifest, base }: SealedShadow): string[] {
+  return [manifest.round, ...(base === undefined ? [] : [base.manifest.round])];
 }

@@ -17,6 +17,7 @@ export interface FoldPlace {
 
 /**
  * One member after the other: it is nobody's critical path, and the cores are the guests'.
+ * @param onFolded told the folder of each when it is sealed
  * @throws UmbraError; the round's folder is gone then
  */
 export async function foldEpoch(
@@ -24,6 +25,7 @@ export async function foldEpoch(
   shadows: readonly SealedShadow[],
   { shadowsDirectory, round }: FoldPlace,
   signal: AbortSignal,
+  onFolded: (directory: string) => void,
 ): Promise<EpochManifest['members']> {
   const folder = join(shadowsDirectory, round);
   const spares = spareDirectory(shadowsDirectory);
@@ -39,6 +41,7 @@ export async function foldEpoch(
       const { sha256 } = await foldShadow(shadow, place, signal, onStep).catch((error) => {
         throw new UmbraError(toFailure(error, { member: name, where: 'fold' }), error);
       });
+      onFolded(place.directory);
       folded.push({ ...member, shadow: sha256 });
     }
     return folded;
@@ -56,10 +59,8 @@ export function deltaShare(shadows: readonly SealedShadow[]): number {
   return bases === 0 ? 0 : held / bases;
 }
 
-export function ramBytesOf(shadows: readonly SealedShadow[]): number {
-  return shadows.reduce((total, { manifest }) => {
-    return total + manifest.blocks.reduce((sum, { bytes }) => sum + bytes, 0);
-  }, 0);
+export function ramBytesOf({ manifest }: SealedShadow): number {
+  return manifest.blocks.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 function storedBytes({ manifest }: SealedShadow): number {

@@ -1,4 +1,7 @@
-/** Rounds whose folders in the store somebody fills or reads: they stay, whatever the catalogue says. */
+/**
+ * Rounds whose folders in the store somebody fills or reads: they stay, whatever the catalogue says, and no
+ * holes are punched in what is sealed there.
+ */
 export class HeldRounds {
   /** How many hold each. */
   readonly #holders = new Map<string, number>();

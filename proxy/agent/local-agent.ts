@@ -27,6 +27,7 @@ import type {
   CloneOrigin,
   DiskRequest,
   DiskView,
+  FoldUnderWay,
   MemberRestored,
   MemberStatus,
   RestorePlan,
@@ -53,6 +54,7 @@ export class LocalAgent implements Agent {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #log: Logger;
+  readonly #held = new HeldRounds();
   readonly #members: ReadonlyMap<string, Member>;
   readonly #admission: RoundAdmission;
   readonly #store: EpochStore;
@@ -64,7 +66,7 @@ export class LocalAgent implements Agent {
     this.#config = config;
     this.#catalogue = catalogue;
     this.#log = log;
-    const held = new HeldRounds();
+    const held = this.#held;
     this.#admission = new RoundAdmission(config, catalogue);
     this.#store = new EpochStore(config, catalogue, held, log);
     this.#durable = new DurableTier(config, held);
@@ -183,7 +185,7 @@ export class LocalAgent implements Agent {
   }
 
   async reclaimHoles(): Promise<void> {
-    const bytes = await reclaimMappedHoles(this.#vmPids());
+    const bytes = await reclaimMappedHoles(this.#vmPids(), (round) => this.#held.has(round));
     if (bytes > 0) this.#log.info({ bytes }, 'holes of mapped images taken back');
   }
 
@@ -200,12 +202,8 @@ export class LocalAgent implements Agent {
     return this.#store.deltaShare(epoch);
   }
 
-  fold(
-    epoch: EpochManifest,
-    round: string,
-    signal: AbortSignal,
-  ): Promise<EpochManifest['members']> {
-    return this.#store.fold(epoch, round, this.#admission, signal);
+  beginFold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<FoldUnderWay> {
+    return this.#store.beginFold(epoch, round, this.#admission, signal);
   }
 
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {

@@ -9,7 +9,7 @@
  * ends: it must be there, or the OOM killer comes. Afterwards it is taken back.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { openShadow, reclaimHoles } from '../../shadow/index.ts';
 
 /** The unit of st_blocks, whatever the filesystem (stat(2)). */
@@ -49,11 +49,16 @@ export function mappedHoles(pids: Iterable<number>): number {
 }
 
 /**
- * Takes back what these processes have made of holes; they must not be in a round. A shadow of which others
- * have an image mapped, too, is left alone: a clone's VM, or someone who compares.
+ * Takes back what these processes have made of holes; they must not be in a round. Left alone, until it is
+ * asked again, is a shadow of which others have an image mapped, too (a clone's VM, or someone who compares),
+ * and one of a round that is held: who brings it to disk finds it touched, and has to read it again.
+ * @param isHeld asked by round
  * @returns bytes taken back
  */
-export async function reclaimMappedHoles(pids: readonly number[]): Promise<number> {
+export async function reclaimMappedHoles(
+  pids: readonly number[],
+  isHeld: (round: string) => boolean,
+): Promise<number> {
   const folders = new Set<string>();
   for (const pid of pids) {
     for (const { path, removed } of mappedImages(mapsOf(pid))) {
@@ -68,6 +73,7 @@ export async function reclaimMappedHoles(pids: readonly number[]): Promise<numbe
   }
   let reclaimed = 0;
   for (const folder of folders) {
+    if (isHeld(basename(dirname(folder)))) continue;
     reclaimed += await reclaimHoles(await openShadow(folder));
   }
   return reclaimed;

@@ -1,15 +1,18 @@
 /**
  * Folding behind the rounds' back: an epoch that differs much from its base is written anew, in full.
  *
- *     share > foldAt ──▶ fold ──▶ wait until nothing else goes on, and nobody reads the epoch ──▶ rename
+ *     share > foldAt ──▶ wait until nothing else goes on ──▶ admit
+ *                    ──▶ fold ──▶ wait for that again, and until nobody reads the epoch ──▶ rename
  *                          └─────────────── end: what was staged is collected
  *
- * Only naming what was folded needs the cluster, for an instant.
+ * An epoch that is damaged is not folded: it stays as it was, for `verify` and restores to tell of it.
+ * Only admitting it, and naming what was folded, needs the cluster, for an instant. So a round and a fold are never
+ * admitted to the same memory.
  */
 import type { Logger } from 'pino';
 import type { Catalogue, EpochManifest } from '../../shadow/index.ts';
 import type { Agent } from '../agent/contract.ts';
-import { UmbraError } from '../failure.ts';
+import { toFailure, UmbraError } from '../failure.ts';
 import type { Epochs } from './epochs.ts';
 import type { Exclusive } from './exclusive.ts';
 
@@ -45,17 +48,22 @@ export class FoldJob {
    */
   async foldIfLarge(number: number, round: string): Promise<void> {
     if (this.#folding !== undefined) return;
-    const epoch = await this.#catalogue.read(number);
-    const share = await this.#agent.deltaShare(epoch);
+    const share = await this.#agent.deltaShare(await this.#catalogue.read(number));
     if (share <= this.#foldAt || this.#folding !== undefined) return;
     const end = new AbortController();
     this.#log.info({ epoch: number, share, round }, 'folding');
-    const done = this.#fold(epoch, round, end.signal);
+    const done = this.#fold(number, round, end.signal);
     this.#folding = { end, done };
-    await done.finally(() => {
+    try {
+      await done;
+      this.#log.info({ epoch: number, round }, 'folded');
+    } catch (error) {
+      const failure = toFailure(error, { where: 'fold' });
+      if (failure.code !== 'E_EPOCH_CORRUPT') throw error;
+      this.#log.error({ epoch: number, failure }, 'an epoch is damaged: it was not folded');
+    } finally {
       this.#folding = undefined;
-    });
-    this.#log.info({ epoch: number, round }, 'folded');
+    }
   }
 
   /** Resolves when nothing is being folded any more. */
@@ -64,8 +72,12 @@ export class FoldJob {
     await this.#folding?.done.catch(() => {}); // its owner hears of it
   }
 
-  async #fold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<void> {
-    const members = await this.#agent.fold(epoch, round, signal);
+  async #fold(number: number, round: string, signal: AbortSignal): Promise<void> {
+    const { epoch, folding } = await this.#exclusive.brief('fold', async () => {
+      const epoch = await this.#catalogue.read(number); // it may have been retired meanwhile
+      return { epoch, folding: await this.#agent.beginFold(epoch, round, signal) };
+    });
+    const members = await folding.members;
     try {
       await this.#rename({ ...epoch, round, members });
     } finally {

@@ -93,7 +93,7 @@ export class ShadowKeeper {
       const round = `r${epoch}-${randomBytes(4).toString('hex')}`;
       const lengths = blocks.map(({ length }) => length);
       // What an epoch that has gone has left is used again: fresh memory is several times slower.
-      const spareBytes = await pruneSpares(this.#shadows, { full: lengths, deltaBytes: 0 });
+      const spareBytes = await pruneSpares(this.#shadows, { full: lengths, deltas: [] });
       const moreBytes = await this.#grant(sum(lengths), spareBytes);
       const { headroomBytes } = this.#terms;
       const directory = join(this.#shadows, round, member);

@@ -111,7 +111,10 @@ export async function persistShadow(
   return durable;
 }
 
-/** A container that an earlier attempt finished is kept: it was synced before it got its name. */
+/**
+ * A container that an earlier attempt finished is kept: it was synced before it got its name. What is touched
+ * while it is read, and is still what was sealed, is read again: its holes may have been taken back.
+ */
 async function persistFile(
   source: string,
   target: string,
@@ -122,19 +125,19 @@ async function persistFile(
   const path = join(source, file);
   const container = join(target, `${file}${CONTAINER}`);
   const key = keyOf(shadow, file);
-  const before = takeSourceWitness(path);
-  const there = await peekContainer(container, key);
-  if (there !== undefined) {
-    options.onContent(there.contentBytes);
-    return { file, bytes: before.size, footer: there };
-  }
-  const footer = await writeContainer(path, container, key, options);
-  if (!witnessesAgree(before, takeSourceWitness(path))) {
+  for (;;) {
+    const before = takeSourceWitness(path);
+    const there = await peekContainer(container, key);
+    if (there !== undefined) {
+      options.onContent(there.contentBytes);
+      return { file, bytes: before.size, footer: there };
+    }
+    const footer = await writeContainer(path, container, key, options);
+    if (witnessesAgree(before, takeSourceWitness(path)))
+      return { file, bytes: before.size, footer };
     await rm(container, { force: true });
-    const message = `${path} was changed while it was persisted`;
-    throw new ShadowError('E_EPOCH_CORRUPT', message, { path });
+    await verifyShadow(await openShadow(source, shadow), 'changed');
   }
-  return { file, bytes: before.size, footer };
 }
 
 function takeSourceWitness(path: string): Witness {

@@ -1,4 +1,12 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -91,18 +99,56 @@ test('spares that fit nothing are dropped, and the rest is counted', async () =>
   await sealed(ROUND, 0xaa, 'a');
   await sealed(ROUND, 0xaa, 'b');
   await recycleShadows(root, ROUND);
-  assert.is(
-    await pruneSpares(root, { full: [PAGES * PAGE, 5 * PAGE], deltaBytes: 0 }),
-    PAGES * PAGE,
-  );
+  assert.is(await pruneSpares(root, { full: [PAGES * PAGE, 5 * PAGE], deltas: [] }), PAGES * PAGE);
   assert.is(spares().length, 1);
   assert.is(await occupiedBytes(root), PAGES * PAGE);
-  assert.is(await pruneSpares(root, { full: [], deltaBytes: 0 }), 0);
+  assert.is(await pruneSpares(root, { full: [], deltas: [] }), 0);
   assert.is(await occupiedBytes(root), 0);
 });
 
+/** Of these lengths, in pages. */
+function spareDeltas(...lengths: number[]): void {
+  mkdirSync(spareDirectory(root), { recursive: true });
+  for (const [at, pages] of lengths.entries()) {
+    const name = `delta-${pages * PAGE}-${at}.img`;
+    writeFileSync(join(spareDirectory(root), name), Buffer.alloc(pages * PAGE, 1));
+  }
+}
+
+/** Lengths of those there are, in pages. */
+function deltaPages(): number[] {
+  const lengths = spares().map((name) => Number(/^delta-(\d+)-/.exec(name)?.[1]) / PAGE);
+  return lengths.sort((a, b) => a - b);
+}
+
+test('a delta takes over one spare, so no more are kept for it, nor counted', async () => {
+  spareDeltas(5, 5, 5, 5, 5, 5, 5, 5, 5, 5);
+  assert.is(await pruneSpares(root, { full: [], deltas: [50 * PAGE] }), 5 * PAGE);
+  assert.equal(deltaPages(), [5]);
+  assert.is(await occupiedBytes(root), 5 * PAGE);
+});
+
+test('each is kept the one that comes nearest to it, and is no longer', async () => {
+  spareDeltas(2, 3, 4, 8, 9, 20);
+  const deltas = [5 * PAGE, PAGE, 10 * PAGE];
+  assert.is(await pruneSpares(root, { full: [], deltas }), (4 + 9) * PAGE);
+  assert.equal(deltaPages(), [4, 9]);
+});
+
+test('a small block does not take over what is kept for a large one', async () => {
+  await sealed(ROUND, 0xaa);
+  const base = await openShadow(join(root, ROUND, 'a'));
+  spareDeltas(PAGES + 1);
+  const place = { directory: join(root, 'r2', 'a'), member: 'a', round: 'r2' };
+  const terms = { base, reservedBytes: PAGE, moreBytes: PAGE, headroomBytes: 0 };
+  const spare = spareDirectory(root);
+  const staged = await StagingShadow.reserve({ ...place, spares: spare }, LAYOUT, PAGE, terms);
+  assert.equal(deltaPages(), [PAGES + 1]);
+  await staged.discard();
+});
+
 test('there need be none', async () => {
-  assert.is(await pruneSpares(root, { full: [PAGE], deltaBytes: PAGE }), 0);
+  assert.is(await pruneSpares(root, { full: [PAGE], deltas: [PAGE] }), 0);
   assert.is(await occupiedBytes(join(root, 'nowhere')), 0);
 });
 

@@ -5,13 +5,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { HeldRounds } from '../../../proxy/agent/held-rounds.ts';
 import {
   mappedHoles,
   mappedImages,
   reclaimMappedHoles,
 } from '../../../proxy/agent/mapped-holes.ts';
 import { openShadow } from '../../../shadow/index.ts';
-import { sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
+import { roundOf, sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const MAPPING = fileURLToPath(new URL('../../support/mapping-process.ts', import.meta.url));
@@ -19,8 +20,10 @@ const MAPPING = fileURLToPath(new URL('../../support/mapping-process.ts', import
 const test = suite('mapped holes');
 let root = '';
 let processes: ChildProcess[] = [];
+let held: HeldRounds;
 
 test.before.each(() => {
+  held = new HeldRounds();
   root = mkdtempSync(join(scratchFolder(), 'umbra-holes-'));
 });
 test.after.each(async () => {
@@ -38,6 +41,8 @@ async function images(): Promise<{ readonly ram: string; readonly vram: string }
   };
   return { ram: imageOf('pc.ram'), vram: imageOf('vga.vram') };
 }
+
+const isHeld = (round: string) => held.has(round);
 
 /** A process that has mapped it and read all of it: what were holes is memory. */
 async function mapping(path: string): Promise<ChildProcess> {
@@ -101,7 +106,7 @@ test('what a VM has made of holes is counted, and taken back while it runs', asy
   const vm = await mapping(ram);
   const { size } = statSync(ram);
   assert.is(heldBytes(ram), size, 'reading has filled the holes');
-  assert.is(await reclaimMappedHoles([pidOf(vm)]), size - sealed);
+  assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), size - sealed);
   assert.is(heldBytes(ram), sealed);
   assert.is(mappedHoles([pidOf(vm)]), size - sealed);
 });
@@ -111,10 +116,10 @@ test('not while another process has the image mapped, but as soon as that has en
   const sealed = heldBytes(ram);
   const [vm, other] = [await mapping(ram), await mapping(ram)];
   const { size } = statSync(ram);
-  assert.is(await reclaimMappedHoles([pidOf(vm)]), 0);
+  assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), 0);
   assert.is(heldBytes(ram), size);
   await end(other);
-  assert.is(await reclaimMappedHoles([pidOf(vm)]), size - sealed);
+  assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), size - sealed);
 });
 
 test('nor while another has mapped another image of that shadow', async () => {
@@ -122,8 +127,20 @@ test('nor while another has mapped another image of that shadow', async () => {
   const [vm] = [await mapping(ram), await mapping(vram)];
   const filled = heldBytes(vram);
   assert.is(filled, statSync(vram).size);
-  assert.is(await reclaimMappedHoles([pidOf(vm)]), 0);
+  assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), 0);
   assert.is(heldBytes(vram), filled);
+});
+
+test('nor while its round is held, for it is brought to disk, but as soon as that is over', async () => {
+  const { ram } = await images();
+  const sealed = heldBytes(ram);
+  const vm = await mapping(ram);
+  const before = statSync(ram, { bigint: true });
+  held.hold(roundOf(1));
+  assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), 0);
+  assert.is(statSync(ram, { bigint: true }).ctimeNs, before.ctimeNs, 'it was not touched');
+  held.release(roundOf(1));
+  assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), Number(before.size) - sealed);
 });
 
 test.run();

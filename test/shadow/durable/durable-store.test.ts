@@ -29,13 +29,15 @@ import {
   openShadow,
   Pace,
   type PersistStep,
+  reclaimHoles,
   type ShadowError,
   sha256Of,
   verifyShadow,
 } from '../../../shadow/index.ts';
+import { Mapping } from '../../../shadow/mapping.ts';
 import { lookAtTree } from '../../support/closed-tree.ts';
 import { scratchFolder } from '../../support/scratch.ts';
-import { PAGE, roundOf, sealEpoch } from './sealed-epoch.ts';
+import { PAGE, PAGES, roundOf, sealEpoch } from './sealed-epoch.ts';
 
 const test = suite('durable store');
 let root = '';
@@ -213,6 +215,37 @@ test('a shadow that changed since its seal, or changes now, does not become dura
   assert.is(await codeOf(during), 'E_EPOCH_CORRUPT');
   assert.is(await codeOf(persist(epoch)), 'E_EPOCH_CORRUPT');
   assert.equal((await store.list()).epochs, []);
+});
+
+test('an image that is touched while it is read, and stays the same, becomes durable', async () => {
+  const epoch = await sealEpoch(shadows, 1, ['a']);
+  const image = join(shadows, epoch.round, 'a', 'ram-0.img');
+  let opened = 0;
+  await persist(epoch, (step) => {
+    if (step === 'file/opened' && opened++ === 0) utimesSync(image, 1, 1);
+  });
+  assert.is(opened, 8 + 1, 'it is read again, and none of the others');
+  await fetch(1);
+  assert.ok(readFileSync(join(back, epoch.round, 'a', 'ram-0.img')).equals(readFileSync(image)));
+});
+
+test('nor does it harm that its holes are taken back', async () => {
+  const epoch = await sealEpoch(shadows, 1, ['a']);
+  const directory = join(shadows, epoch.round, 'a');
+  const image = join(directory, 'ram-0.img');
+  const sealed = statSync(image).blocks;
+  const mapping = new Mapping(image, PAGES * PAGE);
+  mapping.copy(0, Buffer.alloc(PAGES * PAGE)); // as a VM reads it that was restored from it
+  mapping.close();
+  assert.ok(statSync(image).blocks > sealed);
+  const shadow = await openShadow(directory);
+  let reclaimed: Promise<number> | undefined;
+  await persist(epoch, (step) => {
+    if (step === 'file/opened') reclaimed ??= reclaimHoles(shadow);
+  });
+  assert.ok(await reclaimed);
+  assert.is(statSync(image).blocks, sealed);
+  await store.verify(epoch, quiet);
 });
 
 test('a base that two epochs share is persisted once, fetched, and collected last', async () => {
