@@ -47,7 +47,7 @@ test.before.each(async () => {
   config = parseClusterConfig(text, '/etc/cluster.yaml', root);
   catalogue = new Catalogue(config.catalogueDirectory, 'demo');
   await catalogue.prepare();
-  store = new EpochStore(config, catalogue, new HeldRounds());
+  store = new EpochStore(config, catalogue, new HeldRounds(), pino({ level: 'silent' }));
   await store.open();
   admission = new RoundAdmission(config, catalogue);
   exclusive = new Exclusive();
