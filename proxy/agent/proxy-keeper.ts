@@ -14,7 +14,9 @@ import type { AgentCommand, AgentNotice } from './contract.ts';
 import { MemberProxy } from './member-proxy.ts';
 
 const RETRY_MS = 1_000;
-/** So many proxies in a row that could not put a VM right, or not even start: the round is told. */
+/** A host that starts no process for long is asked no more often than this; it may again at any time. */
+const LONGEST_RETRY_MS = 60_000;
+/** So many proxies in a row that could not put a VM right, or not even start: the round is told, others follow. */
 const ATTEMPTS = 5;
 /** What a request is refused with whose proxy ends, or is killed for its silence. */
 const LOST: ReadonlySet<string> = new Set(['E_PROXY_GONE', 'E_PROXY_SILENT']);
@@ -31,10 +33,11 @@ export interface RoundWatcher {
 /** Where proxies and time come from; tests have their own. */
 export interface KeeperMeans {
   startProxy(place: MemberPlace, log: Logger): Promise<MemberProxy>;
-  pause(ms: number): Promise<unknown>;
+  /** @param signal ends it early */
+  pause(ms: number, signal?: AbortSignal): Promise<unknown>;
 }
 
-const OWN_MEANS: KeeperMeans = { startProxy: MemberProxy.start, pause: (ms) => delay(ms) };
+const OWN_MEANS: KeeperMeans = { startProxy: MemberProxy.start, pause };
 
 export class ProxyKeeper {
   readonly #config: MemberConfig;
@@ -50,7 +53,7 @@ export class ProxyKeeper {
   #kept: Promise<void> = Promise.resolve();
   /** Proxies that were to take another's place, since the VM was known to be right. */
   #attempts = 0;
-  #closing = false;
+  readonly #closing = new AbortController();
 
   constructor(
     config: MemberConfig,
@@ -71,7 +74,7 @@ export class ProxyKeeper {
 
   /** @throws UmbraError E_PROXY_GONE */
   requireProxy(): MemberProxy {
-    if (this.#proxy !== undefined) return this.#proxy;
+    if (this.#proxy?.isGone === false) return this.#proxy;
     const { name: member } = this.#config;
     throw new UmbraError({ code: 'E_PROXY_GONE', message: 'this member has no proxy', member });
   }
@@ -107,7 +110,7 @@ export class ProxyKeeper {
 
   /** Resolves when there is none any more; one in a round puts its VM right first. */
   async close(): Promise<void> {
-    this.#closing = true;
+    this.#closing.abort();
     await this.#proxy?.close();
     await this.#kept;
   }
@@ -162,7 +165,7 @@ export class ProxyKeeper {
       this.#log.error({ failure, lost }, 'could not put a VM right; trying again');
       if (lost) return;
       this.#tellLost();
-      if (this.#closing) return;
+      if (this.#closing.signal.aborted) return;
       void this.#means.pause(RETRY_MS).then(() => this.#rescue(proxy));
     }
   }
@@ -182,17 +185,17 @@ export class ProxyKeeper {
    */
   async #another(): Promise<MemberProxy | undefined> {
     const { name } = this.#config;
-    while (!this.#closing || this.#round !== undefined) {
-      if (this.#attempts >= ATTEMPTS) {
-        this.#tellLost();
-        return undefined;
-      }
+    while (!this.#closing.signal.aborted || this.#round !== undefined) {
+      if (this.#attempts >= ATTEMPTS) this.#tellLost();
       this.#log.warn({ member: name, round: this.#round }, 'proxy gone; starting another');
-      if (this.#attempts > 0) await this.#means.pause(RETRY_MS);
+      await this.#pause();
+      if (this.#closing.signal.aborted && this.#round === undefined) break;
       this.#attempts++;
       try {
         const proxy = await this.#startProxy();
-        void this.#rescue(proxy).then(() => (this.#closing ? proxy.close() : undefined));
+        void this.#rescue(proxy).then(() =>
+          this.#closing.signal.aborted ? proxy.close() : undefined,
+        );
         return proxy;
       } catch (error) {
         const failure = toFailure(error, { member: name, where: 'start proxy' });
@@ -200,6 +203,14 @@ export class ProxyKeeper {
       }
     }
     return undefined;
+  }
+
+  /** None before the first attempt. Who closes waits for one only where a round may have left a VM standing. */
+  async #pause(): Promise<void> {
+    if (this.#attempts === 0) return;
+    const doubled = RETRY_MS * 2 ** Math.max(0, this.#attempts - ATTEMPTS);
+    const signal = this.#round === undefined ? this.#closing.signal : undefined;
+    await this.#means.pause(Math.min(doubled, LONGEST_RETRY_MS), signal);
   }
 
   /** Unless the round it is in was prepared with the proxy there is now. */
@@ -234,4 +245,8 @@ export class ProxyKeeper {
   #withProxy(use: (proxy: MemberProxy) => void): void {
     if (this.#proxy?.isGone === false) use(this.#proxy);
   }
+}
+
+async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  await delay(ms, undefined, signal && { signal }).catch(() => {});
 }

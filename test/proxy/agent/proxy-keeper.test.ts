@@ -12,16 +12,15 @@ const test = suite('proxy keeper');
 const CONFIG = { name: 'a', qmp: '/x', directory: '/d' } as MemberConfig;
 /** More than is ever done in a test. */
 const TURNS = 200;
-/** Pauses of this test's time; then it stands. */
-const LONG = 12;
 
 /** What the round hears, and when a VM is put right, in this order. */
 let told: string[] = [];
 /** Proxies that were started. */
 let proxies: FakeProxy[] = [];
 let pauses: number[] = [];
-/** Called before time passes; it may go on for good. */
-let onPause: () => void | Promise<void> = () => {};
+/** The pause at which time stands. */
+let stopsAt = 0;
+let onPause: () => void = () => {};
 /** How many more are not to start. */
 let unstartable = 0;
 let keeper: ProxyKeeper;
@@ -94,7 +93,7 @@ function proxy(nth: number): FakeProxy {
 
 /** A member in a round, its first proxy killed at the barrier. */
 test.before.each(async () => {
-  [told, proxies, pauses, unstartable, onPause] = [[], [], [], 0, () => {}];
+  [told, proxies, pauses, unstartable, stopsAt, onPause] = [[], [], [], 0, 0, () => {}];
   const watcher = {
     onNotice: ({ round, ...rest }: { round: string }) => {
       told.push(`${round} ${'report' in rest ? rest.report : ''}`);
@@ -108,10 +107,12 @@ test.before.each(async () => {
       proxies.push(started);
       return started as unknown as MemberProxy;
     },
-    pause: async (ms: number) => {
-      pauses.push(ms);
-      if (pauses.length > LONG) await new Promise(() => {});
-      await onPause();
+    pause: async (ms: number, signal?: AbortSignal) => {
+      onPause();
+      if (pauses.push(ms) !== stopsAt) return;
+      await new Promise<void>((resolve) => {
+        signal?.addEventListener('abort', () => resolve());
+      });
     },
   };
   keeper = new ProxyKeeper(CONFIG, watcher, pino({ level: 'silent' }), means);
@@ -142,9 +143,32 @@ test('the one that was putting it right ends, too: the next does, and the round 
 
 test('five in a row that do not even start: the round hears that its VM may stand', async () => {
   unstartable = 5;
+  stopsAt = 5;
   await proxy(1).dies();
   assert.equal(told, ['r1 gone']);
-  assert.equal(pauses, [1000, 1000, 1000, 1000]);
+  assert.throws(
+    () => keeper.requireProxy(),
+    ({ code }: UmbraError) => code === 'E_PROXY_GONE',
+  );
+});
+
+test('a host that starts no process for long is asked until it does, ever more seldom', async () => {
+  unstartable = 11;
+  await proxy(1).dies();
+  const [second, minute] = [1000, 60_000];
+  const doubled = [2, 4, 8, 16, 32].map((times) => times * second);
+  assert.equal(pauses, [...Array(5).fill(second), ...doubled, minute]);
+  await proxy(2).rescued();
+  assert.equal(told, ['r1 gone', 'put right']);
+  assert.is(keeper.requireProxy() as unknown, proxy(2));
+});
+
+test('closed meanwhile, it neither waits nor asks again', async () => {
+  unstartable = 100;
+  stopsAt = 8;
+  await proxy(1).dies();
+  await keeper.close();
+  assert.is(unstartable, 92);
 });
 
 test('an abort is not answered for a VM that is not right yet', async () => {
