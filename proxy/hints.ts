@@ -49,7 +49,7 @@ const HINTS: Readonly<Record<string, string>> = {
   E_STOP_DEADLINE: 'Raise round.stopDeadline, or end the live phase with less left to send.',
   E_ROUND_BUSY: 'Wait until the present round has ended: umbra status',
   E_ROUND_ABORTED: 'Someone ended it. Try again.',
-  E_ROUND_TIMEOUT: 'Lower round.maxLive, or see which member lags: umbra report',
+  E_ROUND_TIMEOUT: 'Does a VM hang, or the host? See which member lags: umbra report',
   E_PROXY_GONE: 'Its VM is put right by another. Try again; the log of the daemon says more.',
   E_PROXY_SILENT: 'Its VM is put right by another. Is the host overloaded? Try again.',
   E_MEMBER_GONE: 'Its VM is put right by another proxy. Try again: umbra status',

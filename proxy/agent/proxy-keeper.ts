@@ -18,6 +18,11 @@ const RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 60_000;
 /** So many proxies in a row that could not put a VM right, or not even start: the round is told, others follow. */
 const ATTEMPTS = 5;
+/**
+ * A snapshot of all of a VM's memory is part of some rescues, so this is no limit: the proxy has its own, and its
+ * signs of life tell that it is at it.
+ */
+const RESCUE_LIMIT_MS = 24 * 3_600_000;
 /** What a request is refused with whose proxy ends, or is killed for its silence. */
 const LOST: ReadonlySet<string> = new Set(['E_PROXY_GONE', 'E_PROXY_SILENT']);
 const IN_ROUND: ProbeResult = { status: 'in a round', running: true, qemuVersion: '' };
@@ -156,7 +161,7 @@ export class ProxyKeeper {
     // A round begun since has a journal of its own, and puts right what it finds.
     if (this.#round !== undefined && this.#preparedWith === proxy) return;
     try {
-      await proxy.request({ type: 'rescue' });
+      await proxy.request({ type: 'rescue' }, RESCUE_LIMIT_MS);
       this.#attempts = 0;
       this.#tellLost();
     } catch (error) {

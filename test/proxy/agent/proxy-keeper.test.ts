@@ -35,6 +35,8 @@ class FakeProxy {
   #asked: { done(): void; refused(error: UmbraError): void }[] = [];
   /** How many it was asked for. */
   rescues = 0;
+  /** How long the last may take. */
+  limitMs = 0;
 
   constructor() {
     this.exited = new Promise((resolve) => {
@@ -48,8 +50,9 @@ class FakeProxy {
     this.commands.push(type);
   }
 
-  request(): Promise<void> {
+  request(_request: object, limitMs: number): Promise<void> {
     this.rescues++;
+    this.limitMs = limitMs;
     if (this.isGone) return Promise.reject(gone());
     return new Promise((done, refused) => this.#asked.push({ done, refused }));
   }
@@ -130,6 +133,11 @@ test('the round hears of it when another has put the VM right', async () => {
   assert.equal(told, []);
   await proxy(2).rescued();
   assert.equal(told, ['put right', 'r1 gone']);
+});
+
+test('a rescue may take as long as all memory of a large VM takes to be saved', async () => {
+  await proxy(1).dies();
+  assert.ok(proxy(2).limitMs > 3_600_000);
 });
 
 test('the one that was putting it right ends, too: the next does, and the round hears then', async () => {
