@@ -12,6 +12,7 @@ const HINTS: Readonly<Record<string, string>> = {
   E_QMP_FRAME: 'Point the member at a QMP socket of QEMU, not of something else.',
   E_QMP_COMMAND: 'QEMU says why, its log (vm.log, or libvirt’s) perhaps more. Try again.',
   E_QMP_TIMEOUT: 'Does the VM hang, or its host? See: umbra status. Then try again.',
+  E_QMP_LISTENER: 'A fault of Umbra’s: please report it, with the log of the daemon. The VM runs.',
   E_QEMU_UNSUPPORTED: 'Run the VM with QEMU 7.2 or newer.',
   E_INTERNAL: 'A fault of Umbra’s. The log of the daemon says where: please report it.',
   E_VM_GONE: 'Bring the cluster back: umbra restore --replace',
