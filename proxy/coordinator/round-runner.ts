@@ -70,6 +70,8 @@ export class RoundRunner {
   #predictedMs: number | undefined;
   #rawPredictedMs: number | undefined;
   #round: Round | undefined;
+  /** Why it is to end as soon as it has begun. */
+  #abortedEarly: Failure | undefined;
   #liveSince = 0;
   #finish: () => void = () => {};
 
@@ -113,6 +115,7 @@ export class RoundRunner {
     await this.#agent.beginRound(this.id);
     this.#keepTime();
     this.#apply(begin(this.#agent.members));
+    if (this.#abortedEarly !== undefined) this.abort(this.#abortedEarly);
     await over;
     this.#agent.endRound(this.id);
     for (const timer of this.#timers) clearInterval(timer);
@@ -151,7 +154,8 @@ export class RoundRunner {
   }
 
   abort(failure: Failure): void {
-    this.#handle({ type: 'abort', failure });
+    if (this.#round === undefined) this.#abortedEarly ??= failure;
+    else this.#handle({ type: 'abort', failure });
   }
 
   #keepTime(): void {

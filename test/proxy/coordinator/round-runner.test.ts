@@ -96,4 +96,12 @@ test('one whose samples say the same again and again is', async () => {
   assert.is(commands.at(-1), 'abort');
 });
 
+test('ended while its folder is made, it ends as soon as it has begun', async () => {
+  run();
+  runner.abort({ code: 'E_ROUND_ABORTED', message: 'the operator ended it' });
+  assert.equal(commands, [], 'no member has heard of it');
+  assert.is((await running).failure?.code, 'E_ROUND_ABORTED');
+  assert.equal(commands, ['prepare', 'abort']);
+});
+
 test.run();
