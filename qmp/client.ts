@@ -113,7 +113,7 @@ export class QmpClient {
     return this.#send(command, args, options ?? {}) as Promise<QmpResult<C>>;
   }
 
-  /** Calls `listener` for each event, in order, from the moment of the call. */
+  /** Calls `listener` for each event, in order, from the moment of the call. One that throws ends the connection. */
   onEvent(listener: (event: QmpEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -155,14 +155,15 @@ export class QmpClient {
   }
 
   #dispatch(message: QmpMessage): void {
+    if (!this.isOpen) return; // what came with it has ended the connection
     switch (message.kind) {
       case 'greeting':
         this.#version = message.version;
         this.#greeted();
         break;
       case 'event':
-        for (const listener of this.#listeners) listener(message.event);
         for (const queue of this.#queues) queue.push(message.event);
+        for (const listener of this.#listeners) this.#tell(listener, message.event);
         break;
       case 'return':
         this.#answered(message.id)?.resolve(message.value);
@@ -178,6 +179,17 @@ export class QmpClient {
         const context = { command: pending?.command, qemuClass };
         pending?.reject(this.#error('E_QMP_COMMAND', description, context));
       }
+    }
+  }
+
+  /** One that fails is a fault of ours, and told as such: QEMU and its monitor are well. The others hear, too. */
+  #tell(listener: (event: QmpEvent) => void, event: QmpEvent): void {
+    try {
+      listener(event);
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      const message = `a listener failed at ${event.name}: ${why}`;
+      this.#fail(this.#error('E_QMP_LISTENER', message, { cause }));
     }
   }
 

@@ -15,6 +15,7 @@
  * |                  | may run                                                          |
  * | E_QMP_ABORTED    | the caller's AbortSignal fired                                   |
  * | E_QMP_OVERFLOW   | a reader of events fell too far behind                           |
+ * | E_QMP_LISTENER   | a listener of ours failed at an event; `cause` is its error      |
  */
 export type QmpErrorCode =
   | 'E_QMP_CONNECT'
@@ -26,7 +27,8 @@ export type QmpErrorCode =
   | 'E_QMP_CLOSED'
   | 'E_QMP_AWAY'
   | 'E_QMP_ABORTED'
-  | 'E_QMP_OVERFLOW';
+  | 'E_QMP_OVERFLOW'
+  | 'E_QMP_LISTENER';
 
 export interface QmpErrorContext {
   /** Path of the monitor's socket. */

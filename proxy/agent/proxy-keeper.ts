@@ -2,19 +2,29 @@
  * Keeps one member with a proxy, and knows which round it is in.
  *
  *     start ──▶ proxy ──ends──▶ another ──rescue──▶ proxy ──▶ …
- *                                  └── in a round, its VM may stand: it is put right at once, from the
- *                                      journal; the round hears of it when the VM runs again
+ *                  ▲               └── in a round, its VM may stand: it is put right at once, from the
+ *                  └── ends, too ──┘   journal; the round hears of it when the VM runs again
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { MemberConfig } from '../config.ts';
 import { toFailure, UmbraError } from '../failure.ts';
-import type { MemberNotice, PrepareCommand, ProbeResult } from '../member/messages.ts';
+import type { MemberNotice, MemberPlace, PrepareCommand, ProbeResult } from '../member/messages.ts';
 import type { AgentCommand, AgentNotice } from './contract.ts';
 import { MemberProxy } from './member-proxy.ts';
 
-const RESCUE_RETRY_MS = 1_000;
-const START_ATTEMPTS = 5;
+const RETRY_MS = 1_000;
+/** A host that starts no process for long is asked no more often than this; it may again at any time. */
+const LONGEST_RETRY_MS = 60_000;
+/** So many proxies in a row that could not put a VM right, or not even start: the round is told, others follow. */
+const ATTEMPTS = 5;
+/**
+ * A snapshot of all of a VM's memory is part of some rescues, so this is no limit: the proxy has its own, and its
+ * signs of life tell that it is at it.
+ */
+const RESCUE_LIMIT_MS = 24 * 3_600_000;
+/** What a request is refused with whose proxy ends, or is killed for its silence. */
+const LOST: ReadonlySet<string> = new Set(['E_PROXY_GONE', 'E_PROXY_SILENT']);
 const IN_ROUND: ProbeResult = { status: 'in a round', running: true, qemuVersion: '' };
 const UNKNOWN: ProbeResult = { status: 'unknown', running: false, qemuVersion: '' };
 
@@ -25,25 +35,41 @@ export interface RoundWatcher {
   onLeft(round: string): void;
 }
 
+/** Where proxies and time come from; tests have their own. */
+export interface KeeperMeans {
+  startProxy(place: MemberPlace, log: Logger): Promise<MemberProxy>;
+  /** @param signal ends it early */
+  pause(ms: number, signal?: AbortSignal): Promise<unknown>;
+}
+
+const OWN_MEANS: KeeperMeans = { startProxy: MemberProxy.start, pause };
+
 export class ProxyKeeper {
   readonly #config: MemberConfig;
   readonly #watcher: RoundWatcher;
   readonly #log: Logger;
+  readonly #means: KeeperMeans;
   #proxy: MemberProxy | undefined;
   /** The round the proxy is in. */
   #round: string | undefined;
   /** The proxy that was told to prepare for it. */
   #preparedWith: MemberProxy | undefined;
-  /** Settles when the proxy has ended and another has taken its place. */
-  #replaced: Promise<void> = Promise.resolve();
-  /** There may be a journal of a proxy that died. */
-  #awaitsRescue = true;
-  #closing = false;
+  /** Settles when no proxy that ends is replaced any more. */
+  #kept: Promise<void> = Promise.resolve();
+  /** Proxies that were to take another's place, since the VM was known to be right. */
+  #attempts = 0;
+  readonly #closing = new AbortController();
 
-  constructor(config: MemberConfig, watcher: RoundWatcher, log: Logger) {
+  constructor(
+    config: MemberConfig,
+    watcher: RoundWatcher,
+    log: Logger,
+    means: KeeperMeans = OWN_MEANS,
+  ) {
     this.#config = config;
     this.#watcher = watcher;
     this.#log = log;
+    this.#means = means;
   }
 
   /** undefined before `start`; it may have ended. */
@@ -53,22 +79,27 @@ export class ProxyKeeper {
 
   /** @throws UmbraError E_PROXY_GONE */
   requireProxy(): MemberProxy {
-    if (this.#proxy !== undefined) return this.#proxy;
+    if (this.#proxy?.isGone === false) return this.#proxy;
     const { name: member } = this.#config;
     throw new UmbraError({ code: 'E_PROXY_GONE', message: 'this member has no proxy', member });
   }
 
+  /** Also puts right what an earlier life left; what refuses that is told in the log, and tried again. */
   async start(): Promise<void> {
+    const proxy = await this.#startProxy();
+    this.#kept = this.#keep(proxy).catch((error: unknown) => {
+      this.#log.error({ err: error, member: this.#config.name }, 'could not replace a proxy');
+    });
+    await this.#rescue(proxy);
+  }
+
+  async #startProxy(): Promise<MemberProxy> {
     const { name, qmp, libvirt, directory } = this.#config;
     const place = { member: name, qmp, directory, ...(libvirt && { libvirt }) };
-    const proxy = await MemberProxy.start(place, this.#log);
+    const proxy = await this.#means.startProxy(place, this.#log);
     this.#proxy = proxy;
     proxy.onNotice((notice) => this.#onNotice(notice));
-    const replaced = proxy.exited.then(() => this.#onGone());
-    this.#replaced = replaced.catch((error: unknown) => {
-      this.#log.error({ err: error, member: name }, 'could not replace a proxy');
-    });
-    if (this.#awaitsRescue) await this.#rescue(proxy);
+    return proxy;
   }
 
   /** What the VM does, as far as it can be told. */
@@ -84,9 +115,9 @@ export class ProxyKeeper {
 
   /** Resolves when there is none any more; one in a round puts its VM right first. */
   async close(): Promise<void> {
-    this.#closing = true;
+    this.#closing.abort();
     await this.#proxy?.close();
-    await this.#replaced;
+    await this.#kept;
   }
 
   prepare(command: PrepareCommand): void {
@@ -105,7 +136,10 @@ export class ProxyKeeper {
       if (type === 'abort') this.#tellGone(inRound);
       return;
     }
-    this.#withProxy((proxy) => proxy.command({ type, round }));
+    // Another than was told of the round answers for it when it has put the VM right, and not before.
+    if (this.#preparedWith === this.#proxy) {
+      this.#withProxy((proxy) => proxy.command({ type, round }));
+    }
     if (type === 'commit') this.#leaveRound();
   }
 
@@ -119,46 +153,78 @@ export class ProxyKeeper {
     this.#proxy.kill();
   }
 
-  /** Puts right what a dead proxy left, as its journal says. A failure is told, and tried again. */
+  /**
+   * Puts right what a dead proxy left, as its journal says: then the round hears of it. A proxy that refuses
+   * has tried for a minute: the round is told, and it tries again. One that ends leaves it to the next.
+   */
   async #rescue(proxy: MemberProxy): Promise<void> {
+    // A round begun since has a journal of its own, and puts right what it finds.
+    if (this.#round !== undefined && this.#preparedWith === proxy) return;
     try {
-      await proxy.request({ type: 'rescue' });
-      this.#awaitsRescue = false;
+      await proxy.request({ type: 'rescue' }, RESCUE_LIMIT_MS);
+      this.#attempts = 0;
+      this.#tellLost();
     } catch (error) {
       const failure = toFailure(error, { member: this.#config.name, where: 'rescue' });
-      this.#log.error({ failure }, 'could not put a VM right; trying again');
-      if (!this.#closing) setTimeout(() => void this.#rescue(proxy), RESCUE_RETRY_MS);
+      const lost = LOST.has(failure.code) || proxy !== this.#proxy || proxy.isGone;
+      this.#log.error({ failure, lost }, 'could not put a VM right; trying again');
+      if (lost) return;
+      this.#tellLost();
+      if (this.#closing.signal.aborted) return;
+      void this.#means.pause(RETRY_MS).then(() => this.#rescue(proxy));
+    }
+  }
+
+  /** Whichever proxy ends, another takes its place, until we close. */
+  async #keep(first: MemberProxy): Promise<void> {
+    for (let proxy: MemberProxy | undefined = first; proxy !== undefined; ) {
+      await proxy.exited;
+      proxy = await this.#another();
     }
   }
 
   /**
-   * The proxy ended. If that was in a round, its VM may stand: another proxy puts it right at once,
-   * even when we are closing. The round hears of it afterwards, when the VM runs again.
+   * A proxy ended. If that was in a round, its VM may stand: another puts it right at once, even when we
+   * are closing.
+   * @returns undefined when there is to be none
    */
-  async #onGone(): Promise<void> {
+  async #another(): Promise<MemberProxy | undefined> {
     const { name } = this.#config;
-    const gone = this.#proxy;
-    if (this.#closing && this.#round === undefined) return;
-    this.#log.warn({ member: name, round: this.#round }, 'proxy gone; starting another');
-    this.#awaitsRescue = true;
-    for (let attempt = 1; ; attempt++) {
+    while (!this.#closing.signal.aborted || this.#round !== undefined) {
+      if (this.#attempts >= ATTEMPTS) this.#tellLost();
+      this.#log.warn({ member: name, round: this.#round }, 'proxy gone; starting another');
+      await this.#pause();
+      if (this.#closing.signal.aborted && this.#round === undefined) break;
+      this.#attempts++;
       try {
-        await this.start();
-        break;
+        const proxy = await this.#startProxy();
+        void this.#rescue(proxy).then(() =>
+          this.#closing.signal.aborted ? proxy.close() : undefined,
+        );
+        return proxy;
       } catch (error) {
         const failure = toFailure(error, { member: name, where: 'start proxy' });
-        this.#log.error({ failure, attempt }, 'could not start a proxy');
-        if (attempt >= START_ATTEMPTS) break;
-        await delay(RESCUE_RETRY_MS);
+        this.#log.error({ failure, attempt: this.#attempts }, 'could not start a proxy');
       }
     }
-    // Whatever round it is in by now was prepared with the proxy that is gone, or with none.
+    return undefined;
+  }
+
+  /** None before the first attempt. Who closes waits for one only where a round may have left a VM standing. */
+  async #pause(): Promise<void> {
+    if (this.#attempts === 0) return;
+    const doubled = RETRY_MS * 2 ** Math.max(0, this.#attempts - ATTEMPTS);
+    const signal = this.#round === undefined ? this.#closing.signal : undefined;
+    await this.#means.pause(Math.min(doubled, LONGEST_RETRY_MS), signal);
+  }
+
+  /** Unless the round it is in was prepared with the proxy there is now. */
+  #tellLost(): void {
     const round = this.#round;
-    if (round !== undefined && this.#preparedWith !== this.#proxy) {
-      this.#leaveRound();
-      this.#tellGone(round);
-    }
-    if (this.#closing && this.#proxy !== gone) await this.#proxy?.close();
+    const told = this.#preparedWith;
+    if (round === undefined || (told === this.#proxy && told?.isGone === false)) return;
+    this.#leaveRound();
+    this.#tellGone(round);
   }
 
   #tellGone(round: string): void {
@@ -180,8 +246,12 @@ export class ProxyKeeper {
     if (round !== undefined) this.#watcher.onLeft(round);
   }
 
-  /** When the proxy is gone, its replacement reports that: #onGone is under way. */
+  /** When the proxy is gone, its replacement reports that: #another is under way. */
   #withProxy(use: (proxy: MemberProxy) => void): void {
     if (this.#proxy?.isGone === false) use(this.#proxy);
   }
+}
+
+async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  await delay(ms, undefined, signal && { signal }).catch(() => {});
 }

@@ -64,6 +64,8 @@ export class Coordinator {
   readonly #log: Logger;
   readonly #exclusive = new Exclusive();
   #runner: RoundRunner | undefined;
+  /** Ends each round that is asked for and has not begun: it is admitted, or waits for that. */
+  readonly #beginning = new Set<AbortController>();
   #lastRound: RoundReport | undefined;
   #lastRestore: RestoreReport | undefined;
   readonly #archive: RoundArchive;
@@ -159,10 +161,16 @@ export class Coordinator {
     return this.#queue.run(() => this.#checkpoint(onProgress), onQueued);
   }
 
-  #checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
-    const work = async () => {
+  async #checkpoint(onProgress: (progress: RoundProgress) => void): Promise<RoundReport> {
+    const beginning = new AbortController();
+    const requireWanted = () => {
       this.#exclusive.requireGoingOn();
+      beginning.signal.throwIfAborted();
+    };
+    const work = async () => {
       const epoch = await this.#nextEpoch();
+      requireWanted();
+      this.#beginning.delete(beginning);
       const id = roundName(epoch);
       const runner = new RoundRunner(
         id,
@@ -197,7 +205,15 @@ export class Coordinator {
       this.#persister?.wake();
       return report;
     };
-    return this.#exclusive.run('checkpoint', work, () => this.#admit());
+    this.#beginning.add(beginning);
+    try {
+      // One that nobody wants any more does not wait for memory, either.
+      return await this.#exclusive.run('checkpoint', work, () =>
+        this.#admit().finally(requireWanted),
+      );
+    } finally {
+      this.#beginning.delete(beginning);
+    }
   }
 
   /** @throws UmbraError E_DURABLE_SILENT when only the disk knows which numbers were used */
@@ -391,12 +407,14 @@ export class Coordinator {
     return this.#exclusive.run('remove an epoch', () => this.#epochs.remove(epoch));
   }
 
-  /** Ends a round that is under way. @returns false if there is none */
+  /** Ends a round that is under way, or asked for. @returns false if there is none */
   abort(reason: string): boolean {
-    this.#runner?.abort({ code: 'E_ROUND_ABORTED', message: reason });
-    const queued = this.#queue.why !== undefined;
+    const failure = { code: 'E_ROUND_ABORTED', message: reason };
+    this.#runner?.abort(failure);
+    const waits = this.#queue.why !== undefined || this.#beginning.size > 0;
     this.#queue.abort();
-    return this.#runner !== undefined || queued;
+    for (const beginning of this.#beginning) beginning.abort(new UmbraError(failure));
+    return this.#runner !== undefined || waits;
   }
 
   /** Ends what is under way, takes on nothing more, and resolves when nothing is. */

@@ -23,6 +23,7 @@ import {
   type RoundStep,
   step,
 } from './round.ts';
+import { Standstill } from './standstill.ts';
 
 /** How often the live phase is looked at: a look walks over all members, a sample does not. */
 const LOOK_MS = 50;
@@ -33,7 +34,7 @@ const SIGNS_PER_SILENCE = 8;
  * half of the deadline to start in, and to put the VM right.
  */
 const SILENCE_SHARE = 0.4;
-/** A round that makes no progress at all is given up after the live phase's maximum and this. */
+/** A round in which nothing moves is given up after the live phase's maximum and this. */
 const ROUND_GRACE_MS = 120_000;
 
 export interface RoundProgress {
@@ -60,6 +61,8 @@ export class RoundRunner {
   readonly #samples = new Map<string, MemberSample>();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #live: LivePhase;
+  readonly #graceMs: number;
+  #standstill: Standstill | undefined;
   /** There in the cut test alone. */
   readonly #brokenBarrier: BrokenBarrier | undefined;
   /** Downtime of each member, as predicted when the live phase ended. */
@@ -67,6 +70,8 @@ export class RoundRunner {
   #predictedMs: number | undefined;
   #rawPredictedMs: number | undefined;
   #round: Round | undefined;
+  /** Why it is to end as soon as it has begun. */
+  #abortedEarly: Failure | undefined;
   #liveSince = 0;
   #finish: () => void = () => {};
 
@@ -79,6 +84,7 @@ export class RoundRunner {
     calibration: Calibration,
     log: Logger,
     onProgress: (progress: RoundProgress) => void,
+    graceMs = ROUND_GRACE_MS,
   ) {
     this.id = id;
     const { endWhen, multiplexing } = config.round;
@@ -89,6 +95,7 @@ export class RoundRunner {
     this.#publishEpoch = publishEpoch;
     this.#log = log.child({ round: id });
     this.#onProgress = onProgress;
+    this.#graceMs = graceMs;
     if (isBroken('barrier')) {
       this.#brokenBarrier = new BrokenBarrier((one) => agent.command(id, one, 'barrier'));
     }
@@ -108,9 +115,11 @@ export class RoundRunner {
     await this.#agent.beginRound(this.id);
     this.#keepTime();
     this.#apply(begin(this.#agent.members));
+    if (this.#abortedEarly !== undefined) this.abort(this.#abortedEarly);
     await over;
     this.#agent.endRound(this.id);
     for (const timer of this.#timers) clearInterval(timer);
+    this.#standstill?.end();
     const { endReason, failure } = this.#round ?? { endReason: undefined, failure: undefined };
     const summary = {
       round: this.id,
@@ -131,9 +140,11 @@ export class RoundRunner {
     if (notice.round !== this.id) return;
     if (notice.type === 'sample') {
       this.#samples.set(notice.member, notice.sample);
+      this.#standstill?.sampled(notice.member, notice.sample.bytes);
       this.#live.observe(notice.member, notice.sample);
       return;
     }
+    this.#standstill?.moved();
     const { member, report, facts, failure } = notice;
     if (report === 'admitted') this.#live.expect(member, facts.reservedBytes ?? 0);
     this.#facts.set(member, { ...this.#facts.get(member), ...facts });
@@ -143,7 +154,8 @@ export class RoundRunner {
   }
 
   abort(failure: Failure): void {
-    this.#handle({ type: 'abort', failure });
+    if (this.#round === undefined) this.#abortedEarly ??= failure;
+    else this.#handle({ type: 'abort', failure });
   }
 
   #keepTime(): void {
@@ -153,11 +165,12 @@ export class RoundRunner {
     this.#timers.push(
       setInterval(() => this.#agent.alive(silenceMs), silenceMs / SIGNS_PER_SILENCE),
       setInterval(() => this.#look(), LOOK_MS),
-      setTimeout(() => {
-        const message = 'the round did not end in time';
-        this.abort({ code: 'E_ROUND_TIMEOUT', message });
-      }, maxLiveMs + ROUND_GRACE_MS),
     );
+    const limitMs = maxLiveMs + this.#graceMs;
+    this.#standstill = new Standstill(limitMs, () => {
+      const message = `nothing has moved in the round for ${Math.round(limitMs / 1000)} s`;
+      this.abort({ code: 'E_ROUND_TIMEOUT', message });
+    });
   }
 
   #handle(event: RoundEvent): void {
@@ -169,6 +182,7 @@ export class RoundRunner {
     this.#round = round;
     if (round.state !== before) {
       this.#log.info({ state: ROUND_STATE_NAMES[round.state] }, 'round');
+      this.#standstill?.moved();
       if (round.state === LIVE) this.#liveSince = performance.now();
       this.#progress();
       faultPoint(`round/${ROUND_STATE_NAMES[round.state]}`);

@@ -12,6 +12,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { ShadowError } from '../../shadow/index.ts';
 import { type KnownProcess, processSchema } from '../known-process.ts';
 
 const journalSchema = z.object({
@@ -38,10 +39,19 @@ export class Journal {
     this.#path = join(directory, 'round.json');
   }
 
+  /** @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; the entry there was stays */
   write(entry: NewEntry): void {
-    const draft = `${this.#path}.tmp`;
-    writeFileSync(draft, JSON.stringify(entry), { mode: 0o600 });
-    renameSync(draft, this.#path);
+    const path = this.#path;
+    const draft = `${path}.tmp`;
+    try {
+      writeFileSync(draft, JSON.stringify(entry), { mode: 0o600 });
+      renameSync(draft, path);
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      const full = code === 'ENOSPC' || code === 'EDQUOT';
+      const message = `cannot write ${path}: ${code}`;
+      throw new ShadowError(full ? 'E_STORE_NO_ROOM' : 'E_STORE_IO', message, { path, cause });
+    }
   }
 
   /** Notes whether a stop of ours is under way. Does nothing without an entry. */

@@ -13,7 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { QmpClient } from '../../qmp/index.ts';
 import type { JournalEntry } from './journal.ts';
 import { MigrationListener } from './migration-listener.ts';
-import { awaitMigrationEnd, cancelMigration, isMigrating } from './qemu.ts';
+import { awaitMigrationEnd, cancelMigration, isMigrating, ramBlocks } from './qemu.ts';
 import { keepLifting, liftWriteProtection } from './write-protection.ts';
 
 /** A QEMU saves a gigabyte a second even on a busy machine; who has more is cut short. */
@@ -21,6 +21,8 @@ const READ_LIMIT_MS = 20_000;
 /** QEMU takes a moment to notice that it has sent everything. */
 const SETTLE_MS = 1_000;
 const SETTLE_POLL_MS = 5;
+/** QEMU that saves less a second than this, with nobody to wait for, has stopped doing so. */
+const SLOWEST_BYTES_PER_SECOND = 100 * 1024 ** 2;
 const WHOLE_LIMIT_MS = 60_000;
 
 /** What a snapshot that is under way is known by. */
@@ -75,6 +77,7 @@ export async function mendAfterSnapshot(
 }
 
 async function snapshotIntoNothing(qmp: QmpClient, directory: string): Promise<void> {
+  const limitMs = await wholeLimitMs(qmp);
   const capabilities = [{ capability: 'background-snapshot', state: true }];
   await qmp.execute('migrate-set-capabilities', { capabilities });
   const listener = await MigrationListener.open(join(directory, 'migration.sock'), {
@@ -87,8 +90,14 @@ async function snapshotIntoNothing(qmp: QmpClient, directory: string): Promise<v
   });
   try {
     await qmp.execute('migrate', { uri: `unix:${listener.path}` });
-    await awaitMigrationEnd(qmp, WHOLE_LIMIT_MS);
+    await awaitMigrationEnd(qmp, limitMs);
   } finally {
     listener.close();
   }
+}
+
+/** Cut off by us, it would have to begin anew, for ever. */
+async function wholeLimitMs(qmp: QmpClient): Promise<number> {
+  const bytes = (await ramBlocks(qmp)).reduce((sum, { length }) => sum + length, 0);
+  return Math.max(WHOLE_LIMIT_MS, (bytes / SLOWEST_BYTES_PER_SECOND) * 1000);
 }

@@ -19,7 +19,16 @@ export class VmEvents {
     this.#drive = drive;
   }
 
-  take({ name, timestampUs, data }: QmpEvent): void {
+  /** What it leads to may fail, as the journal on a full tmpfs does. That is the round's, not the monitor's. */
+  take(event: QmpEvent): void {
+    try {
+      this.#take(event);
+    } catch (error) {
+      this.#round.failed(`event ${event.name}`, error);
+    }
+  }
+
+  #take({ name, timestampUs, data }: QmpEvent): void {
     switch (name) {
       case 'STOP':
         this.#onStopped(timestampUs);

@@ -202,6 +202,23 @@ test('events arrive in order, by listener and by iterator', async () => {
   client.close();
 });
 
+test('a listener that fails is told as such: QEMU has not closed its monitor', async () => {
+  await serve((_request, socket) => {
+    socket.write('{"event":"RESUME","timestamp":{"seconds":1,"microseconds":2}}\r\n');
+  });
+  const client = await QmpClient.connect(path);
+  const heard: string[] = [];
+  client.onEvent(() => {
+    throw new Error('no room');
+  });
+  client.onEvent(({ name }) => heard.push(name));
+  assert.is(await codeOf(client.execute('cont')), 'E_QMP_LISTENER');
+  const { code, message } = await client.closed;
+  assert.is(code, 'E_QMP_LISTENER');
+  assert.match(message, /RESUME: no room/);
+  assert.equal(heard, ['RESUME']);
+});
+
 test('a reader that does not read is told, and costs no more memory', async () => {
   const event = { name: 'MIGRATION_PASS', data: {}, timestampUs: 0 };
   let left = 0;

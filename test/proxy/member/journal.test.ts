@@ -4,6 +4,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../proxy/known-process.ts';
 import { Journal } from '../../../proxy/member/journal.ts';
+import type { ShadowError } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const test = suite('journal');
@@ -34,6 +35,17 @@ test('nothing is noted without an entry: no round holds the VM', () => {
   const journal = new Journal(directory);
   journal.snapshot(thisProcess(), thisProcess());
   assert.is(journal.read(), undefined);
+});
+
+test('one that cannot be written says which, and why', () => {
+  const path = join(directory, 'none', 'round.json');
+  try {
+    new Journal(join(directory, 'none')).write({ round: 'r1', stopping: false, saved });
+    assert.unreachable();
+  } catch (error) {
+    assert.is((error as ShadowError).code, 'E_STORE_IO');
+    assert.is((error as ShadowError).message, `cannot write ${path}: ENOENT`);
+  }
 });
 
 test('a damaged entry asks for the VM to be resumed, and for nothing else', () => {

@@ -1,14 +1,18 @@
 /** Whose stop it was: a monitor that answers when it is told to. */
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toFailure } from '../../../proxy/failure.ts';
+import { Journal } from '../../../proxy/member/journal.ts';
 import type { MemberRound } from '../../../proxy/member/member-round.ts';
 import { LIVE } from '../../../proxy/member/session.ts';
 import { VmEvents } from '../../../proxy/member/vm-events.ts';
+import { scratchFolder } from '../../support/scratch.ts';
 
 const test = suite('events of a VM');
 let events: VmEvents;
-let round: { stopAsked: boolean };
+let round: { stopAsked: boolean; noteStop?: (stopping: boolean) => void };
 let answer: (status: string) => void;
 /** What came of it. */
 let told: string[] = [];
@@ -26,7 +30,7 @@ test.before.each(() => {
       failed: (_: string, error: unknown) => told.push(toFailure(error, {}).code),
     },
   );
-  const drive = { onStopped: () => told.push('ours') };
+  const drive = { onStopped: () => told.push('ours'), onResumed: () => true };
   events = new VmEvents(
     round as unknown as MemberRound,
     () => LIVE,
@@ -69,6 +73,21 @@ test('ours waits until it is known whose the last one was', async () => {
   answer('paused');
   await known;
   assert.equal(order, ['answered', 'known']);
+});
+
+test('a journal that cannot be written fails the round, not who tells of the event', () => {
+  const folder = mkdtempSync(join(scratchFolder(), 'umbra-events-'));
+  try {
+    const journal = new Journal(folder);
+    journal.write({ round: 'r', stopping: true, saved: { capabilities: [], parameters: {} } });
+    symlinkSync('/dev/full', join(folder, 'round.json.tmp')); // as on a full tmpfs
+    round.noteStop = (stopping) => journal.note(stopping);
+    events.take({ name: 'RESUME', timestampUs: 0, data: {} });
+    assert.equal(told, ['E_STORE_NO_ROOM']);
+    assert.ok(journal.read()?.stopping, 'what was noted before is lost');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test.run();

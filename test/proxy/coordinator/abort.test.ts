@@ -1,0 +1,89 @@
+/** A checkpoint that is ended before its round has begun: an agent whose admission lasts as long as it is told. */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Agent } from '../../../proxy/agent/contract.ts';
+import { parseClusterConfig } from '../../../proxy/config.ts';
+import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
+import { UmbraError } from '../../../proxy/failure.ts';
+import { Catalogue } from '../../../shadow/index.ts';
+import { scratchFolder } from '../../support/scratch.ts';
+
+const TEXT = '{cluster: demo, members: [{name: a, qmp: /x}], store: {whenFull: queue}}';
+const test = suite('abort of a checkpoint');
+let root = '';
+let coordinator: Coordinator;
+/** Rounds that were begun. */
+let begun = 0;
+let admitted: (refusal?: UmbraError) => void;
+/** What became of the checkpoint. */
+let outcome: Promise<string>;
+
+test.before.each(async () => {
+  root = mkdtempSync(join(scratchFolder(), 'umbra-abort-'));
+  const config = parseClusterConfig(TEXT, '/etc/cluster.yaml', root);
+  mkdirSync(config.directory);
+  const catalogue = new Catalogue(config.catalogueDirectory, 'demo');
+  await catalogue.prepare();
+  begun = 0;
+  const admission = new Promise<void>((resolve, reject) => {
+    admitted = (refusal) => (refusal === undefined ? resolve() : reject(refusal));
+  });
+  admission.catch(() => {}); // it may be told before anybody asks
+  const agent: Partial<Agent> = {
+    members: ['a'],
+    onNotice: () => {},
+    admit: () => admission.then(() => ({ neededBytes: 0, freeBytes: 0 })),
+    collect: async () => [],
+    beginRound: async () => {
+      begun++;
+      throw new UmbraError({ code: 'E_TEST', message: 'it was begun' });
+    },
+  };
+  const log = pino({ level: 'silent' });
+  coordinator = new Coordinator(config, agent as Agent, catalogue, log);
+  assert.not(coordinator.abort('there is nothing to end'));
+  outcome = coordinator
+    .checkpoint(() => {})
+    .then(
+      () => 'done',
+      ({ code }: UmbraError) => code,
+    );
+});
+test.after.each(async () => {
+  admitted();
+  await coordinator.end();
+  rmSync(root, { recursive: true, force: true });
+});
+
+test('ended while it is admitted, its round does not begin', async () => {
+  assert.ok(coordinator.abort('the operator ended it'));
+  admitted();
+  assert.is(await outcome, 'E_ROUND_ABORTED');
+  assert.is(begun, 0);
+  assert.not(coordinator.abort('it is over'));
+});
+
+test('ended while it is admitted, it does not wait for memory', async () => {
+  coordinator.abort('the operator ended it');
+  admitted(new UmbraError({ code: 'E_BUDGET', message: 'there is none' }));
+  assert.is(await outcome, 'E_ROUND_ABORTED');
+});
+
+test('a daemon that ends says so: whoever asked may ask the next', async () => {
+  const ended = coordinator.end();
+  admitted();
+  assert.is(await outcome, 'E_DAEMON_ENDING');
+  assert.is(begun, 0);
+  await ended;
+});
+
+test('one that nobody ends begins', async () => {
+  admitted();
+  assert.is(await outcome, 'E_TEST');
+  assert.is(begun, 1);
+});
+
+test.run();
