@@ -33,9 +33,9 @@ import {
 
 const NODES = 3;
 const LATE = 2;
-const EPOCHS = 3;
-/** Messages a second to each peer by each protocol: some 500 frames a second for every guest. */
-const RATE = 100;
+const EPOCHS = 2;
+/** Messages a second to each peer by each protocol: some 200 frames a second for every guest. */
+const RATE = 40;
 /** How many messages are exchanged while one member is late. */
 const MEANWHILE = 20;
 const STAND_LIMIT_MS = 20_000;

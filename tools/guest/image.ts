@@ -7,13 +7,14 @@ import { cachedFolder, cacheFolder } from '../setup/cache.ts';
 import { runCommand } from '../setup/command.ts';
 import { SetupError } from '../setup/errors.ts';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
+import { pvhKernel } from './kernel.ts';
 import { guestLinks, guestPackages, kernelFiles, newestKernelPackage } from './packages.ts';
 import { guestSources, type SourceFile } from './sources.ts';
 import { checkLibraries, readTree } from './tree.ts';
 import { unpackPackage } from './unpack.ts';
 
 /** Raise it when the code below makes another image from the same inputs. */
-const builderVersion = 1;
+const builderVersion = 2;
 
 const compilerFlags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-s'];
 
@@ -77,7 +78,7 @@ async function cachedImage(base: string, current: string): Promise<GuestImage | 
 }
 
 function imageAt(base: string, key: string): GuestImage {
-  return { kernel: join(base, key, 'vmlinuz'), initrd: join(base, key, 'initrd.zst'), key };
+  return { kernel: join(base, key, 'kernel-image'), initrd: join(base, key, 'initrd.zst'), key };
 }
 
 /** Digest of everything that is ours. */
@@ -104,6 +105,7 @@ async function build(
 ): Promise<void> {
   const root = join(scratch, 'root');
   const kernel = join(scratch, 'kernel');
+  const bootable = join(scratch, 'kernel-image');
   const modules = moduleNames(sources);
   await Promise.all(
     packages.map(({ name }, i) => {
@@ -114,7 +116,9 @@ async function build(
         : unpackPackage(path, patterns, root);
     }),
   );
-  await takeKernel(kernel, join(scratch, 'vmlinuz'), join(root, 'usr/lib/umbra'), modules);
+  await takeKernel(kernel, bootable, join(root, 'usr/lib/umbra'), modules);
+  const proper = pvhKernel(await readFile(bootable));
+  if (proper !== undefined) await writeFile(bootable, proper);
   await compilePrograms(scratch, join(root, 'usr/bin'), sources);
   const entries = (await readTree(root)).concat(ownEntries(sources));
   await checkLibraries(root, entries);
