@@ -12,7 +12,6 @@ import { allRows } from '../chaos/rows.ts';
 const ROWS = [
   'fold (fold), store/fold/renamed: it is killed',
   'persist (disk), persist/shadow/manifest-drafted: all of ours are killed',
-  'persist (disk), persist/file/batch: no room is left',
 ] as const;
 
 const test = suite('chaos');

@@ -12,7 +12,8 @@ import { GuestQmp } from '../support/guest-qmp.ts';
 /** Real guests under the switch, once with each QEMU that is there. */
 const nodes = 2;
 
-function guestTests(qemu: QemuBinary): void {
+/** @param jobs what a job's words mean does not depend on QEMU: that is looked at once */
+function guestTests(qemu: QemuBinary, jobs: boolean): void {
   const test = suite(`guests on QEMU ${qemu.version}`);
   let cluster: GuestCluster;
 
@@ -169,6 +170,11 @@ function guestTests(qemu: QemuBinary): void {
     assert.is(output, 'verify: passed: xdlu 6 120\n');
   });
 
+  if (!jobs) {
+    test.run();
+    return;
+  }
+
   test('a job that makes no sense is refused', async () => {
     for (const job of ['xdlu', 'xdlu 0 100', 'xdlu 23 100', 'xdlu 4 801', 'xdlu x 1', 'hpcc']) {
       assert.is((await node(0).control.run(`/job/${job}`)).exitCode, 2, job);
@@ -198,4 +204,4 @@ function guestTests(qemu: QemuBinary): void {
 
 const qemus = await findQemus();
 if (qemus.length === 0) throw new Error('no QEMU here: node tools/setup/bootstrap.mjs');
-for (const qemu of qemus) guestTests(qemu);
+for (const [index, qemu] of qemus.entries()) guestTests(qemu, index === 0);

@@ -204,7 +204,7 @@ export class LibvirtPair {
   xml({
     name,
     memoryMiB = 160,
-    loadMiB = 32,
+    loadMiB = 16,
     memoryFile,
     monitor,
     node: place,
