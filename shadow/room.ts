@@ -18,15 +18,18 @@ export interface Room {
 export interface Accounts {
   readonly proc: string;
   readonly cgroups: string;
+  /** Whose groups count: who is charged for the memory. */
+  readonly process: number | 'self';
 }
 
-const ACCOUNTS: Accounts = { proc: '/proc', cgroups: '/sys/fs/cgroup' };
+const ACCOUNTS: Accounts = { proc: '/proc', cgroups: '/sys/fs/cgroup', process: 'self' };
 /** The unit of st_blocks, whatever the filesystem (stat(2)). */
 const BLOCK_BYTES = 512;
 const WALKS = 5;
 
 /** At once, for it is also asked in the middle of a stream: about 100 µs. */
-export function measureRoom(directory: string, accounts = ACCOUNTS): Room {
+export function measureRoom(directory: string, others: Partial<Accounts> = {}): Room {
+  const accounts = { ...ACCOUNTS, ...others };
   const { bavail, bsize } = statfsSync(directory);
   const candidates: Room[] = [
     { availableBytes: memoryAvailable(accounts), limitedBy: 'memory' },
@@ -92,9 +95,10 @@ function memoryAvailable({ proc }: Accounts): number {
   return Number(kibibytes ?? 0) * 1024;
 }
 
-/** What each group we are in leaves, ours and those around it; nothing of those without a limit. */
-function cgroupsAvailable({ proc, cgroups }: Accounts): number[] {
-  const own = /^0::\/(.*)$/m.exec(readFileSync(join(proc, 'self/cgroup'), 'latin1'))?.[1];
+/** What each group a process is in leaves, its own and those around it; nothing of those without a limit. */
+function cgroupsAvailable({ proc, cgroups, process }: Accounts): number[] {
+  const groups = readFileSync(join(proc, String(process), 'cgroup'), 'latin1');
+  const own = /^0::\/(.*)$/m.exec(groups)?.[1];
   if (own === undefined) return []; // a kernel without version 2
   // `..` leads out of what this namespace shows.
   const names = own.split('/').filter((name) => name !== '' && name !== '..');

@@ -104,7 +104,7 @@ export async function joinHugePages(split: SplitMemory, signal: AbortSignal): Pr
 }
 
 async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
-  const { vm, room } = split;
+  const { vm } = split;
   const joined = { ...NOTHING };
   /** A page that somebody has in hand just then: they are tried once more. */
   const refused: bigint[] = [];
@@ -123,7 +123,7 @@ async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
       ])) {
         await nextTurn();
         if (signal.aborted) return joined;
-        const { availableBytes } = addedBytes > 0 ? measureRoom(room.directory) : PLENTY;
+        const availableBytes = addedBytes > 0 ? available(split) : Number.POSITIVE_INFINITY;
         if (availableBytes - addedBytes < keepFreeBytes) joined.noRoomBytes += hugeBytes;
         else if (collapse(process, address, hugeBytes)) joined.joinedBytes += hugeBytes;
         else if (isAlive(vm)) refused.push(address);
@@ -156,7 +156,11 @@ function placed(
   };
 }
 
-const PLENTY = { availableBytes: Number.POSITIVE_INFINITY };
+/** Where the shadows are, and in the control groups of the VM, which is charged. */
+function available({ vm, room: { directory } }: SplitMemory): number {
+  const ofVm = measureRoom(directory, { process: vm.pid });
+  return Math.min(measureRoom(directory).availableBytes, ofVm.availableBytes);
+}
 
 function bytesOf({ pages }: Pick<SplitBlock, 'pages'>): number {
   return pages.length * PAGE_SIZE;

@@ -24,6 +24,13 @@ test('the least of what host, groups and filesystem leave is what there is', () 
   assert.equal(measure(), { availableBytes: 100 * MEBIBYTE, limitedBy: 'cgroup' });
 });
 
+test('another process has groups of its own', () => {
+  write('proc/4711/cgroup', '0::/another\n');
+  limit('another', { max: 50 * MEBIBYTE, current: 20 * MEBIBYTE });
+  assert.is(measure().availableBytes, 200 * MEBIBYTE);
+  assert.equal(measure(4711), { availableBytes: 30 * MEBIBYTE, limitedBy: 'cgroup' });
+});
+
 test('a group around ours limits us, too', () => {
   limit('outer/inner', { max: 'max', current: 50 * MEBIBYTE });
   limit('outer', { max: 120 * MEBIBYTE, current: 90 * MEBIBYTE });
@@ -56,8 +63,8 @@ test('too little room is refused with what is missing', () => {
 
 test.run();
 
-function measure() {
-  return measureRoom(root, { proc: join(root, 'proc'), cgroups: join(root, 'groups') });
+function measure(process: number | 'self' = 'self') {
+  return measureRoom(root, { proc: join(root, 'proc'), cgroups: join(root, 'groups'), process });
 }
 
 function limit(
