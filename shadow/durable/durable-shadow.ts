@@ -13,7 +13,7 @@ import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MANIFEST_LIMIT_BYTES, sha256Of, unwrap, wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
-import { type BaseName, SHADOW_FILE, type ShadowManifest } from '../manifest.ts';
+import { type BaseName, SHADOW_FILE, SHADOW_FORMAT, type ShadowManifest } from '../manifest.ts';
 import { readManifestFile } from '../manifest-file.ts';
 import { retakeWitnesses } from '../retaken-witnesses.ts';
 import { openShadow, shadowFiles, verifyShadow } from '../sealed.ts';
@@ -211,10 +211,29 @@ export async function verifyDurable(
       },
       onContent,
     });
-    if (whole && sha256Of(Buffer.concat(parts)) !== name.shadow) {
-      const path = join(target, `${SHADOW_FILE}${CONTAINER}`);
-      throw new ShadowError('E_EPOCH_CORRUPT', `${path} is not what the epoch names`, { path });
-    }
+    if (whole) requireNamed(manifest, Buffer.concat(parts), join(target, MANIFEST));
+  }
+  if (manifest.files.some(({ file }) => file === SHADOW_FILE)) return;
+  const path = join(target, MANIFEST);
+  throw new ShadowError('E_EPOCH_CORRUPT', `${path} lists no ${SHADOW_FILE}`, { path });
+}
+
+/**
+ * A shadow's own manifest is what the epoch names, and says what has to be there: a fetch would miss it.
+ * @param path of the durable manifest
+ */
+function requireNamed(durable: DurableManifest, text: Buffer, path: string): void {
+  const corrupt = (why: string) => new ShadowError('E_EPOCH_CORRUPT', `${path}: ${why}`, { path });
+  if (sha256Of(text) !== durable.shadow) {
+    throw corrupt(`its ${SHADOW_FILE} is not what the epoch names`);
+  }
+  const shadow = unwrap(text.toString('utf8'), SHADOW_FORMAT, path);
+  const wanted = [...shadowFiles(shadow).map(({ file }) => file), SHADOW_FILE].sort();
+  const there = durable.files.map(({ file }) => file).sort();
+  if (wanted.join() !== there.join()) throw corrupt(`it lists ${there}, not ${wanted}`);
+  const { base } = durable;
+  if (shadow.base?.round !== base?.round || shadow.base?.shadow !== base?.shadow) {
+    throw corrupt('it names another base than its shadow');
   }
 }
 

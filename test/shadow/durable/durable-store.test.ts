@@ -344,6 +344,16 @@ test('a fetch that finds damage leaves nothing where a shadow belongs', async ()
   assert.equal(readdirSync(shadows), []);
 });
 
+type Durable = { readonly files: readonly { readonly file: string }[] };
+
+/** Changes a durable.json, and gives it a digest to match. */
+function forge(epoch: number, member: string, change: (body: Durable) => object): void {
+  const path = disk(epoch, member, 'durable.json');
+  const { body } = JSON.parse(readFileSync(path, 'utf8')) as { body: Durable };
+  const forged = change(body);
+  writeFileSync(path, JSON.stringify({ sha256: sha256Of(JSON.stringify(forged)), body: forged }));
+}
+
 /** What can happen to a folder on disk. */
 const HARM: readonly (readonly [name: string, code: string, harm: () => void])[] = [
   ['a flipped bit in an image', 'E_EPOCH_CORRUPT', () => flip(disk(1, 'a', 'ram-0.img.umbra'))],
@@ -360,6 +370,17 @@ const HARM: readonly (readonly [name: string, code: string, harm: () => void])[]
   ['a flipped bit in durable.json', 'E_MANIFEST_INVALID', () => flip(disk(1, 'a', 'durable.json'))],
   ['a missing container', 'E_EPOCH_CORRUPT', () => rmSync(disk(1, 'a', 'ram-1.img.umbra'))],
   ['a missing durable.json', 'E_EPOCH_CORRUPT', () => rmSync(disk(1, 'b', 'durable.json'))],
+  ...(['ram-1.img', 'shadow.json'] as const).map(
+    (left) =>
+      [
+        `a durable.json that leaves out ${left}`,
+        'E_EPOCH_CORRUPT',
+        () =>
+          forge(1, 'a', ({ files, ...rest }) => {
+            return { ...rest, files: files.filter(({ file }) => file !== left) };
+          }),
+      ] as const,
+  ),
   ['a missing folder', 'E_EPOCH_CORRUPT', () => rmSync(disk(1, 'b'), { recursive: true })],
   [
     'members swapped',
@@ -423,10 +444,7 @@ test('swapped epoch manifests are not those epochs', async () => {
 test('a newer durable.json is refused by name', async () => {
   const epoch = await sealEpoch(shadows, 1);
   await persist(epoch);
-  const path = disk(1, 'a', 'durable.json');
-  const { body } = JSON.parse(readFileSync(path, 'utf8')) as { body: object };
-  const newer = { ...body, version: 2 };
-  writeFileSync(path, JSON.stringify({ sha256: sha256Of(JSON.stringify(newer)), body: newer }));
+  forge(1, 'a', (body) => ({ ...body, version: 2 }));
   assert.is(await codeOf(store.verify(epoch, quiet)), 'E_MANIFEST_VERSION');
   assert.is(await codeOf(fetch(1)), 'E_MANIFEST_VERSION');
 });
@@ -434,11 +452,9 @@ test('a newer durable.json is refused by name', async () => {
 test('names in a manifest do not reach out of their folder', async () => {
   const epoch = await sealEpoch(shadows, 1);
   await persist(epoch);
-  const path = disk(1, 'a', 'durable.json');
-  const { body } = JSON.parse(readFileSync(path, 'utf8')) as { body: { files: object[] } };
-  const files = body.files.map((one) => ({ ...one, file: '../../b/ram-0.img' }));
-  const forged = { ...body, files };
-  writeFileSync(path, JSON.stringify({ sha256: sha256Of(JSON.stringify(forged)), body: forged }));
+  forge(1, 'a', ({ files, ...rest }) => {
+    return { ...rest, files: files.map((one) => ({ ...one, file: '../../b/ram-0.img' })) };
+  });
   assert.is(await codeOf(fetch(1)), 'E_MANIFEST_INVALID');
 });
 
