@@ -223,11 +223,15 @@ export class Judge {
       const left = `${vms.length} VMs are left, ${running.length} run`;
       throw new Error(`of a restore that ended with status ${code}, ${left}`);
     }
-    await this.#remember(epoch);
+    // A restore that came to nothing before it ended a VM has left them as they were.
+    await this.#remember(epoch, code === 0 ? [] : [this.#mark]);
   }
 
-  /** All that is of the epoch, and of no other. */
-  async #remember(epoch: number): Promise<void> {
+  /**
+   * All that is of the epoch, and of no other.
+   * @param or what else all of them may know
+   */
+  async #remember(epoch: number, or: readonly string[] = []): Promise<void> {
     const bed = this.#bed;
     bed.hangUp();
     const nonces = await noncesOf(bed);
@@ -237,7 +241,8 @@ export class Judge {
       marks.add((await bed.shell(node, 'cat /run/mark 2>/dev/null || true')).trim());
     }
     const wanted = this.#marks.get(epoch);
-    if (marks.size === 1 && (wanted === undefined || marks.has(wanted))) return;
+    const isKnown = wanted === undefined || [wanted, ...or].some((mark) => marks.has(mark));
+    if (marks.size === 1 && isKnown) return;
     throw new Error(`of epoch ${epoch} (${wanted}), guests know ${[...marks].join(', ')}`);
   }
 
