@@ -10,7 +10,7 @@
  * first and the shadows after, so a crash in between leaves unnamed shadows (collected), never a named
  * epoch without its shadows.
  */
-import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { unwrap, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
@@ -51,9 +51,13 @@ export class Catalogue {
   async prepare(): Promise<void> {
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
     // When an epoch is removed for want of room, there is none for this.
-    const first = writeFile(this.#highest, '0', { flag: 'wx', mode: 0o600 });
-    await first.catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST' && !isFull(error)) throw error;
+    const isThere = await stat(this.#highest).then(
+      ({ size }) => size > 0,
+      () => false,
+    );
+    if (isThere) return;
+    await writeFile(this.#highest, '0', { mode: 0o600 }).catch((error: unknown) => {
+      if (!isFull(error)) throw error;
     });
   }
 
@@ -156,25 +160,34 @@ export class Catalogue {
    * for this is how memory is got back.
    */
   async retire(epoch: number): Promise<void> {
-    if (epoch >= ((await this.#numbers()).at(-1) ?? 0)) await this.#noteHighest();
+    const isNewest = epoch >= ((await this.#numbers()).at(-1) ?? 0);
+    const highest = (await this.nextEpoch()) - 1;
+    const isNoted = !isNewest || (await this.#noteHighest(highest));
     this.#onStep('retire/numbered');
     await rm(this.#path(epoch), { force: true });
+    if (!isNoted) await this.#noteHighest(highest); // in the room its manifest had
     this.#onStep('retire/unlinked');
     await syncFolder(this.directory);
     this.#onStep('retire/synced');
   }
 
-  /** What is listed tells the others' numbers. */
-  async #noteHighest(): Promise<void> {
-    const highest = String((await this.nextEpoch()) - 1);
+  /** What is listed tells the others' numbers. @returns false if there is no room for it */
+  async #noteHighest(highest: number): Promise<boolean> {
     const draft = `${this.#highest}.tmp`;
     try {
       await rm(draft, { force: true });
-      await writeSynced(draft, highest);
+      await writeSynced(draft, String(highest));
       await rename(draft, this.#highest);
+      return true;
     } catch (error) {
       if (!(error instanceof ShadowError) || error.code !== 'E_STORE_NO_ROOM') throw error;
-      await overwriteSynced(this.#highest, highest); // a few bytes, and never fewer than before
+    }
+    try {
+      await overwriteSynced(this.#highest, String(highest)); // never fewer bytes than before
+      return true;
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      return false;
     }
   }
 

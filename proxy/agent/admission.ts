@@ -72,7 +72,7 @@ export class RoundAdmission {
         .flatMap((plan) => blocksOf(plan).map((bytes) => deltaOf(bytes, plan))),
     });
     const holeBytes = mappedHoles(vms);
-    const freeBytes = await this.#requireBudget(neededBytes + holeBytes, owedBytes - spareBytes);
+    const freeBytes = await this.#requireBudget(neededBytes + holeBytes, owedBytes, spareBytes);
     const freshBytes = neededBytes + holeBytes - spareBytes + owedBytes;
     requireRoom(shadowsDirectory, freshBytes, store.headroomBytes);
     const { availableBytes } = measureRoom(shadowsDirectory);
@@ -94,7 +94,7 @@ export class RoundAdmission {
     const { shadowsDirectory, store } = this.#config;
     const neededBytes = sum([...needed.values()]);
     const owedBytes = await this.#folds.owedBytes();
-    await this.#requireBudget(neededBytes, owedBytes);
+    await this.#requireBudget(neededBytes, owedBytes, 0);
     requireRoom(shadowsDirectory, neededBytes + owedBytes, store.headroomBytes);
     for (const [folder, bytes] of needed) this.#folds.grant(folder, bytes);
   }
@@ -105,16 +105,19 @@ export class RoundAdmission {
   }
 
   /**
-   * @param besidesBytes what counts as held by epochs besides what the store occupies: what is owed, and less
-   * spares, which are part of what will be staged
+   * @param spareBytes of the store: part of what will be staged, not of what epochs hold
    * @returns bytes left in the budget; infinite without one
    * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL
    */
-  async #requireBudget(stagingBytes: number, besidesBytes: number): Promise<number> {
+  async #requireBudget(
+    stagingBytes: number,
+    owedBytes: number,
+    spareBytes: number,
+  ): Promise<number> {
     const { shadowsDirectory, store, round, members } = this.#config;
-    const committedBytes = (await occupiedBytes(shadowsDirectory)) + besidesBytes;
+    const committedBytes = (await occupiedBytes(shadowsDirectory)) - spareBytes;
     const inFlightBytes = round.inFlightBytes * members.length;
-    const need = { committedBytes, stagingBytes, inFlightBytes };
+    const need = { committedBytes, owedBytes, stagingBytes, inFlightBytes };
     const decision = admitRound(need, store.budgetBytes);
     if (decision.admit) return decision.freeBytes;
     const { reason, missingBytes, never } = decision;

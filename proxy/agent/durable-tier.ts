@@ -5,6 +5,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
+import pLimit from 'p-limit';
 import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
 import { roundsRead } from '../../shadow/index.ts';
 import type { ClusterConfig, PersistConfig } from '../config.ts';
@@ -32,6 +33,7 @@ type JobOf<T extends DurableJob['type']> = Extract<DurableJob, { type: T }>;
 export class DurableTier {
   readonly #config: ClusterConfig;
   readonly #children = new Set<ChildProcess>();
+  readonly #questions = pLimit(1);
   /** Those that owe us an answer, and when they last said something (performance.now()). */
   readonly #owing = new Map<ChildProcess, number>();
   #keeper: ChildProcess | undefined;
@@ -106,6 +108,10 @@ export class DurableTier {
    * @throws UmbraError E_DURABLE_LOST, or what went wrong
    */
   ask(request: DiskRequest): Promise<DiskView> {
+    return this.#questions(() => this.#ask(request));
+  }
+
+  #ask(request: DiskRequest): Promise<DiskView> {
     const keeper = this.#keeper ?? this.#startKeeper();
     this.#owing.set(keeper, performance.now());
     return new Promise<DiskView>((resolve, reject) => {

@@ -10,12 +10,15 @@ import type { Logger } from 'pino';
 import type { MemberConfig } from '../config.ts';
 import { toFailure, UmbraError } from '../failure.ts';
 import type { MemberNotice, MemberPlace, PrepareCommand, ProbeResult } from '../member/messages.ts';
+import { settles } from '../settles.ts';
 import type { AgentCommand, AgentNotice } from './contract.ts';
 import { MemberProxy } from './member-proxy.ts';
 
 const RETRY_MS = 1_000;
 /** A host that starts no process for long is asked no more often than this; it may again at any time. */
 const LONGEST_RETRY_MS = 60_000;
+/** For a VM to be put right when we start, as far as anybody waits for that. */
+const START_LIMIT_MS = 150_000;
 /** So many proxies in a row that could not put a VM right, or not even start: the round is told, others follow. */
 const ATTEMPTS = 5;
 /**
@@ -90,7 +93,8 @@ export class ProxyKeeper {
     this.#kept = this.#keep(proxy).catch((error: unknown) => {
       this.#log.error({ err: error, member: this.#config.name }, 'could not replace a proxy');
     });
-    await this.#rescue(proxy);
+    // One that takes longer goes on: the other members need not wait for it.
+    await settles(this.#rescue(proxy), START_LIMIT_MS);
   }
 
   async #startProxy(): Promise<MemberProxy> {

@@ -138,15 +138,16 @@ export class Epochs {
    * Wherever it is; one that gets to disk later has its pin there from then on.
    * @throws UmbraError E_EPOCH_UNKNOWN, what is wrong with its manifest, or why the disk cannot be told
    */
-  pin(epoch: number, pinned: boolean): Promise<void> {
-    return this.#turn(async () => {
-      const isOnDisk = numbersOf(this.#onDisk).includes(epoch);
-      if (!isOnDisk) await this.#catalogue.read(epoch);
+  async pin(epoch: number, pinned: boolean): Promise<void> {
+    const isOnDisk = () => numbersOf(this.#onDisk).includes(epoch);
+    await this.#turn(async () => {
+      if (!isOnDisk()) await this.#catalogue.read(epoch);
       const { directory } = this.#catalogue;
       if (await this.isInMemory(epoch)) await (pinned ? pinEpoch : unpinEpoch)(directory, epoch);
       else if (!pinned) await unpinEpoch(directory, epoch);
-      if (isOnDisk) await this.#persister?.pin(epoch, pinned);
     });
+    // Nobody else waits for the disk. It may have got there meanwhile, with the pin it had.
+    if (isOnDisk()) await this.#persister?.pin(epoch, pinned);
   }
 
   /** In memory or on disk. */

@@ -12,6 +12,7 @@
  * An epoch that cannot be read, or whose number another epoch has on disk, is given up: to try again
  * would help nobody. Whatever fails, the epoch in memory stands.
  */
+import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import {
   type Catalogue,
@@ -47,6 +48,7 @@ export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'disk' | 'd
 
 /** Someone's turn at the disk. */
 interface Turn {
+  hasBegun: boolean;
   /** Nobody waits for its outcome any more. */
   isLate: boolean;
 }
@@ -92,6 +94,7 @@ export class Persister {
   /** Since it began to work. */
   #woken = false;
   #paused = 0;
+  readonly #turns = pLimit(1);
   /** Since when something goes on that nobody waits for any more. */
   #lingersSince: Date | undefined;
   readonly #stopping = new AbortController();
@@ -249,15 +252,16 @@ export class Persister {
     late: Failure,
   ): Promise<void> {
     const begun = new Date();
-    const turn: Turn = { isLate: false };
+    const turn: Turn = { hasBegun: false, isLate: false };
     const told = () => new UmbraError(this.#stopped ? ENDING : late);
     const working = this.#alone(async () => {
       if (turn.isLate) throw told(); // who had the disk before has left no time
+      turn.hasBegun = true;
       await work(turn);
     });
     if (await settles(working, limitMs, this.#stopping.signal)) return working;
     turn.isLate = true;
-    this.#agent.endPersist();
+    if (turn.hasBegun) this.#agent.endPersist();
     if (await settles(working, DEATH_LIMIT_MS)) {
       return working.catch((cause: unknown) => {
         throw new UmbraError(told().failure, cause);
@@ -272,13 +276,15 @@ export class Persister {
     throw told();
   }
 
-  /** Whatever is under way is ended first, and taken up again afterwards. */
+  /** One after the other. Whatever is under way in the background is ended first, and taken up again afterwards. */
   async #alone(work: () => Promise<void>): Promise<void> {
     this.#paused++;
     try {
-      if (this.#working !== undefined) this.#agent.endPersist();
-      await this.#working;
-      await work();
+      await this.#turns(async () => {
+        if (this.#working !== undefined) this.#agent.endPersist();
+        await this.#working;
+        await work();
+      });
     } finally {
       this.#paused--;
       this.wake();

@@ -4,7 +4,7 @@
  *     frames held   hold frames ─▶ migrate ─▶ QEMU sets up, stops it, takes its state, lets it run: the cut
  *                   silent, for its frames are held ──▶ barrier ─▶ frames released
  *     all stopped   stop ─▶ migrate ─▶ QEMU sets up, takes its state: the cut
- *                   QEMU keeps it stopped (10.0 does) ─▶ barrier ─▶ (freeze disks) ─▶ cont
+ *                   QEMU keeps it stopped (from 9.0 on) ─▶ barrier ─▶ (freeze disks) ─▶ cont
  *
  * Setting up (every page is touched once) and protecting memory take tens of milliseconds a gigabyte; with
  * frames held the VM stands for the latter alone. The first page in the stream is the sign of the cut. A

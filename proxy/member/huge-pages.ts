@@ -118,9 +118,7 @@ async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
     for (const kind of KINDS) {
       const keepFreeBytes = keepFree[kind];
       if (keepFreeBytes === undefined) continue;
-      for (const { address, addedBytes } of found.blocks.flatMap((block) => [
-        ...hugePages(block.pages, block.address, hugeBytes, kind),
-      ])) {
+      for (const { address, addedBytes } of allOf(found.blocks, hugeBytes, kind)) {
         await nextTurn();
         if (signal.aborted) return joined;
         const availableBytes = addedBytes > 0 ? available(split) : Number.POSITIVE_INFINITY;
@@ -142,11 +140,20 @@ async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
   }
 }
 
+function* allOf(blocks: readonly Placed[], hugeBytes: number, kind: Kind) {
+  for (const { pages, address } of blocks) yield* hugePages(pages, address, hugeBytes, kind);
+}
+
+interface Placed {
+  readonly pages: Uint8Array;
+  readonly address: bigint;
+}
+
 /** The blocks that are in memory of the VM's own, and how much of the others there is. */
 function placed(
   blocks: readonly SplitBlock[],
   maps: string,
-): { readonly blocks: { pages: Uint8Array; address: bigint }[]; readonly leftBytes: number } {
+): { readonly blocks: readonly Placed[]; readonly leftBytes: number } {
   const memory = anonymousRanges(maps);
   const all = blocks.map((block) => ({ pages: block.pages, address: addressOf(block, memory) }));
   const left = all.filter(({ address }) => address === undefined);

@@ -106,6 +106,24 @@ test('on a full filesystem epochs can be removed: that is how there is room agai
   }
 });
 
+test('the newest can be removed there, too, of a catalogue that an older Umbra has made', async () => {
+  const small = join(root, 'small');
+  mkdirSync(small);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'umbra-test', small]);
+  try {
+    const full = new Catalogue(small, 'demo');
+    await full.publish(manifest(7));
+    const { bavail, bsize } = statfsSync(small);
+    writeFileSync(join(small, 'ballast'), Buffer.alloc(bavail * bsize));
+    await full.prepare();
+    await full.retire(7);
+    assert.equal((await full.list()).epochs, []);
+    assert.is(await full.nextEpoch(), 8);
+  } finally {
+    execFileSync('umount', [small]);
+  }
+});
+
 test('an epoch is never published twice', async () => {
   await catalogue.publish(manifest(1));
   const other = manifest(1, { round: 'other' });

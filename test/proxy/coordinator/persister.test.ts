@@ -256,6 +256,37 @@ test('a pin outlives the memory its epoch was in', async () => {
   await until(() => onDisk(next).join() === '3');
 });
 
+test('who pins an epoch while a round brings another to disk waits for it', async () => {
+  const one = persister({ mode: 'before-commit', keep: 5 });
+  await one.start();
+  await one.beforeCommit(await seal(1));
+  let outstanding = 0;
+  let most = 0;
+  let publish: () => void = () => {};
+  const counts = (what: string) => what === 'publish' || what === 'pin';
+  asked = async (what) => {
+    if (counts(what)) most = Math.max(most, ++outstanding);
+    if (what === 'publish') await new Promise<void>((done) => (publish = done));
+  };
+  answered = async (what) => {
+    if (counts(what)) outstanding--;
+  };
+  let isOnDisk = false;
+  const second = one.beforeCommit(await seal(2)).then(() => {
+    isOnDisk = onDisk(one).includes(2);
+  });
+  second.catch(() => {});
+  await until(() => outstanding === 1 && persisted.at(-1) === 2);
+  const pinned = one.pin(1, true);
+  await delay(20); // it must not get there
+  assert.is(outstanding, 1);
+  publish();
+  await Promise.all([second, pinned]);
+  assert.ok(isOnDisk);
+  assert.equal(one.listing.pinned, [1]);
+  assert.is(most, 1);
+});
+
 test('an epoch that comes while the disk is tidied for the last time is brought there, too', async () => {
   await publish(1);
   const one = persister();
