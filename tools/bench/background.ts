@@ -2,12 +2,11 @@
  * How long VMs stand for a background capture, by their size and by what they do meanwhile: four at a
  * time, rounds idle and rounds with a quarter of their memory being rewritten.
  *
- *     4 × 0.5, 1, 2 GiB, as it comes             ──▶ rounds idle ──▶ dirty on all ──▶ rounds busy
+ *     4 × 0.5, 1, 2 GiB, all of it in huge pages ──▶ rounds idle ──▶ dirty on all ──▶ rounds busy
  *     4 × 2 GiB, what is used in huge pages      ──▶ the same; not among the figures
  *
- * Before every round, huge pages that the last one split are joined again (round.hugePages): as it comes
- * (`auto`) all of them, for this host has memory enough. A size whose shadows it has no room for is left
- * out, and said so.
+ * Before every round, huge pages that the last one split are joined again (round.hugePages). A size whose
+ * shadows this host has no room for is left out, and said so.
  */
 import type { RoundReport } from '../../proxy/coordinator/report.ts';
 import { measureRoom } from '../../shadow/index.ts';
@@ -20,13 +19,13 @@ import { spread } from './statistics.ts';
 const NODES = 4;
 interface Kind {
   readonly memoryMiB: number;
-  readonly hugePages: 'used' | 'auto';
+  readonly hugePages: 'used' | 'all';
 }
 
 const SERIES: readonly Kind[] = [
-  { memoryMiB: 512, hugePages: 'auto' },
-  { memoryMiB: 1024, hugePages: 'auto' },
-  { memoryMiB: 2048, hugePages: 'auto' },
+  { memoryMiB: 512, hugePages: 'all' },
+  { memoryMiB: 1024, hugePages: 'all' },
+  { memoryMiB: 2048, hugePages: 'all' },
   { memoryMiB: 2048, hugePages: 'used' },
 ];
 /** Of its memory, and how much of it a second. */
@@ -90,7 +89,7 @@ async function downtimes(
   for (let run = 0; run < runs; run++) {
     for (let node = 0; node < NODES; node++) {
       const pid = bed.pid(node);
-      await (hugePages === 'auto'
+      await (hugePages === 'all'
         ? untilHuge(pid, bytes, bytes * NEARLY_ALL)
         : untilSettled(pid, bytes));
     }
@@ -101,7 +100,7 @@ async function downtimes(
 }
 
 export function backgroundFigures(series: readonly BackgroundSeries[]): Record<string, number> {
-  const counted = series.filter(({ hugePages }) => hugePages === 'auto');
+  const counted = series.filter(({ hugePages }) => hugePages === 'all');
   const busy = spread(counted.flatMap(({ busyMs }) => busyMs));
   const ratios = counted.map(({ busyMs, idleMs }) => spread(busyMs).median / spread(idleMs).median);
   return {
