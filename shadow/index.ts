@@ -45,3 +45,4 @@ export {
   type StagingTerms,
 } from './staging.ts';
 export { type OnStep, STORE_STEPS, type StoreStep } from './steps.ts';
+export { writeFailure } from './synced.ts';

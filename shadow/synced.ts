@@ -23,6 +23,15 @@ async function write(path: string, text: string, flag: 'wx' | 'w'): Promise<void
   }
 }
 
+/** What it means that a file could not be written. */
+export function writeFailure(path: string, cause: unknown): ShadowError {
+  const message = `cannot write ${path}: ${(cause as NodeJS.ErrnoException).code}`;
+  return new ShadowError(isFull(cause) ? 'E_STORE_NO_ROOM' : 'E_STORE_IO', message, {
+    path,
+    cause,
+  });
+}
+
 export function isFull(cause: unknown): boolean {
   const { code } = cause as NodeJS.ErrnoException;
   return code === 'ENOSPC' || code === 'EDQUOT';
@@ -48,10 +57,7 @@ export async function writeSynced(path: string, text: string): Promise<void> {
     await write(path, text, 'wx');
   } catch (cause) {
     await rm(path, { force: true });
-    const { code } = cause as NodeJS.ErrnoException;
-    const message = `cannot write ${path}: ${code}`;
-    const about = { path, cause };
-    throw new ShadowError(isFull(cause) ? 'E_STORE_NO_ROOM' : 'E_STORE_IO', message, about);
+    throw writeFailure(path, cause);
   }
 }
 

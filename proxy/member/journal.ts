@@ -12,7 +12,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ShadowError } from '../../shadow/index.ts';
+import { writeFailure } from '../../shadow/index.ts';
 import { type KnownProcess, processSchema } from '../known-process.ts';
 
 const journalSchema = z.object({
@@ -47,10 +47,7 @@ export class Journal {
       writeFileSync(draft, JSON.stringify(entry), { mode: 0o600 });
       renameSync(draft, path);
     } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException;
-      const full = code === 'ENOSPC' || code === 'EDQUOT';
-      const message = `cannot write ${path}: ${code}`;
-      throw new ShadowError(full ? 'E_STORE_NO_ROOM' : 'E_STORE_IO', message, { path, cause });
+      throw writeFailure(path, cause);
     }
   }
 
