@@ -162,14 +162,9 @@ export class BackgroundDrive implements Drive {
   }
 
   get split(): SplitMemory | undefined {
-    const { prepare, intake } = this.#round;
-    const { vm, hugePages: which, keepFreeBytes, spareDirectory } = prepare;
+    const { vm, hugePages: which, keepFreeBytes, spareDirectory } = this.#round.prepare;
     if (vm === undefined || which === 'leave') return undefined;
-    const blocks = (intake?.seen ?? []).map(({ idstr, pages }) => {
-      const address = this.#blocks.find((block) => block.idstr === idstr)?.address;
-      return { address, pages };
-    });
     const room = { directory: dirname(spareDirectory), keepFreeBytes };
-    return { vm, which, hasBalloon: this.#hasBalloon, blocks, room };
+    return { vm, which, hasBalloon: this.#hasBalloon, blocks: this.#blocks, room };
   }
 }

@@ -9,15 +9,16 @@
  * The next cut protects entry by entry, while the VM stands: 25 ms a GiB of small pages, less than 1 ms a
  * GiB of huge ones. MADV_COLLAPSE joins at once (Linux 6.1), whether all of it is in use or not:
  *
- *     used   where at least half of a huge page holds something: no more is added than is in use
+ *     used   where the VM has at least half of a huge page: no more is added than it has
  *     all    everywhere, also what the guest has never written: all of its RAM is backed from then on
  *     auto   what is used; and the rest while the host has plenty, unless the VM has a balloon, which is
  *            there to give back what the guest does not use
  *
- * What is added is accounted for: the room another round needs is not touched. Memory that is mapped from
- * a file, as after a restore by `map`, is left as it is: joining would fill the file's holes.
+ * What is added is accounted for: the room another round needs is not touched. What the VM has already
+ * adds nothing, whatever it holds. Memory that is mapped from a file, as after a restore by `map`, is
+ * left as it is: joining would fill the file's holes.
  */
-import { closeSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import koffi from 'koffi';
@@ -25,7 +26,7 @@ import { measureRoom } from '../../shadow/index.ts';
 import type { HugePageMode } from '../capture-mode.ts';
 import { UmbraError } from '../failure.ts';
 import { isAlive, type KnownProcess } from '../known-process.ts';
-import { HOLDS } from './shadow-sink.ts';
+import type { RamBlockInfo } from './qemu.ts';
 
 // <asm/unistd.h>: the same on every architecture. libc has names for them since 2.36 only.
 const SYS_PIDFD_OPEN = 434;
@@ -33,29 +34,27 @@ const SYS_PROCESS_MADVISE = 440;
 const MADV_COLLAPSE = 25;
 const EPERM = 1;
 const PAGE_SIZE = 4096;
+const ENTRY_SIZE = 8;
+/** In the uppermost byte of an entry: it is there (bit 63), and mapped by this process alone (56). */
+const OWNED = 0x81;
 const TRANSPARENT = '/sys/kernel/mm/transparent_hugepage';
-/** Of a huge page: from there on it is used. */
+/** Of a huge page that the VM has: from there on it is used. */
 const USED_SHARE = 0.5;
 /** Of the host's memory: what is plenty, for `auto`. */
 const PLENTY_SHARE = 1 / 8;
 const KINDS = ['used', 'unused'] as const;
 type Kind = (typeof KINDS)[number];
 
+/** A RAM block; before QEMU 8.0 it is not known where. */
+type Block = Pick<RamBlockInfo, 'length' | 'address'>;
+
 export interface SplitMemory {
   readonly vm: KnownProcess;
   readonly which: Exclude<HugePageMode, 'leave'>;
   readonly hasBalloon: boolean;
-  readonly blocks: readonly SplitBlock[];
+  readonly blocks: readonly Block[];
   /** A folder on tmpfs, and what must stay available there. */
   readonly room: { readonly directory: string; readonly keepFreeBytes: number };
-}
-
-/** A RAM block. */
-export interface SplitBlock {
-  /** Where QEMU has it; undefined before QEMU 8.0, which does not say. */
-  readonly address: bigint | undefined;
-  /** A byte a page; HOLDS if it is not zeros. */
-  readonly pages: Uint8Array;
 }
 
 export interface Joined {
@@ -110,17 +109,21 @@ async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
   const refused: bigint[] = [];
   const hugeBytes = hugePageBytes();
   const process = processOf(vm.pid);
+  let pagemap: number | undefined;
   try {
     if (hugeBytes === undefined || !isAlive(vm)) return joined;
     const found = placed(split.blocks, readFileSync(`/proc/${vm.pid}/maps`, 'utf8'));
     joined.leftBytes = found.leftBytes;
     const keepFree = floors(split, totalmem());
+    pagemap = openSync(`/proc/${vm.pid}/pagemap`, 'r');
     for (const kind of KINDS) {
       const keepFreeBytes = keepFree[kind];
       if (keepFreeBytes === undefined) continue;
-      for (const { address, addedBytes } of allOf(found.blocks, hugeBytes, kind)) {
+      for (const address of allOf(found.blocks, hugeBytes)) {
         await nextTurn();
         if (signal.aborted) return joined;
+        const addedBytes = absentBytes(pagemap, address, hugeBytes);
+        if (kindOf(addedBytes, hugeBytes) !== kind) continue;
         const availableBytes = addedBytes > 0 ? available(split) : Number.POSITIVE_INFINITY;
         if (availableBytes - addedBytes < keepFreeBytes) joined.noRoomBytes += hugeBytes;
         else if (collapse(process, address, hugeBytes)) joined.joinedBytes += hugeBytes;
@@ -137,30 +140,29 @@ async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
     return joined;
   } finally {
     closeSync(process);
+    if (pagemap !== undefined) closeSync(pagemap);
   }
 }
 
-function* allOf(blocks: readonly Placed[], hugeBytes: number, kind: Kind) {
-  for (const { pages, address } of blocks) yield* hugePages(pages, address, hugeBytes, kind);
+function* allOf(blocks: readonly Placed[], hugeBytes: number) {
+  for (const block of blocks) yield* hugePages(block, hugeBytes);
 }
 
-interface Placed {
-  readonly pages: Uint8Array;
-  readonly address: bigint;
-}
+type Placed = Required<Block>;
 
 /** The blocks that are in memory of the VM's own, and how much of the others there is. */
 function placed(
-  blocks: readonly SplitBlock[],
+  blocks: readonly Block[],
   maps: string,
 ): { readonly blocks: readonly Placed[]; readonly leftBytes: number } {
   const memory = anonymousRanges(maps);
-  const all = blocks.map((block) => ({ pages: block.pages, address: addressOf(block, memory) }));
-  const left = all.filter(({ address }) => address === undefined);
-  return {
-    blocks: all.flatMap(({ pages, address }) => (address === undefined ? [] : { pages, address })),
-    leftBytes: left.reduce((sum, block) => sum + bytesOf(block), 0),
-  };
+  let leftBytes = 0;
+  const found = blocks.flatMap((block) => {
+    const address = addressOf(block, memory);
+    if (address === undefined) leftBytes += block.length;
+    return address === undefined ? [] : { address, length: block.length };
+  });
+  return { blocks: found, leftBytes };
 }
 
 /** Where the shadows are, and in the control groups of the VM, which is charged. */
@@ -169,30 +171,35 @@ function available({ vm, room: { directory } }: SplitMemory): number {
   return Math.min(measureRoom(directory).availableBytes, ofVm.availableBytes);
 }
 
-function bytesOf({ pages }: Pick<SplitBlock, 'pages'>): number {
-  return pages.length * PAGE_SIZE;
+/** Where the huge pages of a block begin: its first may begin later than the block. PURE. */
+export function* hugePages({ address, length }: Placed, hugeBytes: number): Generator<bigint> {
+  const before = Number(-address & BigInt(hugeBytes - 1));
+  for (let at = before; at + hugeBytes <= length; at += hugeBytes) yield address + BigInt(at);
+}
+
+/** PURE. */
+export function kindOf(absentBytes: number, hugeBytes: number): Kind {
+  return absentBytes <= hugeBytes * (1 - USED_SHARE) ? 'used' : 'unused';
 }
 
 /**
- * The huge pages of a block that are of a kind, and what joining them adds. PURE.
- * @param pages a byte a page
- * @param address where the block begins; its first huge page may begin later
+ * How much of a process's private memory takes none of the host's: never written, given back, or swapped
+ * out. From /proc/PID/pagemap, 8 bytes a page (Documentation/admin-guide/mm/pagemap.rst): a page that is
+ * there and that nobody else has. The zero page, which a read of unwritten memory maps, belongs to nobody.
+ * @param pagemap its descriptor
+ * @throws Error if the process has ended
  */
-export function* hugePages(
-  pages: Uint8Array,
-  address: bigint,
-  hugeBytes: number,
-  kind: Kind,
-): Generator<{ address: bigint; addedBytes: number }> {
-  const perHuge = hugeBytes / PAGE_SIZE;
-  const before = Number(-address & BigInt(hugeBytes - 1)) / PAGE_SIZE;
-  for (let first = before; first + perHuge <= pages.length; first += perHuge) {
-    let used = 0;
-    for (let page = first; page < first + perHuge; page++) if (pages[page] === HOLDS) used++;
-    if (used >= perHuge * USED_SHARE !== (kind === 'used')) continue;
-    const addedBytes = (perHuge - used) * PAGE_SIZE;
-    yield { address: address + BigInt(first * PAGE_SIZE), addedBytes };
+export function absentBytes(pagemap: number, address: bigint, bytes: number): number {
+  const entries = new Uint8Array((bytes / PAGE_SIZE) * ENTRY_SIZE);
+  const position = (address / BigInt(PAGE_SIZE)) * BigInt(ENTRY_SIZE);
+  if (readSync(pagemap, entries, { position }) < entries.length) {
+    throw new Error(`/proc/PID/pagemap has nothing for 0x${address.toString(16)}`);
   }
+  let absent = 0;
+  for (let at = ENTRY_SIZE - 1; at < entries.length; at += ENTRY_SIZE) {
+    if (((entries[at] ?? 0) & OWNED) !== OWNED) absent += PAGE_SIZE;
+  }
+  return absent;
 }
 
 interface Range {
@@ -214,15 +221,14 @@ export function anonymousRanges(maps: string): Range[] {
 
 /** Where a block begins, if it is in memory like that, and there is no doubt where. PURE. */
 export function addressOf(
-  { address, pages }: SplitBlock,
+  { address, length }: Block,
   memory: readonly Range[],
 ): bigint | undefined {
-  const bytes = BigInt(bytesOf({ pages }));
   if (address !== undefined) {
-    const end = address + bytes;
+    const end = address + BigInt(length);
     return memory.some((range) => range.start <= address && end <= range.end) ? address : undefined;
   }
-  const alike = memory.filter(({ start, end }) => end - start === bytes);
+  const alike = memory.filter(({ start, end }) => end - start === BigInt(length));
   return alike.length === 1 ? alike[0]?.start : undefined;
 }
 

@@ -16,17 +16,6 @@ export interface SinkEvents {
   readonly onComplete: (result: StreamResult) => void;
 }
 
-/** Of a page: not received; received, and zeros; received, and more than zeros (the first time). */
-const UNSEEN = 0;
-const EMPTY = 1;
-export const HOLDS = 2;
-
-/** What came of a RAM block: a byte a page, as above. */
-export interface SeenBlock {
-  readonly idstr: string;
-  readonly pages: Uint8Array;
-}
-
 export class ShadowSink implements PrecopySink {
   machineType = '';
   /** Pages of all blocks; known once the stream has listed them. */
@@ -37,7 +26,8 @@ export class ShadowSink implements PrecopySink {
   readonly #shadow: StagingShadow;
   readonly #events: SinkEvents;
   #images: readonly RamImage[] = [];
-  #seen: readonly SeenBlock[] = [];
+  /** Of each RAM block: a byte a page, not 0 once it was received. */
+  #seen: readonly Uint8Array[] = [];
   #chunk: Uint8Array | undefined;
   #borrower: RamImage | undefined;
 
@@ -56,14 +46,8 @@ export class ShadowSink implements PrecopySink {
   blocks(blocks: readonly RamBlock[]): void {
     this.#images = this.#shadow.match(blocks);
     const { pageSize } = this.#shadow;
-    this.#seen = blocks.map(({ idstr, usedLength }) => {
-      return { idstr, pages: new Uint8Array(usedLength / pageSize) };
-    });
-    this.totalPages = this.#seen.reduce((sum, { pages }) => sum + pages.length, 0);
-  }
-
-  get seen(): readonly SeenBlock[] {
-    return this.#seen;
+    this.#seen = blocks.map(({ usedLength }) => new Uint8Array(usedLength / pageSize));
+    this.totalPages = this.#seen.reduce((sum, pages) => sum + pages.length, 0);
   }
 
   /** Pages of this chunk may be borrowed until `end`; those of any other array may not. */
@@ -85,12 +69,12 @@ export class ShadowSink implements PrecopySink {
     image.writePage(offset, chunk, at);
     // The decoder's own buffers (a page over a chunk border, an unpacked page) are reused at once.
     if (chunk !== this.#chunk) image.flush();
-    this.#mark(block, offset, HOLDS);
+    this.#mark(block, offset);
   }
 
   zero(block: number, offset: number): void {
     this.#image(block).zeroPage(offset);
-    this.#mark(block, offset, EMPTY);
+    this.#mark(block, offset);
   }
 
   load(block: number, offset: number, into: Uint8Array): void {
@@ -113,11 +97,11 @@ export class ShadowSink implements PrecopySink {
     this.#events.onComplete(result);
   }
 
-  #mark(block: number, offset: number, as: typeof EMPTY | typeof HOLDS): void {
-    const pages = this.#seen[block]?.pages;
+  #mark(block: number, offset: number): void {
+    const pages = this.#seen[block];
     const page = offset / this.#shadow.pageSize;
-    if (pages === undefined || pages[page] !== UNSEEN) return;
-    pages[page] = as;
+    if (pages === undefined || pages[page] !== 0) return;
+    pages[page] = 1;
     this.seenPages++;
   }
 

@@ -21,7 +21,7 @@ import { PrecopyDecoder, type StreamMode } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { FlowClock } from './flow-clock.ts';
 import { MigrationListener } from './migration-listener.ts';
-import { type SeenBlock, ShadowSink, type StreamResult } from './shadow-sink.ts';
+import { ShadowSink, type StreamResult } from './shadow-sink.ts';
 
 export interface IntakeEvents {
   readonly onConnected: () => void;
@@ -102,11 +102,6 @@ export class StreamIntake {
     });
     this.#listener = listener;
     if (this.#closed) listener.close();
-  }
-
-  /** What of the VM's memory has come, block by block. */
-  get seen(): readonly SeenBlock[] {
-    return this.#sink.seen;
   }
 
   /** Bytes of the stream that have been read. */

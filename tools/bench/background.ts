@@ -19,13 +19,13 @@ import { spread } from './statistics.ts';
 const NODES = 4;
 interface Kind {
   readonly memoryMiB: number;
-  readonly hugePages: 'used' | 'all';
+  readonly hugePages: 'used' | 'auto';
 }
 
 const SERIES: readonly Kind[] = [
-  { memoryMiB: 512, hugePages: 'all' },
-  { memoryMiB: 1024, hugePages: 'all' },
-  { memoryMiB: 2048, hugePages: 'all' },
+  { memoryMiB: 512, hugePages: 'auto' },
+  { memoryMiB: 1024, hugePages: 'auto' },
+  { memoryMiB: 2048, hugePages: 'auto' },
   { memoryMiB: 2048, hugePages: 'used' },
 ];
 /** Of its memory, and how much of it a second. */
@@ -89,7 +89,7 @@ async function downtimes(
   for (let run = 0; run < runs; run++) {
     for (let node = 0; node < NODES; node++) {
       const pid = bed.pid(node);
-      await (hugePages === 'all'
+      await (hugePages === 'auto'
         ? untilHuge(pid, bytes, bytes * NEARLY_ALL)
         : untilSettled(pid, bytes));
     }
@@ -100,7 +100,7 @@ async function downtimes(
 }
 
 export function backgroundFigures(series: readonly BackgroundSeries[]): Record<string, number> {
-  const counted = series.filter(({ hugePages }) => hugePages === 'all');
+  const counted = series.filter(({ hugePages }) => hugePages === 'auto');
   const busy = spread(counted.flatMap(({ busyMs }) => busyMs));
   const ratios = counted.map(({ busyMs, idleMs }) => spread(busyMs).median / spread(idleMs).median);
   return {

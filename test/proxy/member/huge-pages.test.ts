@@ -4,21 +4,20 @@ import { readdirSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toFailure } from '../../../proxy/failure.ts';
-import { startTimeOf } from '../../../proxy/known-process.ts';
+import { startTimeOf, thisProcess } from '../../../proxy/known-process.ts';
 import {
   addressOf,
   anonymousRanges,
   floors,
   hugePages,
   joinHugePages,
+  kindOf,
 } from '../../../proxy/member/huge-pages.ts';
-import { HOLDS } from '../../../proxy/member/shadow-sink.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { splitMemory } from '../../support/split-memory.ts';
 
 const test = suite('huge pages');
 const HUGE_BYTES = 2 ** 21;
-const PER_HUGE = 512;
-const EMPTY = 1;
 
 const MAPS = [
   '55d0c0000000-55d0c0200000 r-xp 00000000 fe:01 1234                       /usr/bin/qemu-system-x86_64',
@@ -29,44 +28,52 @@ const MAPS = [
   '7fe223e00000-7fe223e01000 ---p 00000000 00:00 0 ',
 ].join('\n');
 
-/** So many pages hold something in each huge page. */
-function pagesOf(...used: readonly number[]): Uint8Array {
-  const pages = new Uint8Array(used.length * PER_HUGE).fill(EMPTY);
-  for (const [index, count] of used.entries()) {
-    pages.fill(HOLDS, index * PER_HUGE, index * PER_HUGE + count);
-  }
-  return pages;
-}
-
-function chosen(pages: Uint8Array, start: bigint, kind: 'used' | 'unused'): [number, number][] {
-  const found = [...hugePages(pages, start, HUGE_BYTES, kind)];
-  return found.map(({ address, addedBytes }) => {
-    return [Number(address - start) / HUGE_BYTES, addedBytes / 4096];
-  });
-}
-
-test('used: where half of it holds something, and no more is added than that', () => {
-  const pages = pagesOf(0, 255, 256, 512);
-  assert.equal(chosen(pages, 0n, 'used'), [
-    [2, 256],
-    [3, 0],
-  ]);
-});
-
-test('unused: the others, and what each adds is known', () => {
-  assert.equal(chosen(pagesOf(0, 255, 256, 512), 0n, 'unused'), [
-    [0, 512],
-    [1, 257],
-  ]);
-});
-
 test('huge pages are where the kernel can have them, whatever the block begins with', () => {
-  const page = 4096n;
-  assert.equal(chosen(pagesOf(0, 0, 0), -page & 0xffff_ffffn, 'unused'), [
-    [1 / PER_HUGE, 512],
-    [1 + 1 / PER_HUGE, 512],
-  ]);
-  assert.equal(chosen(pagesOf(0), page, 'unused'), []);
+  const of = (address: bigint, length: number) => [...hugePages({ address, length }, HUGE_BYTES)];
+  const start = 0x7fe200000000n;
+  const next = start + BigInt(HUGE_BYTES);
+  assert.equal(of(start, 2 * HUGE_BYTES), [start, next]);
+  assert.equal(of(start - 4096n, 2 * HUGE_BYTES), [start]);
+  assert.equal(of(start + 4096n, HUGE_BYTES), []);
+});
+
+test('used is where the VM has half of a huge page: no more is added than it has', () => {
+  const kinds = [0, 256, 257, 512].map((pages) => kindOf(pages * 4096, HUGE_BYTES));
+  assert.equal(kinds, ['used', 'used', 'unused', 'unused']);
+});
+
+test('what a process has of its memory: neither what it only read, nor what it gave back', () => {
+  const memory = splitMemory(4);
+  memory.write(0, 512);
+  memory.write(1, 300);
+  memory.read(2);
+  memory.write(3, 512);
+  memory.giveBack(3);
+  assert.equal(memory.absentPages(), [0, 212, 512, 512]);
+});
+
+test('memory is joined that the VM has, whatever it holds, also where room for nothing more is left', async () => {
+  const memory = splitMemory(4);
+  memory.write(0, 512);
+  memory.read(1);
+  memory.write(2, 511);
+  memory.write(3, 1);
+  const none = { directory: scratchFolder(), keepFreeBytes: 2 ** 50 };
+  const plenty = { directory: scratchFolder(), keepFreeBytes: 0 };
+  const join = async (which: 'auto' | 'used' | 'all', room: typeof none) => {
+    const { joinedBytes, noRoomBytes, refusedBytes } = await joinHugePages(
+      { vm: thisProcess(), which, hasBalloon: false, blocks: [memory.block], room },
+      new AbortController().signal,
+    );
+    assert.is(refusedBytes, 0);
+    return [joinedBytes / HUGE_BYTES, noRoomBytes / HUGE_BYTES];
+  };
+  assert.equal(await join('auto', none), [1, 3]);
+  assert.equal(memory.absentPages(), [0, 512, 1, 511]);
+  assert.equal(await join('used', plenty), [2, 0]);
+  assert.equal(memory.absentPages(), [0, 512, 0, 511]);
+  assert.equal(await join('all', plenty), [4, 0]);
+  assert.equal(memory.absentPages(), [0, 0, 0, 0]);
 });
 
 test('what must stay free: unused memory takes none of what another round needs, nor of what is scarce', () => {
@@ -91,8 +98,7 @@ test('joined is private memory without a file alone', () => {
 
 test('a block is where QEMU says, and has to be there whole', () => {
   const memory = anonymousRanges(MAPS);
-  const pages = pagesOf(0);
-  const at = (address: bigint) => addressOf({ address, pages }, memory);
+  const at = (address: bigint) => addressOf({ address, length: HUGE_BYTES }, memory);
   assert.is(at(0x7fe203e00000n), 0x7fe203e00000n);
   assert.is(at(0x7fe223d00000n), undefined, 'it would end elsewhere');
   assert.is(at(0x7fde18000000n), undefined, 'a file is behind it');
@@ -100,13 +106,11 @@ test('a block is where QEMU says, and has to be there whole', () => {
 
 test('a QEMU that does not say: found by its size, if no other has that', () => {
   const memory = anonymousRanges(MAPS);
-  const of = (mib: number) => {
-    return addressOf({ address: undefined, pages: new Uint8Array(mib * 256) }, memory);
-  };
+  const of = (mib: number) => addressOf({ length: mib * 2 ** 20 }, memory);
   assert.is(of(512), 0x7fe203e00000n);
   assert.is(of(16), undefined);
   const twice = anonymousRanges(`${MAPS}\n7fe303e00000-7fe323e00000 rw-p 00000000 00:00 0 `);
-  assert.is(addressOf({ address: undefined, pages: new Uint8Array(2 ** 17) }, twice), undefined);
+  assert.is(addressOf({ length: 2 ** 29 }, twice), undefined);
 });
 
 test('what keeps the kernel from it has a code, a place, and a way out', async () => {
