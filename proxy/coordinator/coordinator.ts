@@ -407,14 +407,17 @@ export class Coordinator {
     return this.#exclusive.run('remove an epoch', () => this.#epochs.remove(epoch));
   }
 
-  /** Ends a round that is under way, or asked for. @returns false if there is none */
+  /**
+   * Ends a round that is under way, or asked for.
+   * @returns false if there is none, or it is being published and will stand
+   */
   abort(reason: string): boolean {
     const failure = { code: 'E_ROUND_ABORTED', message: reason };
-    this.#runner?.abort(failure);
+    const ends = this.#runner?.abort(failure) ?? false;
     const waits = this.#queue.why !== undefined || this.#beginning.size > 0;
     this.#queue.abort();
     for (const beginning of this.#beginning) beginning.abort(new UmbraError(failure));
-    return this.#runner !== undefined || waits;
+    return ends || waits;
   }
 
   /** Ends what is under way, takes on nothing more, and resolves when nothing is. */

@@ -5,14 +5,12 @@
  *                          │                                                  retain, collect
  *                          └──failed──▶ WAITING, and tried again in its time (or at the next epoch)
  *
- * A disk that hangs lets nobody who waits for it go, killed or not. So nothing here waits for it longer than
- * its time (`#within`): what was begun goes on by itself, and until it has ended nothing else is asked of
- * the disk. We never touch it ourselves: the agent's processes do.
+ * Whoever asks for something goes before that, for so long as it has to wait (disk-turns.ts). We never touch
+ * the disk ourselves: the agent's processes do.
  *
  * An epoch that cannot be read, or whose number another epoch has on disk, is given up: to try again
  * would help nobody. Whatever fails, the epoch in memory stands.
  */
-import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import {
   type Catalogue,
@@ -24,14 +22,13 @@ import type { Agent, DiskRequest, DiskView } from '../agent/contract.ts';
 import type { PersistConfig } from '../config.ts';
 import { type Failure, toFailure, UmbraError } from '../failure.ts';
 import { settles } from '../settles.ts';
+import { DiskTurns, type Turn } from './disk-turns.ts';
 
 const RETRY_MS = 15_000;
 const RETRY_MAX_MS = 600_000;
 /** How long we wait for the disk when we start, and when we end. */
 const LIFE_LIMIT_MS = 3_000;
 const REMOVE_LIMIT_MS = 30_000;
-/** For a process that was killed to be gone. */
-const DEATH_LIMIT_MS = 1_000;
 const HOPELESS: ReadonlySet<string> = new Set([
   'E_EPOCH_CORRUPT',
   'E_EPOCH_EXISTS',
@@ -45,13 +42,6 @@ const UNWANTED = 'E_PERSIST_UNWANTED';
 const ENDING: Failure = { code: 'E_DAEMON_ENDING', message: 'the daemon is ending' };
 
 export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'disk' | 'diskSilentMs'>;
-
-/** Someone's turn at the disk. */
-interface Turn {
-  hasBegun: boolean;
-  /** Nobody waits for its outcome any more. */
-  isLate: boolean;
-}
 
 export interface PersistStatus {
   readonly directory: string;
@@ -93,10 +83,7 @@ export class Persister {
   #working: Promise<void> | undefined;
   /** Since it began to work. */
   #woken = false;
-  #paused = 0;
-  readonly #turns = pLimit(1);
-  /** Since when something goes on that nobody waits for any more. */
-  #lingersSince: Date | undefined;
+  readonly #turns: DiskTurns;
   readonly #stopping = new AbortController();
 
   constructor(settings: PersistConfig, agent: PersistingAgent, catalogue: Catalogue, log: Logger) {
@@ -104,6 +91,13 @@ export class Persister {
     this.#agent = agent;
     this.#catalogue = catalogue;
     this.#log = log;
+    const use = {
+      pause: () => this.#pause(),
+      resume: () => this.wake(),
+      end: () => agent.endPersist(),
+      silentMs: () => agent.diskSilentMs(),
+    };
+    this.#turns = new DiskTurns(use, log, this.#stopping.signal);
   }
 
   /** Looks at what is on disk, and takes up what was cut short. A failure is told, and tried again. */
@@ -114,16 +108,12 @@ export class Persister {
     });
     this.wake();
     const answered = Promise.race([looked, this.#working]);
-    if (await settles(answered, LIFE_LIMIT_MS)) return;
-    this.#lingersSince = begun;
-    void answered.then(() => {
-      this.#lingersSince = undefined;
-    });
+    if (!(await settles(answered, LIFE_LIMIT_MS))) this.#turns.linger(begun, answered);
   }
 
   /** Ends what is under way; what is whole on disk stays. */
   async stop(): Promise<void> {
-    this.#stopping.abort();
+    this.#stopping.abort(new UmbraError(ENDING));
     clearTimeout(this.#retry);
     this.#agent.endPersist();
     await settles(Promise.resolve(this.#working), LIFE_LIMIT_MS);
@@ -133,6 +123,11 @@ export class Persister {
     return this.#stopping.signal.aborted;
   }
 
+  /** Or to wait: somebody else has the disk. */
+  get #hasToStop(): boolean {
+    return this.#stopped || this.#turns.isWanted;
+  }
+
   get status(): PersistStatus {
     const { directory, mode } = this.#settings;
     const { epoch = 0, progress } = this.#persisting ?? {};
@@ -140,7 +135,7 @@ export class Persister {
     return {
       ...{ directory, mode, doubt: this.#view.doubt },
       persisting: share === undefined ? undefined : { epoch, share },
-      failure: this.#silence?.failure ?? this.#failure ?? [...this.#hopeless.values()].at(-1),
+      failure: this.#turns.silence?.failure ?? this.#failure ?? [...this.#hopeless.values()].at(-1),
       retryAt: this.#retryAt?.toISOString(),
       last: this.#last,
     };
@@ -171,7 +166,7 @@ export class Persister {
   /** There may be an epoch to persist. */
   wake(): void {
     this.#woken = true;
-    if (this.#working !== undefined || this.#stopped || this.#paused > 0) return;
+    if (this.#working !== undefined || this.#hasToStop) return;
     clearTimeout(this.#retry);
     this.#retryAt = undefined;
     this.#woken = false;
@@ -183,17 +178,8 @@ export class Persister {
 
   /** @throws UmbraError E_DURABLE_SILENT: who asks the disk now would wait */
   requireAnswer(): void {
-    const silence = this.#silence;
+    const { silence } = this.#turns;
     if (silence !== undefined) throw silence;
-  }
-
-  get #silence(): UmbraError | undefined {
-    const silentMs = this.#agent.diskSilentMs();
-    const since =
-      silentMs === undefined ? this.#lingersSince : new Date(Math.floor(Date.now() - silentMs));
-    if (since === undefined) return undefined;
-    const message = `the disk of persist.to has not answered since ${since.toISOString()}`;
-    return new UmbraError({ code: 'E_DURABLE_SILENT', message });
   }
 
   /**
@@ -213,7 +199,7 @@ export class Persister {
     };
     const message = `the epoch was not on disk after ${timeLimitMs} ms (persist.timeLimit)`;
     try {
-      await this.#within(timeLimitMs, bring, { code: 'E_PERSIST_SLOW', message });
+      await this.#turns.take(timeLimitMs, bring, { code: 'E_PERSIST_SLOW', message });
     } catch (error) {
       this.#failure = toFailure(error, { where: 'persist' });
       throw error;
@@ -223,7 +209,7 @@ export class Persister {
   /** Of an epoch that is listed on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
   async pin(epoch: number, pinned: boolean): Promise<void> {
     this.requireAnswer();
-    await this.#within(REMOVE_LIMIT_MS, () => this.#ask({ type: 'pin', epoch, pinned }), {
+    await this.#turns.take(REMOVE_LIMIT_MS, () => this.#ask({ type: 'pin', epoch, pinned }), {
       code: 'E_DURABLE_SILENT',
       message: `the disk did not answer in ${REMOVE_LIMIT_MS} ms`,
     });
@@ -238,57 +224,13 @@ export class Persister {
       await this.#retire([epoch]);
     };
     const message = `the disk did not answer in ${REMOVE_LIMIT_MS} ms`;
-    await this.#within(REMOVE_LIMIT_MS, retire, { code: 'E_DURABLE_SILENT', message });
+    await this.#turns.take(REMOVE_LIMIT_MS, retire, { code: 'E_DURABLE_SILENT', message });
   }
 
-  /**
-   * Has the disk to itself, for so long. What persists then is ended; what does not end lingers, and until
-   * it has, nobody else is let to the disk.
-   * @throws UmbraError `late`, or what went wrong
-   */
-  async #within(
-    limitMs: number,
-    work: (turn: Turn) => Promise<void>,
-    late: Failure,
-  ): Promise<void> {
-    const begun = new Date();
-    const turn: Turn = { hasBegun: false, isLate: false };
-    const told = () => new UmbraError(this.#stopped ? ENDING : late);
-    const working = this.#alone(async () => {
-      if (turn.isLate) throw told(); // who had the disk before has left no time
-      turn.hasBegun = true;
-      await work(turn);
-    });
-    if (await settles(working, limitMs, this.#stopping.signal)) return working;
-    turn.isLate = true;
-    if (turn.hasBegun) this.#agent.endPersist();
-    if (await settles(working, DEATH_LIMIT_MS)) {
-      return working.catch((cause: unknown) => {
-        throw new UmbraError(told().failure, cause);
-      });
-    }
-    this.#lingersSince = begun;
-    working
-      .catch((err: unknown) => this.#log.warn({ err }, 'what waited for the disk has ended'))
-      .finally(() => {
-        this.#lingersSince = undefined;
-      });
-    throw told();
-  }
-
-  /** One after the other. Whatever is under way in the background is ended first, and taken up again afterwards. */
-  async #alone(work: () => Promise<void>): Promise<void> {
-    this.#paused++;
-    try {
-      await this.#turns(async () => {
-        if (this.#working !== undefined) this.#agent.endPersist();
-        await this.#working;
-        await work();
-      });
-    } finally {
-      this.#paused--;
-      this.wake();
-    }
+  /** What is under way in the background is ended, and taken up again when it is woken. */
+  async #pause(): Promise<void> {
+    if (this.#working !== undefined) this.#agent.endPersist();
+    await this.#working;
   }
 
   async #work(): Promise<void> {
@@ -296,11 +238,11 @@ export class Persister {
       await this.#look();
       for (;;) {
         const epoch = await this.#nextWanted();
-        if (epoch === undefined || this.#stopped || this.#paused > 0) break;
+        if (epoch === undefined || this.#hasToStop) break;
         try {
           await this.#persist(epoch, () => this.#isThere(epoch));
         } catch (error) {
-          if (this.#stopped || this.#paused > 0) return; // it was ended, and is taken up again
+          if (this.#hasToStop) return; // it was ended, and is taken up again
           const failure = toFailure(error, { where: `persist epoch ${epoch.epoch}` });
           if (failure.code === UNWANTED) continue;
           if (!HOPELESS.has(failure.code)) throw error;
@@ -310,7 +252,7 @@ export class Persister {
           this.#log.error({ failure }, 'an epoch cannot be brought to disk');
         }
       }
-      if (!this.#stopped && this.#paused === 0) await this.#retain();
+      if (!this.#hasToStop) await this.#retain();
       this.#failure = undefined;
       this.#attempts = 0;
     } catch (error) {
@@ -438,7 +380,7 @@ export class Persister {
 
   #fail(error: unknown): void {
     this.#failure = toFailure(error, { where: 'persist' });
-    if (this.#stopped || this.#paused > 0) return;
+    if (this.#hasToStop) return;
     const ms = Math.min(RETRY_MS * 2 ** this.#attempts++, RETRY_MAX_MS);
     this.#retryAt = new Date(Date.now() + ms);
     this.#log.error({ failure: this.#failure, retryMs: ms }, 'could not persist; trying again');

@@ -15,6 +15,7 @@ import { BrokenBarrier } from './broken-barrier.ts';
 import { type RoundReport, reportRound } from './report.ts';
 import {
   begin,
+  isAborting,
   LIVE,
   ROUND_STATE_NAMES,
   type Round,
@@ -153,9 +154,14 @@ export class RoundRunner {
     for (const kept of this.#brokenBarrier?.release(this.#round) ?? []) this.#handle(kept);
   }
 
-  abort(failure: Failure): void {
-    if (this.#round === undefined) this.#abortedEarly ??= failure;
-    else this.#handle({ type: 'abort', failure });
+  /** @returns false if its epoch is being published, or stands: then nothing ends it */
+  abort(failure: Failure): boolean {
+    if (this.#round === undefined) {
+      this.#abortedEarly ??= failure;
+      return true;
+    }
+    this.#handle({ type: 'abort', failure });
+    return isAborting(this.#round);
   }
 
   #keepTime(): void {

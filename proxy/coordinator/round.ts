@@ -109,6 +109,11 @@ export function isOver(round: Round): boolean {
   return round.state === COMMITTED || round.state === ABORTED;
 }
 
+/** Its epoch will not be. */
+export function isAborting(round: Round): boolean {
+  return round.state === ABORTING || round.state === ABORTED;
+}
+
 /**
  * Advances a round. An event that means nothing in a state changes nothing. The round that is given is
  * used up: its phases are updated in place, for a copy at every report would cost N² for N members.

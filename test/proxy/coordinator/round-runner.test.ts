@@ -20,15 +20,21 @@ const GRACE_MS = 100;
 /** In which nothing may move: of the live phase, and more. */
 const LIMIT_MS = 50 + GRACE_MS;
 const STEP_MS = 20;
+const ABORTED = { code: 'E_ROUND_ABORTED', message: 'the operator ended it' };
 
 const test = suite('round runner');
 /** What the member was told. */
 let commands: string[] = [];
 let runner: RoundRunner;
+/** Lets the manifest be written. */
+let publish: () => void;
 let running: Promise<RoundReport>;
 let isOver = false;
 
 test.before.each(() => {
+  const published = new Promise<void>((resolve) => {
+    publish = resolve;
+  });
   commands = [];
   isOver = false;
   const agent: Partial<Agent> = {
@@ -47,7 +53,7 @@ test.before.each(() => {
     1,
     CONFIG,
     agent as Agent,
-    async () => {},
+    () => published,
     NO_CALIBRATION,
     pino({ level: 'silent' }),
     () => {},
@@ -85,6 +91,7 @@ test('a round whose memory is still being saved is not given up, however long th
   }
   assert.not(isOver);
   for (const what of ['drained', 'sealed'] as const) report(what);
+  publish();
   assert.is((await running).failure, undefined);
 });
 
@@ -98,10 +105,19 @@ test('one whose samples say the same again and again is', async () => {
 
 test('ended while its folder is made, it ends as soon as it has begun', async () => {
   run();
-  runner.abort({ code: 'E_ROUND_ABORTED', message: 'the operator ended it' });
+  assert.ok(runner.abort(ABORTED));
   assert.equal(commands, [], 'no member has heard of it');
   assert.is((await running).failure?.code, 'E_ROUND_ABORTED');
   assert.equal(commands, ['prepare', 'abort']);
+});
+
+test('while its epoch is published nothing ends it, and whoever tried is told so', async () => {
+  await saving();
+  for (const what of ['drained', 'sealed'] as const) report(what);
+  assert.not(runner.abort(ABORTED));
+  publish();
+  assert.is((await running).failure, undefined);
+  assert.not(runner.abort(ABORTED), 'it stands');
 });
 
 test.run();
