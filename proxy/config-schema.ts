@@ -1,5 +1,5 @@
 /** The shape of cluster.yaml, each option by itself: types, units, bounds, defaults. PURE. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { LEAST_INTERVAL_MS } from '../policies/index.ts';
 import { CAPTURES, CUTS, DISK_MODES, HUGE_PAGE_MODES } from './capture-mode.ts';
 import { END_WHEN_HELP, parseEndCondition } from './end-when.ts';

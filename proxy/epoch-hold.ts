@@ -4,7 +4,7 @@
  * whichever of the two processes ends.
  */
 import { Pool } from 'undici';
-import { z } from 'zod';
+import * as z from 'zod';
 import { apiSocketOf } from './daemon-socket.ts';
 import { type Failure, UmbraError } from './failure.ts';
 

@@ -3,7 +3,7 @@
  * that was given to another process is never mistaken for it.
  */
 import { readFileSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const processSchema = z.object({
   pid: z.number().int().positive(),

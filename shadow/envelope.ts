@@ -7,7 +7,7 @@
  * The digest covers the body as written: it is taken before any schema reorders keys.
  */
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ShadowError } from './errors.ts';
 
 /** A manifest larger than this is damaged or hostile. */

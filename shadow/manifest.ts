@@ -8,7 +8,7 @@
  * its index, which has checksums of the image), and its base, so an epoch is either whole or found
  * out. A reader refuses any version but its own (E_MANIFEST_VERSION).
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { countSchema, fileNameSchema, type ManifestFormat, sha256Schema } from './envelope.ts';
 import { witnessSchema } from './witness.ts';
 

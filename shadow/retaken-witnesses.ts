@@ -9,7 +9,7 @@
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { sha256Of } from './envelope.ts';
 import { SHADOW_FILE } from './manifest.ts';
 import { takeWitness, type Witness, witnessSchema } from './witness.ts';

@@ -6,7 +6,7 @@
  * (A flipped bit of RAM is beyond this check; `verify` reads everything.)
  */
 import { readFileSync, statSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const witnessSchema = z.object({
   boot: z.string().max(64),

@@ -4,12 +4,12 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
 import pLimit from 'p-limit';
 import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
 import { roundsRead } from '../../shadow/index.ts';
 import type { ClusterConfig, PersistConfig } from '../config.ts';
 import { UmbraError } from '../failure.ts';
+import { programPath } from '../program.ts';
 import { settles } from '../settles.ts';
 import type { DiskRequest, DiskView } from './contract.ts';
 import type {
@@ -179,10 +179,7 @@ export class DurableTier {
   }
 
   #start(program: 'durable-process' | 'disk-process'): ChildProcess {
-    // Run from source, or from the built package: the sibling has our own extension.
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    const entry = fileURLToPath(new URL(`./${program}.${extension}`, import.meta.url));
-    const child = fork(entry, [], {
+    const child = fork(programPath(`proxy/agent/${program}`), [], {
       detached: true, // a session of its own, for its priority
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

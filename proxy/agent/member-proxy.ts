@@ -4,7 +4,6 @@
  * A proxy that does not answer is killed: a frozen one would hold its VM's monitor for ever.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import { type Failure, UmbraError } from '../failure.ts';
 import type {
@@ -15,6 +14,7 @@ import type {
   RoundCommand,
   ToProxy,
 } from '../member/messages.ts';
+import { programPath } from '../program.ts';
 import { ASK_EVERY_MS, SignsOfLife } from './signs-of-life.ts';
 
 const READY_DEADLINE_MS = 20_000;
@@ -49,10 +49,7 @@ export class MemberProxy {
 
   private constructor(place: MemberPlace, log: Logger) {
     this.place = place;
-    // Run from source, or from the built package: the sibling has our own extension.
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    const entry = fileURLToPath(new URL(`../member/process.${extension}`, import.meta.url));
-    this.#child = fork(entry, [], {
+    this.#child = fork(programPath('proxy/member/process'), [], {
       detached: true,
       env: { ...process.env, UMBRA_LOG: log.level },
       serialization: 'advanced',

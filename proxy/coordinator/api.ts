@@ -28,7 +28,7 @@ import Fastify, {
   LogController,
 } from 'fastify';
 import type { Logger } from 'pino';
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseClusterConfig } from '../config.ts';
 import { CONFIG_LIMIT_BYTES } from '../config-text.ts';
 import { toFailure } from '../failure.ts';

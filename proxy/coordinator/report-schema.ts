@@ -1,5 +1,5 @@
 /** A round's report as it is read from a file: whatever is told, drawn or learned from is what it should be. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** JSON knows neither undefined nor infinite numbers: what is null was one of them. */
 const number = z

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { MonitorSockets } from '../../qmp/index.ts';
 import { monitorsOf } from '../libvirt/monitor-sockets.ts';
 import { findDomainProcess } from '../libvirt/qemu-process.ts';

@@ -11,7 +11,7 @@
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { writeFailure } from '../../shadow/index.ts';
 import { type KnownProcess, processSchema } from '../known-process.ts';
 

@@ -2,7 +2,7 @@
  * What says that a member's shadow is whole on disk: `durable.json`, written last of its folder.
  * In the envelope of all manifests (../envelope.ts); a reader of version n refuses n+1.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { countSchema, fileNameSchema, type ManifestFormat, sha256Schema } from '../envelope.ts';
 
 export const DURABLE_VERSION = 1;

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { Client } from 'undici';
-import { z } from 'zod';
+import * as z from 'zod';
 import { apiSocketOf } from '../../proxy/daemon-socket.ts';
 import { type Failure, UmbraError } from '../../proxy/failure.ts';
 

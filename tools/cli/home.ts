@@ -22,7 +22,7 @@ import {
 } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { type ClusterConfig, clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../../proxy/config-text.ts';
 import { UmbraError } from '../../proxy/failure.ts';

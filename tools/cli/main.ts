@@ -4,9 +4,11 @@
  * (daemon, relay, doctor) is loaded when it is asked for: it takes longer than most commands do.
  */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { POLICIES } from '../../policies/index.ts';
 import { toFailure } from '../../proxy/failure.ts';
+import { packageFolder } from '../../proxy/program.ts';
 import * as commands from './commands.ts';
 import type { ExportSpelling } from './export.ts';
 import { chooseCluster } from './home.ts';
@@ -219,17 +221,8 @@ function collect(value: string, before: readonly string[] = []): string[] {
 }
 
 function version(): string {
-  // Three folders up from the built file, two from the source.
-  for (const up of ['../../package.json', '../../../package.json']) {
-    try {
-      const text = readFileSync(new URL(up, import.meta.url), 'utf8');
-      const found = JSON.parse(text) as { name?: string; version?: string };
-      if (found.name === 'umbra') return found.version ?? '';
-    } catch {
-      // not here: try the next
-    }
-  }
-  return 'unknown';
+  const text = readFileSync(join(packageFolder(), 'package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
 }
 
 try {

@@ -3,7 +3,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import {
   isAlive,
   killProcess,
@@ -13,6 +12,7 @@ import {
 import type { ClusterConfig } from '../../proxy/config.ts';
 import { answers, apiSocketOf, daemonCardOf } from '../../proxy/daemon-socket.ts';
 import { type Failure, UmbraError } from '../../proxy/failure.ts';
+import { programPath } from '../../proxy/program.ts';
 
 const LOG_EXCERPT_BYTES = 600;
 const END_LIMIT_MS = 40_000;
@@ -49,10 +49,14 @@ async function startDaemon(config: ClusterConfig, boot: boolean): Promise<Failur
   const logPath = join(config.directory, 'daemon.log');
   const log = openSync(logPath, 'a', 0o600);
   const args = ['serve', '--cluster', config.cluster, ...(boot ? ['--boot'] : [])];
-  const child = spawn(process.execPath, [...process.execArgv, program('main'), ...args], {
-    detached: true,
-    stdio: ['ignore', log, log, 'ipc'],
-  });
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, programPath('tools/cli/main'), ...args],
+    {
+      detached: true,
+      stdio: ['ignore', log, log, 'ipc'],
+    },
+  );
   closeSync(log);
   const hello = await firstWord(child);
   if (hello === undefined) {
@@ -85,7 +89,7 @@ export function ensureSwitch(config: ClusterConfig): void {
   if (recordedProcess(switchCard(config)) !== undefined) return;
   const log = openSync(join(config.directory, 'switch.log'), 'a', 0o600);
   const ports = config.switchSockets.flatMap((path) => ['--port', path]);
-  const args = [program('../switch/main'), ...ports, '--until-gone', config.directory];
+  const args = [programPath('tools/switch/main'), ...ports, '--until-gone', config.directory];
   const child = spawn(process.execPath, [...process.execArgv, ...args], {
     detached: true,
     stdio: ['ignore', log, log],
@@ -111,12 +115,6 @@ function firstWord(child: ChildProcess): Promise<DaemonHello | undefined> {
     child.once('exit', () => resolve(undefined));
     child.once('error', reject);
   });
-}
-
-/** A sibling program, run from source or from the built package like ourselves. */
-function program(name: string): string {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  return fileURLToPath(new URL(`./${name}.${extension}`, import.meta.url));
 }
 
 function switchCard(config: ClusterConfig): string {

@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
-import { dirname, join, relative, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, relative } from 'node:path';
+import { packageFolder } from '../../proxy/program.ts';
 
 /** One of our own files that go into the image or are compiled for it. */
 export interface SourceFile {
@@ -10,13 +9,9 @@ export interface SourceFile {
   readonly contents: Buffer;
 }
 
-/** Found beside this module in a checkout, and from the package's root when we run from `dist/`. */
+/** Of the checkout, or of the package when we run from `dist/`. */
 export function guestSourceFolder(): string {
-  const here = dirname(fileURLToPath(import.meta.url));
-  const candidates = [here, resolve(here, '../../../tools/guest')];
-  const found = candidates.find((folder) => existsSync(join(folder, 'root', 'init')));
-  if (found === undefined) throw new Error(`no guest sources in ${candidates.join(' or ')}`);
-  return found;
+  return join(packageFolder(), 'tools/guest');
 }
 
 /** All of `src/` and `root/`, sorted by path. */

@@ -1,5 +1,6 @@
 /** A domain of our guest, as libvirt wants it described. */
 import { createHash } from 'node:crypto';
+import { quickBoot } from '../guest/command-line.ts';
 
 export interface DomainTerms {
   readonly name: string;
@@ -33,7 +34,7 @@ const MULTICAST = { address: '230.0.0.1', port: 5_558 };
 export function domainXml(terms: DomainTerms): string {
   const { name, memoryMiB, loadMiB, emulator, kernel, initrd, node } = terms;
   const words = ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', 'mitigations=off'];
-  words.push('clocksource=acpi_pm');
+  words.push('clocksource=acpi_pm', ...quickBoot);
   if (node === undefined) words.push('tell=0.1', `load=${loadMiB}`);
   else words.push(`node=${node.index}`, `nodes=${node.nodes}`);
   return `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>

@@ -15,7 +15,7 @@ import { strict as assert } from 'node:assert';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Agent } from '../../../proxy/agent/contract.ts';
 import { parseClusterConfig } from '../../../proxy/config.ts';
 import { buildApi } from '../../../proxy/coordinator/api.ts';
