@@ -26,7 +26,7 @@ import {
   tickers,
 } from '../support/job.ts';
 
-const CASES = 16;
+const CASES = 13;
 const JOB = `/job/xdlu ${CASES} 400`;
 const JOB_LIMIT_MS = 600_000;
 const FIRST = ['-c', 'demo'];

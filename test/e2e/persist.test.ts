@@ -104,8 +104,8 @@ function loseMemory(of: Testbed): void {
 
 test('a job survives the loss of all memory: restored from disk, verified by itself', async () => {
   const on = await bedWith({});
-  await on.shell(0, '/job/xdlu 16 400');
-  await jobRuns(on, 3);
+  await on.shell(0, '/job/xdlu 10 400');
+  await jobRuns(on, 2);
   for (let count = 0; count < 2; count++) await on.json('checkpoint');
   const before = await tickers(on);
   const status = await until(on, isOnDisk(2));

@@ -12,11 +12,11 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
 
 const JOBS = [
-  { nodes: 2, job: '/job/xdlu 14 400' },
-  { nodes: 4, job: '/job/xdlu 10 300' },
+  { nodes: 2, job: '/job/xdlu 9 400' },
+  { nodes: 4, job: '/job/xdlu 7 300' },
 ] as const;
 const JOB_LIMIT_MS = 600_000;
-const CASES_BEFORE = 3;
+const CASES_BEFORE = 2;
 
 const test = suite('rescue');
 let bed: Testbed | undefined;
