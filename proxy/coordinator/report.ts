@@ -70,17 +70,18 @@ export interface RestoreReport {
   readonly members: readonly (MemberRestored & { readonly reason: string | undefined })[];
 }
 
-export interface RoundSummary {
-  readonly round: string;
-  readonly epoch: number | undefined;
-  readonly startedAt: string;
-  readonly durationMs: number;
-  readonly endReason: string | undefined;
-  readonly policy: string;
-  readonly predictedDowntimeMs: number | undefined;
-  readonly rawPredictedDowntimeMs: number | undefined;
-  readonly failure: Failure | undefined;
-}
+/** What of a report is not made of the members' facts. */
+export type RoundSummary = Pick<
+  RoundReport,
+  | 'round'
+  | 'epoch'
+  | 'startedAt'
+  | 'durationMs'
+  | 'endReason'
+  | 'policy'
+  | 'predictedDowntimeMs'
+  | 'rawPredictedDowntimeMs'
+> & { readonly failure: Failure | undefined };
 
 export function reportRound(
   summary: RoundSummary,
