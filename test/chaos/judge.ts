@@ -36,6 +36,8 @@ const FROZEN_QEMU_MS = 2 * DEADLINE_MS;
 const SLOW_BYTES_PER_SECOND = 2 * 2 ** 20;
 /** For what has nothing to do with the disk. */
 const COMMAND_LIMIT_MS = 30_000;
+/** For a guest to answer that is not busy. */
+const ANSWER_LIMIT_MS = 10_000;
 /** Of ours, left as it was found: nothing of the round may be. */
 const ROUND_FOLDER = /^r\d/;
 
@@ -90,12 +92,30 @@ export class Judge {
       await this.#promises(row, before);
       return { row: row.name, colour: 'green', why: '', stoodMs };
     } catch (error) {
-      return { row: row.name, colour: 'red', why: String(error), stoodMs: Number.NaN };
+      const why = `${error}; ${await this.#scene()}`;
+      return { row: row.name, colour: 'red', why, stoodMs: Number.NaN };
     } finally {
       for (const watch of watches) watch.close();
       await this.#chaos.mend();
       this.#chaos.empty();
     }
+  }
+
+  /** What a red row leaves behind, for whoever looks into it: it is mended next. */
+  async #scene(): Promise<string> {
+    const bed = this.#bed;
+    bed.hangUp();
+    const { stdout } = await bed.umbra('status', '--json');
+    const guests = [...Array(bed.nodes).keys()].map(async (node) => {
+      const control = await bed.guest(node);
+      await control.waitBoot({ timeoutMs: ANSWER_LIMIT_MS });
+    });
+    const answers = await Promise.allSettled(guests);
+    const words = answers.map((one, node) => {
+      if (one.status === 'fulfilled') return `n${node}’s guest answers`;
+      return `n${node}’s guest: ${one.reason}${bed.lastWords(node)}`;
+    });
+    return `status ${stdout.trim()}; ${words.join('; ')}`;
   }
 
   /** @returns false if what is under way ended without anybody freezing */

@@ -170,10 +170,22 @@ export class Testbed {
     const known = this.#controls.get(node);
     if (known !== undefined) return known;
     const folder = this.memberDirectory(node);
-    const explain = () => lastWords(folder);
+    const explain = () => this.lastWords(node);
     const control = await GuestControl.connect(join(folder, 'control.sock'), { explain });
     this.#controls.set(node, control);
     return control;
+  }
+
+  /** What a VM's QEMU and its guest's console have said last. */
+  lastWords(node: number): string {
+    const folder = this.memberDirectory(node);
+    return ['vm.log', 'console.log']
+      .map((name) => {
+        const path = join(folder, name);
+        const words = existsSync(path) ? readFileSync(path, 'latin1').slice(-LAST_WORDS_BYTES) : '';
+        return `\n${name}: ${words}`;
+      })
+      .join('');
   }
 
   /** Forgets the control channels: their QEMUs are gone. */
@@ -260,15 +272,4 @@ export function umbraCommand(): [string, ...string[]] {
 
 function exitOnSignal(): void {
   process.exit(130);
-}
-
-/** Of a guest that has hung up: its QEMU's, and its own. */
-function lastWords(folder: string): string {
-  return ['vm.log', 'console.log']
-    .map((name) => {
-      const path = join(folder, name);
-      const words = existsSync(path) ? readFileSync(path, 'latin1').slice(-LAST_WORDS_BYTES) : '';
-      return `\n${name}: ${words}`;
-    })
-    .join('');
 }
