@@ -128,6 +128,9 @@ export class Restores {
     const recorded = plan.recordedCommandLine;
     const vm = await startVm(commandLine, workingDirectory, member.directory, recorded);
     this.#started.set(plan.member, vm.process);
+    void vm.exited.then((why) => {
+      this.#log.info({ member: plan.member, pid: vm.process.pid, why }, 'a restored VM has ended');
+    });
     faultPoint('restore/started');
     const exited = vm.exited.then((why) => {
       throw new UmbraError({ code: 'E_LOAD_FAILED', message: why, member: plan.member });

@@ -11,7 +11,7 @@
  *                of it what all of them knew at that epoch's cut and at no other's
  *     goes on    the next checkpoint commits, and nothing of the broken one is left
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
@@ -38,6 +38,7 @@ const SLOW_BYTES_PER_SECOND = 2 * 2 ** 20;
 const COMMAND_LIMIT_MS = 30_000;
 /** For a guest to answer that is not busy. */
 const ANSWER_LIMIT_MS = 10_000;
+const LAST_WORDS_BYTES = 4_000;
 /** Of ours, left as it was found: nothing of the round may be. */
 const ROUND_FOLDER = /^r\d/;
 
@@ -115,7 +116,8 @@ export class Judge {
       if (one.status === 'fulfilled') return `n${node}’s guest answers`;
       return `n${node}’s guest: ${one.reason}${bed.lastWords(node)}`;
     });
-    return `status ${stdout.trim()}; ${words.join('; ')}`;
+    const log = readFileSync(join(bed.directory, 'daemon.log'), 'utf8').slice(-LAST_WORDS_BYTES);
+    return `status ${stdout.trim()}; ${words.join('; ')}\ndaemon.log: ${log}`;
   }
 
   /** @returns false if what is under way ended without anybody freezing */
