@@ -17,10 +17,13 @@ const DOWNTIME_LIMIT_MS = 1;
  */
 const TRICKLE_BYTES_PER_SECOND = 10;
 /**
- * QEMU looks for newly dirtied pages when less than bandwidth × downtime-limit is left. A member that
- * trickles has no bandwidth to speak of, so it is told one (QEMU 8.2): a megabyte's worth.
+ * QEMU looks for newly dirtied pages when less than bandwidth × downtime-limit is left. That must be less
+ * than a page: where it looks while pages are still to be sent, and finds no others, the emulator is not told
+ * that their bits are cleared (`if (num_dirty)` in the sync of migration/ram.c, since 9.0), and what the guest
+ * writes to them after they were sent is lost. A member that trickles has no bandwidth to speak of: without
+ * being told one (QEMU 8.2) it would never look.
  */
-const SWITCHOVER_BYTES_PER_SECOND = 2 ** 30;
+const SWITCHOVER_BYTES_PER_SECOND = 2_000_000;
 const PARAMETERS: Readonly<Record<string, number>> = {
   'max-bandwidth': FULL_SPEED_BYTES_PER_SECOND,
   'downtime-limit': DOWNTIME_LIMIT_MS,
@@ -112,7 +115,9 @@ export async function requireReady(qmp: QmpClient): Promise<void> {
  * Can precopy be trusted here? Under TCG, QEMU before 9.0 loses writes: when the dirty bitmap is
  * read, fast-path TLB entries keep on writing without marking the page (fixed by QEMU commit
  * 03bfc2188f, "Fix migration dirty bitmap coherency with TCG memory access"). Its stream then lacks
- * pages, with no error anywhere. KVM tracks in hardware and is not concerned.
+ * pages, with no error anywhere. KVM tracks in hardware and is not concerned. What is left of it from 9.0
+ * on is an instant: the emulator is told of cleared bits only if one of them was new to the migration. We see
+ * to it that there are no others while it runs (SWITCHOVER_BYTES_PER_SECOND); when it is set up, all are old.
  * @returns why not, or undefined if it can
  */
 export async function precopyObstacle(qmp: QmpClient): Promise<string | undefined> {
