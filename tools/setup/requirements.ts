@@ -21,7 +21,7 @@ export const requirements: readonly Requirement[] = [
     purpose: 'links them statically',
   },
   { debianPackage: 'binutils', probe: 'readelf', purpose: "checks the image's libraries" },
-  { debianPackage: 'lz4', probe: 'lz4', purpose: 'compresses the image' },
+  { debianPackage: 'zstd', probe: 'zstd', purpose: 'compresses the image' },
   { debianPackage: 'tar', probe: 'tar', purpose: 'unpacks packages' },
   { debianPackage: 'dpkg', probe: 'dpkg-deb', purpose: 'unpacks packages' },
   { debianPackage: 'apt', probe: 'apt-get', purpose: 'downloads packages' },

@@ -4,7 +4,7 @@ import { type GuestMachine, guestCommandLine } from '../../../tools/guest/comman
 
 const machine: GuestMachine = {
   qemu: { version: '10.0.2', binary: '/q/bin/qemu', args: ['-L', '/q/share'] },
-  image: { kernel: '/i/vmlinuz', initrd: '/i/initrd.lz4', key: 'k' },
+  image: { kernel: '/i/vmlinuz', initrd: '/i/initrd.zst', key: 'k' },
   accel: 'tcg',
   memoryMiB: 192,
   node: 1,
