@@ -32,7 +32,7 @@ for (const qemu of await findQemus()) {
     const settings = { round, epochs: { keep: CHECKPOINTS + 1 } };
     bed = await Testbed.create({ nodes: 2, qemu, settings });
     await bed.up();
-    await bed.shell(0, '/job/xdlu 72 200');
+    await bed.shell(0, '/job/xdlu 56 200');
     await jobRuns(bed, 2);
     const passed: number[] = [];
     for (let epoch = 1; epoch <= CHECKPOINTS; epoch++) {
