@@ -61,6 +61,7 @@ test('only what is needed is in it', async () => {
   const files = readdirSync(join(folder, 'node_modules', 'umbra'), { recursive: true }) as string[];
   assert.not(files.some((file) => file.startsWith('test') || file.endsWith('.test.js')));
   assert.ok(files.includes('tools/guest/root/init'), 'the guest can be built from it');
+  assert.ok(files.includes('dist/LICENSES.txt'), 'of the packages that are in what is built');
 });
 
 test.run();

@@ -6,7 +6,7 @@
  *     packages with machine code                     ──▶ stay dependencies
  *
  * A command runs for a moment, and a cluster comes back as quickly as its proxies start: to find and read
- * hundreds of files of other packages took each of them most of its time.
+ * hundreds of files of other packages took each of them half of its time.
  */
 import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
