@@ -50,6 +50,15 @@ export const POLICIES: Readonly<Record<string, readonly OptionHelp[]>> = {
         'round takes, and the VM has no balloon; leave: the kernel joins them some day',
     },
     {
+      option: 'round.compareEmulated',
+      unit: 'true or false',
+      default: 'true',
+      effect:
+        'a VM without KVM, by precopy: what it streamed is compared with its memory while it stands, some 0.5 s ' +
+        'a GiB, for QEMU’s emulator can miss a dirtied page; what was missed is mended and told. false: its ' +
+        'log is trusted. With KVM nothing is compared',
+    },
+    {
       option: 'round.stopDeadline',
       unit: 'duration',
       default: '10s',

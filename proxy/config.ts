@@ -98,6 +98,7 @@ export interface ClusterConfig {
     readonly cut: CutMode;
     readonly disks: DiskMode;
     readonly hugePages: HugePageMode;
+    readonly compareEmulated: boolean;
     readonly stopDeadlineMs: number;
     readonly endWhen: readonly EndCondition[];
     readonly multiplexing: Multiplexing;
@@ -204,6 +205,7 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
       cut: round.cut,
       disks: round.disks,
       hugePages: round.hugePages,
+      compareEmulated: round.compareEmulated,
       stopDeadlineMs: round.stopDeadline,
       // Whatever else is wished for, the live phase ends by the bound or by its maximum.
       endWhen: [

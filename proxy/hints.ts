@@ -36,7 +36,8 @@ const HINTS: Readonly<Record<string, string>> = {
   E_BUDGET: 'Remove epochs (umbra rm EPOCH), lower epochs.keep or keepFor, or raise store.budget.',
   E_BUDGET_TOO_SMALL: 'Raise store.budget: without any epoch it would not hold a round, either.',
   E_SHADOW_LAYOUT: 'The VM changed its memory layout during the round (a reboot?). Try again.',
-  E_CAPTURE_UNSAFE: 'Set round.capture to auto or stop-copy, use KVM, or QEMU 9.0 or newer.',
+  E_CAPTURE_UNSAFE:
+    'Set round.capture to auto or stop-copy, use KVM, or QEMU 9.0 or newer with its memory readable for Umbra.',
   E_BACKGROUND_UNSUPPORTED:
     'See: umbra doctor. Or let round.capture name another, as [background, precopy, stop-copy].',
   E_BACKGROUND_DISKS:

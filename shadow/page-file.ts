@@ -64,10 +64,11 @@ export class PageFile {
     this.#sum(slot, page);
   }
 
+  /** Copies whole slots from there on, as many as fit. */
   read(slot: number, into: Uint8Array): void {
     this.#requireOpen();
     this.flush();
-    readSync(this.#fd, into, 0, this.#pageSize, slot * this.#pageSize);
+    readSync(this.#fd, into, 0, into.length, slot * this.#pageSize);
   }
 
   /** What the slot holds means nothing any more. */

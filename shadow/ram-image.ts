@@ -117,13 +117,29 @@ export class RamImage {
     if (this.#base !== undefined) this.#free.push(slot);
   }
 
-  /** @throws ShadowError E_SHADOW_LAYOUT for a page that is not here: nothing packs those */
-  readPage(offset: number, into: Uint8Array): void {
-    const page = this.#pageAt(offset);
-    const slot = this.#entries[page] ?? ZEROS;
-    if (slot >= 0) this.#file.read(slot, into);
-    else if (slot === AS_BASE) this.#base?.copy(offset, into);
-    else into.fill(0); // whatever a recycled image has there
+  /**
+   * Copies whole pages from there on, as many as fit.
+   * @throws ShadowError E_SHADOW_LAYOUT for a page outside the block, E_SHADOW_CLOSED
+   */
+  readPages(offset: number, into: Uint8Array): void {
+    const size = this.#pageSize;
+    const last = this.#pageAt(offset + into.length - size);
+    for (let page = this.#pageAt(offset), at = 0; page <= last; ) {
+      const slot = this.#entries[page] ?? ZEROS;
+      let count = 1;
+      if (slot >= 0) while (page + count <= last && this.#follows(page, count)) count++;
+      const part = into.subarray(at, at + count * size);
+      if (slot >= 0) this.#file.read(slot, part);
+      else if (slot === AS_BASE) this.#base?.copy(page * size, part);
+      else part.fill(0); // whatever a recycled image has there
+      page += count;
+      at += count * size;
+    }
+  }
+
+  /** Is the page so many pages on in a slot so many slots on? */
+  #follows(page: number, count: number): boolean {
+    return this.#entries[page + count] === (this.#entries[page] ?? ZEROS) + count;
   }
 
   /** Writes what has been gathered. Until then the pages are only borrowed. */

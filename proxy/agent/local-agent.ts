@@ -166,6 +166,7 @@ export class LocalAgent implements Agent {
       domainXml: vm.domainXml,
       vm: recorded && { pid: recorded.pid, startTime: recorded.startTime },
       hugePages: this.#config.round.hugePages,
+      compareEmulated: this.#config.round.compareEmulated,
       keepFreeBytes: headroomBytes + this.#admission.neededBytes,
       diskOwner: vm.diskOwner,
       ...terms,

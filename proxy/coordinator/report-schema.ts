@@ -24,7 +24,7 @@ const memberSchema = z.looseObject({
   ...{ downtimeMs: number, stopSkewMs: number, predictedDowntimeMs: number, savingMs: number },
   ...{ silentMs: number, liveMs: number, heldMs: number, drainMs: number, sealMs: number },
   ...{ passes: number, liveBytes: number, repeatedPages: number, drainBytes: number },
-  ...{ storedBytes: number, waitedShare: number },
+  ...{ storedBytes: number, waitedShare: number, missedPages: number, compareMs: number },
   ...{ capture: text, captureReason: text, protocol: text, stored: text },
   writableDisks: z.array(z.string()).optional(),
   timeline: z.array(spanSchema),

@@ -5,9 +5,11 @@
 import type { QmpClient } from '../../qmp/index.ts';
 import { type Failure, UmbraError } from '../failure.ts';
 import { type BackgroundTerms, backgroundObstacles } from './background-support.ts';
+import { type PrecopyTerms, precopyObstacle } from './dirty-log.ts';
 import { writableDisks } from './disks.ts';
 import type { CaptureMode, PrepareCommand } from './messages.ts';
-import { precopyObstacle } from './qemu.ts';
+
+export type CaptureTerms = BackgroundTerms & PrecopyTerms;
 
 export interface Choice {
   readonly mode: CaptureMode;
@@ -18,7 +20,7 @@ export interface Choice {
 /** @throws UmbraError E_CAPTURE_UNSAFE, E_BACKGROUND_UNSUPPORTED, E_BACKGROUND_DISKS */
 export async function chooseCapture(
   qmp: QmpClient,
-  terms: BackgroundTerms & Pick<PrepareCommand, 'capture'>,
+  terms: CaptureTerms & Pick<PrepareCommand, 'capture'>,
 ): Promise<Choice> {
   const refusals: Failure[] = [];
   for (const mode of terms.capture) {
@@ -38,7 +40,7 @@ function inWords(refusals: readonly Failure[]): string | undefined {
 async function refusalOf(
   mode: CaptureMode,
   qmp: QmpClient,
-  terms: BackgroundTerms,
+  terms: CaptureTerms,
 ): Promise<Failure | undefined> {
   if (mode !== 'background' && terms.disks === 'snapshot') {
     const disks = await writableDisks(qmp, terms.workingDirectory);
@@ -48,7 +50,7 @@ async function refusalOf(
   }
   if (mode === 'stop-copy') return undefined;
   if (mode === 'precopy') {
-    const message = await precopyObstacle(qmp);
+    const message = await precopyObstacle(qmp, terms);
     return message === undefined ? undefined : { code: 'E_CAPTURE_UNSAFE', message };
   }
   const [first, ...more] = await backgroundObstacles(qmp, terms);

@@ -106,7 +106,7 @@ export class MemberRound {
         onAllSeen: () => {},
         onFirstPage: () => {},
         onKeptBack: () => {},
-        onWhole: (result) => this.#onWhole(result),
+        onWhole: (result) => this.whole(result),
         onError: (error) => void this.#onStreamError(error),
         ...events,
       },
@@ -124,9 +124,10 @@ export class MemberRound {
     await this.monitor.execute('migrate', { uri: `unix:${this.#socket}` });
   }
 
-  #onWhole(result: StreamResult): void {
+  /** @param at when its last byte was there, by performance.now() */
+  whole(result: StreamResult, at = performance.now()): void {
     this.result = result;
-    const drainMs = this.stoppedAt === 0 ? 0 : performance.now() - this.stoppedAt;
+    const drainMs = this.stoppedAt === 0 ? 0 : at - this.stoppedAt;
     this.learn({ drainMs, passes: this.meter.passes, repeatedPages: this.#repeatedPages() });
     this.handle({ type: 'drained' });
   }

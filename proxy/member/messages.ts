@@ -42,6 +42,8 @@ export interface PrepareCommand {
   readonly cut: CutMode;
   readonly disks: DiskMode;
   readonly hugePages: HugePageMode;
+  /** Of a VM without KVM: precopy is compared with its memory, for QEMU may miss a dirtied page. */
+  readonly compareEmulated: boolean;
   /** Of the host's memory, when huge pages are made: what must stay free, and another round needs. */
   readonly keepFreeBytes: number;
   /** In the names of layers over its disks (disk-layer.ts). */
@@ -194,6 +196,12 @@ export interface RoundFacts {
   /** QEMU's passes over dirty memory, and pages sent again after they had been sent. */
   readonly passes?: number;
   readonly repeatedPages?: number;
+  /**
+   * Of an emulated VM: pages QEMU had missed as dirty, which were taken from its memory; and how long it stood
+   * for that to be known, milliseconds.
+   */
+  readonly missedPages?: number;
+  readonly compareMs?: number;
   /** Bytes received while the VM ran, and after it had stopped. */
   readonly liveBytes?: number;
   readonly drainBytes?: number;

@@ -1,8 +1,10 @@
 /** Precopy: memory streams while the VM runs, pass after pass; what is left follows when it stands. */
+import { isEmulated, mendMissed, VmMemory } from './dirty-log.ts';
 import type { Drive, LiveDrive } from './drive.ts';
 import type { MemberRound } from './member-round.ts';
 import { Pacing } from './pacing.ts';
-import { canHold, resumeStanding, stopVm } from './qemu.ts';
+import { canHold, type RamBlockInfo, ramBlocks, resumeStanding, stopVm } from './qemu.ts';
+import type { StreamResult } from './shadow-sink.ts';
 
 /**
  * What a QEMU without switchover-ack keeps of its first pass while it waits for others: 8 MiB, a few
@@ -17,6 +19,9 @@ export class PrecopyDrive implements Drive, LiveDrive {
   readonly #sampleLive: () => void;
   #holds = false;
   #pacing: Pacing | undefined;
+  /** Of an emulated VM, and where in it is what (dirty-log.ts). */
+  #memory: VmMemory | undefined;
+  #blocks: readonly RamBlockInfo[] = [];
 
   /** @param sampleLive tells how far it is, if it is still live */
   constructor(round: MemberRound, sampleLive: () => void) {
@@ -28,6 +33,7 @@ export class PrecopyDrive implements Drive, LiveDrive {
     const round = this.#round;
     const { canTrickle } = await round.setUp(false);
     this.#holds = await canHold(round.monitor);
+    await this.#openMemory();
     const keepBackPages = this.#holds ? 0 : KEEP_BACK_PAGES;
     const intake = await round.receive(
       { keepBackPages, mode: 'precopy' },
@@ -39,10 +45,37 @@ export class PrecopyDrive implements Drive, LiveDrive {
           this.#pacing?.keepBack();
           this.#sampleLive();
         },
+        onWhole: (result) => void this.#onWhole(result),
       },
     );
     this.#pacing = new Pacing(round.monitor, intake, round.meter, canTrickle);
     await round.migrate();
+  }
+
+  async #openMemory(): Promise<void> {
+    const { monitor, prepare } = this.#round;
+    const { vm, compareEmulated } = prepare;
+    if (vm === undefined || !compareEmulated || !(await isEmulated(monitor))) return;
+    this.#blocks = await ramBlocks(monitor);
+    this.#memory = new VmMemory(vm);
+  }
+
+  /** The VM stands until we vote: what QEMU has missed of an emulated one is mended first. Never rejects. */
+  async #onWhole(result: StreamResult): Promise<void> {
+    const round = this.#round;
+    const at = performance.now();
+    const streamed = round.intake?.sink;
+    if (this.#memory !== undefined && streamed !== undefined) {
+      try {
+        const lookUp = () => round.lookUp();
+        const missedPages = await mendMissed(this.#memory, this.#blocks, streamed, lookUp);
+        round.learn({ missedPages, compareMs: performance.now() - at });
+      } catch (error) {
+        round.failed('compare', error);
+        return;
+      }
+    }
+    round.whole(result, at);
   }
 
   async onTick(): Promise<void> {
@@ -90,5 +123,7 @@ export class PrecopyDrive implements Drive, LiveDrive {
 
   end(): void {
     this.#pacing?.end();
+    this.#memory?.close();
+    this.#memory = undefined;
   }
 }

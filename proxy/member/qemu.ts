@@ -17,11 +17,10 @@ const DOWNTIME_LIMIT_MS = 1;
  */
 const TRICKLE_BYTES_PER_SECOND = 10;
 /**
- * QEMU looks for newly dirtied pages when less than bandwidth × downtime-limit is left. That must be less
- * than a page: where it looks while pages are still to be sent, and finds no others, the emulator is not told
- * that their bits are cleared (`if (num_dirty)` in the sync of migration/ram.c, since 9.0), and what the guest
- * writes to them after they were sent is lost. A member that trickles has no bandwidth to speak of: without
- * being told one (QEMU 8.2) it would never look.
+ * QEMU looks for newly dirtied pages when less than bandwidth × downtime-limit is left. That is less than a
+ * page: all has been sent then, and every page it finds is new to it (why that matters to an emulator is told in
+ * dirty-log.ts). A member that trickles has no bandwidth to speak of: without being told one (QEMU 8.2) it
+ * would never look.
  */
 const SWITCHOVER_BYTES_PER_SECOND = 2_000_000;
 const PARAMETERS: Readonly<Record<string, number>> = {
@@ -30,7 +29,6 @@ const PARAMETERS: Readonly<Record<string, number>> = {
   'avail-switchover-bandwidth': SWITCHOVER_BYTES_PER_SECOND,
 };
 const RETRY_MS = 2;
-const DIRTY_LOG_SAFE_MAJOR = 9;
 
 const BUSY: ReadonlySet<MigrationStatus> = new Set<MigrationStatus>([
   'setup',
@@ -109,22 +107,6 @@ export async function requireReady(qmp: QmpClient): Promise<void> {
   if (!running) {
     throw new UmbraError({ code: 'E_VM_NOT_RUNNING', message: `the VM is ${status}, not running` });
   }
-}
-
-/**
- * Can precopy be trusted here? Under TCG, QEMU before 9.0 loses writes: when the dirty bitmap is
- * read, fast-path TLB entries keep on writing without marking the page (fixed by QEMU commit
- * 03bfc2188f, "Fix migration dirty bitmap coherency with TCG memory access"). Its stream then lacks
- * pages, with no error anywhere. KVM tracks in hardware and is not concerned. What is left of it from 9.0
- * on is an instant: the emulator is told of cleared bits only if one of them was new to the migration. We see
- * to it that there are no others while it runs (SWITCHOVER_BYTES_PER_SECOND); when it is set up, all are old.
- * @returns why not, or undefined if it can
- */
-export async function precopyObstacle(qmp: QmpClient): Promise<string | undefined> {
-  const { major, minor } = qmp.version;
-  if (major >= DIRTY_LOG_SAFE_MAJOR) return undefined;
-  if ((await qmp.execute('query-kvm')).enabled) return undefined;
-  return `QEMU ${major}.${minor} under TCG loses dirty pages in precopy (fixed in 9.0)`;
 }
 
 /** Has the VM a device that gives back memory its guest does not use? */

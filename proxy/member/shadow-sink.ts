@@ -23,6 +23,8 @@ export class ShadowSink implements PrecopySink {
   /** Pages received at least once. */
   seenPages = 0;
   ramEnded = false;
+  /** In the stream's order; none before it has listed them. */
+  streamedBlocks: readonly RamBlock[] = [];
   readonly #shadow: StagingShadow;
   readonly #events: SinkEvents;
   #images: readonly RamImage[] = [];
@@ -45,6 +47,7 @@ export class ShadowSink implements PrecopySink {
 
   blocks(blocks: readonly RamBlock[]): void {
     this.#images = this.#shadow.match(blocks);
+    this.streamedBlocks = blocks;
     const { pageSize } = this.#shadow;
     this.#seen = blocks.map(({ usedLength }) => new Uint8Array(usedLength / pageSize));
     this.totalPages = this.#seen.reduce((sum, pages) => sum + pages.length, 0);
@@ -78,7 +81,7 @@ export class ShadowSink implements PrecopySink {
   }
 
   load(block: number, offset: number, into: Uint8Array): void {
-    this.#image(block).readPage(offset, into);
+    this.#image(block).readPages(offset, into);
   }
 
   returnPath(): void {

@@ -19,6 +19,7 @@ import type { StagingShadow } from '../../shadow/index.ts';
 import { UmbraError } from '../failure.ts';
 import { PrecopyDecoder, type StreamMode } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
+import type { StreamedMemory } from './dirty-log.ts';
 import { FlowClock } from './flow-clock.ts';
 import { MigrationListener } from './migration-listener.ts';
 import { ShadowSink, type StreamResult } from './shadow-sink.ts';
@@ -123,7 +124,8 @@ export class StreamIntake {
     return this.#decoder.counters;
   }
 
-  get sink(): Readonly<Pick<ShadowSink, 'machineType' | 'seenPages' | 'totalPages'>> {
+  get sink(): Readonly<Pick<ShadowSink, 'machineType' | 'seenPages' | 'totalPages'>> &
+    StreamedMemory {
     return this.#sink;
   }
 

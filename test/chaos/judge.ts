@@ -48,6 +48,8 @@ export interface Judgement {
   readonly colour: 'green' | 'red' | 'passed by';
   readonly why: string;
   readonly stoodMs: number;
+  /** In the row's epochs: what QEMU's dirty log had missed (proxy/member/dirty-log.ts). */
+  readonly missedPages?: number;
 }
 
 export class Judge {
@@ -59,6 +61,7 @@ export class Judge {
   #mark = 'mark-0';
   /** The epoch that the last checkpoint said to have taken, if it did. */
   #reported: number | undefined;
+  #missedPages = 0;
 
   static async of(chaos: ChaosBed): Promise<Judge> {
     return new Judge(chaos, await noncesOf(chaos.cluster));
@@ -73,6 +76,7 @@ export class Judge {
   /** Never rejects: what went wrong is the judgement. */
   async judge(row: ChaosRow): Promise<Judgement> {
     const bed = this.#bed;
+    this.#missedPages = 0;
     const watches = await Promise.all(
       [...Array(bed.nodes).keys()].map((n) => VmWatch.open(bed, n)),
     );
@@ -91,7 +95,8 @@ export class Judge {
         throw new Error(`a VM stood for ${Math.round(stoodMs)} ms`);
       }
       await this.#promises(row, before);
-      return { row: row.name, colour: 'green', why: '', stoodMs };
+      const missedPages = this.#missedPages;
+      return { row: row.name, colour: 'green', why: '', stoodMs, missedPages };
     } catch (error) {
       const why = `${error}; ${await this.#scene()}`;
       return { row: row.name, colour: 'red', why, stoodMs: Number.NaN };
@@ -202,6 +207,7 @@ export class Judge {
     const report = JSON.parse(reported.trim().split('\n').at(-1) ?? '') as RoundReport;
     if (!report.barrierHeld) throw new Error(`the barrier of epoch ${report.epoch} did not hold`);
     this.#reported = report.epoch;
+    this.#countMissed(report);
   }
 
   /** Something that only the next epoch's memory has. */
@@ -214,8 +220,13 @@ export class Judge {
 
   async #checkpoint(): Promise<void> {
     await this.#writeMark();
-    const { epoch = 0 } = await this.#bed.json<RoundReport>('checkpoint');
-    this.#marks.set(epoch, this.#mark);
+    const report = await this.#bed.json<RoundReport>('checkpoint');
+    this.#marks.set(report.epoch ?? 0, this.#mark);
+    this.#countMissed(report);
+  }
+
+  #countMissed({ members }: RoundReport): void {
+    for (const { missedPages = 0 } of members) this.#missedPages += missedPages;
   }
 
   async #goesOnWithoutDisk(): Promise<void> {

@@ -42,6 +42,8 @@ const green = judged.filter(({ colour }) => colour === 'green').length;
 const passedBy = judged.length - green - red.length;
 say(`${green} green, ${red.length} red, ${passedBy} passed by (the place was not come to)`);
 for (const { row, why } of red) say(`RED ${row}: ${why}`);
+const missed = judged.reduce((sum, { missedPages = 0 }) => sum + missedPages, 0);
+say(`${missed} dirtied pages that QEMU had missed were mended (without KVM, by precopy)`);
 if (options.json === true) {
   say(JSON.stringify({ rows: judged.length - passedBy, green, red: red.map(({ row }) => row) }));
 }
@@ -80,7 +82,9 @@ async function runGroup(group: readonly ChaosRow[]): Promise<void> {
         appendFileSync(options.results, `${JSON.stringify(judgement)}\n`);
       }
       const stood = judgement.stoodMs > 0 ? `, stood for ${Math.round(judgement.stoodMs)} ms` : '';
-      say(`${judgement.colour.padEnd(9)} ${row.name}${stood} ${judgement.why}`);
+      const missed =
+        (judgement.missedPages ?? 0) > 0 ? `, ${judgement.missedPages} pages mended` : '';
+      say(`${judgement.colour.padEnd(9)} ${row.name}${stood}${missed} ${judgement.why}`);
       if (judgement.colour !== 'red') continue;
       await bed?.dispose();
       bed = undefined;

@@ -3,13 +3,15 @@
  * while a guest program dirties memory as fast as it can. The first shadow is whole, the others are
  * deltas of it.
  */
-import { readFileSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { ramBlocks } from '../../proxy/member/qemu.ts';
 import { openShadow, SealedRam } from '../../shadow/index.ts';
 import { findQemus } from '../../tools/setup/qemu.ts';
 import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
+import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { MemberBench } from '../support/member-bench.ts';
 
 const MEMORY_MIB = 256;
@@ -43,7 +45,8 @@ for (const qemu of await findQemus()) {
       await bench.live(`${pattern}-${xbzrle}`);
       await bench.pass(2);
       bench.tell('stop');
-      await bench.report('drained');
+      const { missedPages = 0 } = await bench.report('drained');
+      assert.is(missedPages, 0, 'the stream alone is the memory');
       const dump = join(bench.directory, 'memory.bin');
       await bench.monitor.execute('pmemsave', {
         val: 0,
@@ -73,6 +76,28 @@ for (const qemu of await findQemus()) {
   });
 }
 
+test('a page that QEMU’s log misses is taken from the memory of an emulated VM', async () => {
+  const qemu = await newestQemu();
+  if (qemu === undefined) throw new Error('there is no QEMU');
+  bench = await MemberBench.boot(qemu, MEMORY_MIB);
+  for (const compared of [false, true]) {
+    bench.compareEmulated = compared;
+    const round = `compared-${compared}`;
+    await bench.live(round);
+    await bench.pass(2);
+    const at = await writeBehindLog(bench);
+    bench.tell('stop');
+    const { missedPages } = await bench.report('drained');
+    bench.tell('barrier');
+    await bench.report('sealed');
+    bench.tell('commit');
+    assert.is(missedPages, compared ? 1 : undefined);
+    const memory = await memoryOf(bench.shadowDirectory(round), MEMORY_MIB * 2 ** 20);
+    const isThere = memory.toString('latin1', at, at + PAGE).startsWith('behind');
+    assert.is(isThere, compared, 'without comparing it is lost: the log knows nothing of it');
+  }
+});
+
 async function memoryOf(directory: string, bytes: number): Promise<Buffer> {
   const shadow = await openShadow(directory);
   const block = shadow.manifest.blocks.findIndex(({ idstr }) => idstr === 'pc.ram');
@@ -81,6 +106,26 @@ async function memoryOf(directory: string, bytes: number): Promise<Buffer> {
   for (let at = 0; at < bytes; at += PAGE) ram.read(block, at, memory, at);
   ram.close();
   return memory;
+}
+
+/** Writes a page into QEMU's memory as nobody does who tells its dirty log. @returns where, of the guest's */
+async function writeBehindLog(of: MemberBench): Promise<number> {
+  const dump = join(of.directory, 'before.bin');
+  const filename = dump;
+  await of.monitor.execute('pmemsave', { val: 0, size: MEMORY_MIB * 2 ** 20, filename });
+  const memory = readFileSync(dump);
+  rmSync(dump);
+  // In the middle of a MiB that is not in use.
+  const zeros = Buffer.alloc(2 ** 20);
+  let at = memory.length;
+  do at -= zeros.length;
+  while (at > 0 && !zeros.equals(memory.subarray(at, at + zeros.length)));
+  at += zeros.length / 2;
+  const ram = (await ramBlocks(of.monitor)).find(({ idstr }) => idstr === 'pc.ram');
+  const fd = openSync(`/proc/${of.vm.process.pid}/mem`, 'r+');
+  writeSync(fd, Buffer.alloc(PAGE, 'behind'), 0, PAGE, Number(ram?.address) + at);
+  closeSync(fd);
+  return at;
 }
 
 /** Pages of RAM that differ, as hexadecimal addresses; the first ten will do. */

@@ -64,6 +64,7 @@ test('the least there can be, and every default', () => {
     cut: 'auto',
     disks: 'leave',
     hugePages: 'auto',
+    compareEmulated: true,
     stopDeadlineMs: 10_000,
     endWhen: [
       { kind: 'all-first-pass' },

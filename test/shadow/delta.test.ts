@@ -148,8 +148,16 @@ test('pages rewritten, zeroed and changed back in any order end as the last of e
     }
     if (random(10) === 0) ram?.flush();
     if (random(50) !== 0) continue;
-    ram?.readPage(offset, into);
+    ram?.readPages(offset, into);
     assert.ok(into.equals(expected.subarray(offset, offset + PAGE)), `page at ${offset}`);
+  }
+  for (const pages of [PAGES, 7, 1]) {
+    const span = Buffer.alloc(pages * PAGE, 'stale');
+    for (let from = 0; from < expected.length; from += span.length) {
+      ram?.readPages(from, span);
+      assert.ok(span.equals(expected.subarray(from, from + span.length)), `${pages} from ${from}`);
+    }
+    assert.throws(() => ram?.readPages(expected.length - span.length + PAGE, span), /no page at/);
   }
   await shadow.seal(SEAL_INPUT);
   const delta = await openShadow(shadow.directory);

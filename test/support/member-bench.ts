@@ -35,6 +35,7 @@ export class MemberBench {
   readonly commandLine: readonly string[];
   readonly notices: MemberNotice[] = [];
   capture: readonly CaptureMode[] = ['precopy', 'stop-copy'];
+  compareEmulated = true;
   /** Rounds from now on store what differs from this one’s shadow. */
   base: string | undefined;
   #capture: Capture | undefined;
@@ -88,6 +89,7 @@ export class MemberBench {
       cut: 'auto',
       disks: 'leave',
       hugePages: 'leave',
+      compareEmulated: this.compareEmulated,
       keepFreeBytes: 0,
       diskOwner: 'bench.n0',
       memoryBound: 100,

@@ -4,7 +4,8 @@ import { recordedVm } from '../../proxy/agent/vm-process.ts';
 import type { ClusterConfig, MemberConfig } from '../../proxy/config.ts';
 import { toFailure } from '../../proxy/failure.ts';
 import { backgroundObstacles } from '../../proxy/member/background-support.ts';
-import { precopyObstacle, requireReady } from '../../proxy/member/qemu.ts';
+import { precopyObstacle } from '../../proxy/member/dirty-log.ts';
+import { requireReady } from '../../proxy/member/qemu.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { clusterNames, storedConfig } from './home.ts';
 
@@ -34,14 +35,14 @@ export async function memberFindings(): Promise<Finding[]> {
 async function examine(
   check: string,
   { qmp: path, directory, workingDirectory, libvirt }: MemberConfig,
-  { cut, disks }: ClusterConfig['round'],
+  { cut, disks, compareEmulated }: ClusterConfig['round'],
 ): Promise<Finding> {
   let qmp: QmpClient | undefined;
   try {
     qmp = await QmpClient.connect(path, { timeoutMs: ANSWER_LIMIT_MS });
     await requireReady(qmp);
-    const precopy = await precopyObstacle(qmp);
     const vm = recordedVm(directory);
+    const precopy = await precopyObstacle(qmp, { vm, compareEmulated });
     const background = await backgroundObstacles(qmp, {
       ...{ vm, cut, disks },
       workingDirectory: vm?.workingDirectory ?? workingDirectory,

@@ -41,6 +41,7 @@ export function roundText(report: RoundReport): string {
       `${bytes(report.drainBytes)} after the stop; ${bytes(report.storedBytes)} kept in memory`,
     `  live phase ended by ${report.endReason}`,
     ...captureNotes(report),
+    ...missedNotes(report),
     ...savingNotes(report),
     ...diskNotes(report),
     '',
@@ -68,6 +69,16 @@ function captureNotes({ members }: RoundReport): string[] {
     reasons.set(how, [...(reasons.get(how) ?? []), member]);
   }
   return [...reasons].map(([how, names]) => `  ${names.join(', ')} ${how}`);
+}
+
+/** Of emulated VMs: what QEMU's own log would have left out of the epoch. */
+function missedNotes({ members }: RoundReport): string[] {
+  return members.flatMap(({ member, missedPages = 0 }) => {
+    if (missedPages === 0) return [];
+    return [
+      `  ${member}: QEMU had missed ${missedPages} dirtied pages (no KVM), taken from its memory`,
+    ];
+  });
 }
 
 /** What a background capture costs guests that run again. */
