@@ -14,6 +14,7 @@ export { sha256Of } from './envelope.ts';
 export { ShadowError, type ShadowErrorCode } from './errors.ts';
 export { foldShadow } from './fold.ts';
 export type { BaseName, EpochManifest, Identity, ShadowManifest } from './manifest.ts';
+export { populate } from './mapping.ts';
 export { makeOwnFolder, makeTrustedFolder, requireTrustedFolder } from './own-folder.ts';
 export { pinEpoch, pinnedEpochs, unpinEpoch } from './pins.ts';
 export type { RamImage } from './ram-image.ts';

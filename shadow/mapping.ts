@@ -23,8 +23,14 @@ const PROT_READ = 1;
 const MAP_SHARED = 1;
 const MAP_FAILED = 2n ** 64n - 1n;
 const MADV_DONTNEED = 4;
+/** Since Linux 5.14. */
+const MADV_POPULATE_READ = 22;
+const EINVAL = 22;
+const PAGE_BYTES = 4096;
 
 const WINDOW_BYTES = 32 * 2 ** 20;
+/** What is populated at once, on another thread. */
+const POPULATED_BYTES = 256 * 2 ** 20;
 /** A multiple of every page size, so that no page lies in two views. */
 const VIEW_BYTES = 2 ** 30;
 
@@ -55,10 +61,7 @@ export class Mapping {
         const message = `${path} holds ${size} bytes instead of ${length}`;
         throw new ShadowError('E_EPOCH_CORRUPT', message, { path });
       }
-      this.#address = BigInt(mmap(null, length, PROT_READ, MAP_SHARED, fd, 0));
-      if (this.#address === MAP_FAILED) {
-        throw new ShadowError('E_STORE_IO', `cannot map ${path}: errno ${koffi.errno()}`, { path });
-      }
+      this.#address = mapFile(fd, length, path);
       this.#views = viewsOf(this.#address, length);
     } finally {
       closeSync(fd);
@@ -105,6 +108,61 @@ export class Mapping {
       madvise(this.#address + BigInt(window), bytes, MADV_DONTNEED);
     }
   }
+}
+
+/**
+ * Has a file's holes be memory, as reading them through a mapping would, but without the SIGBUS that ends
+ * whoever reads when there is none. Its content, size and times stay as they are.
+ * @returns false if this kernel cannot (before Linux 5.14): nothing is done
+ * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO
+ */
+export async function populate(path: string): Promise<boolean> {
+  const { address, length } = mapAll(path);
+  try {
+    if (madvise(address, PAGE_BYTES, MADV_POPULATE_READ) !== 0 && koffi.errno() === EINVAL)
+      return false;
+    for (let at = 0; at < length; at += POPULATED_BYTES) {
+      const bytes = Math.min(POPULATED_BYTES, length - at);
+      await populateRange(path, address + BigInt(at), bytes);
+    }
+    return true;
+  } finally {
+    munmap(address, length);
+  }
+}
+
+/** Its errno is another thread's: but for memory, nothing can be missing here. */
+function populateRange(path: string, address: bigint, bytes: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    madvise.async(address, bytes, MADV_POPULATE_READ, (error: Error | null, result: number) => {
+      const message = `there is no memory for the holes of ${path}`;
+      if (error !== null) reject(error);
+      else if (result !== 0) reject(new ShadowError('E_STORE_NO_ROOM', message, { path }));
+      else resolve();
+    });
+  });
+}
+
+function mapAll(path: string): { readonly address: bigint; readonly length: number } {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (cause) {
+    throw new ShadowError('E_STORE_IO', `cannot open ${path}: ${cause}`, { path, cause });
+  }
+  try {
+    const length = fstatSync(fd).size;
+    return { address: mapFile(fd, length, path), length };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** @throws ShadowError E_STORE_IO */
+function mapFile(fd: number, length: number, path: string): bigint {
+  const address = BigInt(mmap(null, length, PROT_READ, MAP_SHARED, fd, 0));
+  if (address !== MAP_FAILED) return address;
+  throw new ShadowError('E_STORE_IO', `cannot map ${path}: errno ${koffi.errno()}`, { path });
 }
 
 function viewsOf(address: bigint, length: number): Buffer[] {

@@ -38,7 +38,7 @@ import { DurableTier } from './durable-tier.ts';
 import { EpochStore } from './epoch-store.ts';
 import { HeldRounds } from './held-rounds.ts';
 import { learnMachines } from './machine-type.ts';
-import { reclaimMappedHoles } from './mapped-holes.ts';
+import { fillMappedHoles, reclaimMappedHoles } from './mapped-holes.ts';
 import { MemberVm } from './member-vm.ts';
 import { isAlive } from './process-card.ts';
 import { ProxyKeeper } from './proxy-keeper.ts';
@@ -135,6 +135,7 @@ export class LocalAgent implements Agent {
       return [config.name, found] as const;
     });
     const admission = await this.#admission.admit(new Map(examined), this.#vmPids());
+    await fillMappedHoles(this.#vmPids());
     // Not before: whoever is refused leaves nothing that goes on.
     for (const { vm } of this.#members.values()) {
       void learnMachines(vm.recorded?.commandLine[0] ?? '');

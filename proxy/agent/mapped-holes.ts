@@ -6,11 +6,12 @@
  *     write   a page of the VM's own
  *
  * Every capture has QEMU read all of a VM's RAM. So what is holes when a round is admitted is memory when it
- * ends: it must be there, or the OOM killer comes. Afterwards it is taken back.
+ * ends: it is counted, and taken at once. A QEMU that reads a hole for which a full tmpfs has no page is
+ * killed (SIGBUS), whoever has filled it. Afterwards it is taken back.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { openShadow, reclaimHoles } from '../../shadow/index.ts';
+import { openShadow, populate, reclaimHoles } from '../../shadow/index.ts';
 
 /** The unit of st_blocks, whatever the filesystem (stat(2)). */
 const BLOCK_BYTES = 512;
@@ -46,6 +47,23 @@ export function mappedHoles(pids: Iterable<number>): number {
     for (const image of mappedImages(mapsOf(pid))) holes.set(image.inode, holesOf(pid, image));
   }
   return [...holes.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/**
+ * Has holes of what these processes have mapped be memory, before they are read. An image that was removed is left
+ * out where its mapping is not ours to open.
+ * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO
+ */
+export async function fillMappedHoles(pids: Iterable<number>): Promise<void> {
+  const filled = new Set<string>();
+  for (const pid of pids) {
+    for (const image of mappedImages(mapsOf(pid))) {
+      if (filled.has(image.inode) || holesOf(pid, image) === 0) continue;
+      filled.add(image.inode);
+      const way = waysTo(pid, image).find(isReadable);
+      if (way !== undefined) await populate(way);
+    }
+  }
 }
 
 /**
@@ -88,8 +106,21 @@ function mapsOf(pid: number): string {
 }
 
 /** One that was removed while it was mapped is reached by its mapping alone, which takes root. */
-function holesOf(pid: number, { path, range, bytes }: MappedImage): number {
-  for (const way of [`/proc/${pid}/map_files/${range}`, path]) {
+function waysTo(pid: number, { path, range, removed }: MappedImage): string[] {
+  return [`/proc/${pid}/map_files/${range}`, ...(removed ? [] : [path])];
+}
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function holesOf(pid: number, image: MappedImage): number {
+  for (const way of waysTo(pid, image)) {
     try {
       const { size, blocks } = statSync(way);
       return Math.max(0, size - blocks * BLOCK_BYTES);
@@ -97,5 +128,5 @@ function holesOf(pid: number, { path, range, bytes }: MappedImage): number {
       // the next way
     }
   }
-  return bytes; // as much as it can be
+  return image.bytes; // as much as it can be
 }

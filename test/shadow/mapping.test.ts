@@ -1,9 +1,19 @@
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ShadowError } from '../../shadow/index.ts';
-import { Mapping } from '../../shadow/mapping.ts';
+import { Mapping, populate } from '../../shadow/mapping.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
 const PAGE = 4096;
@@ -59,6 +69,32 @@ test('what is beyond the end, and what is closed, is an error and no signal', ()
 test('a file of another length is refused before anything is mapped', () => {
   const isCorrupt = ({ code }: ShadowError) => code === 'E_EPOCH_CORRUPT';
   assert.throws(() => new Mapping(sparse(PAGE, new Map()), 2 * PAGE), isCorrupt);
+});
+
+test('holes become memory, and nothing else of the file changes', async () => {
+  const length = 3 * 2 ** 20 + PAGE;
+  const path = sparse(length, new Map([[PAGE, 7]]));
+  const before = statSync(path, { bigint: true });
+  const content = readFileSync(path);
+  assert.ok(await populate(path), 'this kernel can');
+  const after = statSync(path, { bigint: true });
+  assert.is(Number(after.blocks) * 512, length);
+  assert.equal([after.mtimeNs, after.ctimeNs], [before.mtimeNs, before.ctimeNs]);
+  assert.ok(readFileSync(path).equals(content));
+});
+
+test('where there is no memory for them, that is an error, and nobody is killed', async () => {
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'umbra-test', root]);
+  try {
+    const error = await populate(sparse(4 * 2 ** 20, new Map())).then(
+      () => undefined,
+      (failed: ShadowError) => failed,
+    );
+    assert.is(error?.code, 'E_STORE_NO_ROOM');
+    assert.match(error?.message ?? '', /no memory for the holes/);
+  } finally {
+    execFileSync('umount', [root]);
+  }
 });
 
 test.run();

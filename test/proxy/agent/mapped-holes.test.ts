@@ -7,6 +7,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { HeldRounds } from '../../../proxy/agent/held-rounds.ts';
 import {
+  fillMappedHoles,
   mappedHoles,
   mappedImages,
   reclaimMappedHoles,
@@ -141,6 +142,28 @@ test('nor while its round is held, for it is brought to disk, but as soon as tha
   assert.is(statSync(ram, { bigint: true }).ctimeNs, before.ctimeNs, 'it was not touched');
   held.release(roundOf(1));
   assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), Number(before.size) - sealed);
+});
+
+test('holes are filled before they are read, and the image counts as untouched', async () => {
+  const { ram } = await images();
+  const vm = await mapping(ram);
+  await reclaimMappedHoles([pidOf(vm)], isHeld);
+  const { size, ctimeMs } = statSync(ram);
+  assert.ok(heldBytes(ram) < size);
+  await fillMappedHoles([pidOf(vm), pidOf(vm), 2 ** 22 + 1]);
+  assert.is(heldBytes(ram), size);
+  assert.is(mappedHoles([pidOf(vm)]), 0);
+  assert.is(statSync(ram).ctimeMs, ctimeMs);
+});
+
+test('so are those of an image that was removed since', async () => {
+  const { ram } = await images();
+  const vm = await mapping(ram);
+  await reclaimMappedHoles([pidOf(vm)], isHeld);
+  rmSync(ram);
+  assert.ok(mappedHoles([pidOf(vm)]) > 0);
+  await fillMappedHoles([pidOf(vm)]);
+  assert.is(mappedHoles([pidOf(vm)]), 0);
 });
 
 test.run();
