@@ -49,7 +49,7 @@ async function run(file: string): Promise<Outcome> {
   const startedAt = performance.now();
   const limitMs = isE2e(file) ? E2E_LIMIT_MS : UNIT_LIMIT_MS;
   // Its own process group: whatever a test that is killed leaves behind goes with it.
-  const child = spawn(process.execPath, ['--import', 'tsx', join(folder, file)], {
+  const child = spawn(process.execPath, ['--import', 'tsx/esm', join(folder, file)], {
     detached: true,
     env: { ...process.env, FORCE_COLOR: '0' },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -17,13 +17,20 @@ import {
   STORE_STEPS,
   verifyShadow,
 } from '../../shadow/index.ts';
+import { type Bundled, bundled } from '../support/bundled.ts';
 import { scratchFolder } from '../support/scratch.ts';
 import { EPOCHS, memoryOfEpoch, PAGE, PAGES, takeEpochs } from './store-work.ts';
 
-const WORKER = fileURLToPath(new URL('./store-work.ts', import.meta.url));
+const WORKER = fileURLToPath(new URL('./store-work-child.ts', import.meta.url));
 
 const test = suite('power cut');
 let root = '';
+let worker: Bundled;
+
+test.before(async () => {
+  worker = await bundled(WORKER);
+});
+test.after(() => worker.remove());
 
 test.before.each(() => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-cut-'));
@@ -32,7 +39,7 @@ test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 /** @returns what ended the process */
 function workUntil(step: string): string | null {
-  const args = ['--import', 'tsx', WORKER, root, step];
+  const args = [worker.path, root, step];
   const { signal, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   if (stderr !== '') throw new Error(stderr);
   return signal;

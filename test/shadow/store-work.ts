@@ -1,8 +1,6 @@
 /**
- *     node --import tsx store-work.ts FOLDER STEP
- *
- * Takes epochs of a made-up member, retires old ones, folds and collects; going on from what is there.
- * At STEP, after the first two epochs, it dies.
+ * Takes epochs of a made-up member, retires old ones, folds and collects; going on from what is there. As a
+ * process of its own that dies at a step: store-work-child.ts.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -102,11 +100,4 @@ async function fold(catalogue: Catalogue, shadows: string, onStep: OnStep): Prom
 
 function roundOf(epoch: number): string {
   return `r${String(epoch).padStart(6, '0')}-00000000`;
-}
-
-const [root, until] = process.argv.slice(2);
-if (root !== undefined && until !== undefined && process.argv[1]?.endsWith('store-work.ts')) {
-  await takeEpochs(root, (step) => {
-    if (step === until) process.kill(process.pid, 'SIGKILL');
-  });
 }

@@ -14,6 +14,7 @@ import {
   PERSIST_STEPS,
   type PersistStep,
 } from '../../../shadow/index.ts';
+import { type Bundled, bundled } from '../../support/bundled.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { persistAndRetire, roundOf, sealEpoch } from './sealed-epoch.ts';
 
@@ -32,6 +33,12 @@ let root = '';
 let shadows = '';
 let store: DurableStore;
 let epochs: EpochManifest[] = [];
+let child: Bundled;
+
+test.before(async () => {
+  child = await bundled(CHILD);
+});
+test.after(() => child.remove());
 
 test.before.each(async () => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-cut-'));
@@ -49,9 +56,9 @@ const persist = (epoch: EpochManifest) => persistAndRetire(store, shadows, epoch
 /** @returns how the process that was to be killed there ended */
 function persistUntil(epoch: EpochManifest, step: PersistStep, occurrence = 1): Promise<string> {
   const args = [store.directory, shadows, fileOf(epoch), step, String(occurrence)];
-  const child = spawn(process.execPath, ['--import', 'tsx', CHILD, ...args], { stdio: 'inherit' });
+  const persisting = spawn(process.execPath, [child.path, ...args], { stdio: 'inherit' });
   return new Promise((resolve) => {
-    child.once('exit', (code, signal) => resolve(signal ?? String(code)));
+    persisting.once('exit', (code, signal) => resolve(signal ?? String(code)));
   });
 }
 

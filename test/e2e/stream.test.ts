@@ -10,14 +10,14 @@ import { strict as assert } from 'node:assert';
 import { createReadStream, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { suite } from 'uvu';
-import { PrecopyDecoder, type StreamMode } from '../../../proxy/stream/decoder.ts';
-import { type EncodeOptions, encodePrecopy } from '../../../proxy/stream/encoder.ts';
-import { pong, shut } from '../../../proxy/stream/return-path.ts';
-import { parseVmdesc, walkDevices } from '../../../proxy/stream/vmdesc.ts';
-import type { QemuBinary } from '../../../tools/setup/qemu.ts';
-import { atRandom } from './cuts.ts';
-import { ShadowSink } from './shadow-sink.ts';
-import { type Answer, BINARIES, Qemu, RAM_BYTES, TempDir } from './throwaway-qemu.ts';
+import { PrecopyDecoder, type StreamMode } from '../../proxy/stream/decoder.ts';
+import { type EncodeOptions, encodePrecopy } from '../../proxy/stream/encoder.ts';
+import { pong, shut } from '../../proxy/stream/return-path.ts';
+import { parseVmdesc, walkDevices } from '../../proxy/stream/vmdesc.ts';
+import type { QemuBinary } from '../../tools/setup/qemu.ts';
+import { atRandom } from '../proxy/stream/cuts.ts';
+import { ShadowSink } from '../proxy/stream/shadow-sink.ts';
+import { type Answer, BINARIES, Qemu, RAM_BYTES, TempDir } from '../proxy/stream/throwaway-qemu.ts';
 
 const test = suite('real QEMU');
 
