@@ -42,6 +42,8 @@ const HINTS: Readonly<Record<string, string>> = {
     'See: umbra doctor. Or let round.capture name another, as [background, precopy, stop-copy].',
   E_BACKGROUND_DISKS:
     'Set round.disks: snapshot, make them read-only, or let round.capture name another, as precopy.',
+  E_VM_MEMORY:
+    'Set round.capture to background or stop-copy; round.compareEmulated: false would trust QEMU’s log.',
   E_HUGE_PAGES: 'See what it takes: umbra doctor. Or set round.hugePages to leave.',
   E_DISK_SNAPSHOT: 'Check that QEMU may write to the folders of its disks, and their space.',
   E_DISK_LAYER: 'Put the file back, or restore another epoch: umbra epochs',

@@ -108,7 +108,7 @@ export class VmMemory {
  * @param blocks where its memory is
  * @param lookUp throws when the round is over; then it ends
  * @returns pages that had been missed
- * @throws UmbraError E_CAPTURE_UNSAFE when memory cannot be read; what the store says
+ * @throws UmbraError E_VM_MEMORY when it cannot be read; what the store says
  */
 export async function mendMissed(
   memory: Pick<VmMemory, 'read'>,
@@ -146,7 +146,7 @@ function readBlock(
     memory.read(address + BigInt(offset), into);
   } catch (cause) {
     const message = `cannot compare ${idstr} with the VM’s memory: ${(cause as Error).message}`;
-    throw new UmbraError({ code: 'E_CAPTURE_UNSAFE', message }, cause);
+    throw new UmbraError({ code: 'E_VM_MEMORY', message }, cause);
   }
 }
 

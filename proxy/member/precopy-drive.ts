@@ -5,6 +5,7 @@ import type { MemberRound } from './member-round.ts';
 import { Pacing } from './pacing.ts';
 import { canHold, type RamBlockInfo, ramBlocks, resumeStanding, stopVm } from './qemu.ts';
 import type { StreamResult } from './shadow-sink.ts';
+import { whyStreamEnded } from './stream-end.ts';
 
 /**
  * What a QEMU without switchover-ack keeps of its first pass while it waits for others: 8 MiB, a few
@@ -71,7 +72,7 @@ export class PrecopyDrive implements Drive, LiveDrive {
         const missedPages = await mendMissed(this.#memory, this.#blocks, streamed, lookUp);
         round.learn({ missedPages, compareMs: performance.now() - at });
       } catch (error) {
-        round.failed('compare', error);
+        round.failed('compare', await whyStreamEnded(error, round.monitor));
         return;
       }
     }

@@ -1,5 +1,5 @@
 /**
- * Why a migration stream ended before it was whole. That it did is seldom the cause: QEMU died, libvirt
+ * Why a migration stream ended before it was whole, or could not be compared with its VM. That it did is seldom the cause: QEMU died, libvirt
  * went away before it had handed the stream over, or the migration failed, and the monitor knows. Which of
  * the two is heard of first is chance, so the monitor is asked:
  *
@@ -14,7 +14,11 @@ import { toFailure, UmbraError } from '../failure.ts';
 
 /** A monitor that does not answer is not worth waiting for: the VM may stand. */
 const ANSWER_LIMIT_MS = 1_000;
-const CONSEQUENCES: ReadonlySet<string> = new Set(['E_STREAM_TRUNCATED', 'E_STREAM_LOST']);
+const CONSEQUENCES: ReadonlySet<string> = new Set([
+  'E_STREAM_TRUNCATED',
+  'E_STREAM_LOST',
+  'E_VM_MEMORY',
+]);
 const CAUSES: ReadonlySet<string> = new Set(['E_QMP_CLOSED', 'E_QMP_AWAY']);
 
 /** @returns what to tell the operator; never rejects */

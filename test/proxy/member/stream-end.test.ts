@@ -14,6 +14,7 @@ import { scratchFolder } from '../../support/scratch.ts';
 const GREETING =
   '{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10},"package":""},"capabilities":[]}}\r\n';
 const TRUNCATED = new StreamError('E_STREAM_TRUNCATED', 'the peer closed', 7, 'ram PART');
+const UNREADABLE = new UmbraError({ code: 'E_VM_MEMORY', message: '0 of 4096 bytes' });
 const LOST = new UmbraError({ code: 'E_STREAM_LOST', message: 'ECONNRESET' });
 
 interface Request {
@@ -67,6 +68,7 @@ const answer =
 for (const [name, error] of [
   ['that is short', TRUNCATED],
   ['that broke', LOST],
+  ['that could not be compared', UNREADABLE],
 ] as const) {
   test(`a stream ${name}, libvirt being away: that is told`, async () => {
     const { code, hint } = await told(error, (socket) => {
