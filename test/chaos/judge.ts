@@ -88,7 +88,10 @@ export class Judge {
       if (isFromDisk(row)) await this.#onDisk(before.at(-1) ?? 0);
       const isReached = await this.#strike(row, watches, before.at(-1) ?? 0);
       if (!isReached) return { row: row.name, colour: 'passed by', why: '', stoodMs: 0 };
-      const stoodMs = Math.max(...this.#left(row, watches).map((watch) => watch.longestStopMs));
+      const left = this.#left(row, watches);
+      // A proxy that was frozen may stop its VM only now, and hear then that the round is over.
+      await Promise.all(left.map((watch) => watch.settled(DEADLINE_MS + GRACE_MS)));
+      const stoodMs = Math.max(...left.map((watch) => watch.longestStopMs));
       // With all of ours dead, they stand until the next life: that one is ours to begin, not theirs.
       const isPromised = row.during !== 'restore' && row.victim !== 'all of ours are killed';
       if (isPromised && stoodMs > DEADLINE_MS) {

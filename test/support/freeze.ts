@@ -94,6 +94,14 @@ export class VmWatch {
     }
   }
 
+  /** Waits until it does not stand, by what its QEMU has told; not for ever. */
+  async settled(limitMs: number): Promise<void> {
+    const end = performance.now() + limitMs;
+    while (this.longestStopMs === Number.POSITIVE_INFINITY && performance.now() < end) {
+      await delay(POLL_MS);
+    }
+  }
+
   /** The longest it stood, milliseconds. Infinite if it still does. */
   get longestStopMs(): number {
     const lengths = this.#stopped.map(
