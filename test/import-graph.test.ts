@@ -50,27 +50,27 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const PURE = [
   'policies/',
   'proxy/stream/',
-  'proxy/member/session.ts',
-  'proxy/coordinator/phases.ts',
-  'proxy/coordinator/round.ts',
-  'proxy/coordinator/report.ts',
-  'proxy/coordinator/round-outcome.ts',
-  'proxy/coordinator/timeline.ts',
+  'proxy/member/capture/session.ts',
+  'proxy/coordinator/rounds/phases.ts',
+  'proxy/coordinator/rounds/round.ts',
+  'proxy/protocol/report.ts',
+  'proxy/coordinator/rounds/round-outcome.ts',
+  'proxy/protocol/timeline.ts',
   'proxy/libvirt/save-image.ts',
   'proxy/relay/address.ts',
   'proxy/relay/classify.ts',
   'proxy/relay/outcome.ts',
   'proxy/relay/report.ts',
-  'proxy/agent/command-line.ts',
-  'proxy/agent/domain-memory.ts',
-  'proxy/agent/clone-command-line.ts',
-  'proxy/agent/cloning-agent.ts',
-  'proxy/agent/option-value.ts',
-  'proxy/clone-config.ts',
-  'proxy/config-text.ts',
-  'proxy/units.ts',
-  'proxy/contradictions.ts',
-  'proxy/end-when.ts',
+  'proxy/command-line/command-line.ts',
+  'proxy/command-line/domain-memory.ts',
+  'proxy/command-line/clone.ts',
+  'proxy/agent/restores/cloning-agent.ts',
+  'proxy/command-line/option-value.ts',
+  'proxy/config/clone-config.ts',
+  'proxy/config/text.ts',
+  'proxy/config/units.ts',
+  'proxy/config/rules.ts',
+  'proxy/config/end-when.ts',
 ];
 const PURE_MAY_USE: readonly string[] = ['node:zlib', 'node:path'];
 
@@ -103,7 +103,7 @@ test('a coordinator knows an agent by its contract only', () => {
     .filter((file) => file.startsWith('proxy/coordinator/'))
     .flatMap(importsOf)
     .filter(({ to }) => /^proxy\/(agent|member)\//.test(to))
-    .filter(({ to }) => !['proxy/agent/contract.ts', 'proxy/member/messages.ts'].includes(to));
+    .filter(({ to }) => !['proxy/protocol/agent.ts', 'proxy/protocol/member.ts'].includes(to));
   assert.equal(wrong, []);
 });
 

@@ -14,11 +14,11 @@ import {
   type Progress,
   spareDirectory,
 } from '../../shadow/index.ts';
-import type { ClusterConfig, MemberConfig } from '../config.ts';
-import { UmbraError } from '../failure.ts';
-import type { ExamineResult, RestoreMode, ResumeResult } from '../member/messages.ts';
-import { RoundAdmission } from './admission.ts';
-import { cloningAgent } from './cloning-agent.ts';
+import type { ClusterConfig, MemberConfig } from '../config/config.ts';
+import { UmbraError } from '../failure/failure.ts';
+import type { ExamineResult, RestoreMode, ResumeResult } from '../protocol/member.ts';
+import { RoundAdmission } from './store/admission.ts';
+import { cloningAgent } from './restores/cloning-agent.ts';
 import type {
   Admission,
   Agent,
@@ -33,16 +33,16 @@ import type {
   RestorePlan,
   RestoringAgent,
   RoundTerms,
-} from './contract.ts';
-import { DurableTier } from './durable-tier.ts';
-import { EpochStore } from './epoch-store.ts';
-import { HeldRounds } from './held-rounds.ts';
-import { learnMachines } from './machine-type.ts';
-import { fillMappedHoles, reclaimMappedHoles } from './mapped-holes.ts';
-import { MemberVm } from './member-vm.ts';
-import { isAlive } from './process-card.ts';
-import { ProxyKeeper } from './proxy-keeper.ts';
-import { Restores } from './restores.ts';
+} from '../protocol/agent.ts';
+import { DurableTier } from './durable/durable-tier.ts';
+import { EpochStore } from './store/epoch-store.ts';
+import { HeldRounds } from './store/held-rounds.ts';
+import { learnMachines } from './restores/machine-type.ts';
+import { fillMappedHoles, reclaimMappedHoles } from './store/mapped-holes.ts';
+import { MemberVm } from './vms/member-vm.ts';
+import { isAlive } from '../host/pid-file.ts';
+import { ProxyKeeper } from './vms/proxy-keeper.ts';
+import { Restores } from './restores/restores.ts';
 
 interface Member {
   readonly config: MemberConfig;

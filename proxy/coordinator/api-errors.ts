@@ -5,7 +5,7 @@
  *     {"failure": {code, message, …}}     400, 413, 414, 415 bad request · 404 not there · 409 refused
  */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { toFailure, UmbraError } from '../failure.ts';
+import { toFailure, UmbraError } from '../failure/failure.ts';
 
 const NOT_FOUND: ReadonlySet<string> = new Set([
   'E_EPOCH_UNKNOWN',

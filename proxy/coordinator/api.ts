@@ -29,9 +29,9 @@ import Fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import * as z from 'zod';
-import { parseClusterConfig } from '../config.ts';
-import { CONFIG_LIMIT_BYTES } from '../config-text.ts';
-import { toFailure } from '../failure.ts';
+import { parseClusterConfig } from '../config/config.ts';
+import { CONFIG_LIMIT_BYTES } from '../config/text.ts';
+import { toFailure } from '../failure/failure.ts';
 import { answerError, answerErrors, badRequest } from './api-errors.ts';
 import type { Coordinator } from './coordinator.ts';
 

@@ -11,7 +11,7 @@
  *     92       domain XML, NUL, zeros up to a multiple of 64 KiB
  *      …       QEMU's migration stream
  */
-import { UmbraError } from '../failure.ts';
+import { UmbraError } from '../failure/failure.ts';
 
 const MAGIC = 'LibvirtQemudSave';
 const VERSION = 2;

@@ -14,7 +14,7 @@ import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import koffi from 'koffi';
-import { UmbraError } from '../failure.ts';
+import { UmbraError } from '../failure/failure.ts';
 
 /** <asm-generic/ioctls.h>: bytes that nobody has read yet. */
 const FIONREAD = 0x541b;

@@ -8,7 +8,7 @@ import * as z from 'zod';
 import type { MonitorSockets } from '../../qmp/index.ts';
 import { monitorsOf } from '../libvirt/monitor-sockets.ts';
 import { findDomainProcess } from '../libvirt/qemu-process.ts';
-import { Journal } from './journal.ts';
+import { Journal } from './repair/journal.ts';
 
 /** As much of the agent's note on the VM as lasts when the domain starts anew. */
 const noteSchema = z.object({ commandLine: z.array(z.string()) });

@@ -1,11 +1,11 @@
 /** What a member's proxy does outside of a round. */
 import { QmpClient, QmpError, virsh } from '../../qmp/index.ts';
-import { UmbraError } from '../failure.ts';
-import { faultPoint, type LOAD_STEPS } from '../fault-point.ts';
-import { mergeLayers } from './disks.ts';
-import { loadDomain } from './domain-load.ts';
-import { connectWhenThere, incomingSocket } from './incoming.ts';
-import { Journal } from './journal.ts';
+import { UmbraError } from '../failure/failure.ts';
+import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
+import { mergeLayers } from './qemu/disks.ts';
+import { loadDomain } from './restore/domain-load.ts';
+import { connectWhenThere, incomingSocket } from './restore/incoming.ts';
+import { Journal } from './repair/journal.ts';
 import {
   awaitLoaded,
   encodeAhead,
@@ -13,7 +13,7 @@ import {
   LOAD_DEADLINE_MS,
   loadFailed,
   readyLoad,
-} from './load.ts';
+} from './restore/load.ts';
 import type {
   DomainLoaded,
   DomainPlan,
@@ -24,9 +24,9 @@ import type {
   ProbeResult,
   RestoreMode,
   ResumeResult,
-} from './messages.ts';
-import { putRight } from './put-right.ts';
-import { makeRun, ramBlocks, requireReady } from './qemu.ts';
+} from '../protocol/member.ts';
+import { putRight } from './repair/repair.ts';
+import { makeRun, ramBlocks, requireReady } from './qemu/qemu.ts';
 
 const PROBE_TIMEOUT_MS = 2_000;
 /** A QEMU just started needs a moment to make its sockets; more under load. */

@@ -1,5 +1,5 @@
 /** Where a relay listens and where it connects to: `tcp://HOST:PORT`, `unix://PATH`. PURE. */
-import { UmbraError } from '../failure.ts';
+import { UmbraError } from '../failure/failure.ts';
 
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }

@@ -8,7 +8,7 @@
  * that its peer has finished.
  */
 import { Socket } from 'node:net';
-import { type Failure, UmbraError } from '../failure.ts';
+import { type Failure, UmbraError } from '../failure/failure.ts';
 import { type Address, formatAddress } from './address.ts';
 import { type ChannelKind, classify, MARK_BYTES } from './classify.ts';
 import { Flow } from './flow.ts';

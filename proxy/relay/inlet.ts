@@ -4,7 +4,7 @@
  *     free ──kernel reads into it──▶ lent, until the other side has taken it ──▶ free
  */
 import type { Socket } from 'node:net';
-import { adoptSocket } from '../adopted-socket.ts';
+import { adoptSocket } from '../host/adopted-socket.ts';
 import { IN_FLIGHT_BYTES } from './limits.ts';
 
 /** Large ones: source, relay and destination take turns on the cores less often. */

@@ -8,9 +8,9 @@
  * are reset, or QEMU waits for the others (7.2 for minutes). It is over when the last has closed.
  */
 import { type Estimate, estimate, nothingKnown, type Passing } from '../../policies/index.ts';
-import { type Failure, UmbraError } from '../failure.ts';
-import { faultPoint } from '../fault-point.ts';
-import { FlowClock } from '../member/flow-clock.ts';
+import { type Failure, UmbraError } from '../failure/failure.ts';
+import { faultPoint } from '../failure/fault-point.ts';
+import { FlowClock } from '../intake/flow-clock.ts';
 import { ReturnPathReader } from '../stream/return-path-reader.ts';
 import type { Channel } from './channel.ts';
 import type { ChannelKind } from './classify.ts';

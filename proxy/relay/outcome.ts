@@ -1,5 +1,5 @@
 /** How a migration ended, from what was seen of it. PURE. */
-import type { Failure } from '../failure.ts';
+import type { Failure } from '../failure/failure.ts';
 import type { ChannelKind } from './classify.ts';
 import type { Outcome, ShadowReport } from './report.ts';
 

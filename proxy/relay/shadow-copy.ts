@@ -8,9 +8,9 @@
  *
  * Losing it never touches the migration: the VM moves on without.
  */
-import type { Failure } from '../failure.ts';
-import { toFailure } from '../failure.ts';
-import { ShadowSink, type StreamResult } from '../member/shadow-sink.ts';
+import type { Failure } from '../failure/failure.ts';
+import { toFailure } from '../failure/failure.ts';
+import { ShadowSink, type StreamResult } from '../intake/shadow-sink.ts';
 import { PrecopyDecoder } from '../stream/decoder.ts';
 import type { CountingSink } from './counting-sink.ts';
 import { BACKLOG_BYTES } from './limits.ts';

@@ -24,9 +24,9 @@ import {
   StagingShadow,
   spareDirectory,
 } from '../../shadow/index.ts';
-import { UmbraError } from '../failure.ts';
-import { type Lock, lockCluster } from '../lock.ts';
-import type { StreamResult } from '../member/shadow-sink.ts';
+import { UmbraError } from '../failure/failure.ts';
+import { type Lock, lockCluster } from '../host/lock.ts';
+import type { StreamResult } from '../intake/shadow-sink.ts';
 import { BACKLOG_BYTES, IN_FLIGHT_BYTES } from './limits.ts';
 import type { ShadowReport } from './report.ts';
 

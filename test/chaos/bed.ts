@@ -11,8 +11,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import koffi from 'koffi';
-import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
-import type { QemuBinary } from '../../tools/setup/qemu.ts';
+import type { EpochInfo } from '../../proxy/coordinator/epochs/epochs.ts';
+import type { QemuBinary } from '../../tools/qemu/qemu.ts';
 import { SlowDisk } from '../../tools/testbed/slow-disk.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import type { BedKind } from './rows.ts';

@@ -15,8 +15,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
-import type { EpochInfo } from '../../proxy/coordinator/epochs.ts';
-import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { EpochInfo } from '../../proxy/coordinator/epochs/epochs.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';
@@ -48,7 +48,7 @@ export interface Judgement {
   readonly colour: 'green' | 'red' | 'passed by';
   readonly why: string;
   readonly stoodMs: number;
-  /** In the row's epochs: what QEMU's dirty log had missed (proxy/member/dirty-log.ts). */
+  /** In the row's epochs: what QEMU's dirty log had missed (proxy/member/capture/dirty-log.ts). */
   readonly missedPages?: number;
 }
 

@@ -8,7 +8,7 @@
  */
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { ChaosBed } from './bed.ts';
 import { Judge, type Judgement } from './judge.ts';
 import { RelayBed } from './relay-bed.ts';

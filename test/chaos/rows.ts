@@ -1,6 +1,6 @@
 /** The matrix: what is under way, where a process stands, and what happens to whom while it does. PURE. */
-import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/fault-point.ts';
-import { STATE_NAMES } from '../../proxy/member/session.ts';
+import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/failure/fault-point.ts';
+import { STATE_NAMES } from '../../proxy/member/capture/session.ts';
 import { PERSIST_STEPS, STORE_STEPS } from '../../shadow/index.ts';
 
 export type Victim =
@@ -39,7 +39,7 @@ export interface ChaosRow {
   readonly name: string;
   readonly during: 'checkpoint' | 'restore' | 'fold' | 'persist' | 'migration';
   readonly bed: BedKind;
-  /** A name of proxy/fault-point.ts. */
+  /** A name of proxy/failure/fault-point.ts. */
   readonly place: string;
   readonly victim: Victim;
 }

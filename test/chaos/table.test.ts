@@ -1,8 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { ROUND_STATE_NAMES } from '../../proxy/coordinator/round.ts';
-import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/fault-point.ts';
-import { STATE_NAMES } from '../../proxy/member/session.ts';
+import { ROUND_STATE_NAMES } from '../../proxy/coordinator/rounds/round.ts';
+import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/failure/fault-point.ts';
+import { STATE_NAMES } from '../../proxy/member/capture/session.ts';
 import { PERSIST_STEPS, STORE_STEPS } from '../../shadow/index.ts';
 import type { Judgement } from './judge.ts';
 import { allRows } from './rows.ts';

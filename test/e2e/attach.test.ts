@@ -6,11 +6,11 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
-import { type StartedVm, startVm } from '../../proxy/agent/vm-process.ts';
-import { parseClusterConfig } from '../../proxy/config.ts';
+import { isAlive, killProcess } from '../../proxy/host/pid-file.ts';
+import { type StartedVm, startVm } from '../../proxy/agent/vms/vm-process.ts';
+import { parseClusterConfig } from '../../proxy/config/config.ts';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
-import { findQemus } from '../../tools/setup/qemu.ts';
+import { findQemus } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { ticker } from '../support/job.ts';
 

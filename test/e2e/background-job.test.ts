@@ -5,8 +5,8 @@
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RoundReport } from '../../proxy/coordinator/report.ts';
-import { findQemus } from '../../tools/setup/qemu.ts';
+import type { RoundReport } from '../../proxy/protocol/report.ts';
+import { findQemus } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { casesPassed, jobRuns, jobVerdict } from '../support/job.ts';
 

@@ -4,8 +4,8 @@
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
-import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
+import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { verifyMemory } from '../../tools/testbed/dirty.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';

@@ -9,9 +9,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
-import type { Failure } from '../../proxy/failure.ts';
+import type { Failure } from '../../proxy/failure/failure.ts';
 import { QmpClient } from '../../qmp/index.ts';
-import { findQemus } from '../../tools/setup/qemu.ts';
+import { findQemus } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 

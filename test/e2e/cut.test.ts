@@ -8,15 +8,15 @@
  *     n0, n1   ──▶ stopped ──▶ ?                      consistent: nobody hears of them
  *     n2       ──▶ frozen before its stop, VM runs ───────── thawed ──▶ stopped
  *
- * And the same is done with what the cut rests on taken away (proxy/broken.ts): there must be orphans.
+ * And the same is done with what the cut rests on taken away (proxy/failure/broken.ts): there must be orphans.
  */
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Part } from '../../proxy/broken.ts';
-import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { Part } from '../../proxy/failure/broken.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { Catalogue } from '../../shadow/index.ts';
-import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import {

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, truncateSync, unlinkSync, writeFileSync } fr
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 

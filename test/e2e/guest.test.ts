@@ -4,7 +4,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { guestFiles } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
-import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
+import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { dirtyMemory, endMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { GuestCluster, type GuestNode } from '../support/guest-cluster.ts';
 import { GuestQmp } from '../support/guest-qmp.ts';

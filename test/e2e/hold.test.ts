@@ -7,18 +7,18 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { LiveMeter } from '../../proxy/member/live-meter.ts';
-import { Pacing } from '../../proxy/member/pacing.ts';
+import { LiveMeter } from '../../proxy/member/capture/live-meter.ts';
+import { Pacing } from '../../proxy/member/capture/pacing.ts';
 import {
   applyMigration,
   canHold,
   makeRun,
   planMigration,
   ramBlocks,
-} from '../../proxy/member/qemu.ts';
-import { StreamIntake } from '../../proxy/member/stream-intake.ts';
+} from '../../proxy/member/qemu/qemu.ts';
+import { StreamIntake } from '../../proxy/intake/stream-intake.ts';
 import { StagingShadow } from '../../shadow/index.ts';
-import { findQemus } from '../../tools/setup/qemu.ts';
+import { findQemus } from '../../tools/qemu/qemu.ts';
 import { MemberBench } from '../support/member-bench.ts';
 
 const MEMORY_MIB = 192;

@@ -6,8 +6,8 @@
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
-import { findQemus } from '../../tools/setup/qemu.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
+import { findQemus } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
 

@@ -10,7 +10,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { lookAtTree } from '../support/closed-tree.ts';

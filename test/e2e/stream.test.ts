@@ -14,7 +14,7 @@ import { PrecopyDecoder, type StreamMode } from '../../proxy/stream/decoder.ts';
 import { type EncodeOptions, encodePrecopy } from '../../proxy/stream/encoder.ts';
 import { pong, shut } from '../../proxy/stream/return-path.ts';
 import { parseVmdesc, walkDevices } from '../../proxy/stream/vmdesc.ts';
-import type { QemuBinary } from '../../tools/setup/qemu.ts';
+import type { QemuBinary } from '../../tools/qemu/qemu.ts';
 import { atRandom } from '../proxy/stream/cuts.ts';
 import { ShadowSink } from '../proxy/stream/shadow-sink.ts';
 import { type Answer, BINARIES, Qemu, RAM_BYTES, TempDir } from '../proxy/stream/throwaway-qemu.ts';

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { POLICIES } from '../../policies/index.ts';
-import { clusterSchema } from '../../proxy/config-schema.ts';
+import { clusterSchema } from '../../proxy/config/schema.ts';
 
 const test = suite('explain');
 /** Said in the README: what a cluster is made of. */

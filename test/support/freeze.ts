@@ -11,7 +11,7 @@ export type Freezable = Pick<Testbed, 'stopAt' | 'processes'>;
 const POLL_MS = 5;
 const FREEZE_LIMIT_MS = 60_000;
 
-/** Asks the processes of the testbed to freeze at `place` (proxy/fault-point.ts). */
+/** Asks the processes of the testbed to freeze at `place` (proxy/failure/fault-point.ts). */
 export function freezeAt(bed: Freezable, place: string): void {
   writeFileSync(bed.stopAt, `${place}\n`);
 }

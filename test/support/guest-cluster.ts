@@ -7,8 +7,8 @@ import { guestCommandLine, guestFiles } from '../../tools/guest/command-line.ts'
 import { GuestControl } from '../../tools/guest/control.ts';
 import { ensureGuestImage } from '../../tools/guest/image.ts';
 import { accelerator } from '../../tools/setup/accel.ts';
-import { findQemus, type QemuBinary } from '../../tools/setup/qemu.ts';
-import { Switch } from '../../tools/switch/switch.ts';
+import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
+import { Switch } from '../../proxy/switch/switch.ts';
 import { GuestQmp } from './guest-qmp.ts';
 
 export interface GuestClusterOptions {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { FrameDecoder } from '../../tools/switch/frames.ts';
+import { FrameDecoder } from '../../proxy/switch/frames.ts';
 
 /** A length field and a frame between two one-byte "addresses" (0xff: broadcast). */
 export function wireFrame(target: number, source: number, payload = ''): Buffer {

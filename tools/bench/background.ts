@@ -8,7 +8,7 @@
  * Before every round, huge pages that the last one split are joined again (round.hugePages). A size whose
  * shadows this host has no room for is left out, and said so.
  */
-import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { measureRoom } from '../../shadow/index.ts';
 import { untilHuge, untilSettled } from '../testbed/huge-pages.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';

@@ -22,7 +22,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { timelineSvg } from '../cli/timeline-svg.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';

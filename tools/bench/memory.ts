@@ -7,7 +7,7 @@
  *     second_epoch_vs_changed    (own − 1 % of RAM) ÷ changed, of the worst load
  */
 import { join } from 'node:path';
-import type { RoundReport } from '../../proxy/coordinator/report.ts';
+import type { RoundReport } from '../../proxy/protocol/report.ts';
 import {
   Catalogue,
   occupiedBytes,

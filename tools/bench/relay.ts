@@ -19,7 +19,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseClusterConfig } from '../../proxy/config.ts';
+import { parseClusterConfig } from '../../proxy/config/config.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { RelayProcess } from '../testbed/relay-process.ts';

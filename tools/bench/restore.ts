@@ -12,10 +12,10 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { restoreCommandLine } from '../../proxy/agent/command-line.ts';
-import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
-import { recordedVm, startVm, type VmProcess } from '../../proxy/agent/vm-process.ts';
-import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import { restoreCommandLine } from '../../proxy/command-line/command-line.ts';
+import { isAlive, killProcess } from '../../proxy/host/pid-file.ts';
+import { recordedVm, startVm, type VmProcess } from '../../proxy/agent/vms/vm-process.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';

@@ -8,7 +8,7 @@
  * the simulated round: no network, no serialising, no VMs.
  */
 import { LivePhase, NO_CALIBRATION } from '../../policies/index.ts';
-import { COMMITTED } from '../../proxy/coordinator/round.ts';
+import { COMMITTED } from '../../proxy/coordinator/rounds/round.ts';
 import {
   namesOf,
   policyOf,
@@ -16,7 +16,7 @@ import {
   repeatedCluster,
   type SimulationOptions,
   simulate,
-} from '../../test/sim/index.ts';
+} from '../sim/index.ts';
 import type { Measurement, Row } from './bench.ts';
 import { type Spread, spread } from './statistics.ts';
 

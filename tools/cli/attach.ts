@@ -2,9 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
-import { findVm } from '../../proxy/agent/vm-process.ts';
-import { clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
-import { UmbraError } from '../../proxy/failure.ts';
+import { findVm } from '../../proxy/agent/vms/vm-process.ts';
+import { clusterDirectory, parseClusterConfig } from '../../proxy/config/config.ts';
+import { UmbraError } from '../../proxy/failure/failure.ts';
 import { QmpClient, virsh } from '../../qmp/index.ts';
 import { makeOwnFolder } from '../../shadow/index.ts';
 import { up } from './commands.ts';

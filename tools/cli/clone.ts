@@ -6,12 +6,12 @@
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CloneConfig, cloneConfig } from '../../proxy/clone-config.ts';
-import { type ClusterConfig, clusterDirectory, parseClusterConfig } from '../../proxy/config.ts';
-import type { RestoreReport } from '../../proxy/coordinator/report.ts';
-import type { RestoreProgress } from '../../proxy/coordinator/restore.ts';
-import { holdEpoch } from '../../proxy/epoch-hold.ts';
-import { UmbraError } from '../../proxy/failure.ts';
+import { type CloneConfig, cloneConfig } from '../../proxy/config/clone-config.ts';
+import { type ClusterConfig, clusterDirectory, parseClusterConfig } from '../../proxy/config/config.ts';
+import type { RestoreReport } from '../../proxy/protocol/report.ts';
+import type { RestoreProgress } from '../../proxy/coordinator/restores/restore.ts';
+import { holdEpoch } from '../../proxy/coordinator/restores/epoch-hold.ts';
+import { UmbraError } from '../../proxy/failure/failure.ts';
 import { Catalogue, openShadow } from '../../shadow/index.ts';
 import { abandon, withDaemon } from './commands.ts';
 import { storeConfig, storedConfig, storedText, umbraHome } from './home.ts';

@@ -2,16 +2,16 @@
 import { existsSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { POLICIES } from '../../policies/index.ts';
-import { isAlive, killProcess } from '../../proxy/agent/process-card.ts';
-import { forgetVm, recordedVm } from '../../proxy/agent/vm-process.ts';
-import type { ClusterConfig } from '../../proxy/config.ts';
+import { isAlive, killProcess } from '../../proxy/host/pid-file.ts';
+import { forgetVm, recordedVm } from '../../proxy/agent/vms/vm-process.ts';
+import type { ClusterConfig } from '../../proxy/config/config.ts';
 import type { ClusterStatus, QueuedProgress } from '../../proxy/coordinator/coordinator.ts';
-import type { EpochDetail } from '../../proxy/coordinator/epochs.ts';
-import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
-import type { RestoreProgress } from '../../proxy/coordinator/restore.ts';
-import type { RoundProgress } from '../../proxy/coordinator/round-runner.ts';
-import { answers, apiSocketOf } from '../../proxy/daemon-socket.ts';
-import { toFailure, UmbraError } from '../../proxy/failure.ts';
+import type { EpochDetail } from '../../proxy/coordinator/epochs/epochs.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
+import type { RestoreProgress } from '../../proxy/coordinator/restores/restore.ts';
+import type { RoundProgress } from '../../proxy/coordinator/rounds/round-runner.ts';
+import { answers, apiSocketOf } from '../../proxy/host/private-socket.ts';
+import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
 import { awaitReady } from './await-ready.ts';
 import { DaemonClient } from './client.ts';
 import { loadConfigFile, storeConfig, storedConfig } from './home.ts';
@@ -80,7 +80,7 @@ function removeFolders(config: ClusterConfig): void {
 export async function serve(cluster: string, boot: boolean): Promise<void> {
   try {
     const onReady = () => sayHello({ ready: true });
-    const { runDaemon } = await import('../../proxy/daemon.ts'); // fastify and all: only here
+    const { runDaemon } = await import('../../proxy/daemons/embedded.ts'); // fastify and all: only here
     await runDaemon(storedConfig(cluster), { boot, onReady });
   } catch (error) {
     sayHello({ ready: false, failure: toFailure(error, { where: 'start' }) });

@@ -1,11 +1,11 @@
 /** Which captures the VMs on this host allow, each asked itself: what stands in the way is told. */
-import { domainMemory } from '../../proxy/agent/domain-memory.ts';
-import { recordedVm } from '../../proxy/agent/vm-process.ts';
-import type { ClusterConfig, MemberConfig } from '../../proxy/config.ts';
-import { toFailure } from '../../proxy/failure.ts';
-import { backgroundObstacles } from '../../proxy/member/background-support.ts';
-import { precopyObstacle } from '../../proxy/member/dirty-log.ts';
-import { requireReady } from '../../proxy/member/qemu.ts';
+import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
+import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
+import type { ClusterConfig, MemberConfig } from '../../proxy/config/config.ts';
+import { toFailure } from '../../proxy/failure/failure.ts';
+import { backgroundObstacles } from '../../proxy/member/capture/background-support.ts';
+import { precopyObstacle } from '../../proxy/member/capture/dirty-log.ts';
+import { requireReady } from '../../proxy/member/qemu/qemu.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { clusterNames, storedConfig } from './home.ts';
 

@@ -1,8 +1,8 @@
 /** `umbra export`: an epoch as files that libvirt restores, one a member. */
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { UmbraError } from '../../proxy/failure.ts';
-import { exportSaveImage } from '../../proxy/member/save-image-export.ts';
+import { UmbraError } from '../../proxy/failure/failure.ts';
+import { exportSaveImage } from '../../proxy/member/restore/save-image-export.ts';
 import { relayCatalogue, shadowsOf } from '../../proxy/relay/shadow-keeper.ts';
 import { Catalogue, type EpochManifest, openShadow } from '../../shadow/index.ts';
 import { storedConfig } from './home.ts';

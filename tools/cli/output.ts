@@ -1,7 +1,7 @@
 /** How the CLI speaks: for people on a terminal, as plain lines elsewhere, as JSON when asked. */
 import prettyBytes from 'pretty-bytes';
 import prettyMilliseconds from 'pretty-ms';
-import type { Failure } from '../../proxy/failure.ts';
+import type { Failure } from '../../proxy/failure/failure.ts';
 
 export function bytes(count: number | undefined): string {
   return count === undefined ? '-' : prettyBytes(count, { binary: true, maximumFractionDigits: 1 });

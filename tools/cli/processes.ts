@@ -8,11 +8,11 @@ import {
   killProcess,
   recordedProcess,
   recordProcess,
-} from '../../proxy/agent/process-card.ts';
-import type { ClusterConfig } from '../../proxy/config.ts';
-import { answers, apiSocketOf, daemonCardOf } from '../../proxy/daemon-socket.ts';
-import { type Failure, UmbraError } from '../../proxy/failure.ts';
-import { programPath } from '../../proxy/program.ts';
+} from '../../proxy/host/pid-file.ts';
+import type { ClusterConfig } from '../../proxy/config/config.ts';
+import { answers, apiSocketOf, daemonCardOf } from '../../proxy/host/private-socket.ts';
+import { type Failure, UmbraError } from '../../proxy/failure/failure.ts';
+import { programPath } from '../../proxy/host/program.ts';
 
 const LOG_EXCERPT_BYTES = 600;
 const END_LIMIT_MS = 40_000;
@@ -89,7 +89,7 @@ export function ensureSwitch(config: ClusterConfig): void {
   if (recordedProcess(switchCard(config)) !== undefined) return;
   const log = openSync(join(config.directory, 'switch.log'), 'a', 0o600);
   const ports = config.switchSockets.flatMap((path) => ['--port', path]);
-  const args = [programPath('tools/switch/main'), ...ports, '--until-gone', config.directory];
+  const args = [programPath('proxy/switch/main'), ...ports, '--until-gone', config.directory];
   const child = spawn(process.execPath, [...process.execArgv, ...args], {
     detached: true,
     stdio: ['ignore', log, log],

@@ -1,7 +1,7 @@
 /** Reports as text. */
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
-import type { EpochDetail, EpochInfo } from '../../proxy/coordinator/epochs.ts';
-import type { RestoreReport, RoundReport } from '../../proxy/coordinator/report.ts';
+import type { EpochDetail, EpochInfo } from '../../proxy/coordinator/epochs/epochs.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { age, bytes, duration, failureText, table } from './output.ts';
 
 const PAGE_BYTES = 4096;

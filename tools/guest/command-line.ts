@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import type { QemuBinary } from '../setup/qemu.ts';
+import type { QemuBinary } from '../qemu/qemu.ts';
 import type { GuestImage } from './image.ts';
 
 export interface GuestMachine {

@@ -1,5 +1,5 @@
-import { runCommand } from '../setup/command.ts';
-import { SetupError } from '../setup/errors.ts';
+import { runCommand } from '../packages/command.ts';
+import { SetupError } from '../packages/errors.ts';
 
 /** Debian's name for "the newest cloud kernel"; it depends on the one package that holds it. */
 export const kernelPackage = 'linux-image-cloud-amd64';

@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { packageFolder } from '../../proxy/program.ts';
+import { packageFolder } from '../../proxy/host/program.ts';
 
 /** One of our own files that go into the image or are compiled for it. */
 export interface SourceFile {

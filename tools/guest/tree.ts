@@ -1,7 +1,7 @@
 import { lstat, readdir, readFile, readlink } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
-import { runCommand } from '../setup/command.ts';
-import { SetupError } from '../setup/errors.ts';
+import { runCommand } from '../packages/command.ts';
+import { SetupError } from '../packages/errors.ts';
 import type { CpioEntry } from './cpio.ts';
 
 /** Everything below `folder` as archive entries. */

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
-import { SetupError } from '../setup/errors.ts';
+import { SetupError } from '../packages/errors.ts';
 
 /** Packages still ship /lib and /bin; the image has them in /usr, as an installed system does. */
 const mergeUsr = String.raw`s,^\(\./\)\?\(lib\|lib64\|bin\|sbin\)/,usr/\2/,S`;

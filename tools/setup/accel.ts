@@ -3,9 +3,9 @@ import { constants } from 'node:fs';
 import { access, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GuestImage } from '../guest/image.ts';
-import { cacheFolder } from './cache.ts';
-import { SetupError } from './errors.ts';
-import type { QemuBinary } from './qemu.ts';
+import { cacheFolder } from '../packages/cache.ts';
+import { SetupError } from '../packages/errors.ts';
+import type { QemuBinary } from '../qemu/qemu.ts';
 
 export type Accelerator = 'tcg' | 'kvm';
 

@@ -16,10 +16,10 @@ import { build } from 'esbuild';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const PROGRAMS = [
   'tools/cli/main.ts',
-  'tools/switch/main.ts',
+  'proxy/switch/main.ts',
   'proxy/member/process.ts',
-  'proxy/agent/disk-process.ts',
-  'proxy/agent/durable-process.ts',
+  'proxy/agent/durable/list-process.ts',
+  'proxy/agent/durable/job-process.ts',
 ];
 /** What packages in CommonJS expect to find, in a file that is a module. */
 const COMMON_JS = [

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { runCommand } from './command.ts';
-import { SetupError } from './errors.ts';
+import { runCommand } from '../packages/command.ts';
+import { SetupError } from '../packages/errors.ts';
 
 /** Something the host must have, how to see whether it does, and the Debian package it is in. */
 export interface Requirement {

@@ -2,7 +2,7 @@
 import { stringify } from 'yaml';
 import { guestCommandLine } from '../guest/command-line.ts';
 import type { GuestImage } from '../guest/image.ts';
-import type { QemuBinary } from '../setup/qemu.ts';
+import type { QemuBinary } from '../qemu/qemu.ts';
 
 const DEFAULT_MIB = 256;
 

@@ -143,7 +143,7 @@ export class LibvirtPair {
     return join(this.memory, 'umbra');
   }
 
-  /** The file of names that processes of `umbra` freeze at (proxy/fault-point.ts). */
+  /** The file of names that processes of `umbra` freeze at (proxy/failure/fault-point.ts). */
   get stopAt(): string {
     return join(this.memory, 'stop-at');
   }

@@ -1,6 +1,6 @@
 /** What a process sees of the file system, without touching anyone else's. */
 import { dirname, join } from 'node:path';
-import type { QemuBinary } from '../setup/qemu.ts';
+import type { QemuBinary } from '../qemu/qemu.ts';
 
 /** Where libvirt's domains find their QEMU. */
 export const EMULATOR = '/usr/bin/qemu-system-x86_64';

@@ -1,4 +1,4 @@
-import { findQemus, type QemuBinary } from '../setup/qemu.ts';
+import { findQemus, type QemuBinary } from '../qemu/qemu.ts';
 
 /** The newest QEMU of this machine: under TCG only 9.0 and later can be captured while they run. */
 export async function newestQemu(): Promise<QemuBinary | undefined> {

@@ -17,12 +17,12 @@ import {
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, stringify } from 'yaml';
-import type { Part } from '../../proxy/broken.ts';
-import { startTimeOf } from '../../proxy/known-process.ts';
+import type { Part } from '../../proxy/failure/broken.ts';
+import { startTimeOf } from '../../proxy/host/known-process.ts';
 import { GuestControl } from '../guest/control.ts';
 import { ensureGuestImage } from '../guest/image.ts';
 import { accelerator } from '../setup/accel.ts';
-import { findQemus, type QemuBinary } from '../setup/qemu.ts';
+import { findQemus, type QemuBinary } from '../qemu/qemu.ts';
 import { clusterFile, type FileSections, withCapture } from './cluster-file.ts';
 import { type DirtyOptions, dirtyMemory } from './dirty.ts';
 
@@ -62,7 +62,7 @@ export class Testbed {
   readonly file: string;
   readonly nodes: number;
   readonly qemu: QemuBinary;
-  /** What a daemon that is started from now on does without (proxy/broken.ts). */
+  /** What a daemon that is started from now on does without (proxy/failure/broken.ts). */
   broken: readonly Part[] = [];
   /** The file as it was made. */
   readonly #plain: object;
@@ -104,7 +104,7 @@ export class Testbed {
   /** The folder with a VM's sockets. */
   memberDirectory = (node: number): string => join(this.directory, 'vm', `n${node}`);
 
-  /** The file of names that processes of this testbed freeze at (proxy/fault-point.ts). */
+  /** The file of names that processes of this testbed freeze at (proxy/failure/fault-point.ts). */
   get stopAt(): string {
     return join(this.home, 'stop-at');
   }

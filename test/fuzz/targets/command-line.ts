@@ -5,7 +5,7 @@
  */
 import { strict as assert } from 'node:assert';
 import { posix } from 'node:path';
-import { cloneCommandLine } from '../../../proxy/agent/clone-command-line.ts';
+import { cloneCommandLine } from '../../../proxy/command-line/clone.ts';
 import {
   formatOptions,
   machineTypeOf,
@@ -13,8 +13,8 @@ import {
   parseOptions,
   qmpSocketOf,
   restoreCommandLine,
-} from '../../../proxy/agent/command-line.ts';
-import { UmbraError } from '../../../proxy/failure.ts';
+} from '../../../proxy/command-line/command-line.ts';
+import { UmbraError } from '../../../proxy/failure/failure.ts';
 import { codeOf, type Target } from '../target.ts';
 
 const SOURCE = '/home/demo';
@@ -26,9 +26,9 @@ const TERMS = {
 
 export const target: Target = {
   covers: [
-    'proxy/agent/command-line.ts',
-    'proxy/agent/clone-command-line.ts',
-    'proxy/agent/option-value.ts',
+    'proxy/command-line/command-line.ts',
+    'proxy/command-line/clone.ts',
+    'proxy/command-line/option-value.ts',
   ],
   inputBytesMax: 4_000,
   words: [

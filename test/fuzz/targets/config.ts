@@ -6,8 +6,8 @@
  */
 import { strict as assert } from 'node:assert';
 import { parse, stringify } from 'yaml';
-import { type ClusterConfig, parseClusterConfig } from '../../../proxy/config.ts';
-import { UmbraError } from '../../../proxy/failure.ts';
+import { type ClusterConfig, parseClusterConfig } from '../../../proxy/config/config.ts';
+import { UmbraError } from '../../../proxy/failure/failure.ts';
 import { mutateJson } from '../mutate-json.ts';
 import { codeOf, type Target } from '../target.ts';
 
@@ -21,7 +21,7 @@ const LEAVES = [
 ];
 
 export const target: Target = {
-  covers: ['proxy/config', 'proxy/units.ts', 'proxy/end-when.ts', 'proxy/contradictions.ts'],
+  covers: ['proxy/config', 'proxy/config/units.ts', 'proxy/config/end-when.ts', 'proxy/config/rules.ts'],
   inputBytesMax: 20_000,
   words: [
     ...[

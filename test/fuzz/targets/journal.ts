@@ -6,8 +6,8 @@
 import { strict as assert } from 'node:assert';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { recordedProcess } from '../../../proxy/agent/process-card.ts';
-import { Journal } from '../../../proxy/member/journal.ts';
+import { recordedProcess } from '../../../proxy/host/pid-file.ts';
+import { Journal } from '../../../proxy/member/repair/journal.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { mutateLines } from '../mutate-lines.ts';
 import type { Target } from '../target.ts';
@@ -17,7 +17,7 @@ process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 const file = join(folder, 'round.json');
 
 export const target: Target = {
-  covers: ['proxy/member/journal.ts', 'proxy/agent/process-card.ts', 'proxy/known-process.ts'],
+  covers: ['proxy/member/repair/journal.ts', 'proxy/host/pid-file.ts', 'proxy/host/known-process.ts'],
   inputBytesMax: 8_000,
   words: ['"held":', '"snapshot":', '"stopping":true', '"pid":1', '"startTime":', '{}', '[]'],
   mutate: mutateLines,

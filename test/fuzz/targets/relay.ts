@@ -5,7 +5,7 @@
  */
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
-import { UmbraError } from '../../../proxy/failure.ts';
+import { UmbraError } from '../../../proxy/failure/failure.ts';
 import { formatAddress, parseAddress } from '../../../proxy/relay/address.ts';
 import { classify, MARK_BYTES } from '../../../proxy/relay/classify.ts';
 import { Follower } from '../../../proxy/relay/follower.ts';

@@ -6,8 +6,8 @@ import { strict as assert } from 'node:assert';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { correct, learn, NO_CALIBRATION } from '../../../policies/index.ts';
-import { RoundArchive } from '../../../proxy/coordinator/round-archive.ts';
-import { outcomeOf } from '../../../proxy/coordinator/round-outcome.ts';
+import { RoundArchive } from '../../../proxy/coordinator/rounds/round-archive.ts';
+import { outcomeOf } from '../../../proxy/coordinator/rounds/round-outcome.ts';
 import { roundText } from '../../../tools/cli/reports.ts';
 import { timelineSvg } from '../../../tools/cli/timeline-svg.ts';
 import { scratchFolder } from '../../support/scratch.ts';
@@ -20,8 +20,8 @@ const ROUND = 'r000007-0123abcd';
 
 export const target: Target = {
   covers: [
-    'proxy/coordinator/round-archive.ts',
-    'proxy/coordinator/round-outcome.ts',
+    'proxy/coordinator/rounds/round-archive.ts',
+    'proxy/coordinator/rounds/round-outcome.ts',
     'tools/cli/',
   ],
   inputBytesMax: 20_000,

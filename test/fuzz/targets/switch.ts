@@ -4,8 +4,8 @@
  */
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
-import { Fabric } from '../../../tools/switch/fabric.ts';
-import { FrameDecoder, FrameLengthError, frameBytesMax } from '../../../tools/switch/frames.ts';
+import { Fabric } from '../../../proxy/switch/fabric.ts';
+import { FrameDecoder, FrameLengthError, frameBytesMax } from '../../../proxy/switch/frames.ts';
 import { atRandom } from '../../proxy/stream/cuts.ts';
 import { codeOf, type Target } from '../target.ts';
 

@@ -11,12 +11,12 @@ import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parseClusterConfig } from '../../../proxy/config.ts';
-import { CONFIG_LIMIT_BYTES } from '../../../proxy/config-text.ts';
+import { parseClusterConfig } from '../../../proxy/config/config.ts';
+import { CONFIG_LIMIT_BYTES } from '../../../proxy/config/text.ts';
 import { buildApi } from '../../../proxy/coordinator/api.ts';
 import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
-import { listenPrivately } from '../../../proxy/daemon-socket.ts';
-import type { Failure } from '../../../proxy/failure.ts';
+import { listenPrivately } from '../../../proxy/host/private-socket.ts';
+import type { Failure } from '../../../proxy/failure/failure.ts';
 import { Catalogue } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { UmbraError } from '../../../proxy/failure.ts';
+import { UmbraError } from '../../../proxy/failure/failure.ts';
 import { formatAddress, parseAddress } from '../../../proxy/relay/address.ts';
 
 test('what is written is what is meant, and is written again the same way', () => {

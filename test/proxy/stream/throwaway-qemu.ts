@@ -8,7 +8,7 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findQemus, type QemuBinary } from '../../../tools/setup/qemu.ts';
+import { findQemus, type QemuBinary } from '../../../tools/qemu/qemu.ts';
 
 export const RAM_BYTES = 64 * 1024 * 1024;
 /** Nothing takes longer than this, or the test fails. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Failure } from '../../../proxy/failure.ts';
+import type { Failure } from '../../../proxy/failure/failure.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const MAIN = fileURLToPath(new URL('../../../tools/cli/main.ts', import.meta.url));

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { guestSourceFolder } from '../../../tools/guest/sources.ts';
-import { runCommand } from '../../../tools/setup/command.ts';
+import { runCommand } from '../../../tools/packages/command.ts';
 import { eventually } from '../../support/switch-peer.ts';
 
 /** `dirty` needs no guest: the host runs it as well. */

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { accelerator, kvmBoots } from '../../../tools/setup/accel.ts';
-import { parsePrintedUri } from '../../../tools/setup/apt.ts';
-import { cachedFolder, cacheFolder } from '../../../tools/setup/cache.ts';
-import { runCommand } from '../../../tools/setup/command.ts';
-import { SetupError } from '../../../tools/setup/errors.ts';
-import { describe, parseVersion } from '../../../tools/setup/qemu.ts';
+import { parsePrintedUri } from '../../../tools/packages/apt.ts';
+import { cachedFolder, cacheFolder } from '../../../tools/packages/cache.ts';
+import { runCommand } from '../../../tools/packages/command.ts';
+import { SetupError } from '../../../tools/packages/errors.ts';
+import { describe, parseVersion } from '../../../tools/qemu/qemu.ts';
 import {
   installCommand,
   missingRequirements,

@@ -1,0 +1,57 @@
+/**
+ * Keeps the list of a cluster's epochs on disk, and the lock that makes it ours: for as long as it lives,
+ * no other daemon persists there.
+ */
+import { DurableStore } from '../../../shadow/index.ts';
+import { toFailure, UmbraError } from '../../failure/failure.ts';
+import { type Lock, lockCluster } from '../../host/lock.ts';
+import type { DiskRequest, DiskView } from '../../protocol/agent.ts';
+import type { DurablePlace } from '../../protocol/durable.ts';
+
+export class DiskKeeper {
+  readonly #place: DurablePlace;
+  readonly #store: DurableStore;
+  readonly #onStep: (step: string) => void;
+  #lock: Lock | undefined;
+
+  constructor(place: DurablePlace, onStep: (step: string) => void) {
+    this.#place = place;
+    this.#store = new DurableStore(place.directory, place.cluster);
+    this.#onStep = onStep;
+  }
+
+  /** @throws UmbraError E_DURABLE_BUSY; ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM, E_EPOCH_EXISTS */
+  async answer(request: DiskRequest): Promise<DiskView> {
+    // Someone may have emptied the disk since.
+    if (request.type === 'look' || this.#lock === undefined) await this.#store.prepare();
+    this.#lock ??= this.#lockDisk();
+    if (request.type === 'publish') await this.#store.publish(request.epoch, this.#onStep);
+    if (request.type === 'retire') await this.#store.retire(request.epochs, this.#onStep);
+    if (request.type === 'pin') await this.#store.pin(request.epoch, request.pinned);
+    if (request.type === 'collect') await this.#store.collect();
+    const { epochs, damaged } = await this.#store.list();
+    return {
+      epochs,
+      damaged: damaged.map(({ epoch, error }) => ({ epoch, failure: toFailure(error, {}) })),
+      pinned: await this.#store.pinned(),
+      nextEpoch: await this.#store.nextEpoch(),
+      doubt: await this.#store.doubt(this.#place.shadowsDirectory),
+    };
+  }
+
+  release(): void {
+    this.#lock?.release();
+    this.#lock = undefined;
+  }
+
+  #lockDisk(): Lock {
+    const { directory, cluster } = this.#place;
+    try {
+      return lockCluster(directory, cluster);
+    } catch (error) {
+      if (toFailure(error, {}).code !== 'E_DAEMON_RUNS') throw error;
+      const message = `another daemon persists cluster ${cluster} to ${directory}`;
+      throw new UmbraError({ code: 'E_DURABLE_BUSY', message }, error);
+    }
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * Epochs in this host's memory, as an agent deals with them whatever VMs there are: where rounds are staged,
+ * what of them stays, folding them, and reading them again.
+ */
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import pLimit from 'p-limit';
+import type { Logger } from 'pino';
+import {
+  type Catalogue,
+  collectLeftovers,
+  type EpochManifest,
+  makeOwnFolder,
+  openShadow,
+  pruneSpares,
+  type SealedShadow,
+  ShadowError,
+  verifyShadow,
+} from '../../../shadow/index.ts';
+import type { ClusterConfig } from '../../config/config.ts';
+import { toFailure, UmbraError } from '../../failure/failure.ts';
+import { faultPoint } from '../../failure/fault-point.ts';
+import type { RoundAdmission } from './admission.ts';
+import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
+import type { FoldUnderWay } from '../../protocol/agent.ts';
+import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
+import type { HeldRounds } from './held-rounds.ts';
+
+/** Reading whole images is bound by the cores, not by the number of members. */
+const VERIFY_AT_ONCE = 2;
+
+export class EpochStore {
+  readonly #config: ClusterConfig;
+  readonly #catalogue: Catalogue;
+  readonly #held: HeldRounds;
+  readonly #log: Logger;
+  readonly #turn = pLimit(1);
+  /** Leftovers that the last collect left to those who hold them, and how they were to go. */
+  #passedBy: ReadonlyMap<string, 'recycle' | 'free'> = new Map();
+  /** Epochs that are on their way from disk: until they are named, nobody can tell what is theirs. */
+  #arriving = 0;
+
+  /** @param held rounds that are not collected */
+  constructor(config: ClusterConfig, catalogue: Catalogue, held: HeldRounds, log: Logger) {
+    this.#config = config;
+    this.#catalogue = catalogue;
+    this.#held = held;
+    this.#log = log;
+  }
+
+  /** Makes its folders, and gives back what an earlier life left. */
+  async open(): Promise<void> {
+    // Elsewhere than in the cluster's own folder, it has one of its own there.
+    makeOwnFolder(dirname(this.#config.shadowsDirectory));
+    makeOwnFolder(this.#config.shadowsDirectory);
+    await this.collect('free');
+  }
+
+  /**
+   * Makes the folder a round is staged in, which stays until all its members have left it, and `endRound`.
+   * @throws ShadowError E_STORE_IO
+   */
+  async beginRound(round: string): Promise<void> {
+    const { members, shadowsDirectory } = this.#config;
+    const path = join(shadowsDirectory, round);
+    const holders = members.length + 1;
+    this.#held.hold(round, holders); // before it is there: nobody shall take it for a leftover
+    try {
+      await mkdir(path, { mode: 0o700 });
+    } catch (cause) {
+      for (let holder = 0; holder < holders; holder++) this.#held.release(round);
+      const { code } = cause as NodeJS.ErrnoException;
+      throw new ShadowError('E_STORE_IO', `cannot make ${path}: ${code}`, { path, cause });
+    }
+  }
+
+  shadowDirectory(round: string, member: string): string {
+    return join(this.#config.shadowsDirectory, round, member);
+  }
+
+  /** One at a time. @returns the rounds whose shadows were removed */
+  collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
+    return this.#turn(() => this.#collect(how));
+  }
+
+  async #collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
+    const { shadowsDirectory, store } = this.#config;
+    const recycle = how === 'recycle' && store.recycle;
+    const passedBy = new Map<string, 'recycle' | 'free'>();
+    const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, {
+      // What is staged is held, and what is fetched arrives, until it has been published.
+      keep: (round) => this.#arriving > 0 || this.#held.has(round),
+      onKept: (round) => {
+        passedBy.set(round, how === 'free' ? how : (this.#passedBy.get(round) ?? how));
+      },
+      onBlocked: (epoch, error) => {
+        const failure = toFailure(error, { where: 'collect' });
+        const hint = `nothing is given back until it is removed: umbra rm ${epoch}`;
+        this.#log.error({ failure, epoch, hint }, 'an epoch does not say what it needs');
+      },
+      recycle,
+      onStep: (step) => faultPoint(`store/${step}`),
+    });
+    this.#passedBy = passedBy;
+    // Whoever removes an epoch wants its memory back.
+    if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltas: [] });
+    return removed;
+  }
+
+  /** Bytes an epoch's deltas hold ÷ bytes of the shadows they are deltas of; 0 without deltas. */
+  async deltaShare(epoch: EpochManifest): Promise<number> {
+    return deltaShare(await this.#openShadows(epoch));
+  }
+
+  /**
+   * Writes an epoch's shadows anew, in the folder of `round`, which is held from then on. What it reads stays
+   * until it has been read. No round is under way when this is called; what it may take is its own until it
+   * has ended.
+   * @throws UmbraError E_BUDGET, E_EPOCH_CORRUPT, ShadowError E_STORE_NO_ROOM; so does what it returns, and
+   * nothing is left then
+   */
+  async beginFold(
+    epoch: EpochManifest,
+    round: string,
+    admission: RoundAdmission,
+    signal: AbortSignal,
+  ): Promise<FoldUnderWay> {
+    const shadows = await this.#openShadows(epoch);
+    const needed = shadows.map((shadow) => {
+      return [this.shadowDirectory(round, shadow.manifest.member), ramBytesOf(shadow)] as const;
+    });
+    await admission.admitFold(new Map(needed));
+    return { members: this.#fold(epoch, shadows, round, admission, signal) };
+  }
+
+  async #fold(
+    epoch: EpochManifest,
+    shadows: readonly SealedShadow[],
+    round: string,
+    admission: RoundAdmission,
+    signal: AbortSignal,
+  ): Promise<EpochManifest['members']> {
+    const { shadowsDirectory } = this.#config;
+    this.#held.hold(round);
+    const read = new Set(shadows.flatMap(roundsOf));
+    for (const one of read) this.#held.hold(one);
+    try {
+      return await foldEpoch(epoch, shadows, { shadowsDirectory, round }, signal, (folder) =>
+        admission.endFold(folder),
+      );
+    } catch (error) {
+      this.endRound(round);
+      throw error;
+    } finally {
+      for (const { name } of epoch.members) admission.endFold(this.shadowDirectory(round, name));
+      for (const one of read) this.#held.release(one);
+      this.#collectLate();
+    }
+  }
+
+  /** Nobody is going to publish what is staged there, or has done so. */
+  endRound(round: string): void {
+    this.#held.release(round);
+  }
+
+  /**
+   * What it reads stays until it has been read, also if the epoch is removed or folded meanwhile.
+   * @throws UmbraError E_EPOCH_CORRUPT
+   */
+  async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {
+    const limit = pLimit(VERIFY_AT_ONCE);
+    const reading = new Set<string>();
+    const read = (round: string) => {
+      if (reading.has(round)) return;
+      reading.add(round);
+      this.#held.hold(round);
+    };
+    read(epoch.round);
+    try {
+      await allOrFirstFailure(
+        epoch.members.map(({ name, shadow }) =>
+          limit(async () => {
+            const directory = this.shadowDirectory(epoch.round, name);
+            try {
+              const opened = await openShadow(directory, shadow);
+              if (opened.base !== undefined) read(opened.base.manifest.round);
+              await verifyShadow(opened, mode);
+            } catch (error) {
+              throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
+            }
+          }),
+        ),
+      );
+    } finally {
+      for (const round of reading) this.#held.release(round);
+      this.#collectLate();
+    }
+  }
+
+  /** Nothing is collected from here on that comes from disk. */
+  beginFetch(): void {
+    this.#arriving++;
+  }
+
+  /** What has come is published now, or never will be. */
+  endFetch(): void {
+    this.#arriving--;
+    this.#collectLate();
+  }
+
+  /**
+   * Collects what would have gone by now, had nobody kept it; nobody waits for that. A failure is told after
+   * the next round, which tries again.
+   */
+  #collectLate(): void {
+    const collect = async () => {
+      const late = [...this.#passedBy].filter(([round]) => !this.#held.has(round));
+      if (late.length === 0) return;
+      await this.#collect(late.some(([, how]) => how === 'free') ? 'free' : 'recycle');
+    };
+    this.#turn(collect).catch(() => {});
+  }
+
+  #openShadows({ round, members }: EpochManifest): Promise<SealedShadow[]> {
+    return Promise.all(
+      members.map(({ name, shadow }) => openShadow(this.shadowDirectory(round, name), shadow)),
+    );
+  }
+}
+
+/** Its own, and its base's. */
+function roundsOf({ manifest, base }: SealedShadow): string[] {
+  return [manifest.round, ...(base === undefined ? [] : [base.manifest.round])];
+}

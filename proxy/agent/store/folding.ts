@@ -1,0 +1,68 @@
+/** Folding an epoch: the shadows of all its members anew, as full ones (shadow/fold.ts). */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  type EpochManifest,
+  foldShadow,
+  type SealedShadow,
+  spareDirectory,
+} from '../../../shadow/index.ts';
+import { toFailure, UmbraError } from '../../failure/failure.ts';
+import { faultPoint } from '../../failure/fault-point.ts';
+
+export interface FoldPlace {
+  readonly shadowsDirectory: string;
+  readonly round: string;
+}
+
+/**
+ * One member after the other: it is nobody's critical path, and the cores are the guests'.
+ * @param onFolded told the folder of each when it is sealed
+ * @throws UmbraError; the round's folder is gone then
+ */
+export async function foldEpoch(
+  { members }: EpochManifest,
+  shadows: readonly SealedShadow[],
+  { shadowsDirectory, round }: FoldPlace,
+  signal: AbortSignal,
+  onFolded: (directory: string) => void,
+): Promise<EpochManifest['members']> {
+  const folder = join(shadowsDirectory, round);
+  const spares = spareDirectory(shadowsDirectory);
+  const folded: EpochManifest['members'] = [];
+  await mkdir(folder, { mode: 0o700 });
+  try {
+    for (const [index, member] of members.entries()) {
+      const { name } = member;
+      const shadow = shadows[index];
+      if (shadow === undefined) continue;
+      const place = { directory: join(folder, name), member: name, round, spares };
+      const onStep = (step: string) => faultPoint(`store/${step}`);
+      const { sha256 } = await foldShadow(shadow, place, signal, onStep).catch((error) => {
+        throw new UmbraError(toFailure(error, { member: name, where: 'fold' }), error);
+      });
+      onFolded(place.directory);
+      folded.push({ ...member, shadow: sha256 });
+    }
+    return folded;
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Bytes that deltas hold ÷ bytes that what they are deltas of holds; 0 without deltas. */
+export function deltaShare(shadows: readonly SealedShadow[]): number {
+  const deltas = shadows.filter(({ base }) => base !== undefined);
+  const held = deltas.reduce((sum, shadow) => sum + storedBytes(shadow), 0);
+  const bases = deltas.reduce((sum, { base }) => sum + (base ? storedBytes(base) : 0), 0);
+  return bases === 0 ? 0 : held / bases;
+}
+
+export function ramBytesOf({ manifest }: SealedShadow): number {
+  return manifest.blocks.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+function storedBytes({ manifest }: SealedShadow): number {
+  return manifest.blocks.reduce((sum, block) => sum + block.storedBytes, 0);
+}

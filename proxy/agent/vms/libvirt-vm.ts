@@ -1,0 +1,43 @@
+/** VMs that libvirt runs: found and ended through it, so that it knows of all that happens. */
+import { readlink } from 'node:fs/promises';
+import { LibvirtError, virsh } from '../../../qmp/index.ts';
+import type { LibvirtPlace } from '../../config/config.ts';
+import { UmbraError } from '../../failure/failure.ts';
+import { findDomainProcess } from '../../libvirt/qemu-process.ts';
+import { startTimeOf } from '../../host/pid-file.ts';
+import type { VmProcess } from './vm-process.ts';
+
+/**
+ * The domain's QEMU, on this host.
+ * @throws LibvirtError; UmbraError E_VM_NOT_FOUND
+ */
+export async function findDomain({ uri, domain }: LibvirtPlace): Promise<VmProcess> {
+  const state = await virsh(uri, ['domstate', domain]);
+  if (state === 'shut off' || state === 'crashed') {
+    throw new LibvirtError('E_LIBVIRT_DOMAIN', `domain ${domain} is not running (${state})`, uri);
+  }
+  const found = findDomainProcess(await virsh(uri, ['domuuid', domain]));
+  if (found === undefined) {
+    const message = `domain ${domain} of ${uri} does not run on this host`;
+    const hint = 'Run an agent on the host of its libvirt: shadows are taken where the VM is.';
+    throw new UmbraError({ code: 'E_VM_NOT_FOUND', message, hint });
+  }
+  const { pid } = found;
+  const workingDirectory = await readlink(`/proc/${pid}/cwd`).catch(() => '/');
+  const commandLine = [...found.commandLine];
+  return { pid, startTime: startTimeOf(pid) ?? '', commandLine, workingDirectory, owned: false };
+}
+
+/** As libvirt would need it to make the domain anew. */
+export function domainXml({ uri, domain }: LibvirtPlace): Promise<string> {
+  return virsh(uri, ['dumpxml', '--migratable', domain]);
+}
+
+/** At once, as pulling the plug. Nothing happens if it does not run. */
+export async function destroyDomain({ uri, domain }: LibvirtPlace): Promise<void> {
+  try {
+    await virsh(uri, ['destroy', domain]);
+  } catch (error) {
+    if (!(error instanceof LibvirtError) || error.code !== 'E_LIBVIRT_DOMAIN') throw error;
+  }
+}

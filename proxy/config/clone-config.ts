@@ -1,0 +1,87 @@
+/**
+ * The cluster.yaml of a clone, derived from its source's and from how the epoch's VMs were started. PURE.
+ *
+ *     taken over    round, store, epochs, restore: as they were written
+ *     made          cluster, members (command, qmp, workingDirectory), network
+ *     left out      the rest: checkpoint, for a clone takes none unasked; whatever names places outside
+ *                   of the cluster's own folder that two clusters must not both write to
+ *
+ * Members are started by Umbra, whoever started the source's.
+ */
+import { parse, stringify } from 'yaml';
+import { type ClonedLine, cloneCommandLine } from '../command-line/clone.ts';
+import { cloneTerms } from '../agent/restores/cloning-agent.ts';
+import { qmpSocketOf } from '../command-line/command-line.ts';
+import type { CloneOrigin } from '../protocol/agent.ts';
+import { toFailure, UmbraError } from '../failure/failure.ts';
+
+const TAKEN_OVER = ['round', 'store', 'epochs', 'restore'] as const;
+const PLACEHOLDER = /\{(dir|name|index)\}/;
+
+/** A member of the epoch, as it was started. */
+export interface RecordedMember {
+  readonly name: string;
+  readonly commandLine: readonly string[];
+  readonly workingDirectory: string;
+  /** Its folder in the clone. */
+  readonly directory: string;
+}
+
+export interface CloneConfig {
+  readonly text: string;
+  /** Network cards that lead nowhere, as `MEMBER: OPTION`. */
+  readonly unplugged: readonly string[];
+}
+
+/**
+ * @param sourceText the source's cluster.yaml
+ * @throws UmbraError E_CLONE_NETWORK, E_CLONE_DISK, E_CLONE_COMMAND, naming member and option
+ */
+export function cloneConfig(
+  clone: string,
+  origin: CloneOrigin,
+  sourceText: string,
+  members: readonly RecordedMember[],
+): CloneConfig {
+  const unplugged: string[] = [];
+  const sockets: string[] = [];
+  const derived = members.map(({ name, commandLine, workingDirectory, directory }) => {
+    const qmp = origin.source.members.find((member) => member.name === name)?.qmp ?? '';
+    const terms = { ...cloneTerms(origin, clone), workingDirectory, directory };
+    try {
+      const line = cloneCommandLine(commandLine, terms);
+      unplugged.push(...line.unplugged.map((card) => `${name}: ${card}`));
+      sockets.push(...line.network);
+      const command = requirePlain(line.commandLine);
+      return { name, command, qmp: monitorOf(line, qmp), workingDirectory };
+    } catch (error) {
+      throw new UmbraError(toFailure(error, { member: name, where: 'clone' }), error);
+    }
+  });
+  const whole = parse(sourceText) as Record<string, unknown>;
+  const kept = TAKEN_OVER.flatMap((key) => (key in whole ? [[key, whole[key]]] : []));
+  const text = stringify({
+    cluster: clone,
+    members: derived,
+    ...Object.fromEntries(kept),
+    ...(sockets.length > 0 && { network: { switch: sockets } }),
+  });
+  return { text, unplugged };
+}
+
+/** The one the source uses; known by another path (a symbolic link), any QMP monitor is as good. */
+function monitorOf({ paths, commandLine }: ClonedLine, qmp: string): string {
+  const path = paths.get(qmp) ?? qmpSocketOf(commandLine);
+  if (path !== undefined) return path;
+  const message = `no option of its command line makes its monitor ${qmp}`;
+  const hint = 'Start the VM with -qmp unix:PATH,server=on,wait=off.';
+  throw new UmbraError({ code: 'E_CLONE_COMMAND', message, hint });
+}
+
+/** In a cluster.yaml these words would be filled in. */
+function requirePlain(commandLine: readonly string[]): readonly string[] {
+  const word = commandLine.find((one) => PLACEHOLDER.test(one));
+  if (word === undefined) return commandLine;
+  const message = `${word}: {dir}, {name} and {index} cannot be written to a cluster.yaml`;
+  throw new UmbraError({ code: 'E_CLONE_COMMAND', message });
+}

@@ -1,0 +1,301 @@
+/**
+ * A cluster's epochs: listed with what they cost, read again, pinned, held, removed, retired.
+ *
+ * Pins and retirement take turns, so that an epoch whose pin was acknowledged is never retired by a look
+ * that was begun before.
+ */
+import pLimit from 'p-limit';
+import type { Logger } from 'pino';
+import { epochsToRetire } from '../../../policies/index.ts';
+import {
+  type Catalogue,
+  type EpochManifest,
+  type EpochSpace,
+  measureEpochs,
+  pinEpoch,
+  pinnedEpochs,
+  ShadowError,
+  unpinEpoch,
+  type VerifyMode,
+} from '../../../shadow/index.ts';
+import type { Agent, DiskView } from '../../protocol/agent.ts';
+import type { ClusterConfig } from '../../config/config.ts';
+import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
+import type { Persister } from '../durable/persister.ts';
+
+export interface EpochInfo {
+  readonly epoch: number;
+  readonly createdAt: string | undefined;
+  readonly members: number;
+  readonly pinned: boolean;
+  readonly inMemory: boolean;
+  readonly onDisk: boolean;
+  /** How much of it is on disk by now, 0 to 1, if it is being brought there. */
+  readonly persisting: number | undefined;
+  /** Why it cannot be restored, if it cannot. */
+  readonly failure: Failure | undefined;
+}
+
+/** What is known of an epoch when its files are looked at, too. */
+export interface EpochDetail extends EpochInfo {
+  readonly ageMs: number | undefined;
+  /** Of memory; undefined for an epoch that is not there, or whose manifest cannot be read. */
+  readonly space: EpochSpace | undefined;
+}
+
+/** Of one place. */
+type EpochList = Pick<DiskView, 'epochs' | 'damaged'>;
+type DiskList = Persister['listing'];
+type Numbered = Record<keyof EpochList, readonly { readonly epoch: number }[]>;
+const NONE: DiskList = { epochs: [], damaged: [], pinned: [] };
+
+export class Epochs {
+  readonly #config: ClusterConfig;
+  readonly #catalogue: Catalogue;
+  readonly #agent: Agent;
+  readonly #persister: Persister | undefined;
+  readonly #log: Logger;
+  readonly #turn = pLimit(1);
+  /** How many read it now, by epoch. */
+  readonly #holds = new Map<number, number>();
+  /** Who waits for a hold to end. */
+  readonly #waiting: (() => void)[] = [];
+
+  /** @param persister undefined: there are none on disk */
+  constructor(
+    config: ClusterConfig,
+    catalogue: Catalogue,
+    agent: Agent,
+    persister: Persister | undefined,
+    log: Logger,
+  ) {
+    this.#config = config;
+    this.#catalogue = catalogue;
+    this.#agent = agent;
+    this.#persister = persister;
+    this.#log = log;
+  }
+
+  /** In memory, on disk, or both; by number. */
+  async list(): Promise<EpochInfo[]> {
+    const listed = await this.#catalogue.list();
+    const damaged = listed.damaged.map(({ epoch, error }) => {
+      return { epoch, failure: toFailure(error, {}) };
+    });
+    const inMemory: EpochList = { epochs: listed.epochs, damaged };
+    const onDisk = this.#onDisk;
+    const pins = await this.#pins();
+    const known = new Set(numbersOf(inMemory));
+    const others: EpochList = {
+      epochs: onDisk.epochs.filter(({ epoch }) => !known.has(epoch)),
+      damaged: onDisk.damaged.filter(({ epoch }) => !known.has(epoch)),
+    };
+    const all = [...this.#describe(inMemory, pins, true), ...this.#describe(others, pins, false)];
+    return all.sort((a, b) => a.epoch - b.epoch);
+  }
+
+  #describe(
+    { epochs, damaged }: EpochList,
+    pins: ReadonlySet<number>,
+    inMemory: boolean,
+  ): EpochInfo[] {
+    const onDisk = new Set(numbersOf(this.#onDisk));
+    const { persisting } = this.#persister?.status ?? {};
+    const place = (epoch: number) => ({
+      pinned: pins.has(epoch),
+      inMemory,
+      onDisk: onDisk.has(epoch),
+      persisting: persisting?.epoch === epoch ? persisting.share : undefined,
+    });
+    const whole = epochs.map(({ epoch, createdAt, members }) => {
+      return { epoch, createdAt, members: members.length, ...place(epoch), failure: undefined };
+    });
+    const broken = damaged.map(({ epoch, failure }) => {
+      return { epoch, createdAt: undefined, members: 0, ...place(epoch), failure };
+    });
+    return [...whole, ...broken];
+  }
+
+  /** @returns every epoch's manifest; undefined if one is damaged: nobody knows what it names */
+  async manifests(): Promise<EpochManifest[] | undefined> {
+    const inMemory = await this.#catalogue.list();
+    const onDisk = this.#onDisk;
+    if (inMemory.damaged.length + onDisk.damaged.length > 0) return undefined;
+    return [...inMemory.epochs, ...onDisk.epochs];
+  }
+
+  async details(nowMs: number): Promise<EpochDetail[]> {
+    const { epochs } = await this.#catalogue.list();
+    const spaces = await measureEpochs(this.#config.shadowsDirectory, epochs);
+    return (await this.list()).map((info) => {
+      const { createdAt, epoch } = info;
+      const ageMs = createdAt === undefined ? undefined : nowMs - Date.parse(createdAt);
+      return { ...info, ageMs, space: spaces.get(epoch) };
+    });
+  }
+
+  /**
+   * Wherever it is; one that gets to disk later has its pin there from then on.
+   * @throws UmbraError E_EPOCH_UNKNOWN, what is wrong with its manifest, or why the disk cannot be told
+   */
+  async pin(epoch: number, pinned: boolean): Promise<void> {
+    const isOnDisk = () => numbersOf(this.#onDisk).includes(epoch);
+    await this.#turn(async () => {
+      if (!isOnDisk()) await this.#catalogue.read(epoch);
+      const { directory } = this.#catalogue;
+      if (await this.isInMemory(epoch)) await (pinned ? pinEpoch : unpinEpoch)(directory, epoch);
+      else if (!pinned) await unpinEpoch(directory, epoch);
+    });
+    // Nobody else waits for the disk. It may have got there meanwhile, with the pin it had.
+    if (isOnDisk()) await this.#persister?.pin(epoch, pinned);
+  }
+
+  /** In memory or on disk. */
+  async #pins(): Promise<ReadonlySet<number>> {
+    return new Set([...(await pinnedEpochs(this.#catalogue.directory)), ...this.#onDisk.pinned]);
+  }
+
+  get #onDisk(): DiskList {
+    return this.#persister?.listing ?? NONE;
+  }
+
+  /**
+   * Keeps an epoch's files from being removed while they are read.
+   * @param choose names the epoch, in turn with whoever would remove it
+   * @returns it, and what ends the hold; idempotent
+   */
+  hold(choose: () => Promise<EpochManifest>): Promise<{ held: EpochManifest; release(): void }> {
+    return this.#turn(async () => {
+      const held = await choose();
+      const { epoch } = held;
+      this.#holds.set(epoch, (this.#holds.get(epoch) ?? 0) + 1);
+      let released = false;
+      const release = () => {
+        if (released) return;
+        released = true;
+        const others = (this.#holds.get(epoch) ?? 1) - 1;
+        if (others > 0) this.#holds.set(epoch, others);
+        else this.#holds.delete(epoch);
+        for (const wake of this.#waiting.splice(0)) wake();
+      };
+      return { held, release };
+    });
+  }
+
+  /**
+   * Removes an epoch, wherever it is.
+   * @throws UmbraError E_EPOCH_UNKNOWN, E_EPOCH_PINNED, E_EPOCH_HELD
+   */
+  remove(epoch: number): Promise<void> {
+    return this.#turn(async () => {
+      const inMemory = await this.isInMemory(epoch);
+      const isOnDisk = () => numbersOf(this.#onDisk).includes(epoch);
+      if (!inMemory && !isOnDisk()) await this.#catalogue.read(epoch); // says which there are
+      if ((await this.#pins()).has(epoch)) {
+        const hint = `Unpin it first: umbra pin ${epoch} --off`;
+        throw new UmbraError({ code: 'E_EPOCH_PINNED', message: `epoch ${epoch} is pinned`, hint });
+      }
+      this.#requireUnheld(epoch);
+      const isGettingThere = () => isOnDisk() || this.#persister?.isPersisting(epoch) === true;
+      // From disk first: what is being brought there is read from memory.
+      if (isGettingThere()) await this.#persister?.remove(epoch);
+      if (!inMemory) return;
+      await this.#catalogue.retire(epoch);
+      // The persister may have chosen it once more before.
+      if (isGettingThere()) await this.#persister?.remove(epoch);
+      await this.#agent.collect('free');
+    });
+  }
+
+  /** @throws UmbraError E_EPOCH_HELD */
+  #requireUnheld(epoch: number): void {
+    if (!this.#holds.has(epoch)) return;
+    const message = `a clone is being made of epoch ${epoch}`;
+    throw new UmbraError({ code: 'E_EPOCH_HELD', message });
+  }
+
+  /**
+   * Lists in memory what has come from disk: what memory had under its number was damaged, or is not trusted.
+   * @throws UmbraError E_EPOCH_HELD, and nothing has changed
+   */
+  takeFetched(manifest: EpochManifest): Promise<void> {
+    const { epoch, round } = manifest;
+    return this.#turn(async () => {
+      const there = await this.#catalogue.read(epoch).catch((error: ShadowError) => error);
+      if (!(there instanceof Error) && there.round === round) return;
+      this.#requireUnheld(epoch);
+      const unknown = there instanceof ShadowError && there.code === 'E_EPOCH_UNKNOWN';
+      if (!unknown) await this.#catalogue.retire(epoch);
+      await this.#catalogue.publish(manifest);
+      // Retired or not, it is the one that was pinned.
+      if (this.#onDisk.pinned.includes(epoch)) await pinEpoch(this.#catalogue.directory, epoch);
+    });
+  }
+
+  /** Whole or damaged. */
+  async isInMemory(epoch: number): Promise<boolean> {
+    return numbersOf(await this.#catalogue.list()).includes(epoch);
+  }
+
+  /**
+   * Reads it again, in memory. Nothing waits for that: its shadows may be others meanwhile, or gone.
+   * @throws UmbraError E_EPOCH_CORRUPT, ShadowError E_EPOCH_UNKNOWN
+   */
+  async verify(epoch: number, mode: VerifyMode): Promise<void> {
+    let manifest = await this.#catalogue.read(epoch);
+    for (;;) {
+      try {
+        return await this.#agent.verify(manifest, mode);
+      } catch (error) {
+        const now = await this.#catalogue.read(epoch); // removed meanwhile, it is not damaged
+        if (now.round === manifest.round) throw error;
+        manifest = now; // folded meanwhile: what was read is not what it is made of any more
+      }
+    }
+  }
+
+  /** Resolves when nobody holds it. */
+  async unheld(epoch: number): Promise<void> {
+    while (this.#holds.has(epoch)) await new Promise<void>((done) => this.#waiting.push(done));
+  }
+
+  /**
+   * Lets an epoch be made of other shadows; what it was made of may go then.
+   * @returns false, and nothing has changed, if someone reads it
+   */
+  replace(manifest: EpochManifest): Promise<boolean> {
+    return this.#turn(async () => {
+      if (this.#holds.has(manifest.epoch)) return false;
+      await this.#catalogue.replace(manifest);
+      return true;
+    });
+  }
+
+  /**
+   * Retires what the policy keeps no longer (policies/retention.ts). The memory is collected afterwards.
+   * @returns how many
+   */
+  retireOld(nowMs: number): Promise<number> {
+    return this.#turn(async () => {
+      const { epochs } = await this.#catalogue.list();
+      const pins = await this.#pins();
+      const known = epochs.map(({ epoch, createdAt }) => ({
+        epoch,
+        committedAtMs: Date.parse(createdAt),
+        pinned: pins.has(epoch),
+        // What is being brought to disk is read: it goes after the next round, then.
+        held: this.#holds.has(epoch) || this.#persister?.isPersisting(epoch) === true,
+      }));
+      const going = epochsToRetire(known, this.#config.epochs, nowMs);
+      for (const epoch of going) {
+        await this.#catalogue.retire(epoch);
+        this.#log.info({ epoch }, 'epoch retired');
+      }
+      return going.length;
+    });
+  }
+}
+
+function numbersOf({ epochs, damaged }: Numbered): number[] {
+  return [...epochs, ...damaged].map(({ epoch }) => epoch);
+}

@@ -1,0 +1,94 @@
+/**
+ * Folding behind the rounds' back: an epoch that differs much from its base is written anew, in full.
+ *
+ *     share > foldAt ──▶ wait until nothing else goes on ──▶ admit
+ *                    ──▶ fold ──▶ wait for that again, and until nobody reads the epoch ──▶ rename
+ *                          └─────────────── end: what was staged is collected
+ *
+ * An epoch that is damaged is not folded: it stays as it was, for `verify` and restores to tell of it.
+ * Only admitting it, and naming what was folded, needs the cluster, for an instant. So a round and a fold are never
+ * admitted to the same memory.
+ */
+import type { Logger } from 'pino';
+import type { Catalogue, EpochManifest } from '../../../shadow/index.ts';
+import type { Agent } from '../../protocol/agent.ts';
+import { toFailure, UmbraError } from '../../failure/failure.ts';
+import type { Epochs } from './epochs.ts';
+import type { Exclusive } from '../rounds/exclusive.ts';
+
+export class FoldJob {
+  readonly #foldAt: number;
+  readonly #agent: Agent;
+  readonly #catalogue: Catalogue;
+  readonly #epochs: Epochs;
+  readonly #exclusive: Exclusive;
+  readonly #log: Logger;
+  #folding: { readonly end: AbortController; readonly done: Promise<void> } | undefined;
+
+  /** @param foldAt bytes of deltas ÷ bytes of their bases, above which an epoch is folded */
+  constructor(
+    foldAt: number,
+    agent: Agent,
+    catalogue: Catalogue,
+    epochs: Epochs,
+    exclusive: Exclusive,
+    log: Logger,
+  ) {
+    this.#foldAt = foldAt;
+    this.#agent = agent;
+    this.#catalogue = catalogue;
+    this.#epochs = epochs;
+    this.#exclusive = exclusive;
+    this.#log = log;
+  }
+
+  /**
+   * Folds an epoch if it is worth it, and no other is being folded.
+   * @param round the folder its new shadows go to
+   */
+  async foldIfLarge(number: number, round: string): Promise<void> {
+    if (this.#folding !== undefined) return;
+    const share = await this.#agent.deltaShare(await this.#catalogue.read(number));
+    if (share <= this.#foldAt || this.#folding !== undefined) return;
+    const end = new AbortController();
+    this.#log.info({ epoch: number, share, round }, 'folding');
+    const done = this.#fold(number, round, end.signal);
+    this.#folding = { end, done };
+    try {
+      await done;
+      this.#log.info({ epoch: number, round }, 'folded');
+    } catch (error) {
+      const failure = toFailure(error, { where: 'fold' });
+      if (failure.code !== 'E_EPOCH_CORRUPT') throw error;
+      this.#log.error({ epoch: number, failure }, 'an epoch is damaged: it was not folded');
+    } finally {
+      this.#folding = undefined;
+    }
+  }
+
+  /** Resolves when nothing is being folded any more. */
+  async end(): Promise<void> {
+    this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));
+    await this.#folding?.done.catch(() => {}); // its owner hears of it
+  }
+
+  async #fold(number: number, round: string, signal: AbortSignal): Promise<void> {
+    const { epoch, folding } = await this.#exclusive.brief('fold', async () => {
+      const epoch = await this.#catalogue.read(number); // it may have been retired meanwhile
+      return { epoch, folding: await this.#agent.beginFold(epoch, round, signal) };
+    });
+    const members = await folding.members;
+    try {
+      await this.#rename({ ...epoch, round, members });
+    } finally {
+      this.#agent.endRound(round);
+      await this.#agent.collect('recycle');
+    }
+  }
+
+  /** Names an epoch's new shadows when nothing else goes on, and nobody reads the old ones. */
+  async #rename(folded: EpochManifest): Promise<void> {
+    do await this.#epochs.unheld(folded.epoch);
+    while (!(await this.#exclusive.brief('fold', () => this.#epochs.replace(folded))));
+  }
+}

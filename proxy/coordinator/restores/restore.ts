@@ -1,0 +1,182 @@
+/**
+ * Brings an epoch back: all members paused, a barrier, then all resume.
+ *
+ *     plan ▶ verify ▶ kill what still runs ▶ load all ▶ (barrier) ▶ resume all
+ *        └──────┴── nothing has been touched       └── any failure: kill all that was started
+ *
+ * A quick look at an epoch goes on while VMs start, if none runs that would be killed for it: they need
+ * longer than it does. It has to be over before any resumes.
+ *
+ * A partial restore is never left running: it is completed or undone.
+ */
+import pLimit from 'p-limit';
+import type { Logger } from 'pino';
+import type { EpochManifest } from '../../../shadow/index.ts';
+import type { MemberRestored, RestoringAgent } from '../../protocol/agent.ts';
+import { toFailure, UmbraError } from '../../failure/failure.ts';
+import { faultPoint } from '../../failure/fault-point.ts';
+import type { RestoreMode } from '../../protocol/member.ts';
+import type { RestoreReport } from '../../protocol/report.ts';
+
+/** Starting hundreds of QEMUs at one instant helps nobody. */
+const LOADS_AT_ONCE = 16;
+
+export interface RestoreOptions {
+  readonly mode: RestoreMode | 'auto';
+  /** Kill members that still run; without it, they are a reason to refuse. */
+  readonly replace: boolean;
+  /** `all` reads every byte again before anything is started. */
+  readonly verify: 'changed' | 'all';
+  /** `disk`: what is in memory is not trusted. */
+  readonly from: 'auto' | 'disk';
+}
+
+export interface RestoreWork {
+  readonly agent: RestoringAgent;
+  readonly epoch: EpochManifest;
+  readonly options: RestoreOptions;
+  /** When it was asked for, by performance.now(). */
+  readonly askedAt: number;
+  readonly log: Logger;
+  readonly onProgress: (progress: RestoreProgress) => void;
+}
+
+export interface RestoreProgress {
+  readonly kind: 'restore-progress';
+  readonly step: 'fetch' | 'verify' | 'plan' | 'kill' | 'load' | 'loaded' | 'resume';
+  readonly member?: string;
+}
+
+/**
+ * Once in many hundreds of restores a QEMU dies of itself in the instant it is to run (seen with 10.0.2:
+ * a null pointer in its own code). All is undone then, and tried a second time.
+ */
+export async function restoreEpoch(work: RestoreWork): Promise<RestoreReport> {
+  try {
+    return await attempt(work);
+  } catch (error) {
+    const { code, where, member } = toFailure(error, {});
+    if (where !== 'resume' || code !== 'E_QMP_CLOSED') throw error;
+    work.log.warn({ epoch: work.epoch.epoch, member }, 'a VM died when it was to run; once more');
+    return attempt(work);
+  }
+}
+
+async function attempt(work: RestoreWork): Promise<RestoreReport> {
+  const { agent, epoch, options, askedAt, log, onProgress } = work;
+  const tell = (step: RestoreProgress['step'], member?: string) =>
+    onProgress({ kind: 'restore-progress', step, ...(member !== undefined && { member }) });
+  const verify = once(async () => {
+    tell('verify');
+    const verifyingAt = performance.now();
+    await agent.verify(epoch, options.verify);
+    return performance.now() - verifyingAt;
+  });
+  tell('plan');
+  const planning = Promise.all([agent.planRestore(epoch, options.mode), agent.alivePids()]);
+  const [plans, alive] = await planning.catch(async (error: unknown) => {
+    await verify(); // damage is told before anything else
+    throw error;
+  });
+  const running = epoch.members.map(({ name }) => name).filter((name) => alive.has(name));
+  // VMs that are started meanwhile stand, and go if it is damaged: nothing waits for a quick look.
+  if (running.length > 0 || options.verify === 'all') await verify();
+  if (!options.replace) requireNone(running, alive);
+  faultPoint('restore/planned');
+  const killed = await killAll(agent, running, (member) => tell('kill', member));
+  faultPoint('restore/killed');
+  tell('load');
+  await agent.beginRestore();
+  faultPoint('restore/begun');
+  const loadingAt = performance.now();
+  const limit = pLimit(LOADS_AT_ONCE);
+  try {
+    const loading = Promise.allSettled(
+      plans.map((plan) =>
+        limit(async () => {
+          const restored = await agent.load(plan);
+          tell('loaded', plan.member);
+          return { ...restored, reason: restored.reason ?? plan.reason };
+        }),
+      ),
+    );
+    const [verified] = await Promise.allSettled([verify(), loading]);
+    const [verifyMs = 0] = requireAll([verified]);
+    const members = requireAll(await loading);
+    const loadMs = performance.now() - loadingAt;
+    faultPoint('restore/loaded');
+    tell('resume');
+    const resumes = requireAll(
+      await Promise.allSettled(plans.map(({ member }) => agent.resume(member))),
+    );
+    const answeredMs = performance.now() - askedAt;
+    const durationMs = answeredMs - runningFor(resumes, Date.now(), answeredMs);
+    faultPoint('restore/resumed');
+    await agent.endRestore('done');
+    return {
+      kind: 'restore',
+      epoch: epoch.epoch,
+      durationMs,
+      verifyMs,
+      fetchMs: undefined,
+      loadMs,
+      skewMs: (Math.max(...resumes) - Math.min(...resumes)) / 1000,
+      killed,
+      members: members as RestoreReport['members'] & MemberRestored[],
+    };
+  } catch (error) {
+    log.error({ epoch: epoch.epoch, err: error }, 'restore failed; undoing it');
+    await agent.endRestore('undo');
+    throw error;
+  }
+}
+
+/**
+ * For how long all have been running when the answers to `cont` are here: those come late, as the VMs have
+ * the cores now.
+ * @param resumes wall-clock microseconds, from QEMU's RESUME events
+ * @param nowMs by the same clock, which may have been set meanwhile
+ * @param mostMs since they were asked for
+ * @returns milliseconds; 0 if the clock cannot be right
+ */
+function runningFor(resumes: readonly number[], nowMs: number, mostMs: number): number {
+  const sinceMs = nowMs - Math.max(...resumes) / 1000;
+  return sinceMs > 0 && sinceMs < mostMs ? sinceMs : 0;
+}
+
+/** The first call does it; the others have its outcome. */
+function once<T>(work: () => Promise<T>): () => Promise<T> {
+  let outcome: Promise<T> | undefined;
+  return () => {
+    outcome ??= work();
+    return outcome;
+  };
+}
+
+/** @throws UmbraError E_MEMBERS_RUNNING */
+function requireNone(running: readonly string[], pids: ReadonlyMap<string, number>): void {
+  if (running.length === 0) return;
+  const list = running.map((name) => `${name} (pid ${pids.get(name)})`).join(', ');
+  throw new UmbraError({ code: 'E_MEMBERS_RUNNING', message: `still running: ${list}` });
+}
+
+async function killAll(
+  agent: RestoringAgent,
+  members: readonly string[],
+  tell: (member: string) => void,
+): Promise<string[]> {
+  await Promise.all(
+    members.map(async (name) => {
+      tell(name);
+      await agent.killVm(name);
+    }),
+  );
+  return [...members];
+}
+
+function requireAll<T>(results: readonly PromiseSettledResult<T>[]): T[] {
+  return results.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
+}

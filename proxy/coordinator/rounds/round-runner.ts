@@ -1,0 +1,301 @@
+/**
+ * Enacts one round: sends round.ts's commands through the agent, feeds it what comes back, keeps the
+ * clock of the live phase, and publishes the epoch.
+ */
+import type { Logger } from 'pino';
+import { type Calibration, type EndCondition, LivePhase } from '../../../policies/index.ts';
+import type { EpochManifest } from '../../../shadow/index.ts';
+import type { Agent, AgentNotice } from '../../protocol/agent.ts';
+import { brokenParts, isBroken } from '../../failure/broken.ts';
+import type { ClusterConfig } from '../../config/config.ts';
+import { type Failure, toFailure } from '../../failure/failure.ts';
+import { faultPoint } from '../../failure/fault-point.ts';
+import type { MemberSample, RoundFacts } from '../../protocol/member.ts';
+import { BrokenBarrier } from './broken-barrier.ts';
+import { type RoundReport, reportRound } from '../../protocol/report.ts';
+import {
+  begin,
+  isAborting,
+  LIVE,
+  ROUND_STATE_NAMES,
+  type Round,
+  type RoundAction,
+  type RoundEvent,
+  type RoundStep,
+  step,
+} from './round.ts';
+import { Standstill } from './standstill.ts';
+
+/** How often the live phase is looked at: a look walks over all members, a sample does not. */
+const LOOK_MS = 50;
+/** Signs of life within the silence a proxy tolerates, and is allowed. */
+const SIGNS_PER_SILENCE = 8;
+/**
+ * Of the stop deadline. A frozen part is given up after it, and a sign or two more: another process then has
+ * half of the deadline to start in, and to put the VM right.
+ */
+const SILENCE_SHARE = 0.4;
+/** A round in which nothing moves is given up after the live phase's maximum and this. */
+const ROUND_GRACE_MS = 120_000;
+
+export interface RoundProgress {
+  readonly kind: 'progress';
+  readonly round: string;
+  readonly state: string;
+  readonly members: readonly {
+    readonly member: string;
+    readonly phase: string;
+    readonly sample: MemberSample | undefined;
+  }[];
+}
+
+export class RoundRunner {
+  readonly id: string;
+  readonly #epoch: number;
+  readonly #config: ClusterConfig;
+  readonly #agent: Agent;
+  readonly #publishEpoch: (manifest: EpochManifest) => Promise<void>;
+  readonly #log: Logger;
+  readonly #onProgress: (progress: RoundProgress) => void;
+  readonly #startedAt = new Date();
+  readonly #facts = new Map<string, RoundFacts>();
+  readonly #samples = new Map<string, MemberSample>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #live: LivePhase;
+  readonly #graceMs: number;
+  #standstill: Standstill | undefined;
+  /** There in the cut test alone. */
+  readonly #brokenBarrier: BrokenBarrier | undefined;
+  /** Downtime of each member, as predicted when the live phase ended. */
+  readonly #predictions = new Map<string, number>();
+  #predictedMs: number | undefined;
+  #rawPredictedMs: number | undefined;
+  #round: Round | undefined;
+  /** Why it is to end as soon as it has begun. */
+  #abortedEarly: Failure | undefined;
+  #liveSince = 0;
+  #finish: () => void = () => {};
+
+  constructor(
+    id: string,
+    epoch: number,
+    config: ClusterConfig,
+    agent: Agent,
+    publishEpoch: (manifest: EpochManifest) => Promise<void>,
+    calibration: Calibration,
+    log: Logger,
+    onProgress: (progress: RoundProgress) => void,
+    graceMs = ROUND_GRACE_MS,
+  ) {
+    this.id = id;
+    const { endWhen, multiplexing } = config.round;
+    this.#live = new LivePhase(agent.members, { endWhen, multiplexing }, calibration);
+    this.#epoch = epoch;
+    this.#config = config;
+    this.#agent = agent;
+    this.#publishEpoch = publishEpoch;
+    this.#log = log.child({ round: id });
+    this.#onProgress = onProgress;
+    this.#graceMs = graceMs;
+    if (isBroken('barrier')) {
+      this.#brokenBarrier = new BrokenBarrier((one) => agent.command(id, one, 'barrier'));
+    }
+  }
+
+  /**
+   * Runs the round to its end; a failure of it is in the report.
+   * @throws ShadowError E_STORE_IO when it cannot even begin: no member has heard of it
+   */
+  async run(): Promise<RoundReport> {
+    const over = new Promise<void>((resolve) => {
+      this.#finish = resolve;
+    });
+    const startedAt = performance.now();
+    const broken = brokenParts();
+    if (broken.length > 0) this.#log.warn({ broken }, 'broken on purpose: not a consistent cut');
+    await this.#agent.beginRound(this.id);
+    this.#keepTime();
+    this.#apply(begin(this.#agent.members));
+    if (this.#abortedEarly !== undefined) this.abort(this.#abortedEarly);
+    await over;
+    this.#agent.endRound(this.id);
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#standstill?.end();
+    const { endReason, failure } = this.#round ?? { endReason: undefined, failure: undefined };
+    const summary = {
+      round: this.id,
+      epoch: failure === undefined ? this.#epoch : undefined,
+      startedAt: this.#startedAt.toISOString(),
+      durationMs: performance.now() - startedAt,
+      endReason,
+      predictedDowntimeMs: this.#predictedMs,
+      rawPredictedDowntimeMs: this.#rawPredictedMs,
+      policy: policyName(this.#config.round),
+      failure,
+    };
+    return reportRound(summary, this.#facts, this.#predictions);
+  }
+
+  /** Takes a notice of the agent; those of other rounds are not ours. */
+  onNotice(notice: AgentNotice): void {
+    if (notice.round !== this.id) return;
+    if (notice.type === 'sample') {
+      this.#samples.set(notice.member, notice.sample);
+      this.#standstill?.sampled(notice.member, notice.sample.bytes);
+      this.#live.observe(notice.member, notice.sample);
+      return;
+    }
+    this.#standstill?.moved();
+    const { member, report, facts, failure } = notice;
+    if (report === 'admitted') this.#live.expect(member, facts.reservedBytes ?? 0);
+    this.#facts.set(member, { ...this.#facts.get(member), ...facts });
+    const event = { type: 'report', member, report, ...(failure && { failure }) } as const;
+    if (!this.#brokenBarrier?.keeps(event, this.#round)) this.#handle(event);
+    for (const kept of this.#brokenBarrier?.release(this.#round) ?? []) this.#handle(kept);
+  }
+
+  /** @returns false if its epoch is being published, or stands: then nothing ends it */
+  abort(failure: Failure): boolean {
+    if (this.#round === undefined) {
+      this.#abortedEarly ??= failure;
+      return true;
+    }
+    this.#handle({ type: 'abort', failure });
+    return isAborting(this.#round);
+  }
+
+  #keepTime(): void {
+    const silenceMs = this.#config.round.stopDeadlineMs * SILENCE_SHARE;
+    const { endWhen } = this.#config.round;
+    const maxLiveMs = Math.max(...endWhen.map((one) => (one.kind === 'elapsed' ? one.ms : 0)));
+    this.#timers.push(
+      setInterval(() => this.#agent.alive(silenceMs), silenceMs / SIGNS_PER_SILENCE),
+      setInterval(() => this.#look(), LOOK_MS),
+    );
+    const limitMs = maxLiveMs + this.#graceMs;
+    this.#standstill = new Standstill(limitMs, () => {
+      const message = `nothing has moved in the round for ${Math.round(limitMs / 1000)} s`;
+      this.abort({ code: 'E_ROUND_TIMEOUT', message });
+    });
+  }
+
+  #handle(event: RoundEvent): void {
+    if (this.#round !== undefined) this.#apply(step(this.#round, event));
+  }
+
+  #apply({ round, actions }: RoundStep): void {
+    const before = this.#round?.state;
+    this.#round = round;
+    if (round.state !== before) {
+      this.#log.info({ state: ROUND_STATE_NAMES[round.state] }, 'round');
+      this.#standstill?.moved();
+      if (round.state === LIVE) this.#liveSince = performance.now();
+      this.#progress();
+      faultPoint(`round/${ROUND_STATE_NAMES[round.state]}`);
+    }
+    for (const action of actions) this.#enact(action);
+    if (round.state === LIVE && before !== LIVE) this.#look(); // opens the first slots
+  }
+
+  #enact(action: RoundAction): void {
+    switch (action.type) {
+      case 'command':
+        if (action.command === 'prepare') {
+          const { stopDeadlineMs, capture, cut, disks, endWhen, inFlightBytes } =
+            this.#config.round;
+          const memoryBound = boundOf(endWhen);
+          const terms = {
+            capture,
+            cut,
+            disks,
+            memoryBound,
+            inFlightBytes,
+            stopDeadlineMs,
+            silenceMs: stopDeadlineMs * SILENCE_SHARE,
+          };
+          this.#agent.prepare(this.id, action.member, terms);
+        } else {
+          this.#agent.command(this.id, action.member, action.command);
+        }
+        break;
+      case 'publish':
+        void this.#publish();
+        break;
+      case 'done':
+        this.#finish();
+        break;
+    }
+  }
+
+  /** Opens and closes slots, and ends the live phase when its time has come. */
+  #look(): void {
+    if (this.#round?.state !== LIVE) return;
+    this.#progress();
+    const elapsedMs = performance.now() - this.#liveSince;
+    const { flow, hold, closeIn, predictedMs, rawPredictedMs, end } = this.#live.look(elapsedMs);
+    this.#log.trace({ elapsedMs, predictedMs, flow, hold, closeIn, end }, 'look');
+    for (const member of hold) this.#agent.command(this.id, member, 'hold');
+    for (const member of flow) this.#agent.command(this.id, member, 'flow');
+    for (const member of closeIn) this.#agent.command(this.id, member, 'close-in');
+    if (!end.end) return;
+    this.#predictedMs = predictedMs;
+    this.#rawPredictedMs = rawPredictedMs;
+    for (const [member, { downtimeMs }] of this.#live.members) {
+      if (downtimeMs !== undefined) this.#predictions.set(member, downtimeMs);
+    }
+    this.#handle({ type: 'end', reason: end.reason });
+  }
+
+  async #publish(): Promise<void> {
+    const members = [...this.#facts].map(([name, { shadow = '', disks }]) => {
+      const frozen = disks?.map(({ device, layers }) => ({ device, layers }));
+      return { name, shadow, ...(frozen && { disks: frozen }) };
+    });
+    const manifest: EpochManifest = {
+      format: 'umbra-epoch',
+      version: 1,
+      cluster: this.#config.cluster,
+      epoch: this.#epoch,
+      round: this.id,
+      createdAt: new Date().toISOString(),
+      members,
+    };
+    try {
+      await this.#publishEpoch(manifest);
+    } catch (error) {
+      this.#handle({ type: 'publish-failed', failure: toFailure(error, { where: 'publish' }) });
+      return;
+    }
+    this.#handle({ type: 'published' });
+  }
+
+  #progress(): void {
+    const round = this.#round;
+    if (round === undefined) return;
+    this.#onProgress({
+      kind: 'progress',
+      round: this.id,
+      state: ROUND_STATE_NAMES[round.state] ?? '',
+      members: [...round.members].map(([member, phase]) => ({
+        member,
+        phase,
+        sample: this.#samples.get(member),
+      })),
+    });
+  }
+}
+
+/** What tells kinds of rounds apart: those of one kind cost alike. */
+export function policyName(round: ClusterConfig['round']): string {
+  const conditions = round.endWhen.map((one) => {
+    return one.kind === 'predicted-downtime' ? `${one.kind} ${one.ms}ms` : one.kind;
+  });
+  return [round.capture.join(' or '), round.multiplexing.kind, ...conditions].join(', ');
+}
+
+function boundOf(endWhen: readonly EndCondition[]): number {
+  const factors = endWhen.map((one) => {
+    return one.kind === 'memory-bound' ? one.factor : Number.POSITIVE_INFINITY;
+  });
+  return Math.min(...factors);
+}

@@ -1,0 +1,74 @@
+/**
+ * Everything of one cluster on one host, in one process: coordinator, agent, API; and a proxy
+ * process a member. VMs are started so that they outlive it.
+ */
+import { rmSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
+import { Catalogue, makeOwnFolder } from '../../shadow/index.ts';
+import { LocalAgent } from '../agent/local-agent.ts';
+import { recordProcess } from '../host/pid-file.ts';
+import type { ClusterConfig } from '../config/config.ts';
+import { buildApi } from '../coordinator/api.ts';
+import { Coordinator } from '../coordinator/coordinator.ts';
+import { apiSocketOf, daemonCardOf, listenPrivately } from '../host/private-socket.ts';
+import { faultPoint } from '../failure/fault-point.ts';
+import { lockCluster } from '../host/lock.ts';
+
+/** How long a round may take to end when the daemon must. */
+const END_LIMIT_MS = 30_000;
+
+export interface DaemonOptions {
+  /** Called when the API answers. */
+  readonly onReady?: () => void;
+  /** Start the VMs that have a command and do not run. */
+  readonly boot: boolean;
+}
+
+/**
+ * Runs until a client asks it to end, or SIGTERM or SIGINT.
+ * @throws UmbraError E_DAEMON_RUNS, ShadowError E_FOLDER_UNSAFE, or what kept it from starting
+ */
+export async function runDaemon(config: ClusterConfig, options: DaemonOptions): Promise<void> {
+  const log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ cluster: config.cluster });
+  // Also what is made by those we start: QEMU's sockets and logs, layers of disks.
+  process.umask(0o077);
+  makeOwnFolder(config.directory);
+  const lock = lockCluster(config.directory, config.cluster);
+  const socket = apiSocketOf(config.directory);
+  const onStep = (step: string) => faultPoint(`store/${step}`);
+  const catalogue = new Catalogue(config.catalogueDirectory, config.cluster, onStep);
+  await catalogue.prepare();
+  const agent = new LocalAgent(config, catalogue, log);
+  const coordinator = new Coordinator(config, agent, catalogue, log);
+  const ended = new Promise<string>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+  });
+  let askedToEnd: () => void = () => {};
+  const asked = new Promise<void>((resolve) => {
+    askedToEnd = resolve;
+  });
+  const api = buildApi(coordinator, log, askedToEnd);
+  recordProcess(daemonCardOf(config.directory), process.pid);
+  try {
+    await agent.start();
+    if (options.boot) await agent.boot();
+    rmSync(socket, { force: true });
+    await coordinator.start();
+    await listenPrivately(api, socket);
+    log.info({ members: agent.members.length }, 'ready');
+    options.onReady?.();
+    await Promise.race([ended, asked]);
+    log.info('ending');
+  } finally {
+    // A round under way is brought to its end first: its members need us to hear that it is over.
+    await Promise.race([coordinator.end(), delay(END_LIMIT_MS, undefined, { ref: false })]);
+    await api.close();
+    await agent.close();
+    rmSync(socket, { force: true });
+    rmSync(daemonCardOf(config.directory), { force: true });
+    lock.release();
+  }
+  // Whatever a round that would not end still waits for must not keep us.
+  process.exit();
+}

@@ -1,0 +1,60 @@
+/**
+ * Which capture a member gets: the first of those it may have that nothing stands in the way of. Found
+ * out by trying, and told: one that was preferred is never passed over in silence.
+ */
+import type { QmpClient } from '../../../qmp/index.ts';
+import { type Failure, UmbraError } from '../../failure/failure.ts';
+import { type BackgroundTerms, backgroundObstacles } from './background-support.ts';
+import { type PrecopyTerms, precopyObstacle } from './dirty-log.ts';
+import { writableDisks } from '../qemu/disks.ts';
+import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
+
+export type CaptureTerms = BackgroundTerms & PrecopyTerms;
+
+export interface Choice {
+  readonly mode: CaptureMode;
+  /** Why it is not what was preferred, in words. */
+  readonly reason: string | undefined;
+}
+
+/** @throws UmbraError E_CAPTURE_UNSAFE, E_BACKGROUND_UNSUPPORTED, E_BACKGROUND_DISKS */
+export async function chooseCapture(
+  qmp: QmpClient,
+  terms: CaptureTerms & Pick<PrepareCommand, 'capture'>,
+): Promise<Choice> {
+  const refusals: Failure[] = [];
+  for (const mode of terms.capture) {
+    const refusal = await refusalOf(mode, qmp, terms);
+    if (refusal === undefined) return { mode, reason: inWords(refusals) };
+    refusals.push(refusal);
+  }
+  const [first] = refusals;
+  if (first === undefined) throw new Error('no capture to choose from');
+  throw new UmbraError({ code: first.code, message: inWords(refusals) ?? '' });
+}
+
+function inWords(refusals: readonly Failure[]): string | undefined {
+  return refusals.length === 0 ? undefined : refusals.map(({ message }) => message).join('; ');
+}
+
+async function refusalOf(
+  mode: CaptureMode,
+  qmp: QmpClient,
+  terms: CaptureTerms,
+): Promise<Failure | undefined> {
+  if (mode !== 'background' && terms.disks === 'snapshot') {
+    const disks = await writableDisks(qmp, terms.workingDirectory);
+    const names = disks.map(({ device }) => device).join(', ');
+    const message = `${mode} would leave ${names} out of the epoch (round.disks: snapshot)`;
+    if (disks.length > 0) return { code: 'E_BACKGROUND_DISKS', message };
+  }
+  if (mode === 'stop-copy') return undefined;
+  if (mode === 'precopy') {
+    const message = await precopyObstacle(qmp, terms);
+    return message === undefined ? undefined : { code: 'E_CAPTURE_UNSAFE', message };
+  }
+  const [first, ...more] = await backgroundObstacles(qmp, terms);
+  if (first === undefined) return undefined;
+  const words = [first, ...more].map(({ message }) => message).join('; ');
+  return { code: first.code, message: `no background snapshot: ${words}` };
+}

@@ -1,0 +1,49 @@
+/** Stop-copy: the VM stops, everything is copied, it runs again. Slow, and always right. */
+import type { Drive } from './method.ts';
+import type { MemberRound } from './member-round.ts';
+import { resumeStanding, stopVm } from '../qemu/qemu.ts';
+
+export class StopCopyDrive implements Drive {
+  readonly mode = 'stop-copy';
+  readonly #round: MemberRound;
+
+  constructor(round: MemberRound) {
+    this.#round = round;
+    round.meter.waits = true;
+  }
+
+  async open(): Promise<void> {
+    await this.#round.setUp(false);
+    await this.#round.receive(
+      { keepBackPages: 0, mode: 'precopy' },
+      { onConnected: () => this.#round.intake?.drain() }, // a VM that stands is never kept waiting
+    );
+    this.#round.handle({ type: 'streaming' });
+  }
+
+  async stop(): Promise<void> {
+    await stopVm(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
+    this.#round.lookUp();
+    await this.#round.migrate();
+  }
+
+  onStopped(): void {
+    this.#round.handle({ type: 'vm-stopped' });
+  }
+
+  onResumed(): boolean {
+    return true;
+  }
+
+  async resume(): Promise<void> {
+    await resumeStanding(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
+  }
+
+  async complete(): Promise<void> {}
+
+  abandon(): undefined {
+    this.#round.intake?.close(); // it unblocks the monitor of a stopped VM
+  }
+
+  end(): void {}
+}

@@ -1,0 +1,90 @@
+/**
+ * A note on tmpfs, there for as long as a round holds a VM: what to put right if its proxy dies.
+ * It is written before the VM is touched and removed when the VM is as before.
+ *
+ *     FOLDER/round.json   {"round": ID, "stopping": BOOL, "saved": {"capabilities": …, "parameters": …},
+ *                          "held": [NETDEV, …], "snapshot": {"vm": PROCESS, "reader": PROCESS}}
+ *
+ * `stopping` says that a stop was asked for by us: without it, a paused VM is someone's wish. `held`
+ * names the backends whose frames we hold. `snapshot` is there from before a background snapshot
+ * begins: it may not be broken off just so (snapshot-end.ts).
+ */
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { writeFailure } from '../../../shadow/index.ts';
+import { type KnownProcess, processSchema } from '../../host/known-process.ts';
+
+const journalSchema = z.object({
+  round: z.string(),
+  stopping: z.boolean(),
+  held: z.array(z.string()).default([]),
+  /** QEMU, and who reads its stream. */
+  snapshot: z.object({ vm: processSchema, reader: processSchema }).optional(),
+  saved: z.object({
+    capabilities: z.array(z.object({ capability: z.string(), state: z.boolean() })),
+    parameters: z.record(z.string(), z.unknown()),
+  }),
+});
+
+export type JournalEntry = z.infer<typeof journalSchema>;
+type NewEntry = z.input<typeof journalSchema>;
+
+export class Journal {
+  readonly directory: string;
+  readonly #path: string;
+
+  constructor(directory: string) {
+    this.directory = directory;
+    this.#path = join(directory, 'round.json');
+  }
+
+  /** @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; the entry there was stays */
+  write(entry: NewEntry): void {
+    const path = this.#path;
+    const draft = `${path}.tmp`;
+    try {
+      writeFileSync(draft, JSON.stringify(entry), { mode: 0o600 });
+      renameSync(draft, path);
+    } catch (cause) {
+      throw writeFailure(path, cause);
+    }
+  }
+
+  /** Notes whether a stop of ours is under way. Does nothing without an entry. */
+  note(stopping: boolean): void {
+    const entry = this.read();
+    if (entry !== undefined) this.write({ ...entry, stopping });
+  }
+
+  /** Notes whose frames are about to be held. Does nothing without an entry. */
+  hold(held: readonly string[]): void {
+    const entry = this.read();
+    if (entry !== undefined) this.write({ ...entry, held: [...held] });
+  }
+
+  /** Notes that a background snapshot is about to begin. Does nothing without an entry. */
+  snapshot(vm: KnownProcess, reader: KnownProcess): void {
+    const entry = this.read();
+    if (entry !== undefined) this.write({ ...entry, snapshot: { vm, reader } });
+  }
+
+  /** @returns undefined if no round holds the VM; a damaged entry asks for the VM to be resumed */
+  read(): JournalEntry | undefined {
+    let text: string;
+    try {
+      text = readFileSync(this.#path, 'utf8');
+    } catch {
+      return undefined;
+    }
+    try {
+      return journalSchema.parse(JSON.parse(text));
+    } catch {
+      return { round: '', stopping: true, held: [], saved: { capabilities: [], parameters: {} } };
+    }
+  }
+
+  remove(): void {
+    rmSync(this.#path, { force: true });
+  }
+}

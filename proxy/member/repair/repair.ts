@@ -1,0 +1,95 @@
+/**
+ * Puts a VM back as a round found it: no migration of ours, running if we (or QEMU, on its way to
+ * switch over) stopped it, and its migration settings restored. One routine for an abort and for a
+ * rescue by another process; the journal says what there is to do.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { QmpClient, QmpError } from '../../../qmp/index.ts';
+import { isAlive } from '../../host/known-process.ts';
+import { releaseFrames } from '../qemu/frame-hold.ts';
+import type { Journal, JournalEntry } from './journal.ts';
+import { cancelMigration, isSwitchover, makeRun, restoreMigration } from '../qemu/qemu.ts';
+import { endSnapshot, mendAfterSnapshot } from './snapshot-end.ts';
+import { keepLifting } from './write-protection.ts';
+
+const ATTEMPT_MS = 5_000;
+const RETRY_MS = 250;
+
+export interface PutRightOptions {
+  /** A connection to use while it lasts; the monitor serves one client at a time. */
+  readonly connected?: QmpClient | undefined;
+  /** Settles when the stream of a background snapshot has ended; we read it, and keep nothing. */
+  readonly streamEnded?: Promise<void> | undefined;
+}
+
+/**
+ * Tries until it is done or the VM is gone. Nothing is done without a journal.
+ * @param limitMs gives up after this long, with the last error; the journal stays
+ * @returns true if there was something to put right
+ */
+export async function putRight(
+  socketPath: string,
+  journal: Journal,
+  limitMs: number,
+  { connected, streamEnded }: PutRightOptions = {},
+): Promise<boolean> {
+  const entry = journal.read();
+  if (entry === undefined) return false;
+  const { directory } = journal;
+  let reading = streamEnded;
+  for (const end = performance.now() + limitMs; ; ) {
+    try {
+      const usable = connected?.isOpen === true ? connected : undefined;
+      await attempt({ socketPath, directory, entry }, usable, reading);
+      break;
+    } catch (error) {
+      if (error instanceof QmpError && error.code === 'E_QMP_CONNECT') break; // the VM is gone
+      if (performance.now() > end) throw error;
+      reading = undefined;
+      await delay(RETRY_MS);
+    }
+  }
+  journal.remove();
+  return true;
+}
+
+interface Task {
+  readonly socketPath: string;
+  readonly directory: string;
+  readonly entry: JournalEntry;
+}
+
+async function attempt(
+  { socketPath, directory, entry }: Task,
+  connected: QmpClient | undefined,
+  streamEnded: Promise<void> | undefined,
+): Promise<void> {
+  const { snapshot, stopping } = entry;
+  // Nobody reads the stream: the monitor itself may wait for a page that nobody releases.
+  const unread = snapshot !== undefined && streamEnded === undefined && !isRead(snapshot);
+  const stopLifting = unread ? keepLifting(snapshot.vm) : () => {};
+  let qmp = connected;
+  try {
+    qmp ??= await QmpClient.connect(socketPath, { timeoutMs: ATTEMPT_MS });
+    const { status: before } = await qmp.execute('query-status');
+    if (snapshot === undefined) await cancelMigration(qmp, ATTEMPT_MS);
+    const { status } = await qmp.execute('query-status');
+    if (stopping || isSwitchover(before) || isSwitchover(status)) await makeRun(qmp, ATTEMPT_MS);
+    await releaseFrames(qmp, entry.held);
+    if (snapshot !== undefined) {
+      await endSnapshot(qmp, snapshot, ATTEMPT_MS, streamEnded);
+      stopLifting(); // from here on it would disturb
+      await mendAfterSnapshot(qmp, snapshot, directory);
+      if (stopping) await makeRun(qmp, ATTEMPT_MS); // it was cut after all
+    }
+    await restoreMigration(qmp, entry.saved);
+  } finally {
+    stopLifting();
+    if (connected === undefined) qmp?.close();
+  }
+}
+
+/** Another proxy, whose agent has died, is at it. */
+function isRead({ reader }: NonNullable<JournalEntry['snapshot']>): boolean {
+  return reader.pid !== process.pid && isAlive(reader);
+}

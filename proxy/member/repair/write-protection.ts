@@ -1,0 +1,139 @@
+/**
+ * Lifts what a background snapshot that was broken off leaves behind in QEMU before 8.1.
+ *
+ *     it begins        QEMU write-protects the guest's memory (userfaultfd): who writes a page waits
+ *                      until QEMU has saved it
+ *     it is whole      QEMU lifts the protection
+ *     it is broken off QEMU lifts the protection since 8.1 (its commit 3a8b81f2e6); older ones forget.
+ *                      The next write waits for ever: a vCPU's, or the main loop's, and then QEMU's
+ *                      monitor answers no more, either
+ *
+ * So the monitor cannot help. A userfaultfd serves whoever holds it, though: pidfd_getfd(2) gives us
+ * QEMU's own, and through it the protection is lifted as QEMU would have done. That takes the right to
+ * trace the process: root's, or that of the same user where the system does not limit it (Yama).
+ */
+import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import koffi from 'koffi';
+import { isAlive, type KnownProcess } from '../../host/known-process.ts';
+
+// <asm/unistd.h>: the same on every architecture. libc has names for them since 2.36 only.
+const SYS_PIDFD_OPEN = 434;
+const SYS_PIDFD_GETFD = 438;
+// <linux/userfaultfd.h>; struct uffdio_range {start, len}, struct uffdio_writeprotect {range, mode}
+const UFFDIO_UNREGISTER = 0x8010aa01;
+const UFFDIO_WAKE = 0x8010aa02;
+const UFFDIO_WRITEPROTECT = 0xc018aa06;
+const EPERM = 1;
+
+const LIFT_AGAIN_MS = 50;
+
+const libc = koffi.load('libc.so.6');
+const syscall = libc.func('long syscall(long number, long, long, long)');
+const ioctl = libc.func('int ioctl(int, unsigned long, uint64_t *)');
+
+interface Range {
+  readonly start: bigint;
+  readonly length: bigint;
+}
+
+/** @returns why this process may not do it for that one; undefined if it may */
+export function liftingObstacle(vm: KnownProcess): string | undefined {
+  const [fd] = readdirSync(`/proc/${vm.pid}/fd`);
+  try {
+    closeSync(copyOf(vm.pid, Number(fd)));
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/**
+ * Lifts all write protection by userfaultfd from a process, and wakes who waits for it.
+ * @returns how many ranges were protected
+ * @throws Error if we may not
+ */
+export function liftWriteProtection(vm: KnownProcess): number {
+  if (!isAlive(vm)) return 0;
+  const copies = userfaultfds(vm.pid).map((fd) => copyOf(vm.pid, fd));
+  try {
+    if (copies.length === 0) return 0;
+    const ranges = writableRanges(readFileSync(`/proc/${vm.pid}/maps`, 'utf8'));
+    const lifted = new Set<Range>();
+    for (const fd of copies) {
+      for (const range of ranges) {
+        // Refused (ENOENT) for what is not registered with it.
+        if (request(fd, UFFDIO_WRITEPROTECT, range, 0n)) lifted.add(range);
+      }
+    }
+    // What stays registered with one descriptor cannot be with another: of the next snapshot.
+    for (const fd of copies) for (const range of lifted) request(fd, UFFDIO_UNREGISTER, range);
+    for (const fd of copies) for (const range of lifted) request(fd, UFFDIO_WAKE, range);
+    return lifted.size;
+  } finally {
+    for (const fd of copies) closeSync(fd);
+  }
+}
+
+/**
+ * Goes on lifting until told otherwise: a snapshot that is being broken off may protect memory yet.
+ * @returns ends it
+ */
+export function keepLifting(vm: KnownProcess): () => void {
+  const lift = () => {
+    try {
+      liftWriteProtection(vm);
+    } catch {
+      // Whoever wants the VM back asks its monitor next, and tells why that does not answer.
+    }
+  };
+  const timer = setInterval(lift, LIFT_AGAIN_MS);
+  lift();
+  return () => clearInterval(timer);
+}
+
+/**
+ * Reads /proc/PID/maps (proc_pid_maps(5)):
+ *
+ *     7f39abe00000-7f39bbe00000 rw-p 00000000 00:00 0
+ */
+export function writableRanges(maps: string): Range[] {
+  return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) .w/gm)].map(([, from, to]) => {
+    const start = BigInt(`0x${from}`);
+    return { start, length: BigInt(`0x${to}`) - start };
+  });
+}
+
+function userfaultfds(pid: number): number[] {
+  return readdirSync(`/proc/${pid}/fd`)
+    .filter((fd) => {
+      try {
+        return readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:[userfaultfd]';
+      } catch {
+        return false; // closed meanwhile
+      }
+    })
+    .map(Number);
+}
+
+/** A descriptor of another process, as one of ours. @throws Error */
+function copyOf(pid: number, fd: number): number {
+  const process = Number(syscall(SYS_PIDFD_OPEN, pid, 0, 0));
+  if (process < 0) throw failed('pidfd_open', pid);
+  try {
+    const copy = Number(syscall(SYS_PIDFD_GETFD, process, fd, 0));
+    if (copy < 0) throw failed('pidfd_getfd', pid);
+    return copy;
+  } finally {
+    closeSync(process);
+  }
+}
+
+function failed(call: string, pid: number): Error {
+  const errno = koffi.errno();
+  const why = errno === EPERM ? 'not allowed (it takes the right to trace it)' : `errno ${errno}`;
+  return new Error(`${call} of QEMU (process ${pid}): ${why}`);
+}
+
+function request(fd: number, what: number, { start, length }: Range, ...more: bigint[]): boolean {
+  return ioctl(fd, what, BigUint64Array.of(start, length, ...more)) === 0;
+}

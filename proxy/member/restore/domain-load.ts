@@ -1,0 +1,149 @@
+/**
+ * Brings a shadow back as a domain of libvirt's, paused.
+ *
+ *     virsh restore ◀── pipe ── head, and all before the first page │ QEMU has its memory by now
+ *                                   ├── our image, privately ──▶ map: device state, and what differs from it
+ *                                   └── a file of its own ─────▶ libvirt: all of it
+ *
+ * So it is known, not foreseen, what QEMU has mapped when the first page is sent. A libvirt that will not have
+ * it so gets the whole image as a file.
+ */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { virsh } from '../../../qmp/index.ts';
+import type { LibvirtPlace } from '../../config/config.ts';
+import { toFailure, UmbraError } from '../../failure/failure.ts';
+import { MemoryLink } from '../../libvirt/memory-link.ts';
+import { saveImageHead } from '../../libvirt/save-image.ts';
+import { SavePipe } from '../../libvirt/save-pipe.ts';
+import { encodePrecopy } from '../../stream/encoder.ts';
+import { readyLoad } from './load.ts';
+import type { DomainLoaded, DomainPlan } from '../../protocol/member.ts';
+import { exportSaveImage } from './save-image-export.ts';
+
+/** For a pipe, then for a file. */
+const RESTORE_LIMIT_MS = 300_000;
+export const DOMAIN_LOAD_LIMIT_MS = 2 * RESTORE_LIMIT_MS;
+
+export interface DomainLoad {
+  readonly place: LibvirtPlace;
+  readonly plan: DomainPlan;
+  readonly shadowDirectory: string;
+  /** A folder that libvirt can enter. */
+  readonly directory: string;
+  /** Ends it; libvirt then destroys what it has started. */
+  readonly signal: AbortSignal;
+}
+
+/** @throws LibvirtError; UmbraError E_MAP_UNSUPPORTED, E_EXPORT; ShadowError. No domain is left. */
+export async function loadDomain(load: DomainLoad): Promise<DomainLoaded> {
+  try {
+    return await loadThroughPipe(load);
+  } catch (error) {
+    const { code, message } = toFailure(error, {});
+    const refused = code === 'E_LIBVIRT' || code === 'E_MAP_UNSUPPORTED';
+    if (load.plan.insists || load.signal.aborted || !refused) throw error;
+    return { bytes: await loadFromFile(load), mode: 'libvirt', reason: message };
+  }
+}
+
+async function loadThroughPipe(load: DomainLoad): Promise<DomainLoaded> {
+  const { place, plan, directory, signal } = load;
+  const pipe = await SavePipe.make(join(directory, 'restore.pipe'));
+  const hangUp = () => pipe.close();
+  signal.addEventListener('abort', hangUp);
+  const link = plan.memory && new MemoryLink(plan.memory);
+  const restoring = virsh(place.uri, ['restore', '--paused', pipe.path], RESTORE_LIMIT_MS);
+  const feed = new Feed(pipe, link, load);
+  const feeding = feed.run();
+  try {
+    await Promise.race([feeding, restoring]); // the first that fails
+    await restoring;
+    const { bytes, mode, reason } = feed;
+    return { bytes, mode, ...(reason !== undefined && { reason }) };
+  } finally {
+    pipe.close();
+    await Promise.allSettled([restoring, feeding]); // libvirt destroys what it could not load
+    link?.remove();
+    signal.removeEventListener('abort', hangUp);
+  }
+}
+
+/** Writes head and stream: which stream, is seen when QEMU has read what is before the first page. */
+class Feed {
+  readonly #pipe: SavePipe;
+  readonly #link: MemoryLink | undefined;
+  readonly #load: DomainLoad;
+  bytes = 0;
+  mode: DomainLoaded['mode'] = 'libvirt';
+  reason: string | undefined;
+
+  constructor(pipe: SavePipe, link: MemoryLink | undefined, load: DomainLoad) {
+    this.#pipe = pipe;
+    this.#link = link;
+    this.#load = load;
+  }
+
+  async run(): Promise<void> {
+    const { plan, shadowDirectory } = this.#load;
+    await this.#write(saveImageHead(plan.xml));
+    const lean = await readyLoad(shadowDirectory, this.#link === undefined ? 'stream' : 'map');
+    try {
+      const chunks = encodePrecopy(lean.source, lean.options);
+      await this.#write(openingOf(chunks));
+      if (this.#link !== undefined) await this.#look(this.#link);
+      if (this.#link === undefined || this.mode === 'map') return await this.#writeAll(chunks);
+    } finally {
+      lean.ram.close();
+    }
+    const whole = await readyLoad(shadowDirectory, 'stream');
+    try {
+      const chunks = encodePrecopy(whole.source, whole.options);
+      openingOf(chunks); // the same, and written
+      await this.#writeAll(chunks);
+    } finally {
+      whole.ram.close();
+    }
+  }
+
+  /** @throws UmbraError E_MAP_UNSUPPORTED: the domain must not go on */
+  async #look(link: MemoryLink): Promise<void> {
+    await this.#pipe.read();
+    const use = link.use();
+    const { why } = link;
+    link.remove();
+    if (use === 'private') this.mode = 'map';
+    else if (use === 'other' && !this.#load.plan.insists) this.reason = why;
+    else {
+      const reason = use === 'shared' ? 'QEMU shares it, and would write into the image' : why;
+      throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${reason}` });
+    }
+  }
+
+  async #writeAll(chunks: Iterable<Uint8Array>): Promise<void> {
+    for (const chunk of chunks) await this.#write(chunk);
+  }
+
+  async #write(chunk: Uint8Array): Promise<void> {
+    await this.#pipe.write(chunk);
+    this.bytes += chunk.length;
+  }
+}
+
+/** All before the first page: it does not depend on which pages follow. */
+function openingOf(chunks: Iterator<Uint8Array>): Uint8Array {
+  const { value } = chunks.next();
+  return value;
+}
+
+async function loadFromFile(load: DomainLoad): Promise<number> {
+  const { place, plan, shadowDirectory, directory } = load;
+  const path = join(directory, 'restore.save');
+  try {
+    const bytes = await exportSaveImage({ shadowDirectory, xml: plan.xml, path });
+    await virsh(place.uri, ['restore', '--paused', path], RESTORE_LIMIT_MS);
+    return bytes;
+  } finally {
+    await rm(path, { force: true });
+  }
+}

@@ -1,0 +1,197 @@
+/** The folder of a round, from its beginning to its end. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { EpochStore } from '../../../../proxy/agent/store/epoch-store.ts';
+import { HeldRounds } from '../../../../proxy/agent/store/held-rounds.ts';
+import type { ClusterConfig } from '../../../../proxy/config/config.ts';
+import { toFailure } from '../../../../proxy/failure/failure.ts';
+import {
+  Catalogue,
+  type EpochManifest,
+  type Listing,
+  openShadow,
+  StagingShadow,
+} from '../../../../shadow/index.ts';
+import { scratchFolder } from '../../../support/scratch.ts';
+import { SEAL_INPUT } from '../../../support/seal-input.ts';
+
+const ROUND = 'r000001-00000000';
+const DELTA_ROUND = 'r000002-00000000';
+const MEMBERS = ['a', 'b', 'c', 'd', 'e', 'f'];
+const PAGE = 4096;
+const PAGES = 512;
+
+const test = suite('epoch store');
+let root = '';
+let catalogue: WatchedCatalogue;
+
+/** In which a test can have something happen while its epochs are read. */
+class WatchedCatalogue extends Catalogue {
+  onRead = async () => {};
+  onHaveRead = async () => {};
+
+  override async list(): Promise<Listing> {
+    await this.onRead();
+    const listing = await super.list();
+    await this.onHaveRead();
+    return listing;
+  }
+}
+
+let logged: string[] = [];
+
+test.before.each(() => {
+  logged = [];
+  root = mkdtempSync(join(scratchFolder(), 'umbra-epoch-store-'));
+  catalogue = new WatchedCatalogue(join(root, 'epochs'), 'demo');
+});
+test.after.each(() => rmSync(root, { recursive: true, force: true }));
+
+function storeOf(held: HeldRounds): EpochStore {
+  const members = [{ name: 'a' }, { name: 'b' }];
+  const store = { recycle: true };
+  const config = { cluster: 'demo', members, shadowsDirectory: shadows(), store };
+  const log = pino({ level: 'error' }, { write: (line) => logged.push(line) });
+  return new EpochStore(config as unknown as ClusterConfig, catalogue, held, log);
+}
+
+function shadows(): string {
+  return join(root, 'shadows');
+}
+
+/** Rounds there are folders of. */
+function rounds(): string[] {
+  return readdirSync(shadows()).filter((name) => name.startsWith('r'));
+}
+
+/** Seals a shadow of every member. @param baseRound what they are deltas of, if they are */
+async function sealed(epoch: number, round: string, baseRound?: string): Promise<EpochManifest> {
+  const members = [];
+  for (const name of MEMBERS) {
+    const place = { directory: join(shadows(), round, name), member: name, round };
+    const base = baseRound && (await openShadow(join(shadows(), baseRound, name)));
+    const terms = base && { base, reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
+    const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
+    const shadow = await StagingShadow.reserve(place, layout, PAGE, terms || undefined);
+    const [ram] = shadow.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
+    for (let page = 0; page < PAGES; page++) ram?.writePage(page * PAGE, randomBytes(PAGE), 0);
+    members.push({ name, shadow: (await shadow.seal(SEAL_INPUT)).sha256 });
+  }
+  return {
+    ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch, round, members },
+    createdAt: '2030-01-01T00:00:00.000Z',
+  };
+}
+
+test('a round holds its folder until its last member has left, and it is published or never will be', async () => {
+  mkdirSync(join(root, 'shadows'));
+  const held = new HeldRounds();
+  const store = storeOf(held);
+  await store.beginRound(ROUND);
+  for (const _ of ['a', 'b']) {
+    held.release(ROUND);
+    assert.ok(held.has(ROUND));
+  }
+  store.endRound(ROUND);
+  assert.not(held.has(ROUND));
+});
+
+test('one whose folder cannot be made holds nothing, and says which', async () => {
+  const held = new HeldRounds();
+  try {
+    await storeOf(held).beginRound(ROUND);
+    assert.unreachable();
+  } catch (error) {
+    const { code, message, hint } = toFailure(error, {});
+    assert.is(code, 'E_STORE_IO');
+    assert.match(message, join(root, 'shadows', ROUND));
+    assert.match(message, 'ENOENT');
+    assert.ok(hint);
+  }
+  assert.not(held.has(ROUND));
+});
+
+test('an epoch removed while it is verified is whole, and its memory goes when it was read', async () => {
+  await catalogue.prepare();
+  await sealed(1, ROUND);
+  const epoch = await sealed(2, DELTA_ROUND, ROUND);
+  const store = storeOf(new HeldRounds());
+  // It was removed since its manifest was read.
+  await Promise.all([store.verify(epoch, 'all'), store.collect('free')]);
+  while (rounds().length > 0) await delay(5);
+});
+
+test('what comes from disk stays until it is named, and goes if it never is', async () => {
+  await catalogue.prepare();
+  const store = storeOf(new HeldRounds());
+  store.beginFetch();
+  await sealed(1, ROUND);
+  const epoch = await sealed(2, DELTA_ROUND, ROUND);
+  assert.equal(await store.collect('free'), []);
+  await catalogue.publish(epoch);
+  store.endFetch();
+  assert.equal(await store.collect('free'), []);
+
+  store.beginFetch();
+  await catalogue.retire(epoch.epoch);
+  assert.equal(await store.collect('free'), []);
+  store.endFetch();
+  while (rounds().length > 0) await delay(5);
+});
+
+test('an epoch that does not say what it needs keeps everything, and is named with a way out', async () => {
+  await catalogue.prepare();
+  await sealed(1, ROUND);
+  await catalogue.publish(await sealed(2, DELTA_ROUND, ROUND));
+  mkdirSync(join(shadows(), 'r000003-00000000'));
+  writeFileSync(join(shadows(), DELTA_ROUND, 'a', 'shadow.json'), '{}');
+  const store = storeOf(new HeldRounds());
+  assert.equal(await store.collect('free'), []);
+  const [line = ''] = logged;
+  assert.match(line, /E_MANIFEST_INVALID/);
+  assert.match(line, /umbra rm 2/);
+  await catalogue.retire(2);
+  assert.is((await store.collect('free')).length, 3);
+});
+
+test('a round that begins while leftovers are collected is none', async () => {
+  await catalogue.prepare();
+  mkdirSync(join(shadows(), ROUND), { recursive: true });
+  const store = storeOf(new HeldRounds());
+  catalogue.onRead = () => store.beginRound(DELTA_ROUND);
+  assert.equal(await store.collect('free'), [ROUND]);
+  assert.equal(rounds(), [DELTA_ROUND]);
+});
+
+test('nor is one that is committed meanwhile', async () => {
+  await catalogue.prepare();
+  const epoch = await sealed(1, ROUND);
+  const held = new HeldRounds();
+  held.hold(ROUND);
+  catalogue.onHaveRead = async () => {
+    await catalogue.publish(epoch);
+    held.release(ROUND);
+  };
+  assert.equal(await storeOf(held).collect('free'), []);
+  assert.equal(rounds(), [ROUND]);
+});
+
+test('leftovers collected twice at once go once', async () => {
+  await catalogue.prepare();
+  for (let epoch = 1; epoch < 9; epoch++) {
+    mkdirSync(join(shadows(), `r00000${epoch}-00000000`), { recursive: true });
+  }
+  const store = storeOf(new HeldRounds());
+  const removed = await Promise.all([store.collect('free'), store.collect('recycle')]);
+  assert.equal(
+    removed.map(({ length }) => length),
+    [8, 0],
+  );
+});
+
+test.run();

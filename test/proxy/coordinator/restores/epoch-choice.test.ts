@@ -1,0 +1,84 @@
+/** What is offered instead of an epoch that is damaged: a real catalogue, an agent that verifies what is listed. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Agent } from '../../../../proxy/protocol/agent.ts';
+import { parseClusterConfig } from '../../../../proxy/config/config.ts';
+import { Coordinator } from '../../../../proxy/coordinator/coordinator.ts';
+import { type Failure, toFailure } from '../../../../proxy/failure/failure.ts';
+import { Catalogue } from '../../../../shadow/index.ts';
+import { scratchFolder } from '../../../support/scratch.ts';
+
+const TEXT = '{cluster: demo, members: [{name: a, qmp: /x}]}';
+const OPTIONS = { mode: 'auto', replace: false, verify: 'changed', from: 'auto' } as const;
+
+const test = suite('epoch choice');
+let root = '';
+let catalogue: Catalogue;
+let coordinator: Coordinator;
+
+test.before.each(async () => {
+  root = mkdtempSync(join(scratchFolder(), 'umbra-choice-'));
+  const config = parseClusterConfig(TEXT, '/etc/cluster.yaml', root);
+  mkdirSync(config.directory);
+  catalogue = new Catalogue(config.catalogueDirectory, 'demo');
+  await catalogue.prepare();
+  const agent: Partial<Agent> = { members: ['a'], onNotice: () => {}, verify: async () => {} };
+  coordinator = new Coordinator(config, agent as Agent, catalogue, pino({ level: 'silent' }));
+});
+test.after.each(async () => {
+  await coordinator.end();
+  rmSync(root, { recursive: true, force: true });
+});
+
+async function publish(count: number): Promise<void> {
+  for (let epoch = 1; epoch <= count; epoch++) {
+    await catalogue.publish({
+      ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch },
+      ...{ round: `r00000${epoch}-0123abcd`, createdAt: '2030-01-01T00:00:00.000Z' },
+      members: [{ name: 'a', shadow: 'f'.repeat(64) }],
+    });
+  }
+}
+
+function damage(epoch: number): void {
+  const path = join(catalogue.directory, `00000${epoch}.json`);
+  writeFileSync(path, readFileSync(path, 'utf8').replace('2030', '2031'));
+}
+
+async function failureOf(epoch: number | undefined): Promise<Failure> {
+  try {
+    await coordinator.restore(epoch, OPTIONS, () => {});
+  } catch (error) {
+    return toFailure(error, {});
+  }
+  throw new Error('it was restored');
+}
+
+for (const wanted of [3, undefined]) {
+  test(`a manifest that is damaged: the one before is offered to who wants ${wanted ?? 'the newest'}`, async () => {
+    await publish(3);
+    damage(3);
+    const { code, hint } = await failureOf(wanted);
+    assert.is(code, 'E_MANIFEST_INVALID');
+    assert.match(
+      hint ?? '',
+      'Epoch 3 is damaged; the newest before it that is whole: umbra restore 2',
+    );
+  });
+}
+
+test('none before it is whole: that is said', async () => {
+  await publish(2);
+  for (const epoch of [1, 2]) damage(epoch);
+  assert.match((await failureOf(2)).hint ?? '', 'no other epoch is whole');
+});
+
+test('one that is not there is no damage', async () => {
+  await publish(1);
+  assert.is((await failureOf(9)).code, 'E_EPOCH_UNKNOWN');
+});
+
+test.run();

@@ -1,0 +1,118 @@
+/** Who waits, and who is refused, while something goes on. */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { Exclusive } from '../../../../proxy/coordinator/rounds/exclusive.ts';
+import { UmbraError } from '../../../../proxy/failure/failure.ts';
+
+const test = suite('exclusive');
+let exclusive: Exclusive;
+/** What was done, in its order. */
+let done: string[] = [];
+
+test.before.each(() => {
+  exclusive = new Exclusive();
+  done = [];
+});
+
+/** Something that goes on until it is told to end. */
+function lasting(name: string): { work(): Promise<void>; end(error?: Error): void } {
+  let end: (error?: Error) => void = () => {};
+  const ended = new Promise<void>((resolve, reject) => {
+    end = (error) => (error === undefined ? resolve() : reject(error));
+  });
+  const work = async () => {
+    await ended;
+    done.push(name);
+  };
+  return { work, end };
+}
+
+/** What became of it: its code, if it was refused. */
+function outcome(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => 'done',
+    (error: UmbraError) => error.code,
+  );
+}
+
+const AT_ONCE = async () => {};
+
+test('a round refuses whoever comes, and is over when it has failed, too', async () => {
+  const round = lasting('round');
+  const running = outcome(exclusive.run('checkpoint', round.work));
+  assert.is(await outcome(exclusive.run('restore', AT_ONCE)), 'E_ROUND_BUSY');
+  round.end(new UmbraError({ code: 'E_TEST', message: 'it broke' }));
+  assert.is(await running, 'E_TEST');
+  assert.is(await outcome(exclusive.run('restore', AT_ONCE)), 'done');
+});
+
+test('nobody is refused for what is over in an instant, and the first to come is next', async () => {
+  const fold = lasting('fold');
+  const round = lasting('round');
+  const folding = exclusive.brief('fold', fold.work);
+  const first = exclusive.run('checkpoint', round.work);
+  const second = outcome(exclusive.run('restore', AT_ONCE));
+  assert.is(exclusive.busy, 'fold');
+  fold.end();
+  await folding;
+  assert.is(await second, 'E_ROUND_BUSY');
+  round.end();
+  await first;
+  assert.equal(done, ['fold', 'round']);
+});
+
+test('it waits for a round itself', async () => {
+  const round = lasting('round');
+  const fold = lasting('fold');
+  fold.end();
+  const running = exclusive.run('checkpoint', round.work);
+  const folding = exclusive.brief('fold', fold.work);
+  round.end();
+  await Promise.all([running, folding]);
+  assert.equal(done, ['round', 'fold']);
+});
+
+test('a round that is not admitted stands in nobody’s way', async () => {
+  const admission = lasting('admission');
+  const refused = outcome(exclusive.run('checkpoint', AT_ONCE, admission.work));
+  const restored = outcome(exclusive.run('restore', AT_ONCE));
+  admission.end(new UmbraError({ code: 'E_VM_GONE', message: 'it is gone' }));
+  assert.is(await refused, 'E_VM_GONE');
+  assert.is(await restored, 'done');
+});
+
+test('one that is admitted does', async () => {
+  const admission = lasting('admission');
+  const round = lasting('round');
+  const running = exclusive.run('checkpoint', round.work, admission.work);
+  const restored = outcome(exclusive.run('restore', AT_ONCE));
+  admission.end();
+  assert.is(await restored, 'E_ROUND_BUSY');
+  round.end();
+  await running;
+  assert.equal(done, ['admission', 'round']);
+});
+
+test('what was to be over in an instant, and is not, is waited for no longer', async () => {
+  const hasty = new Exclusive(1);
+  const admission = lasting('admission');
+  const running = outcome(hasty.run('checkpoint', AT_ONCE, admission.work));
+  assert.is(await outcome(hasty.run('restore', AT_ONCE)), 'E_ROUND_BUSY');
+  admission.end();
+  assert.is(await running, 'done');
+});
+
+test('at the end, who waits is sent away, and what goes on is waited for', async () => {
+  const admission = lasting('admission');
+  const round = lasting('round');
+  const running = exclusive.run('checkpoint', round.work, admission.work);
+  const removed = outcome(exclusive.run('remove an epoch', AT_ONCE));
+  exclusive.end();
+  const settled = exclusive.settled().then(() => assert.equal(done, ['admission', 'round']));
+  admission.end();
+  assert.is(await removed, 'E_DAEMON_ENDING');
+  round.end();
+  await Promise.all([running, settled]);
+});
+
+test.run();

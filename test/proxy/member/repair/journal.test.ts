@@ -1,0 +1,58 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { thisProcess } from '../../../../proxy/host/known-process.ts';
+import { Journal } from '../../../../proxy/member/repair/journal.ts';
+import type { ShadowError } from '../../../../shadow/index.ts';
+import { scratchFolder } from '../../../support/scratch.ts';
+
+const test = suite('journal');
+const saved = { capabilities: [], parameters: { 'max-bandwidth': 5 } };
+let directory = '';
+
+test.before.each(() => {
+  directory = mkdtempSync(join(scratchFolder(), 'umbra-journal-'));
+});
+test.after.each(() => rmSync(directory, { recursive: true }));
+
+test('a snapshot is noted with who runs the VM and who reads its stream', () => {
+  const journal = new Journal(directory);
+  journal.write({ round: 'r1', stopping: false, saved });
+  journal.hold(['net0']);
+  journal.note(true);
+  journal.snapshot({ pid: 7, startTime: '70' }, thisProcess());
+  assert.equal(new Journal(directory).read(), {
+    round: 'r1',
+    stopping: true,
+    held: ['net0'],
+    snapshot: { vm: { pid: 7, startTime: '70' }, reader: thisProcess() },
+    saved,
+  });
+});
+
+test('nothing is noted without an entry: no round holds the VM', () => {
+  const journal = new Journal(directory);
+  journal.snapshot(thisProcess(), thisProcess());
+  assert.is(journal.read(), undefined);
+});
+
+test('one that cannot be written says which, and why', () => {
+  const path = join(directory, 'none', 'round.json');
+  try {
+    new Journal(join(directory, 'none')).write({ round: 'r1', stopping: false, saved });
+    assert.unreachable();
+  } catch (error) {
+    assert.is((error as ShadowError).code, 'E_STORE_IO');
+    assert.is((error as ShadowError).message, `cannot write ${path}: ENOENT`);
+  }
+});
+
+test('a damaged entry asks for the VM to be resumed, and for nothing else', () => {
+  writeFileSync(join(directory, 'round.json'), '{"round": "r1", "snapshot": {"vm": 3}}');
+  const entry = new Journal(directory).read();
+  assert.is(entry?.stopping, true);
+  assert.is(entry?.snapshot, undefined);
+});
+
+test.run();

@@ -1,0 +1,81 @@
+/**
+ * What multiplexing does to uneven clusters, over many seeds. These are findings, not wishes: if a
+ * policy changes and one of them with it, the new one is to be written down here.
+ */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { unevenCluster } from '../../../tools/sim/clusters.ts';
+import {
+  CONDITIONS,
+  compareRuns,
+  endings,
+  MULTIPLEXINGS,
+  measure,
+  type Ratio,
+  type Run,
+} from '../../../tools/sim/comparison.ts';
+
+const SEEDS = 1000;
+const FEWER = 200;
+
+function runs(
+  condition: keyof typeof CONDITIONS,
+  policy: keyof typeof MULTIPLEXINGS,
+  seeds: number,
+  memoryBound = 2,
+): Run[] {
+  return Array.from({ length: seeds }, (_, index) => {
+    const seed = index + 1;
+    const endWhen = [CONDITIONS[condition]];
+    const cluster = unevenCluster(seed);
+    return measure(cluster, seed, endWhen, MULTIPLEXINGS[policy], { memoryBound });
+  });
+}
+
+function text({ median, better, worse }: Ratio): string {
+  return `median ${median}, better ${better}, worse ${worse}`;
+}
+
+const test = suite('multiplexing compared');
+
+const together = runs('all-first-pass', 'finish-together', SEEDS);
+const parallel = runs('all-first-pass', 'parallel', SEEDS);
+
+test(`over ${SEEDS} clusters, finish-together sends less than parallel in nearly all`, () => {
+  const bytes = compareRuns(together, parallel, 'bytes');
+  assert.ok(bytes.median < 0.97 && bytes.better > 0.85, text(bytes));
+});
+
+test('its round is over sooner', () => {
+  const latency = compareRuns(together, parallel, 'latencyMs');
+  assert.ok(latency.median < 0.97 && latency.better > 0.85, text(latency));
+});
+
+test('and the cluster stands for a fraction of the time, in most of them', () => {
+  const downtime = compareRuns(together, parallel, 'downtimeMs');
+  assert.ok(downtime.median < 0.5 && downtime.better > 0.8, text(downtime));
+});
+
+test('a member at its bound does not end the phase for those that have not sent all', () => {
+  assert.is(endings(parallel).get('memory-bound'), undefined);
+  assert.is(endings(together).get('memory-bound'), undefined);
+});
+
+test('it wins where downtime is waited for, too', () => {
+  const own = runs('no-progress', 'finish-together', FEWER);
+  const others = runs('no-progress', 'parallel', FEWER);
+  const bytes = compareRuns(own, others, 'bytes');
+  assert.ok(bytes.median < 1 && bytes.better > 0.7, text(bytes));
+  const downtime = compareRuns(own, others, 'downtimeMs');
+  assert.ok(downtime.median < 1 && downtime.better > 0.6, text(downtime));
+});
+
+test('round-robin saves as many bytes as finish-together, but stands longer', () => {
+  const own = runs('all-first-pass', 'round-robin', FEWER);
+  const bytes = compareRuns(own, parallel.slice(0, FEWER), 'bytes');
+  assert.ok(bytes.median < 0.97, text(bytes));
+  const downtime = compareRuns(own, together.slice(0, FEWER), 'downtimeMs');
+  assert.ok(downtime.median > 1.5, text(downtime));
+});
+
+test.run();

@@ -1,0 +1,99 @@
+/** What goes wrong breaks no promise; and what is broken on purpose is found. */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { ARGUED, inertCells } from '../../../../tools/sim/faults/cells.ts';
+import { Coverage } from '../../../../tools/sim/faults/coverage.ts';
+import type { Plan } from '../../../../tools/sim/faults/plan.ts';
+import { shrink } from '../../../../tools/sim/faults/shrink.ts';
+import { BROKEN, type Broken } from '../../../../tools/sim/faults/terms.ts';
+import { work } from '../../../../tools/sim/faults/work.ts';
+import { run } from '../../../../tools/sim/faults/world.ts';
+
+const ROUNDS = 15_000;
+/** By then, each of what can be broken has been found. */
+const ENOUGH_ROUNDS = 40_000;
+
+const test = suite('faults');
+
+test('thousands of rounds in which anything may go wrong keep every promise', () => {
+  const { rounds, committed, violations } = work({ firstSeed: 1, rounds: ROUNDS });
+  assert.equal(violations, []);
+  assert.ok(rounds >= ROUNDS);
+  assert.ok(committed > rounds / 2, `${committed} of ${rounds} committed`);
+});
+
+test('what no round has come to does nothing, or is argued', () => {
+  const coverage = new Coverage();
+  coverage.add(work({ firstSeed: 1, rounds: ROUNDS }).cells);
+  const { missed } = coverage;
+  const inert = inertCells(missed);
+  const acting = missed.filter((cell) => !inert.has(cell));
+  assert.equal(
+    acting.filter((cell) => ARGUED[cell] === undefined),
+    [],
+  );
+  const all = new Set([...missed, ...Object.keys(coverage.cells)]);
+  assert.equal(
+    Object.keys(ARGUED).filter((cell) => !all.has(cell)),
+    [],
+    'there is no such cell',
+  );
+});
+
+const PROMISES: Record<Exclude<Broken, 'resumed-early'>, RegExp> = {
+  barrier: /cut: /,
+  'manifest-first': /disk: /,
+  'deadman-off': /deadline: |no checkpoint commits/,
+  'stale-index': /whole: /,
+  'lost-end': /whole: /,
+};
+
+for (const [broken, promise] of Object.entries(PROMISES) as [Broken, RegExp][]) {
+  test(`found: ${broken}`, () => {
+    const share = { firstSeed: 1, rounds: ENOUGH_ROUNDS, broken, stopAtFirst: true };
+    const [found] = work(share).violations;
+    assert.ok(found, 'nothing was found');
+    assert.match(found.what, promise);
+    // Only what was broken is at fault.
+    assert.equal(run({ seed: found.seed }).violations, []);
+  });
+}
+
+/** Somebody resumes a VM at the barrier while its proxy is frozen, and another has yet to stop. */
+const RESUMED_EARLY: Plan = {
+  members: 2,
+  capture: ['precopy', 'precopy'],
+  durable: false,
+  unreliable: false,
+  faults: [
+    { kind: 'slow-stop', atMs: 0, afterStopMs: undefined, member: 1, ms: 10 },
+    { kind: 'freeze-proxy', atMs: 0, afterStopMs: 1, member: 0, ms: 60 },
+    { kind: 'foreign-cont', atMs: 0, afterStopMs: 4, member: 0, ms: 0 },
+  ],
+};
+
+test('found: resumed-early, whichever of its sockets a thawed proxy reads first', () => {
+  const seeds = Array.from({ length: 200 }, (_, seed) => seed);
+  const violations = (broken: Broken | undefined) =>
+    seeds.flatMap((seed) => run({ seed, plan: RESUMED_EARLY, broken }).violations);
+  assert.equal(violations(undefined), []);
+  assert.ok(violations('resumed-early').some((what) => what.includes('cut: ')));
+});
+
+test('all that can be broken is', () => {
+  assert.equal([...Object.keys(PROMISES), 'resumed-early'].sort(), [...BROKEN].sort());
+});
+
+test('a seed is a story, told alike each time, and shrunk to what it takes', () => {
+  const broken = 'lost-end';
+  const { violations } = work({ firstSeed: 1, rounds: ENOUGH_ROUNDS, broken, stopAtFirst: true });
+  const seed = violations[0]?.seed ?? 0;
+  const whole = run({ seed, broken, tell: true });
+  assert.equal(run({ seed, broken, tell: true }), whole);
+  const short = shrink(seed, whole.plan, broken);
+  assert.ok(short.faults.some(({ kind }) => kind === 'cut-stream'));
+  assert.ok(short.faults.length <= whole.plan.faults.length);
+  assert.ok(run({ seed, plan: short, broken }).violations.length > 0);
+});
+
+test.run();

@@ -1,0 +1,56 @@
+import { access, constants } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { runCommand } from '../packages/command.ts';
+import { secondQemuArgs, secondQemuBinary } from './second-qemu.ts';
+
+export interface QemuBinary {
+  /** As the program says itself, such as `7.2.22`. */
+  readonly version: string;
+  readonly binary: string;
+  /** What must come first on its command line, such as `-L FOLDER`. */
+  readonly args: readonly string[];
+}
+
+const programName = 'qemu-system-x86_64';
+
+/** The QEMUs of this machine: the system's first, then the cached second one. May be none. */
+export async function findQemus(): Promise<QemuBinary[]> {
+  const system = (process.env.PATH ?? '').split(delimiter).map((dir) => join(dir, programName));
+  const first = await firstExecutable(system);
+  const second = await firstExecutable([secondQemuBinary()]);
+  const found = await Promise.all([
+    first === undefined ? undefined : describe(first, []),
+    second === undefined ? undefined : describe(second, secondQemuArgs()),
+  ]);
+  return found.filter((qemu) => qemu !== undefined);
+}
+
+/** `undefined` for a program that does not run here (a library is missing, another processor). */
+export async function describe(
+  binary: string,
+  args: readonly string[],
+): Promise<QemuBinary | undefined> {
+  try {
+    const answer = await runCommand(binary, ['--version'], { timeoutMs: 10_000 });
+    const version = parseVersion(answer);
+    return version === undefined ? undefined : { version, binary, args };
+  } catch {
+    return undefined;
+  }
+}
+
+export function parseVersion(answer: string): string | undefined {
+  return /^QEMU emulator version ([0-9]+\.[0-9]+\.[0-9]+)/.exec(answer)?.[1];
+}
+
+async function firstExecutable(candidates: readonly string[]): Promise<string | undefined> {
+  for (const path of candidates) {
+    try {
+      await access(path, constants.X_OK);
+      return path;
+    } catch {
+      // Look further.
+    }
+  }
+  return undefined;
+}

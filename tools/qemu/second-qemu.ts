@@ -1,0 +1,82 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { downloadPackages, resolvePackages } from '../packages/apt.ts';
+import { cachedFolder, cacheFolder } from '../packages/cache.ts';
+import { runCommand } from '../packages/command.ts';
+import { SetupError } from '../packages/errors.ts';
+
+/**
+ * A newer QEMU beside the system's, so that tests see both sides of the versions' differences.
+ *
+ * It comes from Debian's backports through a private apt state: the system's sources stay as they
+ * are. Nothing of it is installed; it runs on the system's libraries from the cache.
+ */
+const suite = 'bookworm-backports';
+const packageNames = ['qemu-system-x86', 'qemu-system-common', 'qemu-system-data', 'seabios'];
+
+function folder(): string {
+  return join(cacheFolder(), 'qemu', suite);
+}
+
+export function secondQemuBinary(): string {
+  return join(folder(), 'usr/bin/qemu-system-x86_64');
+}
+
+export function secondQemuArgs(): string[] {
+  const share = join(folder(), 'usr/share');
+  return ['-L', join(share, 'qemu'), '-L', join(share, 'seabios')];
+}
+
+/** @throws SetupError SETUP_SECOND_QEMU_UNAVAILABLE; nothing but tests needs it. */
+export async function ensureSecondQemu(progress: (line: string) => void): Promise<void> {
+  try {
+    await cachedFolder(folder(), async (scratch) => {
+      progress(`second QEMU: asking ${suite}`);
+      const state = join(scratch, 'apt');
+      const options = await privateApt(state);
+      await runCommand('apt-get', [...options, '-q', 'update'], { timeoutMs: 120_000 });
+      const packages = await resolvePackages(packageNames, options);
+      const bytes = packages.reduce((sum, file) => sum + file.bytes, 0);
+      progress(`second QEMU: ${packages.length} packages, ${Math.round(bytes / 1e6)} MB`);
+      const files = await downloadPackages(packages, join(cacheFolder(), 'packages'), options);
+      for (const file of files) await runCommand('dpkg-deb', ['-x', file, scratch]);
+      await rm(state, { recursive: true });
+      await rm(join(scratch, 'usr/share/doc'), { recursive: true, force: true });
+      await runCommand(join(scratch, 'usr/bin/qemu-system-x86_64'), ['--version']);
+    });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new SetupError('SETUP_SECOND_QEMU_UNAVAILABLE', why, { cause });
+  }
+}
+
+/** Options that give apt its own lists and its own single source, and the system's keys. */
+async function privateApt(state: string): Promise<string[]> {
+  await mkdir(join(state, 'lists/partial'), { recursive: true });
+  const sources = join(state, 'sources.list');
+  const mirror = await systemMirror();
+  const key = '/usr/share/keyrings/debian-archive-keyring.gpg';
+  await writeFile(sources, `deb [signed-by=${key}] ${mirror} ${suite} main\n`);
+  const settings = {
+    'Dir::Etc::sourcelist': sources,
+    'Dir::Etc::sourceparts': '-',
+    'Dir::State::lists': join(state, 'lists'),
+    'Dir::Cache::pkgcache': '',
+    'Dir::Cache::srcpkgcache': '',
+    'Dir::Cache::archives': state,
+    'APT::Sandbox::User': process.getuid?.() === 0 ? 'root' : '',
+  };
+  return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+}
+
+/** Where the system itself gets Debian 12 from: backports are on the same mirror. */
+async function systemMirror(): Promise<string> {
+  const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)';
+  const targets = await runCommand('apt-get', ['indextargets', '--format', format]);
+  const mirror = targets
+    .split('\n')
+    .map((line) => line.split(' '))
+    .find(([, release, component]) => release === 'bookworm' && component === 'main')?.[0];
+  if (mirror === undefined) throw new Error('the system does not get its packages from Debian 12');
+  return mirror;
+}

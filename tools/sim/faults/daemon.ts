@@ -1,0 +1,290 @@
+/**
+ * The daemon: the real round machine, and an agent that keeps a proxy for each member. When it dies, all
+ * it knew is gone; what it finds in the store and in the journals is what it goes on with.
+ */
+import { admitRound, epochsToRetire } from '../../../policies/index.ts';
+import {
+  ABORTED,
+  begin,
+  COMMITTED,
+  isOver,
+  LIVE,
+  type MemberCommand,
+  type MemberReport,
+  type Round,
+  type RoundAction,
+  type RoundEvent,
+  step,
+} from '../../../proxy/coordinator/rounds/round.ts';
+import { PAGES } from './guest.ts';
+import { ModelledProcess } from './process.ts';
+import type { ModelledProxy } from './proxy.ts';
+import type { ModelledEpoch } from './store.ts';
+import { BUDGET_SHADOWS, KEEP, LIMIT_MS, type Seat, SILENCE_MS } from './terms.ts';
+import type { World } from './world.ts';
+
+const PROXY_START_MS = 30;
+const PUBLISH_STEP_MS = 1;
+const FOLD_MS = 15;
+/** A delta that has this much of its own is written anew, in full. */
+const FOLD_ABOVE = 0.6;
+
+interface Place {
+  proxy: ModelledProxy | undefined;
+  round: number | undefined;
+  preparedWith: ModelledProxy | undefined;
+}
+
+export class ModelledDaemon {
+  readonly process: ModelledProcess;
+  readonly #world: World;
+  readonly #places = new Map<Seat, Place>();
+  #round: Round | undefined;
+  #id = 0;
+  #epoch = 0;
+  #folding: number | undefined;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.process = new ModelledProcess(world.events, world.random);
+  }
+
+  get isIdle(): boolean {
+    return this.process.isAlive && !this.process.isFrozen && this.#round === undefined;
+  }
+
+  get isFolding(): boolean {
+    return this.#folding !== undefined;
+  }
+
+  proxyOf(seat: Seat): ModelledProxy | undefined {
+    return this.#places.get(seat)?.proxy;
+  }
+
+  start(): void {
+    this.process.start();
+    this.#places.clear();
+    this.#round = undefined;
+    this.#folding = undefined;
+    this.#collect();
+    for (const seat of this.#world.seats) {
+      const place: Place = { proxy: undefined, round: undefined, preparedWith: undefined };
+      this.#places.set(seat, place);
+      this.#startProxy(seat, place, () => {});
+    }
+  }
+
+  die(): void {
+    this.process.die();
+    for (const { proxy } of this.#places.values()) proxy?.orphan(true);
+  }
+
+  hasInRound(proxy: ModelledProxy, seat: Seat, round: number): boolean {
+    const place = this.#places.get(seat);
+    return place?.proxy === proxy && place.round === round;
+  }
+
+  /** A proxy that was frozen in a round is killed when it has been silent for too long. */
+  onFrozen(seat: Seat): void {
+    const place = this.#places.get(seat);
+    const proxy = place?.proxy;
+    this.process.after(SILENCE_MS, () => {
+      const stillFrozen = proxy?.process.isFrozen === true && place?.round !== undefined;
+      if (stillFrozen && this.#world.broken !== 'deadman-off') this.#world.killProxy(seat);
+    });
+  }
+
+  onProxyGone(seat: Seat): void {
+    const place = this.#places.get(seat);
+    if (place === undefined) return;
+    this.process.after(PROXY_START_MS, () => {
+      this.#startProxy(seat, place, (proxy) => {
+        const { round } = place;
+        if (round === undefined || place.preparedWith === proxy) return;
+        place.round = undefined;
+        this.#onReport(seat, round, 'gone');
+      });
+    });
+  }
+
+  /** @returns whether a round began */
+  checkpoint(): boolean {
+    const { store, seats } = this.#world;
+    if (!this.isIdle || seats.some(({ guest }) => guest.isDead)) return false;
+    const need = {
+      committedBytes: store.pages,
+      stagingBytes: seats.length * PAGES,
+      inFlightBytes: 0,
+    };
+    if (!admitRound(need, BUDGET_SHADOWS * seats.length * PAGES).admit) return false;
+    this.#id = this.#world.newRound();
+    this.#epoch = store.nextEpoch;
+    this.#apply(begin(seats.map(({ name }) => name)));
+    const id = this.#id;
+    this.process.after(LIMIT_MS, () => {
+      if (id === this.#id) this.abort('E_ROUND_TIMEOUT');
+    });
+    return true;
+  }
+
+  abort(code = 'E_ROUND_ABORTED'): void {
+    this.process.after(0, () => this.#handle({ type: 'abort', failure: { code, message: code } }));
+  }
+
+  onReport(seat: Seat, round: number, report: MemberReport): void {
+    this.process.after(0, () => this.#onReport(seat, round, report));
+  }
+
+  #onReport(seat: Seat, round: number, report: MemberReport): void {
+    const place = this.#places.get(seat);
+    if (report !== 'gone' && place?.round !== round) return;
+    if (report === 'aborted' && place !== undefined) place.round = undefined;
+    if (round === this.#id) {
+      this.#handle({ type: 'report', member: seat.name, report });
+    }
+  }
+
+  #startProxy(seat: Seat, place: Place, ready: (proxy: ModelledProxy) => void): void {
+    const proxy = this.#world.newProxy(seat);
+    place.proxy = proxy;
+    proxy.rescue(() => this.process.after(0, () => ready(proxy)));
+  }
+
+  #handle(event: RoundEvent): void {
+    const round = this.#round;
+    if (round === undefined) return;
+    this.#world.coverage.round(round, event);
+    this.#apply(step(round, event));
+  }
+
+  #apply({ round, actions }: { round: Round; actions: readonly RoundAction[] }): void {
+    const wasLive = this.#round?.state === LIVE;
+    this.#round = round;
+    for (const action of actions) this.#enact(action);
+    if (!wasLive && round.state === LIVE && this.#round === round) {
+      const reason = 'enough';
+      const id = this.#id;
+      this.process.after(this.#world.random.uniform(10, 60), () => {
+        if (id === this.#id) this.#handle({ type: 'end', reason });
+      });
+    }
+  }
+
+  #enact(action: RoundAction): void {
+    if (action.type === 'command') this.#command(action.member, action.command);
+    if (action.type === 'publish') this.#publish();
+    if (action.type === 'done') this.#done();
+  }
+
+  #command(name: string, command: MemberCommand): void {
+    const seat = this.#world.seats.find((one) => one.name === name);
+    const place = seat && this.#places.get(seat);
+    if (seat === undefined || place === undefined) return;
+    if (command === 'prepare') {
+      place.round = this.#id;
+      place.preparedWith = place.proxy?.process.isAlive === true ? place.proxy : undefined;
+    }
+    const { proxy, round } = place;
+    if (round === undefined) {
+      if (command === 'abort') this.onReport(seat, this.#id, 'gone');
+      return;
+    }
+    if (proxy?.process.isAlive === true) this.#world.command(seat, proxy, round, command);
+    if (command === 'commit') place.round = undefined;
+  }
+
+  /** Disk first, where it is asked for; every step is an instant at which all may end. */
+  #publish(): void {
+    const { store, seats, broken } = this.#world;
+    const epoch: ModelledEpoch = {
+      epoch: this.#epoch,
+      round: this.#id,
+      members: seats.map(({ name }) => name),
+    };
+    const fail = () => {
+      store.disk.delete(epoch.epoch);
+      const failure = { code: 'E_STORE_IO', message: 'publish' };
+      this.#handle({ type: 'publish-failed', failure });
+    };
+    const link = () => {
+      if (this.#world.takePublishFault()) return fail();
+      store.epochs.set(epoch.epoch, epoch);
+      this.#world.checkPublished(epoch);
+      this.process.after(PUBLISH_STEP_MS, () => this.#handle({ type: 'published' }));
+    };
+    if (!this.#world.plan.durable) {
+      this.process.after(PUBLISH_STEP_MS, link);
+      return;
+    }
+    const shadows = new Map(
+      [...store.restore(epoch)].flatMap(([member, memory]) => (memory ? [[member, memory]] : [])),
+    );
+    this.process.after(PUBLISH_STEP_MS, () => {
+      if (broken === 'manifest-first')
+        store.disk.set(epoch.epoch, { epoch, shadows, synced: false });
+      this.process.after(PUBLISH_STEP_MS, () => {
+        store.disk.set(epoch.epoch, { epoch, shadows, synced: true });
+        this.process.after(PUBLISH_STEP_MS, link);
+      });
+    });
+  }
+
+  #done(): void {
+    const round = this.#round;
+    if (round === undefined || !isOver(round)) return;
+    this.#round = undefined;
+    this.#world.onDone(round.state === COMMITTED ? this.#epoch : undefined);
+    if (round.state === COMMITTED) {
+      this.#retire();
+      this.#foldIfLarge();
+    }
+    if (round.state === ABORTED) this.#world.store.disk.delete(this.#epoch);
+    this.#collect();
+  }
+
+  #retire(): void {
+    const { store } = this.#world;
+    const known = [...store.epochs.keys()].map((epoch) => {
+      return { epoch, committedAtMs: 0, pinned: false, held: false };
+    });
+    const policy = { keep: KEEP, keepForMs: undefined };
+    for (const epoch of epochsToRetire(known, policy, this.#world.events.nowMs)) {
+      this.#world.onRetired(epoch);
+      store.retire(epoch);
+      store.disk.delete(epoch);
+    }
+  }
+
+  #collect(): void {
+    const active = [...this.#places.values()].flatMap(({ round }) => round ?? []);
+    if (this.#folding !== undefined) active.push(this.#folding);
+    this.#world.store.collect(new Set(active));
+  }
+
+  #foldIfLarge(): void {
+    const { store } = this.#world;
+    const epoch = store.epochs.get(this.#epoch);
+    const shadows = [...(store.rounds.get(this.#id)?.values() ?? [])];
+    const own = shadows.reduce((sum, shadow) => sum + PAGES - (shadow?.same.size ?? 0), 0);
+    const isDelta = shadows.some((shadow) => shadow?.base !== undefined);
+    const room = BUDGET_SHADOWS * this.#world.seats.length * PAGES - store.pages;
+    const large = isDelta && own > FOLD_ABOVE * PAGES * shadows.length;
+    if (epoch === undefined || this.#folding !== undefined || !large) return;
+    if (room < shadows.length * PAGES) return;
+    const round = this.#world.newRound(this.#id);
+    this.#folding = round;
+    for (const name of epoch.members) store.stage(round, name);
+    this.process.after(FOLD_MS, () => {
+      for (const [member, pages] of store.restore(epoch)) {
+        if (pages !== undefined) {
+          store.seal(round, { member, pages, base: undefined, same: new Set() });
+        }
+      }
+      const folded = { ...epoch, round };
+      // Retired meanwhile, there is nothing to name.
+      if (store.epochs.has(epoch.epoch)) store.epochs.set(epoch.epoch, folded);
+      this.#folding = undefined;
+      this.#collect();
+    });
+  }
+}
