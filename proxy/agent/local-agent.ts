@@ -16,9 +16,7 @@ import {
 } from '../../shadow/index.ts';
 import type { ClusterConfig, MemberConfig } from '../config/config.ts';
 import { UmbraError } from '../failure/failure.ts';
-import type { ExamineResult, RestoreMode, ResumeResult } from '../protocol/member.ts';
-import { RoundAdmission } from './store/admission.ts';
-import { cloningAgent } from './restores/cloning-agent.ts';
+import { isAlive } from '../host/pid-file.ts';
 import type {
   Admission,
   Agent,
@@ -34,15 +32,17 @@ import type {
   RestoringAgent,
   RoundTerms,
 } from '../protocol/agent.ts';
+import type { ExamineResult, RestoreMode, ResumeResult } from '../protocol/member.ts';
 import { DurableTier } from './durable/durable-tier.ts';
+import { cloningAgent } from './restores/cloning-agent.ts';
+import { learnMachines } from './restores/machine-type.ts';
+import { Restores } from './restores/restores.ts';
+import { RoundAdmission } from './store/admission.ts';
 import { EpochStore } from './store/epoch-store.ts';
 import { HeldRounds } from './store/held-rounds.ts';
-import { learnMachines } from './restores/machine-type.ts';
 import { fillMappedHoles, reclaimMappedHoles } from './store/mapped-holes.ts';
 import { MemberVm } from './vms/member-vm.ts';
-import { isAlive } from '../host/pid-file.ts';
 import { ProxyKeeper } from './vms/proxy-keeper.ts';
-import { Restores } from './restores/restores.ts';
 
 interface Member {
   readonly config: MemberConfig;

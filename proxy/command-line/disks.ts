@@ -10,8 +10,8 @@
  * started with, whatever was put over it since.
  */
 import { posix } from 'node:path';
-import type { FrozenDisk } from '../protocol/disk-layer.ts';
 import { UmbraError } from '../failure/failure.ts';
+import type { FrozenDisk } from '../protocol/disk-layer.ts';
 import { formatOptions, parseOptions, type QemuOption } from './command-line.ts';
 import { OptionValue } from './option-value.ts';
 

@@ -9,11 +9,11 @@
  * Members are started by Umbra, whoever started the source's.
  */
 import { parse, stringify } from 'yaml';
-import { type ClonedLine, cloneCommandLine } from '../command-line/clone.ts';
 import { cloneTerms } from '../agent/restores/cloning-agent.ts';
+import { type ClonedLine, cloneCommandLine } from '../command-line/clone.ts';
 import { qmpSocketOf } from '../command-line/command-line.ts';
-import type { CloneOrigin } from '../protocol/agent.ts';
 import { toFailure, UmbraError } from '../failure/failure.ts';
+import type { CloneOrigin } from '../protocol/agent.ts';
 
 const TAKEN_OVER = ['round', 'store', 'epochs', 'restore'] as const;
 const PLACEHOLDER = /\{(dir|name|index)\}/;

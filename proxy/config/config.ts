@@ -23,8 +23,14 @@
  */
 import { join, resolve } from 'node:path';
 import type * as z from 'zod';
-import type { EndCondition, Interval, Multiplexing, RetentionPolicy } from '../../policies/index.ts';
+import type {
+  EndCondition,
+  Interval,
+  Multiplexing,
+  RetentionPolicy,
+} from '../../policies/index.ts';
 import { qmpSocketOf } from '../command-line/command-line.ts';
+import { UmbraError } from '../failure/failure.ts';
 import {
   CAPTURES,
   type CaptureMode,
@@ -32,10 +38,9 @@ import {
   type DiskMode,
   type HugePageMode,
 } from '../protocol/capture-mode.ts';
+import { contradictions } from './rules.ts';
 import { clusterSchema, NAME, NAME_HELP, type Settings } from './schema.ts';
 import { parseText } from './text.ts';
-import { contradictions } from './rules.ts';
-import { UmbraError } from '../failure/failure.ts';
 
 /** The longest path of a unix socket (sun_path, unix(7)). */
 const SOCKET_PATH_LIMIT = 107;

@@ -1,8 +1,8 @@
 /** A unix socket that takes exactly one connection: QEMU's outgoing migration. */
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { adoptSocket } from '../host/adopted-socket.ts';
 import { UmbraError } from '../failure/failure.ts';
+import { adoptSocket } from '../host/adopted-socket.ts';
 
 /** More than a unix socket holds by default (net.core.wmem_default), so that a read empties it. */
 const BUFFER_BYTES = 256 * 1024;

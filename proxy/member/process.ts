@@ -9,10 +9,16 @@ import { mkdirSync } from 'node:fs';
 import { pino } from 'pino';
 import { MonitorBridge } from '../../qmp/index.ts';
 import { toFailure } from '../failure/failure.ts';
+import type {
+  FromProxy,
+  MemberPlace,
+  PrepareCommand,
+  RoundCommand,
+  ToProxy,
+} from '../protocol/member.ts';
 import { Capture } from './capture/capture.ts';
-import { monitorSockets } from './domain-monitors.ts';
 import { joinHugePages, type SplitMemory } from './capture/huge-pages.ts';
-import type { FromProxy, MemberPlace, PrepareCommand, RoundCommand, ToProxy } from '../protocol/member.ts';
+import { monitorSockets } from './domain-monitors.ts';
 import { Requests } from './requests.ts';
 
 class ProxyProcess {

@@ -2,18 +2,6 @@
 import { QmpClient, QmpError, virsh } from '../../qmp/index.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
-import { mergeLayers } from './qemu/disks.ts';
-import { loadDomain } from './restore/domain-load.ts';
-import { connectWhenThere, incomingSocket } from './restore/incoming.ts';
-import { Journal } from './repair/journal.ts';
-import {
-  awaitLoaded,
-  encodeAhead,
-  feedShadow,
-  LOAD_DEADLINE_MS,
-  loadFailed,
-  readyLoad,
-} from './restore/load.ts';
 import type {
   DomainLoaded,
   DomainPlan,
@@ -25,8 +13,20 @@ import type {
   RestoreMode,
   ResumeResult,
 } from '../protocol/member.ts';
-import { putRight } from './repair/repair.ts';
+import { mergeLayers } from './qemu/disks.ts';
 import { makeRun, ramBlocks, requireReady } from './qemu/qemu.ts';
+import { Journal } from './repair/journal.ts';
+import { putRight } from './repair/repair.ts';
+import { loadDomain } from './restore/domain-load.ts';
+import { connectWhenThere, incomingSocket } from './restore/incoming.ts';
+import {
+  awaitLoaded,
+  encodeAhead,
+  feedShadow,
+  LOAD_DEADLINE_MS,
+  loadFailed,
+  readyLoad,
+} from './restore/load.ts';
 
 const PROBE_TIMEOUT_MS = 2_000;
 /** A QEMU just started needs a moment to make its sockets; more under load. */

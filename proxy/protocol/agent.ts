@@ -3,8 +3,10 @@
  * be in the same process or on another host.
  */
 import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
+import type { RestoredDisk } from '../command-line/disks.ts';
 import type { ClusterConfig } from '../config/config.ts';
 import type { Failure } from '../failure/failure.ts';
+import type { SessionReport } from '../member/capture/session.ts';
 import type {
   CaptureMode,
   CutMode,
@@ -14,8 +16,6 @@ import type {
   RestoreMode,
   RoundFacts,
 } from './member.ts';
-import type { SessionReport } from '../member/capture/session.ts';
-import type { RestoredDisk } from '../command-line/disks.ts';
 
 export type AgentCommand =
   | 'open'

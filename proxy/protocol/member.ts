@@ -7,13 +7,13 @@
  * Requests are answered; commands drive a round and are answered by notices as it moves on.
  */
 import type { LiveSample } from '../../policies/index.ts';
-import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './capture-mode.ts';
-import type { SnapshottedDisk } from './disk-layer.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { KnownProcess } from '../host/known-process.ts';
-import type { LinkedMemory } from '../libvirt/memory-link.ts';
 import type { FlowSpan } from '../intake/flow-clock.ts';
+import type { LinkedMemory } from '../libvirt/memory-link.ts';
 import type { SessionReport } from '../member/capture/session.ts';
+import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './capture-mode.ts';
+import type { SnapshottedDisk } from './disk-layer.ts';
 
 export type { CaptureMode, CutMode, DiskMode };
 

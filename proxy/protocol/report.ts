@@ -1,6 +1,7 @@
 /** What a round or a restore cost and why, as data for people and programs. PURE. */
-import type { MemberRestored } from './agent.ts';
+
 import type { Failure } from '../failure/failure.ts';
+import type { MemberRestored } from './agent.ts';
 import type { RoundFacts } from './member.ts';
 import { type Span, timelineOf } from './timeline.ts';
 

@@ -4,8 +4,8 @@
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RoundReport } from '../../proxy/protocol/report.ts';
 import type { Failure } from '../../proxy/failure/failure.ts';
+import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { verifyMemory } from '../../tools/testbed/dirty.ts';
 import { untilHuge } from '../../tools/testbed/huge-pages.ts';

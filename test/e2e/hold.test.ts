@@ -7,6 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { StreamIntake } from '../../proxy/intake/stream-intake.ts';
 import { LiveMeter } from '../../proxy/member/capture/live-meter.ts';
 import { Pacing } from '../../proxy/member/capture/pacing.ts';
 import {
@@ -16,7 +17,6 @@ import {
   planMigration,
   ramBlocks,
 } from '../../proxy/member/qemu/qemu.ts';
-import { StreamIntake } from '../../proxy/intake/stream-intake.ts';
 import { StagingShadow } from '../../shadow/index.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { MemberBench } from '../support/member-bench.ts';

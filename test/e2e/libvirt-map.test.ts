@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import type { Failure } from '../../proxy/failure/failure.ts';
+import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
 

@@ -9,8 +9,8 @@
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { findQemus } from '../../tools/qemu/qemu.ts';
-import { Testbed } from '../../tools/testbed/testbed.ts';
 import { Random } from '../../tools/sim/random.ts';
+import { Testbed } from '../../tools/testbed/testbed.ts';
 import { grown, growthOf, NOISE } from './growth.ts';
 import { plot } from './plot.ts';
 import { Soak } from './soak.ts';

@@ -9,8 +9,8 @@
  */
 import { watch } from 'node:fs';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
-import type { Testbed } from '../../tools/testbed/testbed.ts';
 import type { Random } from '../../tools/sim/random.ts';
+import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { casesPassed, jobRuns, jobVerdict, tickers } from '../support/job.ts';
 import { footprint } from './footprint.ts';
 import type { Sample } from './growth.ts';

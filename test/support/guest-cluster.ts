@@ -3,12 +3,12 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Switch } from '../../proxy/switch/switch.ts';
 import { guestCommandLine, guestFiles } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
 import { ensureGuestImage } from '../../tools/guest/image.ts';
-import { accelerator } from '../../tools/setup/accel.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
-import { Switch } from '../../proxy/switch/switch.ts';
+import { accelerator } from '../../tools/setup/accel.ts';
 import { GuestQmp } from './guest-qmp.ts';
 
 export interface GuestClusterOptions {

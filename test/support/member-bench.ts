@@ -5,23 +5,23 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { killProcess } from '../../proxy/host/pid-file.ts';
 import { type StartedVm, startVm } from '../../proxy/agent/vms/vm-process.ts';
+import { killProcess } from '../../proxy/host/pid-file.ts';
 import { Capture } from '../../proxy/member/capture/capture.ts';
+import type { SessionReport } from '../../proxy/member/capture/session.ts';
 import type {
   CaptureMode,
   MemberNotice,
   RoundFacts,
   StagingShare,
 } from '../../proxy/protocol/member.ts';
-import type { SessionReport } from '../../proxy/member/capture/session.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { openShadow } from '../../shadow/index.ts';
 import { guestCommandLine } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
 import { ensureGuestImage } from '../../tools/guest/image.ts';
-import { accelerator } from '../../tools/setup/accel.ts';
 import type { QemuBinary } from '../../tools/qemu/qemu.ts';
+import { accelerator } from '../../tools/setup/accel.ts';
 import { scratchFolder } from './scratch.ts';
 
 const REPORT_LIMIT_MS = 60_000;

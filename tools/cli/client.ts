@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { Client } from 'undici';
 import * as z from 'zod';
-import { apiSocketOf } from '../../proxy/host/private-socket.ts';
 import { type Failure, UmbraError } from '../../proxy/failure/failure.ts';
+import { apiSocketOf } from '../../proxy/host/private-socket.ts';
 
 const failureSchema = z.looseObject({ failure: z.looseObject({ code: z.string() }) });
 

@@ -1,6 +1,7 @@
 /** Which captures the VMs on this host allow, each asked itself: what stands in the way is told. */
-import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
+
 import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
+import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
 import type { ClusterConfig, MemberConfig } from '../../proxy/config/config.ts';
 import { toFailure } from '../../proxy/failure/failure.ts';
 import { backgroundObstacles } from '../../proxy/member/capture/background-support.ts';

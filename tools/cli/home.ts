@@ -23,7 +23,11 @@ import {
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { type ClusterConfig, clusterDirectory, parseClusterConfig } from '../../proxy/config/config.ts';
+import {
+  type ClusterConfig,
+  clusterDirectory,
+  parseClusterConfig,
+} from '../../proxy/config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../../proxy/config/text.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { makeOwnFolder, requireTrustedFolder } from '../../shadow/index.ts';

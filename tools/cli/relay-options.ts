@@ -1,11 +1,11 @@
 /** What `umbra relay` was told, checked: every mistake is named by its option. */
 import type { EvacuationOrder, EvacuationPolicy } from '../../policies/index.ts';
 import { NAME, NAME_HELP } from '../../proxy/config/schema.ts';
+import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from '../../proxy/config/units.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { parseAddress } from '../../proxy/relay/address.ts';
 import type { RouteTerms } from '../../proxy/relay/route.ts';
 import type { KeeperTerms } from '../../proxy/relay/shadow-keeper.ts';
-import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from '../../proxy/config/units.ts';
 
 /** A destination that loads device state reads nothing for a moment. */
 const STALL_LIMIT_MIN_MS = 1_000;

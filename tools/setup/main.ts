@@ -1,11 +1,11 @@
 import { parseArgs } from 'node:util';
 import { ensureGuestImage, type GuestImage } from '../guest/image.ts';
-import { accelerator } from './accel.ts';
 import { updateAptLists } from '../packages/apt.ts';
 import { SetupError } from '../packages/errors.ts';
 import { findQemus } from '../qemu/qemu.ts';
-import { ensureRequirements, libvirtRequirements } from './requirements.ts';
 import { ensureSecondQemu } from '../qemu/second-qemu.ts';
+import { accelerator } from './accel.ts';
+import { ensureRequirements, libvirtRequirements } from './requirements.ts';
 
 const usage = `usage: setup [--second-qemu] [--libvirt]
 

@@ -21,8 +21,8 @@ import type { Part } from '../../proxy/failure/broken.ts';
 import { startTimeOf } from '../../proxy/host/known-process.ts';
 import { GuestControl } from '../guest/control.ts';
 import { ensureGuestImage } from '../guest/image.ts';
-import { accelerator } from '../setup/accel.ts';
 import { findQemus, type QemuBinary } from '../qemu/qemu.ts';
+import { accelerator } from '../setup/accel.ts';
 import { clusterFile, type FileSections, withCapture } from './cluster-file.ts';
 import { type DirtyOptions, dirtyMemory } from './dirty.ts';
 

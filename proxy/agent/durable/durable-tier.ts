@@ -9,8 +9,9 @@ import type { EpochManifest, PersistResult, Progress } from '../../../shadow/ind
 import { roundsRead } from '../../../shadow/index.ts';
 import type { ClusterConfig, PersistConfig } from '../../config/config.ts';
 import { UmbraError } from '../../failure/failure.ts';
-import { programPath } from '../../host/program.ts';
 import { settles } from '../../failure/settles.ts';
+import { sleepsOnDisk } from '../../host/pid-file.ts';
+import { programPath } from '../../host/program.ts';
 import type { DiskRequest, DiskView } from '../../protocol/agent.ts';
 import type {
   DurableJob,
@@ -20,7 +21,6 @@ import type {
   ToKeeper,
 } from '../../protocol/durable.ts';
 import type { HeldRounds } from '../store/held-rounds.ts';
-import { sleepsOnDisk } from '../../host/pid-file.ts';
 
 /** One flush of a disk that is only slow takes less. */
 const SILENT_AFTER_MS = 20_000;

@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { DurableStore, fetchEpoch, occupiedBytes, Pace } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
-import type { DurableJob, DurableResults, FromDurable } from '../../protocol/durable.ts';
 import { takeLowestPriority } from '../../host/lowest-priority.ts';
+import type { DurableJob, DurableResults, FromDurable } from '../../protocol/durable.ts';
 
 /** Progress is for people. */
 const TELL_EVERY_MS = 200;

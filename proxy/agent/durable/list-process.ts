@@ -5,8 +5,8 @@
  */
 import { toFailure } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
-import { DiskKeeper } from './list-keeper.ts';
 import type { FromKeeper, ToKeeper } from '../../protocol/durable.ts';
+import { DiskKeeper } from './list-keeper.ts';
 
 let keeper: DiskKeeper | undefined;
 

@@ -7,9 +7,10 @@
  * The source's VMs, folders and sockets are not touched. A mapped image is marked as such in its shadow's
  * folder, as by any restore, so its memory is never written again.
  */
+
+import { cloneCommandLine } from '../../command-line/clone.ts';
 import type { ClusterConfig } from '../../config/config.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
-import { cloneCommandLine } from '../../command-line/clone.ts';
 import type { Agent, CloneOrigin, RestoringAgent } from '../../protocol/agent.ts';
 
 export function cloningAgent(

@@ -4,8 +4,8 @@ import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { UmbraError } from '../../failure/failure.ts';
 import { machineTypeOf } from '../../command-line/command-line.ts';
+import { UmbraError } from '../../failure/failure.ts';
 
 /**
  * Refuses an epoch whose machine is not the one configured, or that this QEMU cannot build.

@@ -16,25 +16,29 @@ import {
   openShadow,
   type SealedShadow,
 } from '../../../shadow/index.ts';
+import {
+  type MappedRam,
+  mapObstacle,
+  restoreCommandLine,
+} from '../../command-line/command-line.ts';
+import { type RestoredDisk, withLayers } from '../../command-line/disks.ts';
+import { domainMemory } from '../../command-line/domain-memory.ts';
 import type { ClusterConfig, MemberConfig } from '../../config/config.ts';
-import { layerOver, layerOwner } from '../../protocol/disk-layer.ts';
+import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
+import { isAlive, killProcess } from '../../host/pid-file.ts';
 import { DOMAIN_LOAD_LIMIT_MS } from '../../member/restore/domain-load.ts';
 import { incomingSocket } from '../../member/restore/incoming.ts';
 import { mainRamIndex } from '../../member/restore/load.ts';
-import type { DomainLoaded, DomainPlan, LoadResult, RestoreMode } from '../../protocol/member.ts';
-import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
-import { type MappedRam, mapObstacle, restoreCommandLine } from '../../command-line/command-line.ts';
 import type { MemberRestored, RestorePlan } from '../../protocol/agent.ts';
-import { type RestoredDisk, withLayers } from '../../command-line/disks.ts';
+import { layerOver, layerOwner } from '../../protocol/disk-layer.ts';
+import type { DomainLoaded, DomainPlan, LoadResult, RestoreMode } from '../../protocol/member.ts';
 import { makeLayers, requireLayers } from '../vms/disk-layers.ts';
-import { domainMemory } from '../../command-line/domain-memory.ts';
 import { findDomain } from '../vms/libvirt-vm.ts';
-import { requireMachine } from './machine-type.ts';
 import type { MemberProxy } from '../vms/member-proxy.ts';
-import { isAlive, killProcess } from '../../host/pid-file.ts';
 import { forgetVm, recordedVm, recordVm, startVm, type VmProcess } from '../vms/vm-process.ts';
+import { requireMachine } from './machine-type.ts';
 
 type EpochMember = EpochManifest['members'][number];
 

@@ -21,8 +21,8 @@ import {
 } from '../../../shadow/index.ts';
 import type { ClusterConfig } from '../../config/config.ts';
 import { UmbraError } from '../../failure/failure.ts';
-import type { ExamineResult } from '../../protocol/member.ts';
 import type { Admission } from '../../protocol/agent.ts';
+import type { ExamineResult } from '../../protocol/member.ts';
 import { Grants } from './grants.ts';
 import { mappedHoles } from './mapped-holes.ts';
 import { newestShadows, planStaging, type StagingPlan, shareOf } from './staging-plan.ts';

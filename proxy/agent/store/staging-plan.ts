@@ -6,7 +6,12 @@
  *                                          share of what the budget and the host have left
  */
 import { join } from 'node:path';
-import { type Catalogue, isUntouched, openShadow, type SealedShadow } from '../../../shadow/index.ts';
+import {
+  type Catalogue,
+  isUntouched,
+  openShadow,
+  type SealedShadow,
+} from '../../../shadow/index.ts';
 
 /** Room for a delta that nobody has seen the like of: an eighth of RAM. */
 const FIRST_SHARE = 8;

@@ -3,8 +3,8 @@ import { readlink } from 'node:fs/promises';
 import { LibvirtError, virsh } from '../../../qmp/index.ts';
 import type { LibvirtPlace } from '../../config/config.ts';
 import { UmbraError } from '../../failure/failure.ts';
-import { findDomainProcess } from '../../libvirt/qemu-process.ts';
 import { startTimeOf } from '../../host/pid-file.ts';
+import { findDomainProcess } from '../../libvirt/qemu-process.ts';
 import type { VmProcess } from './vm-process.ts';
 
 /**

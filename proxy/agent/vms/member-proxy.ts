@@ -6,6 +6,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import type { Logger } from 'pino';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
+import { programPath } from '../../host/program.ts';
 import type {
   FromProxy,
   MemberNotice,
@@ -14,7 +15,6 @@ import type {
   RoundCommand,
   ToProxy,
 } from '../../protocol/member.ts';
-import { programPath } from '../../host/program.ts';
 import { ASK_EVERY_MS, SignsOfLife } from './signs-of-life.ts';
 
 const READY_DEADLINE_MS = 20_000;

@@ -7,13 +7,13 @@
  */
 import type { EpochManifest } from '../../../shadow/index.ts';
 import type { MemberConfig } from '../../config/config.ts';
-import { layerOwner } from '../../protocol/disk-layer.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
+import { isAlive, killProcess } from '../../host/pid-file.ts';
+import { layerOwner } from '../../protocol/disk-layer.ts';
 import type { MergeResult } from '../../protocol/member.ts';
 import { collectLayers, requireNoLayers } from './disk-layers.ts';
 import { destroyDomain, domainXml, findDomain } from './libvirt-vm.ts';
 import type { MemberProxy } from './member-proxy.ts';
-import { isAlive, killProcess } from '../../host/pid-file.ts';
 import { findVm, forgetVm, recordedVm, recordVm, startVm, type VmProcess } from './vm-process.ts';
 
 export class MemberVm {

@@ -9,9 +9,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { MemberConfig } from '../../config/config.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
-import type { MemberNotice, MemberPlace, PrepareCommand, ProbeResult } from '../../protocol/member.ts';
 import { settles } from '../../failure/settles.ts';
 import type { AgentCommand, AgentNotice } from '../../protocol/agent.ts';
+import type {
+  MemberNotice,
+  MemberPlace,
+  PrepareCommand,
+  ProbeResult,
+} from '../../protocol/member.ts';
 import { MemberProxy } from './member-proxy.ts';
 
 const RETRY_MS = 1_000;

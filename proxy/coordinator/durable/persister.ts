@@ -18,10 +18,10 @@ import {
   type Progress,
   pinnedEpochs,
 } from '../../../shadow/index.ts';
-import type { Agent, DiskRequest, DiskView } from '../../protocol/agent.ts';
 import type { PersistConfig } from '../../config/config.ts';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
+import type { Agent, DiskRequest, DiskView } from '../../protocol/agent.ts';
 import { DiskTurns, type Turn } from './durable-turns.ts';
 
 const RETRY_MS = 15_000;

@@ -11,10 +11,10 @@
  */
 import type { Logger } from 'pino';
 import type { Catalogue, EpochManifest } from '../../../shadow/index.ts';
-import type { Agent } from '../../protocol/agent.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
-import type { Epochs } from './epochs.ts';
+import type { Agent } from '../../protocol/agent.ts';
 import type { Exclusive } from '../rounds/exclusive.ts';
+import type { Epochs } from './epochs.ts';
 
 export class FoldJob {
   readonly #foldAt: number;

@@ -5,8 +5,8 @@
  */
 import { Pool } from 'undici';
 import * as z from 'zod';
-import { apiSocketOf } from '../../host/private-socket.ts';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
+import { apiSocketOf } from '../../host/private-socket.ts';
 
 const LINE_LIMIT_BYTES = 64 * 1024;
 const heldSchema = z.object({

@@ -12,9 +12,9 @@
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import type { EpochManifest } from '../../../shadow/index.ts';
-import type { MemberRestored, RestoringAgent } from '../../protocol/agent.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
+import type { MemberRestored, RestoringAgent } from '../../protocol/agent.ts';
 import type { RestoreMode } from '../../protocol/member.ts';
 import type { RestoreReport } from '../../protocol/report.ts';
 

@@ -21,8 +21,9 @@
  *  - After `failed` or `gone`, every other member is told to abort, and the round ends only when
  *    each has confirmed that its VM runs (`aborted`) or is gone.
  */
-import type { MemberReport } from '../../protocol/agent.ts';
+
 import type { Failure } from '../../failure/failure.ts';
+import type { MemberReport } from '../../protocol/agent.ts';
 import { Phases } from './phases.ts';
 
 export const ADMITTING = 0;

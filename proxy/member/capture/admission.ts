@@ -1,9 +1,9 @@
 /** The first step of a member's round: can it be had, how, and is there memory for it? */
 import { type BlockLayout, openShadow, StagingShadow } from '../../../shadow/index.ts';
-import { writableDisks } from '../qemu/disks.ts';
-import type { MemberRound } from './member-round.ts';
 import type { CaptureMode } from '../../protocol/member.ts';
+import { writableDisks } from '../qemu/disks.ts';
 import { ramBlocks, requireReady } from '../qemu/qemu.ts';
+import type { MemberRound } from './member-round.ts';
 
 const PAGE_SIZE = 4096;
 /** Of a delta of a VM that runs: what it may take before pages have to be found for it. */

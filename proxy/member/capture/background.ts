@@ -16,11 +16,7 @@ import { isBroken } from '../../failure/broken.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { thisProcess } from '../../host/known-process.ts';
 import { type Disk, freezeDisks, writableDisks } from '../qemu/disks.ts';
-import type { Drive } from './method.ts';
 import { holdFrames, netdevs, releaseFrames } from '../qemu/frame-hold.ts';
-import { GuestWaits } from './guest-waits.ts';
-import type { SplitMemory } from './huge-pages.ts';
-import type { MemberRound } from './member-round.ts';
 import {
   awaitMigrationEnd,
   hasBalloon,
@@ -30,6 +26,10 @@ import {
   resumeStanding,
   stopVm,
 } from '../qemu/qemu.ts';
+import { GuestWaits } from './guest-waits.ts';
+import type { SplitMemory } from './huge-pages.ts';
+import type { MemberRound } from './member-round.ts';
+import type { Drive } from './method.ts';
 
 export class BackgroundDrive implements Drive {
   readonly mode = 'background';

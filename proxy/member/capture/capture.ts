@@ -13,15 +13,20 @@ import type { Logger } from 'pino';
 import { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, toFailure } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
+import type {
+  CaptureMode,
+  MemberNotice,
+  MemberPlace,
+  PrepareCommand,
+} from '../../protocol/member.ts';
+import { putRight } from '../repair/repair.ts';
 import { admitMember } from './admission.ts';
 import { BackgroundDrive } from './background.ts';
 import { chooseCapture } from './choose-capture.ts';
-import type { Drive } from './method.ts';
 import type { SplitMemory } from './huge-pages.ts';
 import { MemberRound } from './member-round.ts';
-import type { CaptureMode, MemberNotice, MemberPlace, PrepareCommand } from '../../protocol/member.ts';
+import type { Drive } from './method.ts';
 import { PrecopyDrive } from './precopy.ts';
-import { putRight } from '../repair/repair.ts';
 import { sealShadow } from './seal.ts';
 import {
   IDLE,

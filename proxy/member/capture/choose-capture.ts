@@ -4,10 +4,10 @@
  */
 import type { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
+import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
+import { writableDisks } from '../qemu/disks.ts';
 import { type BackgroundTerms, backgroundObstacles } from './background-support.ts';
 import { type PrecopyTerms, precopyObstacle } from './dirty-log.ts';
-import { writableDisks } from '../qemu/disks.ts';
-import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
 
 export type CaptureTerms = BackgroundTerms & PrecopyTerms;
 

@@ -19,8 +19,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { isAlive, type KnownProcess } from '../../host/known-process.ts';
-import type { RamBlock } from '../../stream/sink.ts';
 import type { PrepareCommand } from '../../protocol/member.ts';
+import type { RamBlock } from '../../stream/sink.ts';
 import type { RamBlockInfo } from '../qemu/qemu.ts';
 
 const COMPARED_SINCE_MAJOR = 9;

@@ -5,8 +5,8 @@
  * right then, with the stream held.
  */
 import type { QmpClient } from '../../../qmp/index.ts';
-import type { MemberSample } from '../../protocol/member.ts';
 import type { StreamIntake } from '../../intake/stream-intake.ts';
+import type { MemberSample } from '../../protocol/member.ts';
 
 /** Between two passes; shorter times are those of QEMU's loop, not of the guest. */
 const TELLING_MS = 50;

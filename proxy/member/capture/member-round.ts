@@ -10,14 +10,19 @@
 import { join } from 'node:path';
 import type { QmpClient } from '../../../qmp/index.ts';
 import type { StagingShadow } from '../../../shadow/index.ts';
+import type { StreamResult } from '../../intake/shadow-sink.ts';
+import { type IntakeEvents, type IntakeLimits, StreamIntake } from '../../intake/stream-intake.ts';
+import type { MemberPlace, PrepareCommand, RoundFacts } from '../../protocol/member.ts';
+import {
+  applyMigration,
+  type MigrationPlan,
+  planMigration,
+  type SavedSettings,
+} from '../qemu/qemu.ts';
 import { Journal } from '../repair/journal.ts';
 import { LiveMeter } from './live-meter.ts';
-import type { MemberPlace, PrepareCommand, RoundFacts } from '../../protocol/member.ts';
-import { applyMigration, type MigrationPlan, planMigration, type SavedSettings } from '../qemu/qemu.ts';
 import type { SessionEvent } from './session.ts';
-import type { StreamResult } from '../../intake/shadow-sink.ts';
 import { whyStreamEnded } from './stream-end.ts';
-import { type IntakeEvents, type IntakeLimits, StreamIntake } from '../../intake/stream-intake.ts';
 
 /** Who enacts the session. */
 export interface Enactor {

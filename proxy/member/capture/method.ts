@@ -7,8 +7,9 @@
  *     stop              the drain             all of it          its state; frames are held first
  *     after the resume  –                     –                  memory, as it was
  */
-import type { SplitMemory } from './huge-pages.ts';
+
 import type { CaptureMode } from '../../protocol/member.ts';
+import type { SplitMemory } from './huge-pages.ts';
 
 /** While the member is LIVE. */
 export interface LiveDrive {

@@ -19,9 +19,9 @@
  *     quiet, else for a moment, a pass's worth at a time.
  */
 import type { QmpClient } from '../../../qmp/index.ts';
-import type { LiveMeter } from './live-meter.ts';
-import { trickle } from '../qemu/qemu.ts';
 import type { StreamIntake } from '../../intake/stream-intake.ts';
+import { trickle } from '../qemu/qemu.ts';
+import type { LiveMeter } from './live-meter.ts';
 
 /** A pass with less to send is over in a moment. */
 const LITTLE_BYTES = 2 ** 20;

@@ -1,10 +1,11 @@
 /** Precopy: memory streams while the VM runs, pass after pass; what is left follows when it stands. */
-import { isEmulated, mendMissed, VmMemory } from './dirty-log.ts';
-import type { Drive, LiveDrive } from './method.ts';
-import type { MemberRound } from './member-round.ts';
-import { Pacing } from './pacing.ts';
-import { canHold, type RamBlockInfo, ramBlocks, resumeStanding, stopVm } from '../qemu/qemu.ts';
+
 import type { StreamResult } from '../../intake/shadow-sink.ts';
+import { canHold, type RamBlockInfo, ramBlocks, resumeStanding, stopVm } from '../qemu/qemu.ts';
+import { isEmulated, mendMissed, VmMemory } from './dirty-log.ts';
+import type { MemberRound } from './member-round.ts';
+import type { Drive, LiveDrive } from './method.ts';
+import { Pacing } from './pacing.ts';
 import { whyStreamEnded } from './stream-end.ts';
 
 /**

@@ -1,10 +1,10 @@
 /** The last step of a member's round: the stream is whole, the VM runs; its shadow is made final. */
 import type { QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
-import type { Drive } from './method.ts';
-import type { MemberRound } from './member-round.ts';
-import { restoreMigration } from '../qemu/qemu.ts';
 import type { StreamIntake } from '../../intake/stream-intake.ts';
+import { restoreMigration } from '../qemu/qemu.ts';
+import type { MemberRound } from './member-round.ts';
+import type { Drive } from './method.ts';
 
 /** @throws UmbraError E_ACCOUNTING, or what the store says */
 export async function sealShadow(round: MemberRound, drive: Drive): Promise<void> {

@@ -1,7 +1,8 @@
 /** Stop-copy: the VM stops, everything is copied, it runs again. Slow, and always right. */
-import type { Drive } from './method.ts';
-import type { MemberRound } from './member-round.ts';
+
 import { resumeStanding, stopVm } from '../qemu/qemu.ts';
+import type { MemberRound } from './member-round.ts';
+import type { Drive } from './method.ts';
 
 export class StopCopyDrive implements Drive {
   readonly mode = 'stop-copy';

@@ -17,6 +17,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { BlockImage, BlockNode, QmpClient } from '../../../qmp/index.ts';
+import { UmbraError } from '../../failure/failure.ts';
 import {
   type DiskLayer,
   type FrozenDisk,
@@ -24,7 +25,6 @@ import {
   layerOver,
   type SnapshottedDisk,
 } from '../../protocol/disk-layer.ts';
-import { UmbraError } from '../../failure/failure.ts';
 
 /** More would slow every read, and one day QEMU's own recursion. */
 const LAYERS_MAX = 200;

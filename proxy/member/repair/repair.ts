@@ -7,8 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient, QmpError } from '../../../qmp/index.ts';
 import { isAlive } from '../../host/known-process.ts';
 import { releaseFrames } from '../qemu/frame-hold.ts';
-import type { Journal, JournalEntry } from './journal.ts';
 import { cancelMigration, isSwitchover, makeRun, restoreMigration } from '../qemu/qemu.ts';
+import type { Journal, JournalEntry } from './journal.ts';
 import { endSnapshot, mendAfterSnapshot } from './snapshot-end.ts';
 import { keepLifting } from './write-protection.ts';
 

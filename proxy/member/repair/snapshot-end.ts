@@ -11,9 +11,9 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { QmpClient } from '../../../qmp/index.ts';
-import type { JournalEntry } from './journal.ts';
 import { MigrationListener } from '../../intake/migration-listener.ts';
 import { awaitMigrationEnd, cancelMigration, isMigrating, ramBlocks } from '../qemu/qemu.ts';
+import type { JournalEntry } from './journal.ts';
 import { keepLifting, liftWriteProtection } from './write-protection.ts';
 
 /** A QEMU saves a gigabyte a second even on a busy machine; who has more is cut short. */

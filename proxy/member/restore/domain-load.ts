@@ -16,9 +16,9 @@ import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { MemoryLink } from '../../libvirt/memory-link.ts';
 import { saveImageHead } from '../../libvirt/save-image.ts';
 import { SavePipe } from '../../libvirt/save-pipe.ts';
+import type { DomainLoaded, DomainPlan } from '../../protocol/member.ts';
 import { encodePrecopy } from '../../stream/encoder.ts';
 import { readyLoad } from './load.ts';
-import type { DomainLoaded, DomainPlan } from '../../protocol/member.ts';
 import { exportSaveImage } from './save-image-export.ts';
 
 /** For a pipe, then for a file. */

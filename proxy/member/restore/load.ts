@@ -11,10 +11,15 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { QmpClient } from '../../../qmp/index.ts';
-import { openShadow, readShadowFile, SealedRam, type ShadowManifest } from '../../../shadow/index.ts';
+import {
+  openShadow,
+  readShadowFile,
+  SealedRam,
+  type ShadowManifest,
+} from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
-import { type EncodeOptions, encodePrecopy, type PageSource } from '../../stream/encoder.ts';
 import type { RestoreMode } from '../../protocol/member.ts';
+import { type EncodeOptions, encodePrecopy, type PageSource } from '../../stream/encoder.ts';
 
 /** A load that takes longer than this hangs. */
 export const LOAD_DEADLINE_MS = 120_000;

@@ -16,11 +16,11 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { join } from 'node:path';
 import { pino } from 'pino';
 import * as z from 'zod';
-import type { Agent } from '../../../proxy/protocol/agent.ts';
 import { parseClusterConfig } from '../../../proxy/config/config.ts';
 import { buildApi } from '../../../proxy/coordinator/api.ts';
 import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
+import type { Agent } from '../../../proxy/protocol/agent.ts';
 import { Catalogue } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { mutateJson } from '../mutate-json.ts';

@@ -21,7 +21,12 @@ const LEAVES = [
 ];
 
 export const target: Target = {
-  covers: ['proxy/config', 'proxy/config/units.ts', 'proxy/config/end-when.ts', 'proxy/config/rules.ts'],
+  covers: [
+    'proxy/config',
+    'proxy/config/units.ts',
+    'proxy/config/end-when.ts',
+    'proxy/config/rules.ts',
+  ],
   inputBytesMax: 20_000,
   words: [
     ...[

@@ -17,7 +17,11 @@ process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 const file = join(folder, 'round.json');
 
 export const target: Target = {
-  covers: ['proxy/member/repair/journal.ts', 'proxy/host/pid-file.ts', 'proxy/host/known-process.ts'],
+  covers: [
+    'proxy/member/repair/journal.ts',
+    'proxy/host/pid-file.ts',
+    'proxy/host/known-process.ts',
+  ],
   inputBytesMax: 8_000,
   words: ['"held":', '"snapshot":', '"stopping":true', '"pid":1', '"startTime":', '{}', '[]'],
   mutate: mutateLines,

@@ -6,10 +6,10 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { LocalAgent } from '../../../proxy/agent/local-agent.ts';
 import { learnMachines } from '../../../proxy/agent/restores/machine-type.ts';
-import { startTimeOf } from '../../../proxy/host/pid-file.ts';
 import { recordVm } from '../../../proxy/agent/vms/vm-process.ts';
 import { parseClusterConfig } from '../../../proxy/config/config.ts';
 import { toFailure } from '../../../proxy/failure/failure.ts';
+import { startTimeOf } from '../../../proxy/host/pid-file.ts';
 import { Catalogue } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 

@@ -2,8 +2,8 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { clusterDirectory, parseClusterConfig } from '../../../proxy/config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../../../proxy/config/text.ts';
-import type { UmbraError } from '../../../proxy/failure/failure.ts';
 import { parseDuration, parseSize } from '../../../proxy/config/units.ts';
+import type { UmbraError } from '../../../proxy/failure/failure.ts';
 
 const HOME = '/run/umbra';
 const MEMBER = "{name: a, command: [qemu, -qmp, 'unix:{dir}/q.sock,server=on,wait=off']}";

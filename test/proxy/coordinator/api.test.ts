@@ -15,8 +15,8 @@ import { parseClusterConfig } from '../../../proxy/config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../../../proxy/config/text.ts';
 import { buildApi } from '../../../proxy/coordinator/api.ts';
 import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
-import { listenPrivately } from '../../../proxy/host/private-socket.ts';
 import type { Failure } from '../../../proxy/failure/failure.ts';
+import { listenPrivately } from '../../../proxy/host/private-socket.ts';
 import { Catalogue } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 

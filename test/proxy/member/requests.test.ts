@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
-import { incomingSocket } from '../../../proxy/member/restore/incoming.ts';
 import { Requests } from '../../../proxy/member/requests.ts';
+import { incomingSocket } from '../../../proxy/member/restore/incoming.ts';
 import { roundOf, sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 

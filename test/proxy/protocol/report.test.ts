@@ -1,8 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type RoundSummary, reportRound } from '../../../proxy/protocol/report.ts';
 import { outcomeOf } from '../../../proxy/coordinator/rounds/round-outcome.ts';
 import type { RoundFacts } from '../../../proxy/protocol/member.ts';
+import { type RoundSummary, reportRound } from '../../../proxy/protocol/report.ts';
 import { timelineSvg } from '../../../tools/cli/timeline-svg.ts';
 
 const STARTED = Date.parse('2026-01-01T00:00:00.000Z');

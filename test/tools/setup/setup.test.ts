@@ -2,12 +2,12 @@ import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { accelerator, kvmBoots } from '../../../tools/setup/accel.ts';
 import { parsePrintedUri } from '../../../tools/packages/apt.ts';
 import { cachedFolder, cacheFolder } from '../../../tools/packages/cache.ts';
 import { runCommand } from '../../../tools/packages/command.ts';
 import { SetupError } from '../../../tools/packages/errors.ts';
 import { describe, parseVersion } from '../../../tools/qemu/qemu.ts';
+import { accelerator, kvmBoots } from '../../../tools/setup/accel.ts';
 import {
   installCommand,
   missingRequirements,

@@ -8,7 +8,15 @@ import {
   NO_CALIBRATION,
 } from '../../../policies/index.ts';
 import { COMMITTED } from '../../../proxy/coordinator/rounds/round.ts';
-import { GIB, MIB, mixed4, ONE_HOST, randomCluster, repeatedCluster, vm } from '../../../tools/sim/clusters.ts';
+import {
+  GIB,
+  MIB,
+  mixed4,
+  ONE_HOST,
+  randomCluster,
+  repeatedCluster,
+  vm,
+} from '../../../tools/sim/clusters.ts';
 import { CONDITIONS, MULTIPLEXINGS } from '../../../tools/sim/comparison.ts';
 import { Random } from '../../../tools/sim/random.ts';
 import { type Call, Recording } from '../../../tools/sim/replay.ts';

@@ -3,7 +3,6 @@
  * trying the machines' own code in every situation of a small cluster. Such a cell cannot break a promise.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { MemberReport } from '../../../proxy/protocol/agent.ts';
 import { Phases } from '../../../proxy/coordinator/rounds/phases.ts';
 import {
   step as advanceRound,
@@ -16,6 +15,7 @@ import {
   type SessionEvent,
   STATE_NAMES,
 } from '../../../proxy/member/capture/session.ts';
+import type { MemberReport } from '../../../proxy/protocol/agent.ts';
 import { roundCell, sessionCell } from './coverage.ts';
 
 const FAILURE = { code: 'E_TEST', message: 'a failure' };

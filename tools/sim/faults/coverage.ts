@@ -9,7 +9,11 @@ import {
   type Round,
   type RoundEvent,
 } from '../../../proxy/coordinator/rounds/round.ts';
-import { type Session, type SessionEvent, STATE_NAMES } from '../../../proxy/member/capture/session.ts';
+import {
+  type Session,
+  type SessionEvent,
+  STATE_NAMES,
+} from '../../../proxy/member/capture/session.ts';
 
 const SESSION_EVENTS: Record<SessionEvent['type'], true> = {
   prepare: true,

@@ -2,7 +2,11 @@ import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { planStaging, type StagingPlan, shareOf } from '../../../../proxy/agent/store/staging-plan.ts';
+import {
+  planStaging,
+  type StagingPlan,
+  shareOf,
+} from '../../../../proxy/agent/store/staging-plan.ts';
 import { openShadow, type SealedShadow, StagingShadow } from '../../../../shadow/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 import { SEAL_INPUT } from '../../../support/seal-input.ts';

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { collectLayers, requireNoLayers } from '../../../../proxy/agent/vms/disk-layers.ts';
-import { isLayerOf, layerOver } from '../../../../proxy/protocol/disk-layer.ts';
 import type { UmbraError } from '../../../../proxy/failure/failure.ts';
 import { mergeOf } from '../../../../proxy/member/qemu/disks.ts';
+import { isLayerOf, layerOver } from '../../../../proxy/protocol/disk-layer.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const OWNER = 'demo.n0';

@@ -7,7 +7,10 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DiskKeeper } from '../../../../proxy/agent/durable/list-keeper.ts';
 import { parseClusterConfig } from '../../../../proxy/config/config.ts';
-import { Persister, type PersistingAgent } from '../../../../proxy/coordinator/durable/persister.ts';
+import {
+  Persister,
+  type PersistingAgent,
+} from '../../../../proxy/coordinator/durable/persister.ts';
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
 import {
   Catalogue,

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Agent } from '../../../../proxy/protocol/agent.ts';
 import { parseClusterConfig } from '../../../../proxy/config/config.ts';
 import { Coordinator } from '../../../../proxy/coordinator/coordinator.ts';
 import { type Failure, toFailure } from '../../../../proxy/failure/failure.ts';
+import type { Agent } from '../../../../proxy/protocol/agent.ts';
 import { Catalogue } from '../../../../shadow/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 

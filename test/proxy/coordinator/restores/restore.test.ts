@@ -2,9 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RestorePlan, RestoringAgent } from '../../../../proxy/protocol/agent.ts';
-import { type RestoreOptions, restoreEpoch } from '../../../../proxy/coordinator/restores/restore.ts';
+import {
+  type RestoreOptions,
+  restoreEpoch,
+} from '../../../../proxy/coordinator/restores/restore.ts';
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
+import type { RestorePlan, RestoringAgent } from '../../../../proxy/protocol/agent.ts';
 import type { EpochManifest } from '../../../../shadow/index.ts';
 
 const EPOCH: EpochManifest = {

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { RoundArchive } from '../../../../proxy/coordinator/rounds/round-archive.ts';
 import type { RoundReport } from '../../../../proxy/protocol/report.ts';
 import { reportRound } from '../../../../proxy/protocol/report.ts';
-import { RoundArchive } from '../../../../proxy/coordinator/rounds/round-archive.ts';
 
 const test = suite('round archive');
 let folder = '';

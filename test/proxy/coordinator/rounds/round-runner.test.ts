@@ -4,11 +4,11 @@ import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { NO_CALIBRATION } from '../../../../policies/index.ts';
-import type { Agent, MemberReport } from '../../../../proxy/protocol/agent.ts';
 import { parseClusterConfig } from '../../../../proxy/config/config.ts';
-import type { RoundReport } from '../../../../proxy/protocol/report.ts';
 import { RoundRunner } from '../../../../proxy/coordinator/rounds/round-runner.ts';
+import type { Agent, MemberReport } from '../../../../proxy/protocol/agent.ts';
 import type { MemberSample } from '../../../../proxy/protocol/member.ts';
+import type { RoundReport } from '../../../../proxy/protocol/report.ts';
 
 const ROUND = 'r000001-0123abcd';
 const CONFIG = parseClusterConfig(

@@ -2,9 +2,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { StreamIntake } from '../../../../proxy/intake/stream-intake.ts';
 import { LiveMeter } from '../../../../proxy/member/capture/live-meter.ts';
 import { Pacing } from '../../../../proxy/member/capture/pacing.ts';
-import type { StreamIntake } from '../../../../proxy/intake/stream-intake.ts';
 import type { QmpClient } from '../../../../qmp/index.ts';
 
 const MIB = 2 ** 20;

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toFailure } from '../../../../proxy/failure/failure.ts';
-import { Journal } from '../../../../proxy/member/repair/journal.ts';
 import type { MemberRound } from '../../../../proxy/member/capture/member-round.ts';
 import { LIVE } from '../../../../proxy/member/capture/session.ts';
 import { VmEvents } from '../../../../proxy/member/capture/vm-events.ts';
+import { Journal } from '../../../../proxy/member/repair/journal.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const test = suite('events of a VM');

@@ -1,7 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../../proxy/host/known-process.ts';
-import { liftWriteProtection, writableRanges } from '../../../../proxy/member/repair/write-protection.ts';
+import {
+  liftWriteProtection,
+  writableRanges,
+} from '../../../../proxy/member/repair/write-protection.ts';
 
 const test = suite('write-protection');
 
