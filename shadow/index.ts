@@ -1,15 +1,4 @@
 export { Catalogue, collectLeftovers, type DamagedEpoch, type Listing } from './catalogue.ts';
-export type { ShadowName } from './durable/durable-shadow.ts';
-export {
-  DurableStore,
-  type PersistOptions,
-  type PersistResult,
-  type Progress,
-  roundsRead,
-} from './durable/durable-store.ts';
-export { fetchEpoch } from './durable/fetch-epoch.ts';
-export { type Clock, Pace } from './durable/pace.ts';
-export { PERSIST_STEPS, type PersistStep } from './durable/steps.ts';
 export { sha256Of } from './envelope.ts';
 export { ShadowError, type ShadowErrorCode } from './errors.ts';
 export { foldShadow } from './fold.ts';

@@ -6,15 +6,13 @@
  *     restores    of epochs into VMs (restores.ts), also another cluster's (cloning-agent.ts)
  */
 import type { Logger } from 'pino';
+import type { PersistResult, Progress } from '../../shadow/durable/index.ts';
 import {
   type Catalogue,
   type EpochManifest,
   makeOwnFolder,
-  type PersistResult,
-  type Progress,
   spareDirectory,
 } from '../../shadow/index.ts';
-import type { ClusterConfig, MemberConfig } from '../config/config.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { isAlive } from '../host/pid-file.ts';
 import type {
@@ -32,6 +30,7 @@ import type {
   RestoringAgent,
   RoundTerms,
 } from '../protocol/agent.ts';
+import type { ClusterConfig, MemberConfig } from '../protocol/cluster.ts';
 import type { ExamineResult, RestoreMode, ResumeResult } from '../protocol/member.ts';
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';

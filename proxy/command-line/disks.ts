@@ -11,14 +11,9 @@
  */
 import { posix } from 'node:path';
 import { UmbraError } from '../failure/failure.ts';
-import type { FrozenDisk } from '../protocol/disk-layer.ts';
+import type { RestoredDisk } from '../protocol/disk-layer.ts';
 import { formatOptions, parseOptions, type QemuOption } from './command-line.ts';
 import { OptionValue } from './option-value.ts';
-
-export interface RestoredDisk extends FrozenDisk {
-  /** The file the guest will write to; it does not exist yet. */
-  readonly layer: string;
-}
 
 const FORMAT = 'qcow2';
 /** Where the others have it. */

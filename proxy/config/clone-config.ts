@@ -9,7 +9,6 @@
  * Members are started by Umbra, whoever started the source's.
  */
 import { parse, stringify } from 'yaml';
-import { cloneTerms } from '../agent/restores/cloning-agent.ts';
 import { type ClonedLine, cloneCommandLine } from '../command-line/clone.ts';
 import { qmpSocketOf } from '../command-line/command-line.ts';
 import { toFailure, UmbraError } from '../failure/failure.ts';
@@ -84,4 +83,10 @@ function requirePlain(commandLine: readonly string[]): readonly string[] {
   if (word === undefined) return commandLine;
   const message = `${word}: {dir}, {name} and {index} cannot be written to a cluster.yaml`;
   throw new UmbraError({ code: 'E_CLONE_COMMAND', message });
+}
+
+/** What all members' command lines are derived by. */
+export function cloneTerms({ source, disconnect }: CloneOrigin, clone: string) {
+  const { directory: sourceDirectory, switchSockets: switched } = source;
+  return { clone, sourceDirectory, switched, disconnect };
 }

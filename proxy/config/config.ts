@@ -23,21 +23,11 @@
  */
 import { join, resolve } from 'node:path';
 import type * as z from 'zod';
-import type {
-  EndCondition,
-  Interval,
-  Multiplexing,
-  RetentionPolicy,
-} from '../../policies/index.ts';
+import type { Multiplexing } from '../../policies/index.ts';
 import { qmpSocketOf } from '../command-line/command-line.ts';
 import { UmbraError } from '../failure/failure.ts';
-import {
-  CAPTURES,
-  type CaptureMode,
-  type CutMode,
-  type DiskMode,
-  type HugePageMode,
-} from '../protocol/capture-mode.ts';
+import { CAPTURES, type CaptureMode } from '../protocol/capture-mode.ts';
+import type { ClusterConfig, MemberConfig, Schedule } from '../protocol/cluster.ts';
 import { contradictions } from './rules.ts';
 import { clusterSchema, NAME, NAME_HELP, type Settings } from './schema.ts';
 import { parseText } from './text.ts';
@@ -56,79 +46,6 @@ const DEFAULT_DIRTY_SHARE = 0.5;
 const DEFAULT_QUEUE_LIMIT_MS = 300_000;
 const DEFAULT_LIVE_SLOWDOWN = 0.25;
 const DEFAULT_PERSIST_LIMIT_MS = 600_000;
-
-/** A VM that libvirt runs. */
-export interface LibvirtPlace {
-  readonly uri: string;
-  readonly domain: string;
-}
-
-export interface MemberConfig {
-  readonly name: string;
-  readonly command: readonly string[] | undefined;
-  readonly qmp: string;
-  readonly workingDirectory: string;
-  /** The member's own folder: sockets, logs, journal. */
-  readonly directory: string;
-  readonly libvirt?: LibvirtPlace;
-}
-
-export interface Schedule {
-  readonly interval: Interval;
-  readonly liveSlowdown: number;
-}
-
-export interface PersistConfig {
-  /** This cluster's folder on disk. */
-  readonly directory: string;
-  readonly mode: 'background' | 'before-commit';
-  /** Content a second, bytes; undefined: no limit. */
-  readonly rate: number | undefined;
-  readonly parallel: number;
-  readonly keep: number;
-  /** How long a round waits for the disk, for before-commit. */
-  readonly timeLimitMs: number;
-}
-
-export interface ClusterConfig {
-  readonly cluster: string;
-  /** The cluster's folder, 0700: everything of it is below. */
-  readonly directory: string;
-  readonly shadowsDirectory: string;
-  readonly catalogueDirectory: string;
-  readonly members: readonly MemberConfig[];
-  readonly round: {
-    /** In the order they are tried. */
-    readonly capture: readonly CaptureMode[];
-    readonly cut: CutMode;
-    readonly disks: DiskMode;
-    readonly hugePages: HugePageMode;
-    readonly compareEmulated: boolean;
-    readonly stopDeadlineMs: number;
-    readonly endWhen: readonly EndCondition[];
-    readonly multiplexing: Multiplexing;
-    readonly inFlightBytes: number;
-  };
-  readonly store: {
-    readonly headroomBytes: number;
-    readonly budgetBytes: number | undefined;
-    readonly recycle: boolean;
-    /** Store only what differs from an earlier epoch. */
-    readonly delta: boolean;
-    /** Deltas that hold more than this share of their base are folded into a new one. */
-    readonly foldAt: number;
-    /** How long a round that does not fit waits; 0: it is refused at once. */
-    readonly queueLimitMs: number;
-  };
-  /** Checkpoints by themselves; undefined: only when asked for. */
-  readonly schedule: Schedule | undefined;
-  readonly epochs: RetentionPolicy;
-  /** Epochs on disk as well; undefined: in memory only. */
-  readonly persist: PersistConfig | undefined;
-  readonly restore: { readonly mode: 'auto' | 'map' | 'stream' };
-  /** Sockets of the guests' network cards, for Umbra's own switch. */
-  readonly switchSockets: readonly string[];
-}
 
 /** Where a cluster of that name lives. `home` holds one folder a cluster. */
 export function clusterDirectory(home: string, cluster: string): string {

@@ -7,13 +7,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { Catalogue, makeOwnFolder } from '../../shadow/index.ts';
 import { LocalAgent } from '../agent/local-agent.ts';
-import type { ClusterConfig } from '../config/config.ts';
 import { buildApi } from '../coordinator/api.ts';
 import { Coordinator } from '../coordinator/coordinator.ts';
 import { faultPoint } from '../failure/fault-point.ts';
 import { lockCluster } from '../host/lock.ts';
 import { recordProcess } from '../host/pid-file.ts';
 import { apiSocketOf, daemonCardOf, listenPrivately } from '../host/private-socket.ts';
+import type { ClusterConfig } from '../protocol/cluster.ts';
 
 /** How long a round may take to end when the daemon must. */
 const END_LIMIT_MS = 30_000;

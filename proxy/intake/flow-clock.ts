@@ -1,14 +1,4 @@
-/**
- * How long a stream was read and how long it was held, and when: the live half of a member's timeline.
- * PURE but for the clock it is given.
- */
-
-/** A stretch of the live phase; milliseconds since 1970. */
-export interface FlowSpan {
-  readonly state: 'live' | 'held';
-  readonly fromMs: number;
-  readonly toMs: number;
-}
+import type { FlowSpan } from '../protocol/timeline.ts';
 
 /** Shorter rests, between two passes, are not drawn. */
 const LEAST_HELD_MS = 50;

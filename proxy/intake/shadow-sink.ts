@@ -115,3 +115,12 @@ export class ShadowSink implements PrecopySink {
     return image;
   }
 }
+
+/** What was streamed, in the order of the stream's blocks. */
+export interface StreamedMemory {
+  readonly streamedBlocks: readonly RamBlock[];
+  /** Copies whole pages from there on, as many as fit. */
+  load(block: number, offset: number, into: Uint8Array): void;
+  page(block: number, offset: number, chunk: Uint8Array, at: number): void;
+  zero(block: number, offset: number): void;
+}

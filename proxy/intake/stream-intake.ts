@@ -17,12 +17,11 @@
 import type { Socket } from 'node:net';
 import type { StagingShadow } from '../../shadow/index.ts';
 import { UmbraError } from '../failure/failure.ts';
-import type { StreamedMemory } from '../member/capture/dirty-log.ts';
 import { PrecopyDecoder, type StreamMode } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { FlowClock } from './flow-clock.ts';
 import { MigrationListener } from './migration-listener.ts';
-import { ShadowSink, type StreamResult } from './shadow-sink.ts';
+import { ShadowSink, type StreamedMemory, type StreamResult } from './shadow-sink.ts';
 
 export interface IntakeEvents {
   readonly onConnected: () => void;

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
-import type { MonitorSockets } from '../../qmp/index.ts';
+import type { MonitorSockets } from '../../qmp/libvirt/index.ts';
 import { monitorsOf } from '../libvirt/monitor-sockets.ts';
 import { findDomainProcess } from '../libvirt/qemu-process.ts';
 import { Journal } from './repair/journal.ts';

@@ -7,7 +7,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { pino } from 'pino';
-import { MonitorBridge } from '../../qmp/index.ts';
+import { MonitorBridge } from '../../qmp/libvirt/index.ts';
 import { toFailure } from '../failure/failure.ts';
 import type {
   FromProxy,

@@ -1,5 +1,6 @@
 /** What a member's proxy does outside of a round. */
-import { QmpClient, QmpError, virsh } from '../../qmp/index.ts';
+import { QmpClient, QmpError } from '../../qmp/index.ts';
+import { virsh } from '../../qmp/libvirt/index.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
 import type {

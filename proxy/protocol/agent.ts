@@ -2,11 +2,12 @@
  * What a coordinator asks of an agent. Everything that crosses is plain data, so that an agent may
  * be in the same process or on another host.
  */
-import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
-import type { RestoredDisk } from '../command-line/disks.ts';
-import type { ClusterConfig } from '../config/config.ts';
+
+import type { PersistResult, Progress } from '../../shadow/durable/index.ts';
+import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
-import type { SessionReport } from '../member/capture/session.ts';
+import type { ClusterConfig } from './cluster.ts';
+import type { RestoredDisk } from './disk-layer.ts';
 import type {
   CaptureMode,
   CutMode,
@@ -15,6 +16,7 @@ import type {
   MemberSample,
   RestoreMode,
   RoundFacts,
+  SessionReport,
 } from './member.ts';
 
 export type AgentCommand =

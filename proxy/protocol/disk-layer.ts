@@ -55,3 +55,8 @@ export function diskUnder(path: string): string {
 export function isLayerOf(path: string, owner: string): boolean {
   return LAYER.exec(posix.basename(path))?.[1] === owner;
 }
+
+export interface RestoredDisk extends FrozenDisk {
+  /** The file the guest will write to; it does not exist yet. */
+  readonly layer: string;
+}

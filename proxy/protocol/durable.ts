@@ -1,5 +1,7 @@
 /** What the agent and its processes of the durable tier say to each other, over IPC. */
-import type { EpochManifest, PersistResult, Progress } from '../../shadow/index.ts';
+
+import type { PersistResult, Progress } from '../../shadow/durable/index.ts';
+import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { DiskRequest, DiskView } from './agent.ts';
 

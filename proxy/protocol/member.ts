@@ -9,11 +9,10 @@
 import type { LiveSample } from '../../policies/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { KnownProcess } from '../host/known-process.ts';
-import type { FlowSpan } from '../intake/flow-clock.ts';
 import type { LinkedMemory } from '../libvirt/memory-link.ts';
-import type { SessionReport } from '../member/capture/session.ts';
 import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './capture-mode.ts';
 import type { SnapshottedDisk } from './disk-layer.ts';
+import type { FlowSpan } from './timeline.ts';
 
 export type { CaptureMode, CutMode, DiskMode };
 
@@ -235,3 +234,13 @@ export type FromProxy =
   | { readonly kind: 'notice'; readonly notice: MemberNotice }
   | { readonly kind: 'reply'; readonly id: number; readonly result: unknown }
   | { readonly kind: 'refusal'; readonly id: number; readonly failure: Failure };
+
+export type SessionReport =
+  | 'admitted'
+  | 'live'
+  | 'stopped'
+  | 'drained'
+  | 'resumed'
+  | 'sealed'
+  | 'failed'
+  | 'aborted';

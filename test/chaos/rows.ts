@@ -1,7 +1,8 @@
 /** The matrix: what is under way, where a process stands, and what happens to whom while it does. PURE. */
 import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/failure/fault-point.ts';
 import { STATE_NAMES } from '../../proxy/member/capture/session.ts';
-import { PERSIST_STEPS, STORE_STEPS } from '../../shadow/index.ts';
+import { PERSIST_STEPS } from '../../shadow/durable/index.ts';
+import { STORE_STEPS } from '../../shadow/index.ts';
 
 export type Victim =
   /** The process that stands at the place. */

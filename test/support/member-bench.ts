@@ -8,11 +8,11 @@ import { pino } from 'pino';
 import { type StartedVm, startVm } from '../../proxy/agent/vms/vm-process.ts';
 import { killProcess } from '../../proxy/host/pid-file.ts';
 import { Capture } from '../../proxy/member/capture/capture.ts';
-import type { SessionReport } from '../../proxy/member/capture/session.ts';
 import type {
   CaptureMode,
   MemberNotice,
   RoundFacts,
+  SessionReport,
   StagingShare,
 } from '../../proxy/protocol/member.ts';
 import { QmpClient } from '../../qmp/index.ts';

@@ -7,14 +7,11 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CloneConfig, cloneConfig } from '../../proxy/config/clone-config.ts';
-import {
-  type ClusterConfig,
-  clusterDirectory,
-  parseClusterConfig,
-} from '../../proxy/config/config.ts';
+import { clusterDirectory, parseClusterConfig } from '../../proxy/config/config.ts';
 import { holdEpoch } from '../../proxy/coordinator/restores/epoch-hold.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restores/restore.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
+import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 import type { RestoreReport } from '../../proxy/protocol/report.ts';
 import { Catalogue, openShadow } from '../../shadow/index.ts';
 import { abandon, withDaemon } from './commands.ts';

@@ -3,7 +3,6 @@ import { existsSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:
 import { dirname, join } from 'node:path';
 import { POLICIES } from '../../policies/index.ts';
 import { forgetVm, recordedVm } from '../../proxy/agent/vms/vm-process.ts';
-import type { ClusterConfig } from '../../proxy/config/config.ts';
 import type { ClusterStatus, QueuedProgress } from '../../proxy/coordinator/coordinator.ts';
 import type { EpochDetail } from '../../proxy/coordinator/epochs/epochs.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restores/restore.ts';
@@ -11,6 +10,7 @@ import type { RoundProgress } from '../../proxy/coordinator/rounds/round-runner.
 import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
 import { isAlive, killProcess } from '../../proxy/host/pid-file.ts';
 import { answers, apiSocketOf } from '../../proxy/host/private-socket.ts';
+import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { awaitReady } from './await-ready.ts';
 import { DaemonClient } from './client.ts';

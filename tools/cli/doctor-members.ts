@@ -2,11 +2,11 @@
 
 import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
 import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
-import type { ClusterConfig, MemberConfig } from '../../proxy/config/config.ts';
 import { toFailure } from '../../proxy/failure/failure.ts';
 import { backgroundObstacles } from '../../proxy/member/capture/background-support.ts';
 import { precopyObstacle } from '../../proxy/member/capture/dirty-log.ts';
 import { requireReady } from '../../proxy/member/qemu/qemu.ts';
+import type { ClusterConfig, MemberConfig } from '../../proxy/protocol/cluster.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { clusterNames, storedConfig } from './home.ts';
 

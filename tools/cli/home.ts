@@ -23,13 +23,10 @@ import {
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
-import {
-  type ClusterConfig,
-  clusterDirectory,
-  parseClusterConfig,
-} from '../../proxy/config/config.ts';
+import { clusterDirectory, parseClusterConfig } from '../../proxy/config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../../proxy/config/text.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
+import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 import { makeOwnFolder, requireTrustedFolder } from '../../shadow/index.ts';
 
 const storedSchema = z.object({ file: z.string(), text: z.string() });

@@ -3,11 +3,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ClusterConfig } from '../../proxy/config/config.ts';
 import { type Failure, UmbraError } from '../../proxy/failure/failure.ts';
 import { isAlive, killProcess, recordedProcess, recordProcess } from '../../proxy/host/pid-file.ts';
 import { answers, apiSocketOf, daemonCardOf } from '../../proxy/host/private-socket.ts';
 import { programPath } from '../../proxy/host/program.ts';
+import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 
 const LOG_EXCERPT_BYTES = 600;
 const END_LIMIT_MS = 40_000;

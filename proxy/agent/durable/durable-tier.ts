@@ -5,14 +5,15 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import pLimit from 'p-limit';
-import type { EpochManifest, PersistResult, Progress } from '../../../shadow/index.ts';
-import { roundsRead } from '../../../shadow/index.ts';
-import type { ClusterConfig, PersistConfig } from '../../config/config.ts';
+import type { PersistResult, Progress } from '../../../shadow/durable/index.ts';
+import { roundsRead } from '../../../shadow/durable/index.ts';
+import type { EpochManifest } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import { sleepsOnDisk } from '../../host/pid-file.ts';
 import { programPath } from '../../host/program.ts';
 import type { DiskRequest, DiskView } from '../../protocol/agent.ts';
+import type { ClusterConfig, PersistConfig } from '../../protocol/cluster.ts';
 import type {
   DurableJob,
   DurableResults,

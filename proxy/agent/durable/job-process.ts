@@ -3,7 +3,8 @@
  * step, and a disk that hangs does not hang the daemon. It ends with its job, or with its parent.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { DurableStore, fetchEpoch, occupiedBytes, Pace } from '../../../shadow/index.ts';
+import { DurableStore, fetchEpoch, Pace } from '../../../shadow/durable/index.ts';
+import { occupiedBytes } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import { takeLowestPriority } from '../../host/lowest-priority.ts';

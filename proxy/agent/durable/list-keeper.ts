@@ -1,8 +1,4 @@
-/**
- * Keeps the list of a cluster's epochs on disk, and the lock that makes it ours: for as long as it lives,
- * no other daemon persists there.
- */
-import { DurableStore } from '../../../shadow/index.ts';
+import { DurableStore } from '../../../shadow/durable/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { type Lock, lockCluster } from '../../host/lock.ts';
 import type { DiskRequest, DiskView } from '../../protocol/agent.ts';

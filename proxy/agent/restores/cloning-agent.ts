@@ -9,9 +9,10 @@
  */
 
 import { cloneCommandLine } from '../../command-line/clone.ts';
-import type { ClusterConfig } from '../../config/config.ts';
+import { cloneTerms } from '../../config/clone-config.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import type { Agent, CloneOrigin, RestoringAgent } from '../../protocol/agent.ts';
+import type { ClusterConfig } from '../../protocol/cluster.ts';
 
 export function cloningAgent(
   clone: Omit<RestoringAgent, 'verify' | 'planRestore'>,
@@ -43,12 +44,6 @@ export function cloningAgent(
     load: (plan) => clone.load(plan),
     resume: (member) => clone.resume(member),
   };
-}
-
-/** What all members' command lines are derived by. */
-export function cloneTerms({ source, disconnect }: CloneOrigin, clone: string) {
-  const { directory: sourceDirectory, switchSockets: switched } = source;
-  return { clone, sourceDirectory, switched, disconnect };
 }
 
 function memberOf({ members }: ClusterConfig, name: string) {

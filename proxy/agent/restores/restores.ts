@@ -21,9 +21,8 @@ import {
   mapObstacle,
   restoreCommandLine,
 } from '../../command-line/command-line.ts';
-import { type RestoredDisk, withLayers } from '../../command-line/disks.ts';
+import { withLayers } from '../../command-line/disks.ts';
 import { domainMemory } from '../../command-line/domain-memory.ts';
-import type { ClusterConfig, MemberConfig } from '../../config/config.ts';
 import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
@@ -32,7 +31,8 @@ import { DOMAIN_LOAD_LIMIT_MS } from '../../member/restore/domain-load.ts';
 import { incomingSocket } from '../../member/restore/incoming.ts';
 import { mainRamIndex } from '../../member/restore/load.ts';
 import type { MemberRestored, RestorePlan } from '../../protocol/agent.ts';
-import { layerOver, layerOwner } from '../../protocol/disk-layer.ts';
+import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
+import { layerOver, layerOwner, type RestoredDisk } from '../../protocol/disk-layer.ts';
 import type { DomainLoaded, DomainPlan, LoadResult, RestoreMode } from '../../protocol/member.ts';
 import { makeLayers, requireLayers } from '../vms/disk-layers.ts';
 import { findDomain } from '../vms/libvirt-vm.ts';

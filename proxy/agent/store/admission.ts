@@ -19,9 +19,9 @@ import {
   pruneSpares,
   requireRoom,
 } from '../../../shadow/index.ts';
-import type { ClusterConfig } from '../../config/config.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import type { Admission } from '../../protocol/agent.ts';
+import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { ExamineResult } from '../../protocol/member.ts';
 import { Grants } from './grants.ts';
 import { mappedHoles } from './mapped-holes.ts';

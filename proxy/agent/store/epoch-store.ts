@@ -17,11 +17,11 @@ import {
   ShadowError,
   verifyShadow,
 } from '../../../shadow/index.ts';
-import type { ClusterConfig } from '../../config/config.ts';
 import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import type { FoldUnderWay } from '../../protocol/agent.ts';
+import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { RoundAdmission } from './admission.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
 import type { HeldRounds } from './held-rounds.ts';

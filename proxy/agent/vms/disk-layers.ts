@@ -4,10 +4,15 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { QmpClient } from '../../../qmp/index.ts';
-import { diskFiles, type RestoredDisk } from '../../command-line/disks.ts';
+import { diskFiles } from '../../command-line/disks.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { monitorWhenThere } from '../../member/restore/incoming.ts';
-import { diskUnder, type FrozenDisk, isLayerOf } from '../../protocol/disk-layer.ts';
+import {
+  diskUnder,
+  type FrozenDisk,
+  isLayerOf,
+  type RestoredDisk,
+} from '../../protocol/disk-layer.ts';
 
 const START_LIMIT_MS = 20_000;
 

@@ -1,10 +1,10 @@
 /** VMs that libvirt runs: found and ended through it, so that it knows of all that happens. */
 import { readlink } from 'node:fs/promises';
-import { LibvirtError, virsh } from '../../../qmp/index.ts';
-import type { LibvirtPlace } from '../../config/config.ts';
+import { LibvirtError, virsh } from '../../../qmp/libvirt/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { startTimeOf } from '../../host/pid-file.ts';
 import { findDomainProcess } from '../../libvirt/qemu-process.ts';
+import type { LibvirtPlace } from '../../protocol/cluster.ts';
 import type { VmProcess } from './vm-process.ts';
 
 /**

@@ -6,9 +6,9 @@
  *     of libvirt's        what libvirt says
  */
 import type { EpochManifest } from '../../../shadow/index.ts';
-import type { MemberConfig } from '../../config/config.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { isAlive, killProcess } from '../../host/pid-file.ts';
+import type { MemberConfig } from '../../protocol/cluster.ts';
 import { layerOwner } from '../../protocol/disk-layer.ts';
 import type { MergeResult } from '../../protocol/member.ts';
 import { collectLayers, requireNoLayers } from './disk-layers.ts';

@@ -7,10 +7,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { MemberConfig } from '../../config/config.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import type { AgentCommand, AgentNotice } from '../../protocol/agent.ts';
+import type { MemberConfig } from '../../protocol/cluster.ts';
 import type {
   MemberNotice,
   MemberPlace,

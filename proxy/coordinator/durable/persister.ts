@@ -12,16 +12,12 @@
  * would help nobody. Whatever fails, the epoch in memory stands.
  */
 import type { Logger } from 'pino';
-import {
-  type Catalogue,
-  type EpochManifest,
-  type Progress,
-  pinnedEpochs,
-} from '../../../shadow/index.ts';
-import type { PersistConfig } from '../../config/config.ts';
+import type { Progress } from '../../../shadow/durable/index.ts';
+import { type Catalogue, type EpochManifest, pinnedEpochs } from '../../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import type { Agent, DiskRequest, DiskView } from '../../protocol/agent.ts';
+import type { PersistConfig } from '../../protocol/cluster.ts';
 import { DiskTurns, type Turn } from './durable-turns.ts';
 
 const RETRY_MS = 15_000;

@@ -18,9 +18,9 @@ import {
   unpinEpoch,
   type VerifyMode,
 } from '../../../shadow/index.ts';
-import type { ClusterConfig } from '../../config/config.ts';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import type { Agent, DiskView } from '../../protocol/agent.ts';
+import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { Persister } from '../durable/persister.ts';
 
 export interface EpochInfo {

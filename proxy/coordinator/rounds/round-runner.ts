@@ -5,11 +5,11 @@
 import type { Logger } from 'pino';
 import { type Calibration, type EndCondition, LivePhase } from '../../../policies/index.ts';
 import type { EpochManifest } from '../../../shadow/index.ts';
-import type { ClusterConfig } from '../../config/config.ts';
 import { brokenParts, isBroken } from '../../failure/broken.ts';
 import { type Failure, toFailure } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import type { Agent, AgentNotice } from '../../protocol/agent.ts';
+import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { MemberSample, RoundFacts } from '../../protocol/member.ts';
 import { type RoundReport, reportRound } from '../../protocol/report.ts';
 import { BrokenBarrier } from './broken-barrier.ts';

@@ -19,8 +19,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { isAlive, type KnownProcess } from '../../host/known-process.ts';
+import type { StreamedMemory } from '../../intake/shadow-sink.ts';
 import type { PrepareCommand } from '../../protocol/member.ts';
-import type { RamBlock } from '../../stream/sink.ts';
 import type { RamBlockInfo } from '../qemu/qemu.ts';
 
 const COMPARED_SINCE_MAJOR = 9;
@@ -31,15 +31,6 @@ const PIECES_A_TURN = 16;
 const ZEROS = Buffer.alloc(PAGE_SIZE);
 
 export type PrecopyTerms = Pick<PrepareCommand, 'vm' | 'compareEmulated'>;
-
-/** What was streamed, in the order of the stream's blocks. */
-export interface StreamedMemory {
-  readonly streamedBlocks: readonly RamBlock[];
-  /** Copies whole pages from there on, as many as fit. */
-  load(block: number, offset: number, into: Uint8Array): void;
-  page(block: number, offset: number, chunk: Uint8Array, at: number): void;
-  zero(block: number, offset: number): void;
-}
 
 /**
  * Can precopy be trusted here?

@@ -28,6 +28,7 @@
  *    epoch that names it may have been published the instant before the coordinator died.
  */
 import type { Failure } from '../../failure/failure.ts';
+import type { SessionReport } from '../../protocol/member.ts';
 
 /** Of the time a VM may stand (round.stopDeadline): the rest is for having it run again. */
 export const UNDO_SHARE = 0.8;
@@ -106,16 +107,6 @@ export type SessionAction =
   | { readonly type: 'arm-deadline' }
   | { readonly type: 'disarm-deadline' }
   | { readonly type: 'report'; readonly report: SessionReport; readonly failure?: Failure };
-
-export type SessionReport =
-  | 'admitted'
-  | 'live'
-  | 'stopped'
-  | 'drained'
-  | 'resumed'
-  | 'sealed'
-  | 'failed'
-  | 'aborted';
 
 export interface SessionStep {
   readonly session: Session;

@@ -10,12 +10,12 @@
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { virsh } from '../../../qmp/index.ts';
-import type { LibvirtPlace } from '../../config/config.ts';
+import { virsh } from '../../../qmp/libvirt/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { MemoryLink } from '../../libvirt/memory-link.ts';
 import { saveImageHead } from '../../libvirt/save-image.ts';
 import { SavePipe } from '../../libvirt/save-pipe.ts';
+import type { LibvirtPlace } from '../../protocol/cluster.ts';
 import type { DomainLoaded, DomainPlan } from '../../protocol/member.ts';
 import { encodePrecopy } from '../../stream/encoder.ts';
 import { readyLoad } from './load.ts';

@@ -6,8 +6,9 @@
  */
 import { strict as assert } from 'node:assert';
 import { parse, stringify } from 'yaml';
-import { type ClusterConfig, parseClusterConfig } from '../../../proxy/config/config.ts';
+import { parseClusterConfig } from '../../../proxy/config/config.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
+import type { ClusterConfig } from '../../../proxy/protocol/cluster.ts';
 import { mutateJson } from '../mutate-json.ts';
 import { codeOf, type Target } from '../target.ts';
 

@@ -8,10 +8,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type ClusterConfig, parseClusterConfig } from '../../../proxy/config/config.ts';
+import { parseClusterConfig } from '../../../proxy/config/config.ts';
 import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
 import type { Agent, DiskView } from '../../../proxy/protocol/agent.ts';
+import type { ClusterConfig } from '../../../proxy/protocol/cluster.ts';
 import { Catalogue } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 

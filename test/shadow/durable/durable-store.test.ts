@@ -20,15 +20,12 @@ import {
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { DurableStore, fetchEpoch, Pace, type PersistStep } from '../../../shadow/durable/index.ts';
 import { MANIFEST_LIMIT_BYTES, wrap } from '../../../shadow/envelope.ts';
 import {
-  DurableStore,
   type EpochManifest,
-  fetchEpoch,
   isUntouched,
   openShadow,
-  Pace,
-  type PersistStep,
   reclaimHoles,
   type ShadowError,
   sha256Of,

@@ -1,6 +1,7 @@
 /** Persists an epoch and retires the one before; at a step, the first or a later time, it is killed. */
 import { readFileSync } from 'node:fs';
-import { DurableStore, type EpochManifest } from '../../../shadow/index.ts';
+import { DurableStore } from '../../../shadow/durable/index.ts';
+import type { EpochManifest } from '../../../shadow/index.ts';
 import { persistAndRetire } from './sealed-epoch.ts';
 
 const [disk = '', shadows = '', file = '', step = '', occurrence = ''] = process.argv.slice(2);

@@ -8,12 +8,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  DurableStore,
-  type EpochManifest,
-  PERSIST_STEPS,
-  type PersistStep,
-} from '../../../shadow/index.ts';
+import { DurableStore, PERSIST_STEPS, type PersistStep } from '../../../shadow/durable/index.ts';
+import type { EpochManifest } from '../../../shadow/index.ts';
 import { type Bundled, bundled } from '../../support/bundled.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { persistAndRetire, roundOf, sealEpoch } from './sealed-epoch.ts';

@@ -2,14 +2,8 @@
 import { randomFillSync } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  type DurableStore,
-  type EpochManifest,
-  openShadow,
-  Pace,
-  type PersistStep,
-  StagingShadow,
-} from '../../../shadow/index.ts';
+import { type DurableStore, Pace, type PersistStep } from '../../../shadow/durable/index.ts';
+import { type EpochManifest, openShadow, StagingShadow } from '../../../shadow/index.ts';
 
 export const PAGE = 4096;
 export const PAGES = 640;

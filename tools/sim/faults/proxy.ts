@@ -12,11 +12,11 @@ import {
   type Session,
   type SessionAction,
   type SessionEvent,
-  type SessionReport,
   step,
   UNDO_SHARE,
   UNDOING,
 } from '../../../proxy/member/capture/session.ts';
+import type { SessionReport } from '../../../proxy/protocol/member.ts';
 import type { Memory } from './guest.ts';
 import { PAGES } from './guest.ts';
 import { ModelledProcess } from './process.ts';

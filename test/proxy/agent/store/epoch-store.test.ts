@@ -8,8 +8,8 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EpochStore } from '../../../../proxy/agent/store/epoch-store.ts';
 import { HeldRounds } from '../../../../proxy/agent/store/held-rounds.ts';
-import type { ClusterConfig } from '../../../../proxy/config/config.ts';
 import { toFailure } from '../../../../proxy/failure/failure.ts';
+import type { ClusterConfig } from '../../../../proxy/protocol/cluster.ts';
 import {
   Catalogue,
   type EpochManifest,

@@ -4,8 +4,8 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { MemberProxy } from '../../../../proxy/agent/vms/member-proxy.ts';
 import { ProxyKeeper } from '../../../../proxy/agent/vms/proxy-keeper.ts';
-import type { MemberConfig } from '../../../../proxy/config/config.ts';
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
+import type { MemberConfig } from '../../../../proxy/protocol/cluster.ts';
 import type { PrepareCommand } from '../../../../proxy/protocol/member.ts';
 
 const test = suite('proxy keeper');

@@ -12,13 +12,8 @@ import {
   type PersistingAgent,
 } from '../../../../proxy/coordinator/durable/persister.ts';
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
-import {
-  Catalogue,
-  DurableStore,
-  type EpochManifest,
-  Pace,
-  pinEpoch,
-} from '../../../../shadow/index.ts';
+import { DurableStore, Pace } from '../../../../shadow/durable/index.ts';
+import { Catalogue, type EpochManifest, pinEpoch } from '../../../../shadow/index.ts';
 import { sealEpoch } from '../../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 

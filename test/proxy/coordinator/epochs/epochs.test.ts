@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type ClusterConfig, parseClusterConfig } from '../../../../proxy/config/config.ts';
+import { parseClusterConfig } from '../../../../proxy/config/config.ts';
 import type { Persister } from '../../../../proxy/coordinator/durable/persister.ts';
 import { Epochs } from '../../../../proxy/coordinator/epochs/epochs.ts';
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
 import type { Agent } from '../../../../proxy/protocol/agent.ts';
+import type { ClusterConfig } from '../../../../proxy/protocol/cluster.ts';
 import { Catalogue, type EpochManifest } from '../../../../shadow/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 

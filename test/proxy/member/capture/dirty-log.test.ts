@@ -3,10 +3,10 @@ import koffi from 'koffi';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../../proxy/host/known-process.ts';
+import type { StreamedMemory } from '../../../../proxy/intake/shadow-sink.ts';
 import {
   mendMissed,
   precopyObstacle,
-  type StreamedMemory,
   VmMemory,
 } from '../../../../proxy/member/capture/dirty-log.ts';
 import type { QmpClient } from '../../../../qmp/index.ts';
