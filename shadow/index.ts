@@ -2,7 +2,13 @@ export { Catalogue, collectLeftovers, type DamagedEpoch, type Listing } from './
 export { sha256Of } from './envelope.ts';
 export { ShadowError, type ShadowErrorCode } from './errors.ts';
 export { foldShadow } from './fold.ts';
-export type { BaseName, EpochManifest, Identity, ShadowManifest } from './manifest.ts';
+export {
+  type BaseName,
+  type EpochManifest,
+  type Identity,
+  mainRamIndex,
+  type ShadowManifest,
+} from './manifest.ts';
 export { populate } from './mapping.ts';
 export { makeOwnFolder, makeTrustedFolder, requireTrustedFolder } from './own-folder.ts';
 export { pinEpoch, pinnedEpochs, unpinEpoch } from './pins.ts';

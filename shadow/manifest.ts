@@ -120,3 +120,12 @@ export const EPOCH_FORMAT: ManifestFormat<EpochManifest> = {
   version: EPOCH_VERSION,
   schema: epochManifestSchema,
 };
+
+/** The main RAM block: the one a `map` restore does not send. */
+export function mainRamIndex(manifest: ShadowManifest): number {
+  const { blocks } = manifest;
+  return blocks.reduce(
+    (largest, { bytes }, index) => (bytes > (blocks[largest]?.bytes ?? 0) ? index : largest),
+    0,
+  );
+}

@@ -12,13 +12,14 @@
  */
 import { posix } from 'node:path';
 import { UmbraError } from '../failure/failure.ts';
+import { MEMBER_FILES } from '../host/folders.ts';
 import { formatOptions, parseOptions, type QemuOption } from './command-line.ts';
 import { OptionValue } from './option-value.ts';
 
 /** The longest path of a unix socket (sun_path, unix(7)). */
 const SOCKET_PATH_LIMIT = 107;
 /** Names in a member's folder that are Umbra's own. */
-const OURS = ['vm.json', 'vm.log', 'round.json', 'restore.json', 'migration.sock', 'incoming.sock'];
+const { monitor: _monitorOfDomains, ...OWN_FILES } = MEMBER_FILES;
 
 export interface CloneTerms {
   /** The clone's name; -name gets it as a suffix. */
@@ -69,7 +70,7 @@ class Rewrite {
   readonly network: string[] = [];
   readonly unplugged: string[] = [];
   readonly #terms: CloneTerms;
-  readonly #taken = new Set(OURS);
+  readonly #taken = new Set<string>(Object.values(OWN_FILES));
   #hubs = 0;
 
   constructor(terms: CloneTerms) {

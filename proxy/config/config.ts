@@ -26,6 +26,7 @@ import type * as z from 'zod';
 import type { Multiplexing } from '../../policies/index.ts';
 import { qmpSocketOf } from '../command-line/command-line.ts';
 import { UmbraError } from '../failure/failure.ts';
+import { clusterFolder, memberFile, memberFolder } from '../host/folders.ts';
 import { CAPTURES, type CaptureMode } from '../protocol/capture-mode.ts';
 import type { ClusterConfig, MemberConfig, Schedule } from '../protocol/cluster.ts';
 import { contradictions } from './rules.ts';
@@ -34,10 +35,6 @@ import { parseText } from './text.ts';
 
 /** The longest path of a unix socket (sun_path, unix(7)). */
 const SOCKET_PATH_LIMIT = 107;
-/** The longest name of a socket we make in a member's folder. */
-const OWN_SOCKET = 'migration.sock';
-/** A domain's monitor, as a socket of ours (qmp/libvirt/monitor-bridge.ts). */
-const BRIDGE_SOCKET = 'qmp.sock';
 const PROBLEMS_TOLD = 100;
 const PROBLEM_CHARS = 500;
 const DEFAULT_SLOT_MS = 100;
@@ -81,15 +78,15 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
     }
     if (uri !== undefined || domain !== undefined) {
       problems.push(...domainProblems(index, member));
-      const own = join(directory, 'vm', name);
-      const qmp = join(own, BRIDGE_SOCKET);
+      const own = memberFolder(directory, name);
+      const qmp = memberFile(own, 'monitor');
       problems.push(...memberProblems(index, undefined, qmp, own));
       return {
         ...{ name, command: undefined, qmp, workingDirectory: base, directory: own },
         libvirt: { uri: uri ?? '', domain: domain ?? '' },
       };
     }
-    const own = join(directory, 'vm', name);
+    const own = memberFolder(directory, name);
     const fill = (text: string) =>
       text.replaceAll('{dir}', own).replaceAll('{name}', name).replaceAll('{index}', String(index));
     const command = member.command?.map(fill);
@@ -119,8 +116,8 @@ export function parseClusterConfig(text: string, file: string, home: string): Cl
   return {
     cluster,
     directory,
-    shadowsDirectory: join(shadowStore, 'shadows'),
-    catalogueDirectory: join(directory, 'epochs'),
+    shadowsDirectory: clusterFolder(shadowStore, 'shadows'),
+    catalogueDirectory: clusterFolder(directory, 'epochs'),
     members,
     round: {
       capture: capturesOf(round.capture),
@@ -196,7 +193,7 @@ function memberProblems(
   }
   return [
     [`${at}.qmp`, qmp],
-    [at, join(directory, OWN_SOCKET)],
+    [at, memberFile(directory, 'migration')],
   ].flatMap(([where = '', path = '']) => {
     const bytes = Buffer.byteLength(path);
     if (bytes <= SOCKET_PATH_LIMIT) return [];

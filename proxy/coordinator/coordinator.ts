@@ -1,11 +1,11 @@
 /** One cluster: its rounds, its epochs, its restores; one of them at a time. */
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type Calibration, learn, NO_CALIBRATION } from '../../policies/index.ts';
 import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../failure/failure.ts';
 import { faultPoint } from '../failure/fault-point.ts';
+import { clusterFolder } from '../host/folders.ts';
 import type { Agent, CloneOrigin, MemberStatus } from '../protocol/agent.ts';
 import type { ClusterConfig } from '../protocol/cluster.ts';
 import type { RestoreReport, RoundReport } from '../protocol/report.ts';
@@ -85,7 +85,7 @@ export class Coordinator {
     this.#catalogue = catalogue;
     this.#log = log;
     agent.onNotice((notice) => this.#runner?.onNotice(notice));
-    this.#archive = new RoundArchive(join(config.directory, 'rounds'));
+    this.#archive = new RoundArchive(clusterFolder(config.directory, 'rounds'));
     this.#persister = config.persist && new Persister(config.persist, agent, catalogue, log);
     this.#epochs = new Epochs(config, catalogue, agent, this.#persister, log);
     this.#choice = new EpochChoice(catalogue, this.#epochs, this.#persister);

@@ -1,15 +1,15 @@
 import { chmodSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { clusterFile } from './folders.ts';
 
 /** Where a cluster's daemon listens. */
 export function apiSocketOf(clusterDirectory: string): string {
-  return join(clusterDirectory, 'api.sock');
+  return clusterFile(clusterDirectory, 'api');
 }
 
 /** Where a daemon says which process it is. */
 export function daemonCardOf(clusterDirectory: string): string {
-  return join(clusterDirectory, 'daemon.json');
+  return clusterFile(clusterDirectory, 'daemon');
 }
 
 /** Others may not connect; whoever could reach the path before that is kept out by its folder, 0700. */

@@ -3,9 +3,9 @@
  * that a VM of ours is to be put right: it stands by our doing, and libvirt is not there to let it run.
  */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import * as z from 'zod';
 import type { MonitorSockets } from '../../qmp/libvirt/index.ts';
+import { memberFile } from '../host/folders.ts';
 import { monitorsOf } from '../libvirt/monitor-sockets.ts';
 import { findDomainProcess } from '../libvirt/qemu-process.ts';
 import { Journal } from './repair/journal.ts';
@@ -23,7 +23,7 @@ export function monitorSockets(directory: string): MonitorSockets {
 
 function uuidOf(directory: string): string {
   try {
-    const note: unknown = JSON.parse(readFileSync(join(directory, 'vm.json'), 'utf8'));
+    const note: unknown = JSON.parse(readFileSync(memberFile(directory, 'vm'), 'utf8'));
     const { commandLine } = noteSchema.parse(note);
     return commandLine[commandLine.indexOf('-uuid') + 1] ?? '';
   } catch {

@@ -3,6 +3,8 @@ import { QmpClient, QmpError } from '../../qmp/index.ts';
 import { virsh } from '../../qmp/libvirt/index.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
+import { memberFile } from '../host/folders.ts';
+import { connectWhenThere } from '../host/when-there.ts';
 import type {
   DomainLoaded,
   DomainPlan,
@@ -19,7 +21,6 @@ import { makeRun, ramBlocks, requireReady } from './qemu/qemu.ts';
 import { Journal } from './repair/journal.ts';
 import { putRight } from './repair/repair.ts';
 import { loadDomain } from './restore/domain-load.ts';
-import { connectWhenThere, incomingSocket } from './restore/incoming.ts';
 import {
   awaitLoaded,
   encodeAhead,
@@ -106,7 +107,7 @@ export class Requests {
       if (this.#loading === loading) this.close();
       throw error;
     };
-    const path = incomingSocket(this.#place.directory);
+    const path = memberFile(this.#place.directory, 'incoming');
     const listening = connectWhenThere(path, START_DEADLINE_MS, signal);
     listening.catch(() => {}); // it may fail before it is awaited
     const ready = await readyLoad(shadowDirectory, mode).catch(fail);

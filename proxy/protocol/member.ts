@@ -100,6 +100,9 @@ export interface DomainPlan {
   readonly insists: boolean;
 }
 
+/** The longest that `load-domain` may take, milliseconds. */
+export const DOMAIN_LOAD_LIMIT_MS = 600_000;
+
 export type MemberRequest =
   /** Is there a QEMU, and what does it do? */
   | { readonly type: 'probe' }

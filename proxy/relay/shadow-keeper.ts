@@ -25,6 +25,7 @@ import {
   spareDirectory,
 } from '../../shadow/index.ts';
 import { UmbraError } from '../failure/failure.ts';
+import { clusterFolder } from '../host/folders.ts';
 import { type Lock, lockCluster } from '../host/lock.ts';
 import type { StreamResult } from '../intake/shadow-sink.ts';
 import { BACKLOG_BYTES, IN_FLIGHT_BYTES } from './limits.ts';
@@ -175,11 +176,11 @@ export class ShadowKeeper {
 }
 
 export function relayCatalogue(directory: string): Catalogue {
-  return new Catalogue(join(directory, 'epochs'), RELAY_CLUSTER);
+  return new Catalogue(clusterFolder(directory, 'epochs'), RELAY_CLUSTER);
 }
 
 export function shadowsOf(directory: string): string {
-  return join(directory, 'shadows');
+  return clusterFolder(directory, 'shadows');
 }
 
 function sum(values: readonly number[]): number {

@@ -11,6 +11,7 @@ import { clusterDirectory, parseClusterConfig } from '../../proxy/config/config.
 import { holdEpoch } from '../../proxy/coordinator/restores/epoch-hold.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restores/restore.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
+import { memberFolder } from '../../proxy/host/folders.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 import type { RestoreReport } from '../../proxy/protocol/report.ts';
 import { Catalogue, openShadow } from '../../shadow/index.ts';
@@ -80,7 +81,7 @@ async function derive(
       const folder = join(source.shadowsDirectory, round, member);
       const { commandLine, workingDirectory } = (await openShadow(folder, shadow)).manifest
         .identity;
-      return { name: member, commandLine, workingDirectory, directory: join(home, 'vm', member) };
+      return { name: member, commandLine, workingDirectory, directory: memberFolder(home, member) };
     }),
   );
   const { text } = storedText(source.cluster);

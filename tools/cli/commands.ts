@@ -1,6 +1,6 @@
 /** What each command does, without how it was spelled. */
 import { existsSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { POLICIES } from '../../policies/index.ts';
 import { forgetVm, recordedVm } from '../../proxy/agent/vms/vm-process.ts';
 import type { ClusterStatus, QueuedProgress } from '../../proxy/coordinator/coordinator.ts';
@@ -8,6 +8,7 @@ import type { EpochDetail } from '../../proxy/coordinator/epochs/epochs.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restores/restore.ts';
 import type { RoundProgress } from '../../proxy/coordinator/rounds/round-runner.ts';
 import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
+import { clusterFile } from '../../proxy/host/folders.ts';
 import { isAlive, killProcess } from '../../proxy/host/pid-file.ts';
 import { answers, apiSocketOf } from '../../proxy/host/private-socket.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
@@ -48,7 +49,7 @@ export async function up(
 /** Another config under a running cluster would be two truths: it is refused. */
 async function takeConfig(file: string): Promise<{ config: ClusterConfig; fresh: boolean }> {
   const { config, text } = loadConfigFile(file);
-  const fresh = !existsSync(join(config.directory, 'cluster.json'));
+  const fresh = !existsSync(clusterFile(config.directory, 'config'));
   if (await answers(apiSocketOf(config.directory))) {
     const known = storedConfig(config.cluster);
     if (JSON.stringify(known) !== JSON.stringify(config)) {

@@ -26,6 +26,7 @@ import * as z from 'zod';
 import { clusterDirectory, parseClusterConfig } from '../../proxy/config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../../proxy/config/text.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
+import { clusterFile } from '../../proxy/host/folders.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 import { makeOwnFolder, requireTrustedFolder } from '../../shadow/index.ts';
 
@@ -77,7 +78,7 @@ function readStart(file: string, bytes: number): string {
 export function storeConfig(config: ClusterConfig, file: string, text: string): void {
   makeOwnFolder(config.directory);
   const stored = JSON.stringify({ file, text });
-  writeFileSync(join(config.directory, 'cluster.json'), stored, { mode: 0o600 });
+  writeFileSync(clusterFile(config.directory, 'config'), stored, { mode: 0o600 });
 }
 
 /** @throws UmbraError E_CLUSTER_UNKNOWN */
@@ -90,7 +91,7 @@ export function storedConfig(cluster: string): ClusterConfig {
 export function storedText(cluster: string): { readonly file: string; readonly text: string } {
   const directory = clusterDirectory(umbraHome(), cluster);
   try {
-    return storedSchema.parse(JSON.parse(readFileSync(join(directory, 'cluster.json'), 'utf8')));
+    return storedSchema.parse(JSON.parse(readFileSync(clusterFile(directory, 'config'), 'utf8')));
   } catch (cause) {
     const known = clusterNames().join(', ') || 'none';
     const message = `there is no cluster ${cluster} on this host; there are: ${known}`;
@@ -103,7 +104,7 @@ const START_HINT = 'Start one: umbra up cluster.yaml';
 export function clusterNames(): string[] {
   const home = umbraHome();
   if (!existsSync(home)) return [];
-  return readdirSync(home).filter((name) => existsSync(join(home, name, 'cluster.json')));
+  return readdirSync(home).filter((name) => existsSync(clusterFile(join(home, name), 'config')));
 }
 
 /**

@@ -1,9 +1,9 @@
 /** Starts the long-lived processes of a cluster: its daemon and its switch. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Failure, UmbraError } from '../../proxy/failure/failure.ts';
+import { clusterFile } from '../../proxy/host/folders.ts';
 import { isAlive, killProcess, recordedProcess, recordProcess } from '../../proxy/host/pid-file.ts';
 import { answers, apiSocketOf, daemonCardOf } from '../../proxy/host/private-socket.ts';
 import { programPath } from '../../proxy/host/program.ts';
@@ -41,7 +41,7 @@ export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promis
 
 /** @returns what kept it from starting, as it says itself @throws UmbraError E_DAEMON_LOST */
 async function startDaemon(config: ClusterConfig, boot: boolean): Promise<Failure | undefined> {
-  const logPath = join(config.directory, 'daemon.log');
+  const logPath = clusterFile(config.directory, 'daemonLog');
   const log = openSync(logPath, 'a', 0o600);
   const args = ['serve', '--cluster', config.cluster, ...(boot ? ['--boot'] : [])];
   const child = spawn(
@@ -82,7 +82,7 @@ export async function endDaemon(config: ClusterConfig, ask: () => Promise<void>)
 export function ensureSwitch(config: ClusterConfig): void {
   if (config.switchSockets.length === 0) return;
   if (recordedProcess(switchCard(config)) !== undefined) return;
-  const log = openSync(join(config.directory, 'switch.log'), 'a', 0o600);
+  const log = openSync(clusterFile(config.directory, 'switchLog'), 'a', 0o600);
   const ports = config.switchSockets.flatMap((path) => ['--port', path]);
   const args = [programPath('proxy/switch/main'), ...ports, '--until-gone', config.directory];
   const child = spawn(process.execPath, [...process.execArgv, ...args], {
@@ -113,5 +113,5 @@ function firstWord(child: ChildProcess): Promise<DaemonHello | undefined> {
 }
 
 function switchCard(config: ClusterConfig): string {
-  return join(config.directory, 'switch.json');
+  return clusterFile(config.directory, 'switch');
 }

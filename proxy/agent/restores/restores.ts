@@ -12,6 +12,7 @@ import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import {
   type EpochManifest,
+  mainRamIndex,
   markMapped,
   openShadow,
   type SealedShadow,
@@ -26,14 +27,13 @@ import { domainMemory } from '../../command-line/domain-memory.ts';
 import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
+import { clusterFile, memberFile } from '../../host/folders.ts';
 import { isAlive, killProcess } from '../../host/pid-file.ts';
-import { DOMAIN_LOAD_LIMIT_MS } from '../../member/restore/domain-load.ts';
-import { incomingSocket } from '../../member/restore/incoming.ts';
-import { mainRamIndex } from '../../member/restore/load.ts';
 import type { MemberRestored, RestorePlan } from '../../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
 import { layerOver, layerOwner, type RestoredDisk } from '../../protocol/disk-layer.ts';
 import type { DomainLoaded, DomainPlan, LoadResult, RestoreMode } from '../../protocol/member.ts';
+import { DOMAIN_LOAD_LIMIT_MS } from '../../protocol/member.ts';
 import { makeLayers, requireLayers } from '../vms/disk-layers.ts';
 import { findDomain } from '../vms/libvirt-vm.ts';
 import type { MemberProxy } from '../vms/member-proxy.ts';
@@ -121,7 +121,7 @@ export class Restores {
     const member = this.#member(plan.member);
     if (plan.mappedDirectory !== undefined) markMapped(plan.mappedDirectory);
     if (plan.domain !== undefined) return this.#loadDomain(plan, plan.domain, member, proxy);
-    const socket = incomingSocket(member.directory);
+    const socket = memberFile(member.directory, 'incoming');
     // A dead QEMU's would be taken for this one's.
     for (const stale of [member.qmp, socket]) rmSync(stale, { force: true });
     const startedAt = performance.now();
@@ -195,7 +195,7 @@ export class Restores {
 
   /** There while a restore is under way: a partial one must not be taken for a cluster. */
   get #note(): string {
-    return join(this.#config.directory, 'restore.json');
+    return clusterFile(this.#config.directory, 'restore');
   }
 
   /** An earlier life died in a restore: what it had started is no cluster. */
@@ -205,7 +205,7 @@ export class Restores {
     this.#log.warn('a restore was cut short; undoing it');
     for (const { directory } of this.#config.members) {
       const vm = recordedVm(directory);
-      const begun = vm !== undefined && statSync(join(directory, 'vm.json')).mtimeMs >= mtimeMs;
+      const begun = vm !== undefined && statSync(memberFile(directory, 'vm')).mtimeMs >= mtimeMs;
       if (!begun) continue;
       await killProcess(vm);
       await forgetVm(directory);

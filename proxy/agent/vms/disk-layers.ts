@@ -6,13 +6,13 @@ import { basename, dirname, join } from 'node:path';
 import type { QmpClient } from '../../../qmp/index.ts';
 import { diskFiles } from '../../command-line/disks.ts';
 import { UmbraError } from '../../failure/failure.ts';
-import { monitorWhenThere } from '../../member/restore/incoming.ts';
 import {
   diskUnder,
   type FrozenDisk,
   isLayerOf,
   type RestoredDisk,
 } from '../../protocol/disk-layer.ts';
+import { monitorWhenThere } from './monitor-when-there.ts';
 
 const START_LIMIT_MS = 20_000;
 

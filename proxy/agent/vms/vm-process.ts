@@ -4,9 +4,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, readlink, rm } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import * as z from 'zod';
 import { UmbraError } from '../../failure/failure.ts';
+import { memberFile } from '../../host/folders.ts';
 import { killProcess, processSchema, startTimeOf } from '../../host/pid-file.ts';
 
 const LOG_EXCERPT_LINES = 3;
@@ -39,7 +40,7 @@ export async function startVm(
   recorded: readonly string[] = commandLine,
 ): Promise<StartedVm> {
   const [program = '', ...args] = commandLine;
-  const logPath = join(directory, 'vm.log');
+  const logPath = memberFile(directory, 'vmLog');
   const log = openSync(logPath, 'a', 0o600);
   let child: ChildProcess;
   let vm: VmProcess;
@@ -89,19 +90,19 @@ async function recordOrKill(directory: string, vm: VmProcess): Promise<void> {
 }
 
 export function recordVm(directory: string, process: VmProcess): void {
-  writeFileSync(join(directory, 'vm.json'), JSON.stringify(process), { mode: 0o600 });
+  writeFileSync(memberFile(directory, 'vm'), JSON.stringify(process), { mode: 0o600 });
 }
 
 export function recordedVm(directory: string): VmProcess | undefined {
   try {
-    return vmProcessSchema.parse(JSON.parse(readFileSync(join(directory, 'vm.json'), 'utf8')));
+    return vmProcessSchema.parse(JSON.parse(readFileSync(memberFile(directory, 'vm'), 'utf8')));
   } catch {
     return undefined;
   }
 }
 
 export async function forgetVm(directory: string): Promise<void> {
-  await rm(join(directory, 'vm.json'), { force: true });
+  await rm(memberFile(directory, 'vm'), { force: true });
 }
 
 /**

@@ -1,15 +1,6 @@
-/**
- * What the parts of one member's round share: the VM's monitor, the shadow in the making, the stream,
- * and what has been learnt so far. Each is there from the step on that makes it.
- *
- *     capture.ts       enacts the session, and calls the others
- *     admission.ts     monitor, drive and shadow
- *     *-drive.ts       stream, stop and resume: what differs between the captures
- *     seal.ts          the shadow, whole
- */
-import { join } from 'node:path';
 import type { QmpClient } from '../../../qmp/index.ts';
 import type { StagingShadow } from '../../../shadow/index.ts';
+import { memberFile } from '../../host/folders.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import { type IntakeEvents, type IntakeLimits, StreamIntake } from '../../intake/stream-intake.ts';
 import type { MemberPlace, PrepareCommand, RoundFacts } from '../../protocol/member.ts';
@@ -122,7 +113,7 @@ export class MemberRound {
   }
 
   get #socket(): string {
-    return join(this.place.directory, 'migration.sock');
+    return memberFile(this.place.directory, 'migration');
   }
 
   async migrate(): Promise<void> {

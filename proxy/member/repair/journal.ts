@@ -10,9 +10,9 @@
  * begins: it may not be broken off just so (snapshot-end.ts).
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import * as z from 'zod';
 import { writeFailure } from '../../../shadow/index.ts';
+import { memberFile } from '../../host/folders.ts';
 import { type KnownProcess, processSchema } from '../../host/known-process.ts';
 
 const journalSchema = z.object({
@@ -36,7 +36,7 @@ export class Journal {
 
   constructor(directory: string) {
     this.directory = directory;
-    this.#path = join(directory, 'round.json');
+    this.#path = memberFile(directory, 'journal');
   }
 
   /** @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; the entry there was stays */

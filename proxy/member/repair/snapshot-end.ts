@@ -1,16 +1,6 @@
-/**
- * Ends a background snapshot that nobody wants any more, and leaves its VM fit for the next.
- *
- *     our end of the stream lives   it is read to its end, and nothing kept: QEMU cleans up itself
- *     it does not, or takes long    it is cancelled; QEMU before 8.1 then leaves the VM's memory
- *                                   write-protected (write-protection.ts) and believes so even after
- *                                   that was lifted: every other migration fails, for it asks a
- *                                   descriptor that is gone (ram_save_release_protection, ram.c), until
- *                                   a snapshot is whole. So it is given one, into nothing.
- */
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { QmpClient } from '../../../qmp/index.ts';
+import { memberFile } from '../../host/folders.ts';
 import { MigrationListener } from '../../intake/migration-listener.ts';
 import { awaitMigrationEnd, cancelMigration, isMigrating, ramBlocks } from '../qemu/qemu.ts';
 import type { JournalEntry } from './journal.ts';
@@ -80,7 +70,7 @@ async function snapshotIntoNothing(qmp: QmpClient, directory: string): Promise<v
   const limitMs = await wholeLimitMs(qmp);
   const capabilities = [{ capability: 'background-snapshot', state: true }];
   await qmp.execute('migrate-set-capabilities', { capabilities });
-  const listener = await MigrationListener.open(join(directory, 'migration.sock'), {
+  const listener = await MigrationListener.open(memberFile(directory, 'migration'), {
     onStream: (socket) => {
       socket.on('error', () => {}); // QEMU tells what became of its migration
       socket.on('end', () => socket.end());

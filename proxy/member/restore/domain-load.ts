@@ -9,21 +9,20 @@
  * it so gets the whole image as a file.
  */
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { virsh } from '../../../qmp/libvirt/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
+import { memberFile } from '../../host/folders.ts';
 import { MemoryLink } from '../../libvirt/memory-link.ts';
 import { saveImageHead } from '../../libvirt/save-image.ts';
 import { SavePipe } from '../../libvirt/save-pipe.ts';
 import type { LibvirtPlace } from '../../protocol/cluster.ts';
-import type { DomainLoaded, DomainPlan } from '../../protocol/member.ts';
+import { DOMAIN_LOAD_LIMIT_MS, type DomainLoaded, type DomainPlan } from '../../protocol/member.ts';
 import { encodePrecopy } from '../../stream/encoder.ts';
 import { readyLoad } from './load.ts';
 import { exportSaveImage } from './save-image-export.ts';
 
-/** For a pipe, then for a file. */
-const RESTORE_LIMIT_MS = 300_000;
-export const DOMAIN_LOAD_LIMIT_MS = 2 * RESTORE_LIMIT_MS;
+/** A restore is tried from a pipe, then from a file. */
+const RESTORE_LIMIT_MS = DOMAIN_LOAD_LIMIT_MS / 2;
 
 export interface DomainLoad {
   readonly place: LibvirtPlace;
@@ -49,7 +48,7 @@ export async function loadDomain(load: DomainLoad): Promise<DomainLoaded> {
 
 async function loadThroughPipe(load: DomainLoad): Promise<DomainLoaded> {
   const { place, plan, directory, signal } = load;
-  const pipe = await SavePipe.make(join(directory, 'restore.pipe'));
+  const pipe = await SavePipe.make(memberFile(directory, 'restorePipe'));
   const hangUp = () => pipe.close();
   signal.addEventListener('abort', hangUp);
   const link = plan.memory && new MemoryLink(plan.memory);
@@ -138,7 +137,7 @@ function openingOf(chunks: Iterator<Uint8Array>): Uint8Array {
 
 async function loadFromFile(load: DomainLoad): Promise<number> {
   const { place, plan, shadowDirectory, directory } = load;
-  const path = join(directory, 'restore.save');
+  const path = memberFile(directory, 'restoreImage');
   try {
     const bytes = await exportSaveImage({ shadowDirectory, xml: plan.xml, path });
     await virsh(place.uri, ['restore', '--paused', path], RESTORE_LIMIT_MS);

@@ -7,11 +7,13 @@
  *
  * Either way QEMU ends loaded and paused; `cont` is the barrier's business.
  */
+
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { QmpClient } from '../../../qmp/index.ts';
 import {
+  mainRamIndex,
   openShadow,
   readShadowFile,
   SealedRam,
@@ -123,15 +125,6 @@ export async function awaitLoaded(qmp: QmpClient): Promise<void> {
 export function loadFailed(cause: unknown): never {
   const message = 'QEMU exited while it loaded the shadow; its log says why';
   throw new UmbraError({ code: 'E_LOAD_FAILED', message }, cause);
-}
-
-/** The main RAM block: the one a `map` restore does not send. */
-export function mainRamIndex(manifest: ShadowManifest): number {
-  const { blocks } = manifest;
-  return blocks.reduce(
-    (largest, { bytes }, index) => (bytes > (blocks[largest]?.bytes ?? 0) ? index : largest),
-    0,
-  );
 }
 
 /** @returns false when the peer has gone; QMP knows the reason */

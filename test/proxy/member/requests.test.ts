@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
+import { memberFile } from '../../../proxy/host/folders.ts';
 import { Requests } from '../../../proxy/member/requests.ts';
-import { incomingSocket } from '../../../proxy/member/restore/incoming.ts';
 import { roundOf, sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
@@ -38,7 +38,7 @@ test('a load whose QEMU never came ends with the next one, and does not take tha
   assert.is(await first, 'E_LOAD_FAILED');
   await delay(HEAR_MS);
   const qemu = createServer((socket) => socket.destroy());
-  qemu.listen(incomingSocket(directory));
+  qemu.listen(memberFile(directory, 'incoming'));
   try {
     const connected = once(qemu, 'connection', { signal: AbortSignal.timeout(LIMIT_MS) });
     assert.is(await Promise.race([connected.then(() => 'fed'), second]), 'fed');

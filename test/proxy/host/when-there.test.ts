@@ -4,8 +4,9 @@ import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { connectWhenThere, incomingSocket } from '../../../../proxy/member/restore/incoming.ts';
-import { scratchFolder } from '../../../support/scratch.ts';
+import { memberFile } from '../../../proxy/host/folders.ts';
+import { connectWhenThere } from '../../../proxy/host/when-there.ts';
+import { scratchFolder } from '../../support/scratch.ts';
 
 const LONG_MS = 20_000;
 const SHORT_MS = 20;
@@ -35,7 +36,7 @@ test('it connects to who listens already, and to who comes later', async () => {
   const { signal } = new AbortController();
   await listen(join(root, 'early'));
   (await connectWhenThere(join(root, 'early'), LONG_MS, signal)).destroy();
-  const path = incomingSocket(root);
+  const path = memberFile(root, 'incoming');
   const waiting = connectWhenThere(path, LONG_MS, signal);
   await listen(join(root, 'another')); // is not taken for it
   const server = await listen(path);
@@ -45,7 +46,7 @@ test('it connects to who listens already, and to who comes later', async () => {
 });
 
 test('nobody comes: an error that says where', async () => {
-  const path = incomingSocket(root);
+  const path = memberFile(root, 'incoming');
   const error = await connectWhenThere(path, SHORT_MS, new AbortController().signal).then(
     () => undefined,
     (reason) => reason,
@@ -55,7 +56,7 @@ test('nobody comes: an error that says where', async () => {
 });
 
 test('a load that is given up leaves the socket to the next', async () => {
-  const path = incomingSocket(root);
+  const path = memberFile(root, 'incoming');
   const given = new AbortController();
   const first = connectWhenThere(path, LONG_MS, given.signal).catch((reason) => reason);
   const reason = new Error('given up');

@@ -9,18 +9,12 @@
 import { on, once } from 'node:events';
 import { type FSWatcher, watch } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { QmpClient, QmpError } from '../../../qmp/index.ts';
-import { UmbraError } from '../../failure/failure.ts';
+import { UmbraError } from '../failure/failure.ts';
 
 /** Between a socket's bind(2) and its listen(2) there is nothing to be notified of. */
 const LISTEN_RETRY_MS = 1;
-
-/** @param directory the member's own; its length is limited by config.ts */
-export function incomingSocket(directory: string): string {
-  return join(directory, 'incoming.sock');
-}
 
 /**
  * Connects to a unix socket as soon as somebody listens.
@@ -36,33 +30,12 @@ export function connectWhenThere(
 }
 
 /**
- * Connects to the monitor of a QEMU that has just been started. No other connection is made to see whether it
- * is there: a QEMU whose first client hangs up while it starts can die of that (10.0.2, once in some
- * thousand; object_get_class(NULL) in chardev/char-socket.c).
- * @throws as `connectWhenThere`, and as `QmpClient.connect` does
+ * Repeats `attempt` whenever the socket's folder changes, until it succeeds.
+ * @param attempt returns the error if nothing listens, and throws any other
+ * @param drop disposes of what was found after the deadline
+ * @throws UmbraError E_LOAD_FAILED after the deadline; what `attempt` throws; the signal's reason
  */
-export function monitorWhenThere(
-  path: string,
-  deadlineMs: number,
-  signal: AbortSignal,
-): Promise<QmpClient> {
-  const attempt = async (): Promise<QmpClient | NodeJS.ErrnoException> => {
-    try {
-      return await QmpClient.connect(path, { timeoutMs: deadlineMs, signal });
-    } catch (error) {
-      const absent = error instanceof QmpError && error.code === 'E_QMP_CONNECT';
-      if (absent && error.cause instanceof Error) return error.cause;
-      throw error;
-    }
-  };
-  return whenThere(path, deadlineMs, signal, attempt, (qmp) => qmp.close());
-}
-
-/**
- * @param attempt has the error, if nobody listens
- * @param drop of what comes too late
- */
-async function whenThere<T extends object>(
+export async function whenThere<T extends object>(
   path: string,
   deadlineMs: number,
   signal: AbortSignal,
@@ -71,11 +44,16 @@ async function whenThere<T extends object>(
 ): Promise<T> {
   const end = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
   const folder = watch(dirname(path));
+  /** What an attempt failed with for another reason than that the socket is not there. */
+  let own: unknown;
   try {
     for (;;) {
       const changed = changeOf(folder, basename(path), end);
       changed.catch(() => {}); // it is not always awaited
-      const found = await attempt(path);
+      const found = await attempt(path).catch((error: unknown) => {
+        own = error;
+        throw error;
+      });
       if (found instanceof Error) {
         await (found.code === 'ECONNREFUSED'
           ? delay(LISTEN_RETRY_MS, undefined, { signal: end })
@@ -87,7 +65,7 @@ async function whenThere<T extends object>(
     }
   } catch (error) {
     signal.throwIfAborted();
-    if (error instanceof QmpError) throw error;
+    if (own !== undefined && error === own) throw error;
     const message = `QEMU has not come: nobody listens on ${path}`;
     throw new UmbraError({ code: 'E_LOAD_FAILED', message }, error);
   } finally {
