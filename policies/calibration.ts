@@ -52,7 +52,7 @@ const LEAST_FOR_SLOPE = 4;
 const LEAST_MS = 5;
 
 /** @returns what is known after one more round */
-export function learn(before: Calibration, outcome: RoundOutcome): Calibration {
+export function calibrate(before: Calibration, outcome: RoundOutcome): Calibration {
   const rounds = [...before.rounds, outcome].slice(-ROUNDS_KEPT);
   const errorMedian = median(rounds.flatMap(predictionError));
   return { rounds, fit: fitOf(rounds), errorMedian };

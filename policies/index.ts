@@ -3,7 +3,7 @@ export {
   type Calibration,
   correct,
   type Fit,
-  learn,
+  calibrate,
   NO_CALIBRATION,
   predictionError,
   type RoundOutcome,

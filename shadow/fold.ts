@@ -13,7 +13,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { readShadowFile, SealedRam, type SealedShadow, verifyShadow } from './sealed.ts';
-import { type Sealed, type StagingPlace, StagingShadow } from './staging.ts';
+import { type Sealed, type StagingLocation, StagingShadow } from './staging.ts';
 import { NOBODY_TOLD, type OnStep } from './steps.ts';
 
 /** Pages copied before others have their turn: 1 MiB. */
@@ -27,7 +27,7 @@ const PAGES_A_TURN = 256;
  */
 export async function foldShadow(
   shadow: SealedShadow,
-  place: StagingPlace,
+  place: StagingLocation,
   signal: AbortSignal,
   onStep: OnStep = NOBODY_TOLD,
 ): Promise<Sealed> {

@@ -36,9 +36,9 @@ export {
   type BlockLayout,
   type Sealed,
   type SealInput,
-  type StagingPlace,
+  type StagingLocation,
   StagingShadow,
-  type StagingTerms,
+  type StagingOptions,
 } from './staging.ts';
 export { type OnStep, STORE_STEPS, type StoreStep } from './steps.ts';
 export { writeFailure } from './synced.ts';

@@ -10,7 +10,7 @@
  */
 import * as z from 'zod';
 import { countSchema, fileNameSchema, type ManifestFormat, sha256Schema } from './envelope.ts';
-import { witnessSchema } from './witness.ts';
+import { fileStampSchema } from './file-stamp.ts';
 
 /** Of shadow.json: 2 knows deltas and page indices. */
 export const SHADOW_VERSION = 2;
@@ -25,7 +25,7 @@ const fileSchema = z.object({
   file: fileNameSchema,
   bytes: countSchema,
   sha256: sha256Schema,
-  witness: witnessSchema,
+  witness: fileStampSchema,
 });
 
 const blockSchema = z.object({
@@ -36,7 +36,7 @@ const blockSchema = z.object({
   /** The image, and its length. */
   file: fileNameSchema,
   fileBytes: countSchema,
-  witness: witnessSchema,
+  witness: fileStampSchema,
   /** Memory the image occupies. */
   storedBytes: countSchema,
   /** Where pages are, and checksums of the image (page-index.ts). */

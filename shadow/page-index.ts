@@ -47,7 +47,7 @@ export function encodeIndex({ pageSize, entries, slots, checksums }: PageIndex):
 }
 
 /** What an index must agree with: its manifest. */
-export interface IndexTerms {
+export interface IndexOptions {
   readonly pageSize: number;
   readonly pages: number;
   readonly kind: 'full' | 'delta';
@@ -55,7 +55,7 @@ export interface IndexTerms {
 }
 
 /** @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION */
-export function decodeIndex(data: Buffer, { pageSize, pages, kind, path }: IndexTerms): PageIndex {
+export function decodeIndex(data: Buffer, { pageSize, pages, kind, path }: IndexOptions): PageIndex {
   const corrupt = (why: string) => new ShadowError('E_EPOCH_CORRUPT', `${path}: ${why}`, { path });
   const isIndex = data.length >= HEADER_BYTES && data.subarray(0, MAGIC.length).equals(MAGIC);
   if (!isIndex) throw corrupt('not a page index');

@@ -17,7 +17,7 @@ import { PageFile } from './page-file.ts';
 import { AS_BASE, type PageIndex, ZEROS } from './page-index.ts';
 import { createReserved } from './reservation.ts';
 
-export interface ImageTerms {
+export interface ImageOptions {
   /** Where images are that may be written again. */
   readonly spares?: string | undefined;
   /** What its pages are compared with, if it is a delta. */
@@ -56,7 +56,7 @@ export class RamImage {
     path: string,
     length: number,
     pageSize: number,
-    terms: ImageTerms = {},
+    terms: ImageOptions = {},
   ): Promise<RamImage> {
     const { spares, base } = terms;
     const pages = Math.ceil(length / pageSize);
@@ -76,7 +76,7 @@ export class RamImage {
     length: number,
     pageSize: number,
     reserved: number,
-    { base, allowance }: ImageTerms,
+    { base, allowance }: ImageOptions,
   ) {
     this.#path = path;
     this.#length = length;

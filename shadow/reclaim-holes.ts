@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { heldSlots } from './page-index.ts';
 import { punchHole } from './reservation.ts';
-import { retakenWitnesses, retakeWitnesses } from './retaken-witnesses.ts';
+import { retakenFileStamps, retakeFileStamps } from './retaken-stamps.ts';
 import { fileIsUntouched, readBlocks, type SealedBlock, type SealedShadow } from './sealed.ts';
 
 /** The unit of st_blocks, whatever the filesystem (stat(2)). */
@@ -46,7 +46,7 @@ async function reclaimImage(
   const heldBytes = held.reduce((count, one) => count + one, 0) * pageSize;
   const before = (await stat(path)).blocks * BLOCK_BYTES;
   if (before <= heldBytes || !(await fileIsUntouched(directory, block))) return 0;
-  const kept = await retakenWitnesses(directory);
+  const kept = await retakenFileStamps(directory);
   const fd = openSync(path, 'r+');
   try {
     let punches = 0;
@@ -60,6 +60,6 @@ async function reclaimImage(
   } finally {
     closeSync(fd);
   }
-  await retakeWitnesses(directory, [block.file], kept);
+  await retakeFileStamps(directory, [block.file], kept);
   return before - (await stat(path)).blocks * BLOCK_BYTES;
 }

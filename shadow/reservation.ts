@@ -22,7 +22,7 @@ const posixFallocate = libc.func('int posix_fallocate(int fd, int64_t offset, in
 const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 
 /** How a file is to be made. */
-export interface FileTerms extends SpareTaker {
+export interface FileOptions extends SpareTaker {
   /** Bytes from its beginning that are its own from the start. */
   readonly reservedBytes: number;
   /** Folder of images that may be used again. */
@@ -36,7 +36,7 @@ export interface FileTerms extends SpareTaker {
  */
 export async function createReserved(
   path: string,
-  { reservedBytes, spares, ...taker }: FileTerms,
+  { reservedBytes, spares, ...taker }: FileOptions,
 ): Promise<number> {
   const { kind, length } = taker;
   const recycled = spares !== undefined && (await takeSpare(spares, taker, path));

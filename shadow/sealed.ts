@@ -19,8 +19,8 @@ import {
 } from './manifest.ts';
 import { readManifestInMemory } from './manifest-file.ts';
 import { AS_BASE, decodeIndex, type PageIndex } from './page-index.ts';
-import { retakenWitnesses } from './retaken-witnesses.ts';
-import { takeWitness, type Witness, witnessesAgree } from './witness.ts';
+import { retakenFileStamps } from './retaken-stamps.ts';
+import { takeFileStamp, type FileStamp, fileStampsAgree } from './file-stamp.ts';
 
 /** `changed` reads only files the kernel reports as touched since the seal; `all` reads all. */
 export type VerifyMode = 'changed' | 'all';
@@ -107,7 +107,7 @@ async function readBlock(
 /** Every file of a shadow but its manifest, its base's apart. */
 export function shadowFiles(
   manifest: ShadowManifest,
-): { readonly file: string; readonly witness: Witness }[] {
+): { readonly file: string; readonly witness: FileStamp }[] {
   const { blocks, configuration, deviceState, vmdesc } = manifest;
   return [
     ...blocks,
@@ -262,13 +262,13 @@ function readerOfBase(shadow: SealedShadow, block: ShadowBlock): ImageReader {
 /** Is this file as it was sealed, or as it was found whole since? Costs a stat(2) or two. */
 export async function fileIsUntouched(
   directory: string,
-  { file, witness }: { readonly file: string; readonly witness: Witness },
+  { file, witness }: { readonly file: string; readonly witness: FileStamp },
 ): Promise<boolean> {
   try {
-    const now = takeWitness(join(directory, file));
-    if (witnessesAgree(now, witness)) return true;
-    const retaken = (await retakenWitnesses(directory))[file];
-    return retaken !== undefined && witnessesAgree(now, retaken);
+    const now = takeFileStamp(join(directory, file));
+    if (fileStampsAgree(now, witness)) return true;
+    const retaken = (await retakenFileStamps(directory))[file];
+    return retaken !== undefined && fileStampsAgree(now, retaken);
   } catch {
     return false; // let the full check name what is wrong
   }

@@ -28,7 +28,7 @@ import { RamImage } from './ram-image.ts';
 import { readBlocks, type SealedShadow } from './sealed.ts';
 import { type ImageKind, imageName } from './spares.ts';
 import { writeSynced } from './synced.ts';
-import { takeWitness } from './witness.ts';
+import { takeFileStamp } from './file-stamp.ts';
 
 export interface BlockLayout {
   readonly idstr: string;
@@ -44,7 +44,7 @@ export interface SealInput {
 }
 
 /** Where a shadow goes, and whose it is. */
-export interface StagingPlace {
+export interface StagingLocation {
   /** STORE/shadows/ROUND/MEMBER; it does not exist yet. */
   readonly directory: string;
   readonly member: string;
@@ -54,7 +54,7 @@ export interface StagingPlace {
 }
 
 /** What a shadow may take, and when. */
-export interface StagingTerms {
+export interface StagingOptions {
   /** To store only what differs from it. */
   readonly base?: SealedShadow | undefined;
   /** Bytes that are the shadow's own from the start, given back at the seal if they are not used. */
@@ -75,7 +75,7 @@ export interface Sealed {
 export class StagingShadow {
   readonly directory: string;
   readonly pageSize: number;
-  readonly #place: StagingPlace;
+  readonly #place: StagingLocation;
   readonly #base: SealedShadow | undefined;
   readonly #layout: readonly BlockLayout[];
   readonly #images: RamImage[] = [];
@@ -91,10 +91,10 @@ export class StagingShadow {
    * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT; nothing is left behind
    */
   static async reserve(
-    place: StagingPlace,
+    place: StagingLocation,
     layout: readonly BlockLayout[],
     pageSize: number,
-    terms?: StagingTerms,
+    terms?: StagingOptions,
   ): Promise<StagingShadow> {
     const { directory } = place;
     const shadow = new StagingShadow(place, layout, pageSize, terms?.base);
@@ -111,7 +111,7 @@ export class StagingShadow {
   }
 
   private constructor(
-    place: StagingPlace,
+    place: StagingLocation,
     layout: readonly BlockLayout[],
     pageSize: number,
     base: SealedShadow | undefined,
@@ -124,7 +124,7 @@ export class StagingShadow {
   }
 
   /** A block the base has not, or has with another length, is stored in full. */
-  async #makeImages(terms: StagingTerms | undefined): Promise<void> {
+  async #makeImages(terms: StagingOptions | undefined): Promise<void> {
     const { directory, pageSize } = this;
     const { spares } = this.#place;
     const base = this.#base;
@@ -218,7 +218,7 @@ export class StagingShadow {
       kind,
       file,
       fileBytes: index.slots * index.pageSize,
-      witness: takeWitness(join(this.directory, file)),
+      witness: takeFileStamp(join(this.directory, file)),
       storedBytes,
       index: await this.#write(`ram-${at}.idx`, encodeIndex(index)),
     };
@@ -249,7 +249,7 @@ export class StagingShadow {
 
   async #write(file: string, data: Uint8Array): Promise<ShadowFile> {
     await writeFile(join(this.directory, file), data, { mode: 0o600, flag: 'wx' });
-    const witness = takeWitness(join(this.directory, file));
+    const witness = takeFileStamp(join(this.directory, file));
     return { file, bytes: data.length, sha256: sha256Of(data), witness };
   }
 }

@@ -1,12 +1,12 @@
 /**
  * The agent of one host: brings together what a coordinator asks for (contract.ts).
  *
- *     a member    its proxy (proxy-keeper.ts) and its VM (member-vm.ts)
- *     epochs      in memory (epoch-store.ts), what may come to them (admission.ts), on disk (durable-tier.ts)
+ *     a member    its proxy (proxy-supervisor.ts) and its VM (member-vm.ts)
+ *     epochs      in memory (shadow-store.ts), what may come to them (admission.ts), on disk (durable-tier.ts)
  *     restores    of epochs into VMs (restores.ts), also another cluster's (cloning-agent.ts)
  */
 import type { Logger } from 'pino';
-import type { PersistResult, Progress } from '../../shadow/durable/index.ts';
+import type { PersistResult, PersistProgress } from '../../shadow/durable/index.ts';
 import {
   type Catalogue,
   type EpochManifest,
@@ -21,42 +21,42 @@ import type {
   AgentCommand,
   AgentNotice,
   CloneOrigin,
-  DiskRequest,
-  DiskView,
+  DurableRequest,
+  DurableList,
   FoldUnderWay,
   MemberRestored,
   MemberStatus,
   RestorePlan,
   RestoringAgent,
-  RoundTerms,
+  RoundSettings,
 } from '../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../protocol/cluster.ts';
 import type { ExamineResult, RestoreMode, ResumeResult } from '../protocol/member.ts';
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';
-import { learnMachines } from './restores/machine-type.ts';
+import { queryMachines } from './restores/machine-type.ts';
 import { Restores } from './restores/restores.ts';
 import { RoundAdmission } from './store/admission.ts';
-import { EpochStore } from './store/epoch-store.ts';
-import { HeldRounds } from './store/held-rounds.ts';
+import { ShadowStore } from './store/shadow-store.ts';
+import { RoundsInUse } from './store/rounds-in-use.ts';
 import { fillMappedHoles, reclaimMappedHoles } from './store/mapped-holes.ts';
 import { MemberVm } from './vms/member-vm.ts';
-import { ProxyKeeper } from './vms/proxy-keeper.ts';
+import { ProxySupervisor } from './vms/proxy-supervisor.ts';
 
 interface Member {
   readonly config: MemberConfig;
   readonly vm: MemberVm;
-  readonly keeper: ProxyKeeper;
+  readonly keeper: ProxySupervisor;
 }
 
 export class LocalAgent implements Agent {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #log: Logger;
-  readonly #held = new HeldRounds();
+  readonly #held = new RoundsInUse();
   readonly #members: ReadonlyMap<string, Member>;
   readonly #admission: RoundAdmission;
-  readonly #store: EpochStore;
+  readonly #store: ShadowStore;
   readonly #durable: DurableTier;
   readonly #restores: Restores;
   #listener: (notice: AgentNotice) => void = () => {};
@@ -67,7 +67,7 @@ export class LocalAgent implements Agent {
     this.#log = log;
     const held = this.#held;
     this.#admission = new RoundAdmission(config, catalogue);
-    this.#store = new EpochStore(config, catalogue, held, log);
+    this.#store = new ShadowStore(config, catalogue, held, log);
     this.#durable = new DurableTier(config, held);
     this.#restores = new Restores(config, log);
     const watcher = {
@@ -77,7 +77,7 @@ export class LocalAgent implements Agent {
     this.#members = new Map(
       config.members.map((member) => {
         const vm = new MemberVm(config.cluster, member);
-        return [member.name, { config: member, vm, keeper: new ProxyKeeper(member, watcher, log) }];
+        return [member.name, { config: member, vm, keeper: new ProxySupervisor(member, watcher, log) }];
       }),
     );
   }
@@ -137,7 +137,7 @@ export class LocalAgent implements Agent {
     await fillMappedHoles(this.#vmPids());
     // Not before: whoever is refused leaves nothing that goes on.
     for (const { vm } of this.#members.values()) {
-      void learnMachines(vm.recorded?.commandLine[0] ?? '');
+      void queryMachines(vm.recorded?.commandLine[0] ?? '');
     }
     return admission;
   }
@@ -150,7 +150,7 @@ export class LocalAgent implements Agent {
     this.#store.endRound(round);
   }
 
-  prepare(round: string, name: string, terms: RoundTerms): void {
+  prepare(round: string, name: string, terms: RoundSettings): void {
     const { config, vm, keeper } = this.#member(name);
     const { recorded } = vm;
     const { base, admittedBytes = 0, moreBytes = 0 } = this.#admission.planOf(name) ?? {};
@@ -222,7 +222,7 @@ export class LocalAgent implements Agent {
     await this.#member(name).vm.kill();
   }
 
-  persist(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<PersistResult> {
+  persist(epoch: EpochManifest, onProgress: (progress: PersistProgress) => void): Promise<PersistResult> {
     return this.#durable.persist(epoch, onProgress);
   }
 
@@ -230,18 +230,18 @@ export class LocalAgent implements Agent {
     this.#durable.endPersist();
   }
 
-  disk(request: DiskRequest): Promise<DiskView> {
+  durable(request: DurableRequest): Promise<DurableList> {
     return this.#durable.ask(request);
   }
 
-  diskSilentMs(): number | undefined {
+  durableSilentMs(): number | undefined {
     return this.#durable.silentMs;
   }
 
   async fetch(
     epoch: EpochManifest,
     trust: 'changed' | 'all',
-    onProgress: (progress: Progress) => void,
+    onProgress: (progress: PersistProgress) => void,
   ): Promise<number> {
     this.#store.beginFetch();
     try {

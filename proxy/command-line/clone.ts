@@ -21,7 +21,7 @@ const SOCKET_PATH_LIMIT = 107;
 /** Names in a member's folder that are Umbra's own. */
 const { monitor: _monitorOfDomains, ...OWN_FILES } = MEMBER_FILES;
 
-export interface CloneTerms {
+export interface CloneOptions {
   /** The clone's name; -name gets it as a suffix. */
   readonly clone: string;
   /** The member's folder in the clone. */
@@ -47,7 +47,7 @@ export interface ClonedLine {
 }
 
 /** @throws UmbraError E_CLONE_NETWORK, E_CLONE_DISK, E_CLONE_COMMAND, naming the option */
-export function cloneCommandLine(commandLine: readonly string[], terms: CloneTerms): ClonedLine {
+export function cloneCommandLine(commandLine: readonly string[], terms: CloneOptions): ClonedLine {
   const [program, ...words] = commandLine;
   if (program === undefined) throw refused('E_CLONE_COMMAND', '', 'the command line is empty');
   const options = parseOptions(words);
@@ -69,11 +69,11 @@ class Rewrite {
   readonly paths = new Map<string, string>();
   readonly network: string[] = [];
   readonly unplugged: string[] = [];
-  readonly #terms: CloneTerms;
+  readonly #terms: CloneOptions;
   readonly #taken = new Set<string>(Object.values(OWN_FILES));
   #hubs = 0;
 
-  constructor(terms: CloneTerms) {
+  constructor(terms: CloneOptions) {
     this.#terms = terms;
   }
 

@@ -46,7 +46,7 @@ export function cloneConfig(
   const sockets: string[] = [];
   const derived = members.map(({ name, commandLine, workingDirectory, directory }) => {
     const qmp = origin.source.members.find((member) => member.name === name)?.qmp ?? '';
-    const terms = { ...cloneTerms(origin, clone), workingDirectory, directory };
+    const terms = { ...cloneOptions(origin, clone), workingDirectory, directory };
     try {
       const line = cloneCommandLine(commandLine, terms);
       unplugged.push(...line.unplugged.map((card) => `${name}: ${card}`));
@@ -86,7 +86,7 @@ function requirePlain(commandLine: readonly string[]): readonly string[] {
 }
 
 /** What all members' command lines are derived by. */
-export function cloneTerms({ source, disconnect }: CloneOrigin, clone: string) {
+export function cloneOptions({ source, disconnect }: CloneOrigin, clone: string) {
   const { directory: sourceDirectory, switchSockets: switched } = source;
   return { clone, sourceDirectory, switched, disconnect };
 }

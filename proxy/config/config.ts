@@ -28,9 +28,9 @@ import { qmpSocketOf } from '../command-line/command-line.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { clusterFolder, memberFile, memberFolder } from '../host/folders.ts';
 import { CAPTURES, type CaptureMode } from '../protocol/capture-mode.ts';
-import type { ClusterConfig, MemberConfig, Schedule } from '../protocol/cluster.ts';
+import type { ClusterConfig, MemberConfig, ScheduleConfig } from '../protocol/cluster.ts';
 import { contradictions } from './rules.ts';
-import { clusterSchema, NAME, NAME_HELP, type Settings } from './schema.ts';
+import { clusterSchema, NAME, NAME_HELP, type ClusterFile } from './schema.ts';
 import { parseText } from './text.ts';
 
 /** The longest path of a unix socket (sun_path, unix(7)). */
@@ -163,13 +163,13 @@ function overlap(a: string, b: string): boolean {
   return `${a}/`.startsWith(`${b}/`) || `${b}/`.startsWith(`${a}/`);
 }
 
-function multiplexingOf(round: Settings['round']): Multiplexing {
+function multiplexingOf(round: ClusterFile['round']): Multiplexing {
   const { multiplexing: kind, slot: slotMs = DEFAULT_SLOT_MS } = round;
   const { slots: atOnce = DEFAULT_SLOTS, dirtyShare = DEFAULT_DIRTY_SHARE } = round;
   return kind === 'parallel' ? { kind, slotMs, dirtyShare } : { kind, slotMs, atOnce };
 }
 
-function scheduleOf({ every, mtbf, liveSlowdown }: NonNullable<Settings['checkpoint']>): Schedule {
+function scheduleOf({ every, mtbf, liveSlowdown }: NonNullable<ClusterFile['checkpoint']>): ScheduleConfig {
   return {
     interval:
       every === 'optimal'
@@ -203,7 +203,7 @@ function memberProblems(
 }
 
 /** Whose VM libvirt runs, it starts and reaches by itself. */
-function domainProblems(index: number, member: Settings['members'][number]): string[] {
+function domainProblems(index: number, member: ClusterFile['members'][number]): string[] {
   const at = `members[${index}]`;
   const { libvirt, domain, command, qmp } = member;
   const problems: string[] = [];
@@ -269,7 +269,7 @@ function tellable(problems: readonly string[]): string[] {
 /** What `auto` stands for. */
 const AUTO = CAPTURES;
 
-function capturesOf(capture: Settings['round']['capture']): readonly CaptureMode[] {
+function capturesOf(capture: ClusterFile['round']['capture']): readonly CaptureMode[] {
   if (capture === 'auto') return AUTO;
   return typeof capture === 'string' ? [capture] : capture;
 }

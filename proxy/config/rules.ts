@@ -1,11 +1,11 @@
 /** What is wrong with settings that are each right by themselves. PURE. */
-import { type Settings, SLOT_MIN_MS } from './schema.ts';
+import { type ClusterFile, SLOT_MIN_MS } from './schema.ts';
 
 /**
  * Settings that cannot both be meant. What is given and has no effect is a misunderstanding, too.
  * @returns each problem, by its path in the file
  */
-export function contradictions({ round, store, checkpoint, members, persist }: Settings): string[] {
+export function contradictions({ round, store, checkpoint, members, persist }: ClusterFile): string[] {
   const problems: string[] = [];
   const { multiplexing, slots, dirtyShare } = round;
   if (multiplexing === 'parallel' && slots !== undefined) {
@@ -43,7 +43,7 @@ export function contradictions({ round, store, checkpoint, members, persist }: S
 }
 
 /** What comes after one that always works is never tried. */
-function captureProblems({ capture }: Settings['round']): string[] {
+function captureProblems({ capture }: ClusterFile['round']): string[] {
   if (typeof capture === 'string') return [];
   const last = capture.indexOf('stop-copy');
   return capture.flatMap((mode, index) => {
@@ -54,7 +54,7 @@ function captureProblems({ capture }: Settings['round']): string[] {
 }
 
 /** A condition that can never be the first to hold is not what its author meant. */
-function endWhenProblems({ endWhen, stopDeadline, maxLive, slot }: Settings['round']): string[] {
+function endWhenProblems({ endWhen, stopDeadline, maxLive, slot }: ClusterFile['round']): string[] {
   const problems: string[] = [];
   const first = (kind: string) => endWhen.find((one) => one.kind === kind);
   const earlier = first('any-first-pass') ?? first('all-first-pass');

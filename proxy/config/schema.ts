@@ -180,4 +180,4 @@ export const clusterSchema = z.strictObject({
 });
 
 /** A file whose every option is right by itself. */
-export type Settings = z.infer<typeof clusterSchema>;
+export type ClusterFile = z.infer<typeof clusterSchema>;

@@ -1,7 +1,7 @@
 /** One cluster: its rounds, its epochs, its restores; one of them at a time. */
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
-import { type Calibration, learn, NO_CALIBRATION } from '../../policies/index.ts';
+import { type Calibration, calibrate, NO_CALIBRATION } from '../../policies/index.ts';
 import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../failure/failure.ts';
 import { faultPoint } from '../failure/fault-point.ts';
@@ -109,7 +109,7 @@ export class Coordinator {
 
   #learn(report: RoundReport): void {
     const outcome = outcomeOf(report);
-    if (outcome !== undefined) this.#calibration = learn(this.#calibration, outcome);
+    if (outcome !== undefined) this.#calibration = calibrate(this.#calibration, outcome);
   }
 
   async status(): Promise<ClusterStatus> {

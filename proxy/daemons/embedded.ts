@@ -12,7 +12,7 @@ import { Coordinator } from '../coordinator/coordinator.ts';
 import { faultPoint } from '../failure/fault-point.ts';
 import { lockCluster } from '../host/lock.ts';
 import { recordProcess } from '../host/pid-file.ts';
-import { apiSocketOf, daemonCardOf, listenPrivately } from '../host/private-socket.ts';
+import { apiSocket, daemonPidFile, listenPrivately } from '../host/private-socket.ts';
 import type { ClusterConfig } from '../protocol/cluster.ts';
 
 /** How long a round may take to end when the daemon must. */
@@ -35,7 +35,7 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
   process.umask(0o077);
   makeOwnFolder(config.directory);
   const lock = lockCluster(config.directory, config.cluster);
-  const socket = apiSocketOf(config.directory);
+  const socket = apiSocket(config.directory);
   const onStep = (step: string) => faultPoint(`store/${step}`);
   const catalogue = new Catalogue(config.catalogueDirectory, config.cluster, onStep);
   await catalogue.prepare();
@@ -49,7 +49,7 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
     askedToEnd = resolve;
   });
   const api = buildApi(coordinator, log, askedToEnd);
-  recordProcess(daemonCardOf(config.directory), process.pid);
+  recordProcess(daemonPidFile(config.directory), process.pid);
   try {
     await agent.start();
     if (options.boot) await agent.boot();
@@ -66,7 +66,7 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
     await api.close();
     await agent.close();
     rmSync(socket, { force: true });
-    rmSync(daemonCardOf(config.directory), { force: true });
+    rmSync(daemonPidFile(config.directory), { force: true });
     lock.release();
   }
   // Whatever a round that would not end still waits for must not keep us.

@@ -3,12 +3,12 @@ import { connect } from 'node:net';
 import { clusterFile } from './folders.ts';
 
 /** Where a cluster's daemon listens. */
-export function apiSocketOf(clusterDirectory: string): string {
+export function apiSocket(clusterDirectory: string): string {
   return clusterFile(clusterDirectory, 'api');
 }
 
 /** Where a daemon says which process it is. */
-export function daemonCardOf(clusterDirectory: string): string {
+export function daemonPidFile(clusterDirectory: string): string {
   return clusterFile(clusterDirectory, 'daemon');
 }
 

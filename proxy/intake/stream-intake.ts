@@ -66,7 +66,7 @@ export class StreamIntake {
   readonly #keepBackPages: number;
   #keptBack = false;
   #allSeen = false;
-  #stage: 'live' | 'let go' | 'draining' = 'live';
+  #stage: 'live' | 'released' | 'draining' = 'live';
 
   /**
    * @param liveLimitBytes no more than this is read before `drain`
@@ -142,7 +142,7 @@ export class StreamIntake {
 
   /** The VM is about to stop: slots and pacing are over, the live limit stands. */
   letGo(): void {
-    if (this.#stage === 'live') this.#stage = 'let go';
+    if (this.#stage === 'live') this.#stage = 'released';
     this.#readOrHold();
   }
 
@@ -153,7 +153,7 @@ export class StreamIntake {
   }
 
   #readOrHold(): void {
-    const free = this.#stage === 'let go' || (this.#slot && !this.#paced && !this.#keptBack);
+    const free = this.#stage === 'released' || (this.#slot && !this.#paced && !this.#keptBack);
     const reads = this.#stage === 'draining' || (free && !this.#full);
     this.clock.note(reads);
     if (reads) this.#socket?.resume();

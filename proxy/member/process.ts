@@ -11,7 +11,7 @@ import { MonitorBridge } from '../../qmp/libvirt/index.ts';
 import { toFailure } from '../failure/failure.ts';
 import type {
   FromProxy,
-  MemberPlace,
+  MemberLocation,
   PrepareCommand,
   RoundCommand,
   ToProxy,
@@ -22,7 +22,7 @@ import { monitorSockets } from './domain-monitors.ts';
 import { Requests } from './requests.ts';
 
 class ProxyProcess {
-  readonly #place: MemberPlace;
+  readonly #place: MemberLocation;
   readonly #requests: Requests;
   readonly #log;
   #capture: Capture | undefined;
@@ -32,7 +32,7 @@ class ProxyProcess {
   #leaving = false;
   #joining = new AbortController();
 
-  constructor(place: MemberPlace) {
+  constructor(place: MemberLocation) {
     this.#place = place;
     this.#requests = new Requests(place);
     this.#log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ member: place.member });
@@ -88,12 +88,12 @@ class ProxyProcess {
     }, this.#silenceMs);
   }
 
-  #over(how: 'as it was' | 'not put right'): void {
+  #over(how: 'repaired' | 'unrepaired'): void {
     clearTimeout(this.#silence);
     const split = this.#capture?.split;
     this.#capture = undefined;
     // The agent sees us go, and has another proxy try: the journal is still there.
-    if (how === 'not put right') process.exit(1);
+    if (how === 'unrepaired') process.exit(1);
     this.#leaveWhenDone();
     if (split !== undefined) void this.#join(split);
   }
@@ -162,7 +162,7 @@ process.on('message', (message: ToProxy) => {
   } else void ready.then(() => proxy?.receive(message));
 });
 
-async function openBridge({ libvirt, qmp, directory }: MemberPlace): Promise<void> {
+async function openBridge({ libvirt, qmp, directory }: MemberLocation): Promise<void> {
   if (libvirt === undefined) return;
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const sockets = () => monitorSockets(directory);

@@ -10,7 +10,7 @@ import type {
   DomainPlan,
   ExamineResult,
   LoadResult,
-  MemberPlace,
+  MemberLocation,
   MemberRequest,
   ProbeResult,
   RestoreMode,
@@ -19,7 +19,7 @@ import type {
 import { mergeLayers } from './qemu/disks.ts';
 import { makeRun, ramBlocks, requireReady } from './qemu/qemu.ts';
 import { Journal } from './repair/journal.ts';
-import { putRight } from './repair/repair.ts';
+import { repairVm } from './repair/repair.ts';
 import { loadDomain } from './restore/domain-load.ts';
 import {
   awaitLoaded,
@@ -37,13 +37,13 @@ const RESUME_DEADLINE_MS = 10_000;
 const RESCUE_LIMIT_MS = 60_000;
 
 export class Requests {
-  readonly #place: MemberPlace;
+  readonly #place: MemberLocation;
   /** Kept from `load` to `resume`, so that the barrier costs no connection. */
   #loaded: QmpClient | undefined;
   /** Ends a load that is given up: the next one must not find it at its sockets. */
   #loading = new AbortController();
 
-  constructor(place: MemberPlace) {
+  constructor(place: MemberLocation) {
     this.#place = place;
   }
 
@@ -184,7 +184,7 @@ export class Requests {
   /** Only a journal allows us to touch a VM: without one it is as its owner wants it. */
   async #rescue(): Promise<{ rescued: boolean }> {
     const journal = new Journal(this.#place.directory);
-    return { rescued: await putRight(this.#place.qmp, journal, RESCUE_LIMIT_MS) };
+    return { rescued: await repairVm(this.#place.qmp, journal, RESCUE_LIMIT_MS) };
   }
 
   async #with<T>(use: (qmp: QmpClient) => Promise<T>, timeoutMs?: number): Promise<T> {

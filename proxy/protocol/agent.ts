@@ -3,7 +3,7 @@
  * be in the same process or on another host.
  */
 
-import type { PersistResult, Progress } from '../../shadow/durable/index.ts';
+import type { PersistResult, PersistProgress } from '../../shadow/durable/index.ts';
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { ClusterConfig } from './cluster.ts';
@@ -16,7 +16,7 @@ import type {
   MemberSample,
   RestoreMode,
   RoundFacts,
-  SessionReport,
+  SessionMilestone,
 } from './member.ts';
 
 export type AgentCommand =
@@ -30,7 +30,7 @@ export type AgentCommand =
   | 'commit'
   | 'abort';
 
-export interface RoundTerms {
+export interface RoundSettings {
   /** In the order they are tried. */
   readonly capture: readonly CaptureMode[];
   readonly cut: CutMode;
@@ -42,14 +42,14 @@ export interface RoundTerms {
 }
 
 /** What a member's session reports, and that its proxy is gone. */
-export type MemberReport = SessionReport | 'gone';
+export type MemberMilestone = SessionMilestone | 'gone';
 
 export type AgentNotice =
   | {
       readonly type: 'report';
       readonly member: string;
       readonly round: string;
-      readonly report: MemberReport;
+      readonly report: MemberMilestone;
       readonly facts: RoundFacts;
       readonly failure?: Failure;
     }
@@ -116,7 +116,7 @@ export interface CloneOrigin {
 }
 
 /** What is asked of the keeper of the list (disk-keeper.ts); each is answered with the list there is then. */
-export type DiskRequest =
+export type DurableRequest =
   | { readonly type: 'look' }
   /** Its shadows are there. */
   | { readonly type: 'publish'; readonly epoch: EpochManifest }
@@ -125,7 +125,7 @@ export type DiskRequest =
   /** Nobody persists meanwhile. */
   | { readonly type: 'collect' };
 
-export interface DiskView {
+export interface DurableList {
   /** Oldest first. */
   readonly epochs: readonly EpochManifest[];
   readonly damaged: readonly { readonly epoch: number; readonly failure: Failure }[];
@@ -169,7 +169,7 @@ export interface Agent {
   beginRound(round: string): Promise<void>;
   /** What was staged in that folder, by a round or by `fold`, is named now, or never will be. */
   endRound(round: string): void;
-  prepare(round: string, member: string, terms: RoundTerms): void;
+  prepare(round: string, member: string, terms: RoundSettings): void;
   command(round: string, member: string, command: AgentCommand): void;
   /** A sign of the coordinator's life, for members in a round; proxies silent for longer end. */
   alive(silenceMs: number): void;
@@ -203,12 +203,12 @@ export interface Agent {
    * Brings its members' shadows of an epoch to disk; one epoch at a time.
    * @throws UmbraError E_PERSIST_ENDED after `endPersist`
    */
-  persist(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<PersistResult>;
+  persist(epoch: EpochManifest, onProgress: (progress: PersistProgress) => void): Promise<PersistResult>;
   endPersist(): void;
   /** Asks for, or changes, the list of what is on disk; one question at a time. @throws UmbraError */
-  disk(request: DiskRequest): Promise<DiskView>;
+  durable(request: DurableRequest): Promise<DurableList>;
   /** How long somebody has waited for that disk, if longer than a working one lets one wait. */
-  diskSilentMs(): number | undefined;
+  durableSilentMs(): number | undefined;
   /**
    * Brings an epoch from disk into the store, as far as it is not there. It stays until `endFetch`.
    * @param trust how closely to look at what is there
@@ -217,7 +217,7 @@ export interface Agent {
   fetch(
     epoch: EpochManifest,
     trust: 'changed' | 'all',
-    onProgress: (progress: Progress) => void,
+    onProgress: (progress: PersistProgress) => void,
   ): Promise<number>;
   /** What `fetch` has brought, or was to bring, is named now, or never will be. */
   endFetch(): void;

@@ -9,7 +9,7 @@ import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './capture-mod
 /** A cluster as it is configured, resolved and checked: paths absolute, quantities in bytes and milliseconds. */
 
 /** A VM that libvirt runs. */
-export interface LibvirtPlace {
+export interface LibvirtDomain {
   readonly uri: string;
   readonly domain: string;
 }
@@ -21,10 +21,10 @@ export interface MemberConfig {
   readonly workingDirectory: string;
   /** The member's own folder: sockets, logs, journal. */
   readonly directory: string;
-  readonly libvirt?: LibvirtPlace;
+  readonly libvirt?: LibvirtDomain;
 }
 
-export interface Schedule {
+export interface ScheduleConfig {
   readonly interval: Interval;
   readonly liveSlowdown: number;
 }
@@ -72,7 +72,7 @@ export interface ClusterConfig {
     readonly queueLimitMs: number;
   };
   /** Checkpoints by themselves; undefined: only when asked for. */
-  readonly schedule: Schedule | undefined;
+  readonly schedule: ScheduleConfig | undefined;
   readonly epochs: RetentionPolicy;
   /** Epochs on disk as well; undefined: in memory only. */
   readonly persist: PersistConfig | undefined;

@@ -1,19 +1,19 @@
 /** What the agent and its processes of the durable tier say to each other, over IPC. */
 
-import type { PersistResult, Progress } from '../../shadow/durable/index.ts';
+import type { PersistResult, PersistProgress } from '../../shadow/durable/index.ts';
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
-import type { DiskRequest, DiskView } from './agent.ts';
+import type { DurableRequest, DurableList } from './agent.ts';
 
 /** What a job needs of the configuration. */
-export interface DurablePlace {
+export interface DurableLocation {
   readonly cluster: string;
   /** On disk. */
   readonly directory: string;
   readonly shadowsDirectory: string;
 }
 
-export type DurableJob = DurablePlace & { readonly epoch: EpochManifest } & (
+export type DurableJob = DurableLocation & { readonly epoch: EpochManifest } & (
     | {
         readonly type: 'persist';
         /** Content a second, bytes. */
@@ -40,16 +40,16 @@ export interface DurableResults {
 }
 
 export type FromDurable =
-  | { readonly kind: 'progress'; readonly progress: Progress }
+  | { readonly kind: 'progress'; readonly progress: PersistProgress }
   | { readonly kind: 'done'; readonly result: DurableResults[DurableJob['type']] }
   | { readonly kind: 'failed'; readonly failure: Failure };
 
 /** One question at a time. */
-export interface ToKeeper {
-  readonly place: DurablePlace;
-  readonly request: DiskRequest;
+export interface ToListKeeper {
+  readonly place: DurableLocation;
+  readonly request: DurableRequest;
 }
 
-export type FromKeeper =
-  | { readonly kind: 'view'; readonly view: DiskView }
+export type FromListKeeper =
+  | { readonly kind: 'view'; readonly view: DurableList }
   | { readonly kind: 'failed'; readonly failure: Failure };

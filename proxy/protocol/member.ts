@@ -17,7 +17,7 @@ import type { FlowSpan } from './timeline.ts';
 export type { CaptureMode, CutMode, DiskMode };
 
 /** Where a member lives. All paths absolute. */
-export interface MemberPlace {
+export interface MemberLocation {
   readonly member: string;
   /** QMP socket of its VM. */
   readonly qmp: string;
@@ -175,7 +175,7 @@ export interface RoundFacts {
    * How a background snapshot was consistent: nobody ran on before all were cut, or who did had
    * what it sent held, until then.
    */
-  readonly protocol?: 'all stopped' | 'frames held';
+  readonly protocol?: 'all-stopped' | 'frames-held';
   /** Why frames could not be held, if they could not. */
   readonly framesNotHeld?: string;
   /** When held frames were sent, microseconds since 1970. */
@@ -219,14 +219,14 @@ export type MemberNotice =
   | {
       readonly type: 'report';
       readonly round: string;
-      readonly report: SessionReport;
+      readonly report: SessionMilestone;
       readonly facts: RoundFacts;
       readonly failure?: Failure;
     }
   | { readonly type: 'sample'; readonly round: string; readonly sample: MemberSample };
 
 export type ToProxy =
-  | { readonly kind: 'place'; readonly place: MemberPlace }
+  | { readonly kind: 'place'; readonly place: MemberLocation }
   | { readonly kind: 'command'; readonly command: RoundCommand }
   | { readonly kind: 'request'; readonly id: number; readonly request: MemberRequest };
 
@@ -238,7 +238,7 @@ export type FromProxy =
   | { readonly kind: 'reply'; readonly id: number; readonly result: unknown }
   | { readonly kind: 'refusal'; readonly id: number; readonly failure: Failure };
 
-export type SessionReport =
+export type SessionMilestone =
   | 'admitted'
   | 'live'
   | 'stopped'

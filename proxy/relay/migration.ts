@@ -26,9 +26,9 @@ import {
   type Transport,
 } from './report.ts';
 import { ShadowCopy } from './shadow-copy.ts';
-import type { ShadowKeeper } from './shadow-keeper.ts';
+import type { RelayStore } from './relay-store.ts';
 
-export interface MigrationPlace {
+export interface MigrationContext {
   readonly id: string;
   readonly name: string;
   readonly listen: string;
@@ -39,8 +39,8 @@ export interface MigrationPlace {
 const TELLING_BYTES = 64 * 1024;
 
 export class Migration {
-  readonly #place: MigrationPlace;
-  readonly #keeper: ShadowKeeper | undefined;
+  readonly #place: MigrationContext;
+  readonly #keeper: RelayStore | undefined;
   readonly #startedAt = new Date();
   readonly #since = performance.now();
   readonly #channels: Channel[] = [];
@@ -64,8 +64,8 @@ export class Migration {
    * @param onOver called once, when its last connection has closed
    */
   constructor(
-    place: MigrationPlace,
-    keeper: ShadowKeeper | undefined,
+    place: MigrationContext,
+    keeper: RelayStore | undefined,
     onOver: (report: MigrationReport) => void,
   ) {
     this.#place = place;
@@ -240,7 +240,7 @@ export class Migration {
     return {
       migration,
       name,
-      state: this.#letGo ? 'let go' : this.#held ? 'held' : 'flows',
+      state: this.#letGo ? 'released' : this.#held ? 'held' : 'flows',
       transport: this.#transport,
       streamBytes,
       ramBytes,

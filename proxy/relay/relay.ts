@@ -7,11 +7,11 @@
 import { chooseMigrations, type EvacuationPolicy } from '../../policies/index.ts';
 import type { Migration } from './migration.ts';
 import type { MigrationProgress, MigrationReport } from './report.ts';
-import { Route, type RouteTerms } from './route.ts';
-import type { ShadowKeeper } from './shadow-keeper.ts';
+import { Route, type RouteOptions } from './route.ts';
+import type { RelayStore } from './relay-store.ts';
 
-export interface RelayTerms {
-  readonly routes: readonly RouteTerms[];
+export interface RelayOptions {
+  readonly routes: readonly RouteOptions[];
   /** A side that takes none of the bytes that wait for it for so long is given up, milliseconds. */
   readonly stallLimitMs: number;
   /** Whose turn it is; undefined: all flow at once. */
@@ -19,7 +19,7 @@ export interface RelayTerms {
   /** At once, on a route; by default what a migration may have. */
   readonly connectionsMax?: number;
   /** Keeps a shadow of each VM that goes by; it is ours to close. */
-  readonly keeper: ShadowKeeper | undefined;
+  readonly keeper: RelayStore | undefined;
 }
 
 export interface RelayEvents {
@@ -33,7 +33,7 @@ const LOOK_INTERVAL_MS = 50;
 const LOOKS_PER_PROGRESS = 10;
 
 export class Relay {
-  readonly #terms: RelayTerms;
+  readonly #terms: RelayOptions;
   readonly #events: RelayEvents;
   readonly #routes: Route[] = [];
   /** In the order in which they came. */
@@ -50,7 +50,7 @@ export class Relay {
   });
 
   /** @throws UmbraError E_RELAY_LISTEN; nothing listens then */
-  static async open(terms: RelayTerms, events: RelayEvents): Promise<Relay> {
+  static async open(terms: RelayOptions, events: RelayEvents): Promise<Relay> {
     const relay = new Relay(terms, events);
     try {
       for (const route of terms.routes) {
@@ -68,7 +68,7 @@ export class Relay {
     return relay;
   }
 
-  private constructor(terms: RelayTerms, events: RelayEvents) {
+  private constructor(terms: RelayOptions, events: RelayEvents) {
     this.#terms = terms;
     this.#events = events;
   }

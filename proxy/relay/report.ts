@@ -51,7 +51,7 @@ export interface MigrationReport {
 }
 
 /** `let go`: it is past what can be held. */
-export type FlowState = 'flows' | 'held' | 'let go';
+export type FlowState = 'flows' | 'held' | 'released';
 
 export interface MigrationProgress {
   readonly migration: string;

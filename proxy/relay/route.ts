@@ -16,17 +16,17 @@ import { Inlet } from './inlet.ts';
 import { CONNECTIONS_MAX } from './limits.ts';
 import { Migration } from './migration.ts';
 import type { MigrationReport } from './report.ts';
-import type { ShadowKeeper } from './shadow-keeper.ts';
+import type { RelayStore } from './relay-store.ts';
 
-export interface RouteTerms {
+export interface RouteOptions {
   readonly name: string;
   readonly listen: Address;
   readonly to: Address;
 }
 
 /** Of all routes. */
-export interface SharedTerms {
-  readonly keeper: ShadowKeeper | undefined;
+export interface SharedOptions {
+  readonly keeper: RelayStore | undefined;
   readonly connectionsMax?: number;
 }
 
@@ -36,8 +36,8 @@ export interface RouteEvents {
 }
 
 export class Route {
-  readonly terms: RouteTerms;
-  readonly #keeper: ShadowKeeper | undefined;
+  readonly terms: RouteOptions;
+  readonly #keeper: RelayStore | undefined;
   readonly #connectionsMax: number;
   readonly #events: RouteEvents;
   readonly #server: Server;
@@ -48,7 +48,7 @@ export class Route {
   #open = 0;
 
   /** @throws UmbraError E_RELAY_LISTEN */
-  static async open(terms: RouteTerms, shared: SharedTerms, events: RouteEvents): Promise<Route> {
+  static async open(terms: RouteOptions, shared: SharedOptions, events: RouteEvents): Promise<Route> {
     const route = new Route(terms, shared, events);
     const { listen } = terms;
     if (listen.kind === 'unix') removeStaleSocket(listen.path);
@@ -62,7 +62,7 @@ export class Route {
     return route;
   }
 
-  private constructor(terms: RouteTerms, shared: SharedTerms, events: RouteEvents) {
+  private constructor(terms: RouteOptions, shared: SharedOptions, events: RouteEvents) {
     this.terms = terms;
     this.#keeper = shared.keeper;
     this.#connectionsMax = shared.connectionsMax ?? CONNECTIONS_MAX;

@@ -15,7 +15,7 @@ import { PrecopyDecoder } from '../stream/decoder.ts';
 import type { CountingSink } from './counting-sink.ts';
 import { BACKLOG_BYTES } from './limits.ts';
 import type { ShadowReport } from './report.ts';
-import type { ShadowKeeper, Staged } from './shadow-keeper.ts';
+import type { RelayStore, Staged } from './relay-store.ts';
 
 const WAITS = 0;
 const STAGES = 1;
@@ -29,7 +29,7 @@ export interface CopyEvents {
 }
 
 export class ShadowCopy {
-  readonly #keeper: ShadowKeeper;
+  readonly #keeper: RelayStore;
   readonly #member: string;
   readonly #head: CountingSink;
   readonly #events: CopyEvents;
@@ -46,7 +46,7 @@ export class ShadowCopy {
   #ended = false;
 
   /** @param head what the stream's beginning has told so far */
-  constructor(keeper: ShadowKeeper, member: string, head: CountingSink, events: CopyEvents) {
+  constructor(keeper: RelayStore, member: string, head: CountingSink, events: CopyEvents) {
     this.#keeper = keeper;
     this.#member = member;
     this.#head = head;

@@ -7,7 +7,7 @@
  * The list does not describe itself: postcopy and mapped-ram put more fields in. Both announce
  * themselves earlier in the stream, and are refused there.
  */
-import type { Place } from './errors.ts';
+import type { StreamPosition } from './errors.ts';
 import type { StreamLimits } from './limits.ts';
 import type { RamBlock } from './sink.ts';
 import type { Stage } from './stage.ts';
@@ -19,7 +19,7 @@ const BLOCK = 1;
 export class BlockList implements Stage {
   readonly blocks: RamBlock[] = [];
   readonly #indices = new Map<string, number>();
-  readonly #place: Place;
+  readonly #place: StreamPosition;
   readonly #limits: StreamLimits;
   readonly #pageSize: number;
   readonly #ignoreShared: boolean;
@@ -29,7 +29,7 @@ export class BlockList implements Stage {
 
   /** @param totalBytes from the MEM_SIZE item: the sum of all lengths */
   constructor(
-    place: Place,
+    place: StreamPosition,
     limits: StreamLimits,
     pageSize: number,
     ignoreShared: boolean,

@@ -11,7 +11,7 @@
  * It has no end mark. It ends where the next byte is not 05, which no top-level section begins
  * with: the decoder looks at that byte and calls `beginSubsection`, or goes on to the section.
  */
-import type { Place } from './errors.ts';
+import type { StreamPosition } from './errors.ts';
 import type { StreamLimits } from './limits.ts';
 import type { Stage } from './stage.ts';
 import { LEGACY_PAGE_SIZE, QEMU_VM_CONFIGURATION, QEMU_VM_SUBSECTION } from './wire.ts';
@@ -30,7 +30,7 @@ const UUID = 8;
 const PAGE_BITS_MIN = 10;
 
 export class Configuration implements Stage {
-  readonly #place: Place;
+  readonly #place: StreamPosition;
   readonly #limits: StreamLimits;
   readonly #seen = new Set<string>();
   #raw = Buffer.alloc(0);
@@ -42,7 +42,7 @@ export class Configuration implements Stage {
   #pageSize = LEGACY_PAGE_SIZE;
   #ignoreShared = false;
 
-  constructor(place: Place, limits: StreamLimits) {
+  constructor(place: StreamPosition, limits: StreamLimits) {
     this.#place = place;
     this.#limits = limits;
     this.#keep(Buffer.of(QEMU_VM_CONFIGURATION), 0, 1);

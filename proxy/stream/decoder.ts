@@ -20,7 +20,7 @@
 import { Carry } from './carry.ts';
 import { Configuration } from './configuration.ts';
 import { type StreamCounters, zeroCounters } from './counters.ts';
-import { Place } from './errors.ts';
+import { StreamPosition } from './errors.ts';
 import { type StreamLimits, verifyLimits } from './limits.ts';
 import { PHASE, type Phase } from './phase.ts';
 import { RamSection } from './ram-section.ts';
@@ -57,7 +57,7 @@ export class PrecopyDecoder {
   readonly #sink: PrecopySink;
   readonly #limits: StreamLimits;
   readonly #mode: StreamMode;
-  readonly #place = new Place();
+  readonly #place = new StreamPosition();
   readonly #counters = zeroCounters();
   readonly #carry = new Carry();
   #state = HEADER;
@@ -100,7 +100,7 @@ export class PrecopyDecoder {
   }
 
   /** Bytes of memory that the decoder holds; bounded by the limits, never by the stream. */
-  get heldBytes(): number {
+  get bufferedBytes(): number {
     const configuration = this.#configuration?.raw.length ?? 0;
     return this.#carry.bytes.length + configuration + (this.#tail?.capacity ?? 0);
   }

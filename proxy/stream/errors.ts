@@ -64,7 +64,7 @@ export class StreamError extends Error {
 }
 
 /** The decoder's place in the stream, shared by its stages so that each error carries it. */
-export class Place {
+export class StreamPosition {
   offset = 0;
   section = 'header';
 

@@ -20,7 +20,7 @@ import { inflateSync } from 'node:zlib';
 import { BlockList } from './block-list.ts';
 import type { Configuration } from './configuration.ts';
 import type { StreamCounters } from './counters.ts';
-import type { Place } from './errors.ts';
+import type { StreamPosition } from './errors.ts';
 import type { StreamLimits } from './limits.ts';
 import type { PrecopySink } from './sink.ts';
 import type { Stage } from './stage.ts';
@@ -43,7 +43,7 @@ const PAGE_CONTINUE = wire.RAM_SAVE_FLAG_PAGE | wire.RAM_SAVE_FLAG_CONTINUE;
 
 export class RamSection implements Stage {
   readonly #sink: PrecopySink;
-  readonly #place: Place;
+  readonly #place: StreamPosition;
   readonly #limits: StreamLimits;
   readonly #counters: StreamCounters;
   readonly #pageSize: number;
@@ -63,7 +63,7 @@ export class RamSection implements Stage {
 
   constructor(
     sink: PrecopySink,
-    place: Place,
+    place: StreamPosition,
     limits: StreamLimits,
     counters: StreamCounters,
     configuration: Pick<Configuration, 'pageSize' | 'ignoreShared'>,

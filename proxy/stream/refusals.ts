@@ -1,14 +1,14 @@
 /**
  * Refusals that name what the peer wanted instead of a precopy stream.
  */
-import type { Place, StreamError, StreamErrorCode } from './errors.ts';
+import type { StreamPosition, StreamError, StreamErrorCode } from './errors.ts';
 import * as wire from './wire.ts';
 
 /** Bytes 0 and 1 of a TLS record that holds a handshake: content type 22, version 3.x. */
 const TLS_HANDSHAKE = 0x1603;
 
 /** @param magic the first four bytes, which are not QEMU_VM_FILE_MAGIC */
-export function refuseMagic(place: Place, magic: number): StreamError {
+export function refuseMagic(place: StreamPosition, magic: number): StreamError {
   if (magic === wire.MULTIFD_MAGIC) {
     return place.error('E_STREAM_MULTIFD', 'A multifd data channel connected');
   }
@@ -37,7 +37,7 @@ const REFUSED: Readonly<Record<number, StreamErrorCode>> = {
 
 /** @returns undefined for a command that belongs to precopy and has the right length */
 export function refuseCommand(
-  place: Place,
+  place: StreamPosition,
   command: number,
   length: number,
 ): StreamError | undefined {

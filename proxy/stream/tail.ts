@@ -21,7 +21,7 @@
  * chunk to chunk; each byte is searched once. JSON is parsed only when 1. holds: between two
  * different last NULs the candidates do not overlap, and one NUL has five at most.
  */
-import type { Place } from './errors.ts';
+import type { StreamPosition } from './errors.ts';
 import type { StreamLimits } from './limits.ts';
 import type { EndEvidence } from './sink.ts';
 import { matchHeader, parseJson, parseVmdesc, walkDevices } from './vmdesc.ts';
@@ -47,14 +47,14 @@ export interface TailEnd {
 }
 
 export class Tail {
-  readonly #place: Place;
+  readonly #place: StreamPosition;
   readonly #limits: StreamLimits;
   readonly #pageSize: number;
   #bytes = Buffer.alloc(0);
   #length = 0;
   #lastNul = -1;
 
-  constructor(place: Place, limits: StreamLimits, pageSize: number) {
+  constructor(place: StreamPosition, limits: StreamLimits, pageSize: number) {
     this.#place = place;
     this.#limits = limits;
     this.#pageSize = pageSize;

@@ -8,7 +8,7 @@ import { QmpError } from '../errors.ts';
 import { LibvirtError } from './errors.ts';
 import { handOver, unixPathOf } from './hand-over.ts';
 import { monitorAnswer } from './monitor-lines.ts';
-import type { DomainPlace, Json, MonitorSession, SessionOwner } from './session.ts';
+import type { DomainAddress, Json, MonitorSession, SessionOwner } from './session.ts';
 import { virsh } from './virsh.ts';
 
 /** One client at a time: whoever has it now may keep it for good. */
@@ -17,17 +17,17 @@ const GREETING_LIMIT_MS = 1_000;
 const COMMAND_LIMIT_MS = 60_000;
 
 export class DirectSession implements MonitorSession {
-  readonly #place: DomainPlace;
+  readonly #place: DomainAddress;
   readonly #client: QmpClient;
   #closed = false;
 
   /** @throws QmpError */
-  static async open(path: string, place: DomainPlace, owner: SessionOwner): Promise<DirectSession> {
+  static async open(path: string, place: DomainAddress, owner: SessionOwner): Promise<DirectSession> {
     const client = await QmpClient.connect(path, { timeoutMs: GREETING_LIMIT_MS });
     return new DirectSession(client, place, owner);
   }
 
-  private constructor(client: QmpClient, place: DomainPlace, owner: SessionOwner) {
+  private constructor(client: QmpClient, place: DomainAddress, owner: SessionOwner) {
     this.#place = place;
     this.#client = client;
     client.onEvent(({ name, data, timestampUs }) => {

@@ -10,7 +10,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { LibvirtError } from './errors.ts';
 import { monitorAnswer } from './monitor-lines.ts';
-import type { DomainPlace, Json } from './session.ts';
+import type { DomainAddress, Json } from './session.ts';
 import { virshWithSocket } from './virsh.ts';
 
 const FD_NAME = 'umbra';
@@ -23,7 +23,7 @@ export function unixPathOf(execute: string, args: unknown): string | undefined {
 }
 
 /** @returns the command to be sent through libvirt @throws LibvirtError */
-export async function handOver({ uri, domain }: DomainPlace, path: string, args: unknown) {
+export async function handOver({ uri, domain }: DomainAddress, path: string, args: unknown) {
   const socket = connect(path);
   try {
     await once(socket, 'connect');

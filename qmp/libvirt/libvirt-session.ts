@@ -9,13 +9,13 @@ import { createInterface } from 'node:readline';
 import { LibvirtError, libvirtError } from './errors.ts';
 import { handOver, unixPathOf } from './hand-over.ts';
 import { monitorAnswer, monitorCommand, monitorEvent } from './monitor-lines.ts';
-import type { DomainPlace, Json, MonitorSession, SessionOwner } from './session.ts';
+import type { DomainAddress, Json, MonitorSession, SessionOwner } from './session.ts';
 import { DIE_WITH_US, environment, Virsh } from './virsh.ts';
 
 const REGISTER_LIMIT_MS = 10_000;
 
 export class LibvirtSession implements MonitorSession {
-  readonly #place: DomainPlace;
+  readonly #place: DomainAddress;
   readonly #owner: SessionOwner;
   readonly #virsh: Virsh;
   #events: ChildProcess | undefined;
@@ -23,7 +23,7 @@ export class LibvirtSession implements MonitorSession {
   greeting: Json = {};
 
   /** @throws LibvirtError */
-  static async open(place: DomainPlace, owner: SessionOwner): Promise<LibvirtSession> {
+  static async open(place: DomainAddress, owner: SessionOwner): Promise<LibvirtSession> {
     const session = new LibvirtSession(place, owner);
     try {
       await session.#begin();
@@ -35,7 +35,7 @@ export class LibvirtSession implements MonitorSession {
     }
   }
 
-  private constructor(place: DomainPlace, owner: SessionOwner) {
+  private constructor(place: DomainAddress, owner: SessionOwner) {
     this.#place = place;
     this.#owner = owner;
     // Whoever opens it is told of a failure until it is open.

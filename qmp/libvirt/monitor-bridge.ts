@@ -21,7 +21,7 @@ import { DirectSession } from './direct-session.ts';
 import { LibvirtError } from './errors.ts';
 import { LibvirtSession } from './libvirt-session.ts';
 import { type MonitorEvent, type MonitorRequest, monitorRequest } from './monitor-lines.ts';
-import type { DomainPlace, MonitorSession } from './session.ts';
+import type { DomainAddress, MonitorSession } from './session.ts';
 
 /** Domain names as libvirt takes them, less what its shell would. */
 const DOMAIN_NAME = /^[^/'"\\\n]+$/;
@@ -34,7 +34,7 @@ export interface MonitorSockets {
   readonly borrowed?: string | undefined;
 }
 
-export interface MonitorPlace extends DomainPlace {
+export interface MonitorAddress extends DomainAddress {
   /** Where the socket is made, in a folder only we can enter. */
   readonly path: string;
   /** Looked up when a session begins: the domain may have been started anew. */
@@ -47,7 +47,7 @@ interface Session {
 }
 
 export class MonitorBridge {
-  readonly #place: MonitorPlace;
+  readonly #place: MonitorAddress;
   readonly #server: Server;
   readonly #clients = new Set<Socket>();
   #session: Promise<Session> | undefined;
@@ -56,7 +56,7 @@ export class MonitorBridge {
   #taken: string | undefined;
 
   /** @throws QmpError E_QMP_CONNECT when the socket cannot be made; libvirt may be away */
-  static async open(place: MonitorPlace): Promise<MonitorBridge> {
+  static async open(place: MonitorAddress): Promise<MonitorBridge> {
     const bridge = new MonitorBridge(place);
     rmSync(place.path, { force: true });
     bridge.#server.listen(place.path);
@@ -70,7 +70,7 @@ export class MonitorBridge {
     return bridge;
   }
 
-  private constructor(place: MonitorPlace) {
+  private constructor(place: MonitorAddress) {
     this.#place = place;
     this.#server = createServer((client) => void this.#serve(client));
   }

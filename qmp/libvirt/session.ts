@@ -27,7 +27,7 @@ export interface SessionOwner {
   onGone(why: LibvirtError): void;
 }
 
-export interface DomainPlace {
+export interface DomainAddress {
   readonly uri: string;
   readonly domain: string;
 }

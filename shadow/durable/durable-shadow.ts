@@ -15,10 +15,10 @@ import { MANIFEST_LIMIT_BYTES, sha256Of, unwrap, wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
 import { type BaseName, SHADOW_FILE, SHADOW_FORMAT, type ShadowManifest } from '../manifest.ts';
 import { readManifestFile } from '../manifest-file.ts';
-import { retakeWitnesses } from '../retaken-witnesses.ts';
+import { retakeFileStamps } from '../retaken-stamps.ts';
 import { openShadow, shadowFiles, verifyShadow } from '../sealed.ts';
 import { syncFolder, writeNamed } from '../synced.ts';
-import { takeWitness, type Witness, witnessesAgree } from '../witness.ts';
+import { takeFileStamp, type FileStamp, fileStampsAgree } from '../file-stamp.ts';
 import { footersAgree, keyOf } from './container.ts';
 import { onDisk } from './disk.ts';
 import {
@@ -44,7 +44,7 @@ export interface ShadowName {
 }
 
 /** Memory the shadow's files hold, by the kernel's account. @throws ShadowError E_EPOCH_CORRUPT */
-export async function heldBytes(source: string, shadow: string): Promise<number> {
+export async function occupiedBytes(source: string, shadow: string): Promise<number> {
   const { manifest } = await openShadow(source, shadow);
   const files = [...shadowFiles(manifest), { file: SHADOW_FILE }];
   const sizes = await Promise.all(
@@ -133,16 +133,16 @@ async function persistFile(
       return { file, bytes: before.size, footer: there };
     }
     const footer = await writeContainer(path, container, key, options);
-    if (witnessesAgree(before, takeSourceWitness(path)))
+    if (fileStampsAgree(before, takeSourceWitness(path)))
       return { file, bytes: before.size, footer };
     await rm(container, { force: true });
     await verifyShadow(await openShadow(source, shadow), 'changed');
   }
 }
 
-function takeSourceWitness(path: string): Witness {
+function takeSourceWitness(path: string): FileStamp {
   try {
-    return takeWitness(path);
+    return takeFileStamp(path);
   } catch (cause) {
     throw new ShadowError('E_EPOCH_CORRUPT', `${path} cannot be read`, { path, cause });
   }
@@ -264,7 +264,7 @@ export async function fetchShadow(
   await inStore(target, () => syncAll(target, durable.files));
   const sealed = await openShadow(target, name.shadow);
   await verifyShadow(sealed, 'all');
-  await retakeWitnesses(
+  await retakeFileStamps(
     target,
     shadowFiles(sealed.manifest).map(({ file }) => file),
   );

@@ -26,7 +26,7 @@ import {
   baseOfShadow,
   contentBytes,
   fetchShadow,
-  heldBytes,
+  occupiedBytes,
   persistShadow,
   readDurable,
   type ShadowName,
@@ -37,7 +37,7 @@ import type { WriteOptions } from './writer.ts';
 // <linux/magic.h>
 const MEMORY_FILESYSTEMS: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
 
-export interface Progress {
+export interface PersistProgress {
   /** Content, bytes; what was on disk already counts as done. */
   readonly doneBytes: number;
   readonly totalBytes: number;
@@ -46,7 +46,7 @@ export interface Progress {
 export interface PersistOptions extends Omit<WriteOptions, 'onContent'> {
   /** Members at once. */
   readonly parallel: number;
-  readonly onProgress: (progress: Progress) => void;
+  readonly onProgress: (progress: PersistProgress) => void;
 }
 
 export interface PersistResult {
@@ -125,7 +125,7 @@ export class DurableStore {
     const names = await withBases(shadowsOf(epoch), async (name) => {
       return baseOfShadow(source(name), name.shadow);
     });
-    const sizes = await Promise.all(names.map((name) => heldBytes(source(name), name.shadow)));
+    const sizes = await Promise.all(names.map((name) => occupiedBytes(source(name), name.shadow)));
     const totalBytes = sum(sizes);
     let doneBytes = 0;
     const onContent = (bytes: number) => {
@@ -233,7 +233,7 @@ export class DurableStore {
    * @throws ShadowError E_EPOCH_UNKNOWN, E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION,
    * E_DURABLE_IO
    */
-  async verify(epoch: EpochManifest, onProgress: (progress: Progress) => void): Promise<void> {
+  async verify(epoch: EpochManifest, onProgress: (progress: PersistProgress) => void): Promise<void> {
     const names = await this.#durableNames(epoch);
     const totalBytes = await this.contentBytes(names);
     let doneBytes = 0;

@@ -13,7 +13,7 @@ import type { EpochManifest } from '../manifest.ts';
 import { requireRoom } from '../room.ts';
 import { openShadow, type VerifyMode, verifyShadow } from '../sealed.ts';
 import type { ShadowName } from './durable-shadow.ts';
-import type { DurableStore, Progress } from './durable-store.ts';
+import type { DurableStore, PersistProgress } from './durable-store.ts';
 
 export interface FetchOptions {
   readonly shadowsDirectory: string;
@@ -25,7 +25,7 @@ export interface FetchOptions {
   readonly headroomBytes: number;
   /** Asked before anything is written. @throws what forbids it */
   readonly admit?: (neededBytes: number) => Promise<void>;
-  readonly onProgress: (progress: Progress) => void;
+  readonly onProgress: (progress: PersistProgress) => void;
 }
 
 /**

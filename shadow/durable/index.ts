@@ -3,7 +3,7 @@ export {
   DurableStore,
   type PersistOptions,
   type PersistResult,
-  type Progress,
+  type PersistProgress,
   roundsRead,
 } from './durable-store.ts';
 export { fetchEpoch } from './fetch-epoch.ts';

@@ -111,7 +111,7 @@ for (const qemu of await findQemus()) {
     const { members } = await bed.json<RoundReport>('checkpoint');
     const [{ capture, captureReason, protocol } = {}] = members;
     if (Number(qemu.version.split('.')[0]) >= 9) {
-      assert.equal([capture, captureReason, protocol], ['background', undefined, 'all stopped']);
+      assert.equal([capture, captureReason, protocol], ['background', undefined, 'all-stopped']);
     } else {
       assert.is(capture, 'stop-copy');
       assert.match(captureReason ?? '', /lets a stopped VM run.*frames of many cannot be held/);

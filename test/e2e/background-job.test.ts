@@ -24,8 +24,8 @@ test.after.each(async () => {
 
 for (const qemu of await findQemus()) {
   // QEMU 7.2 lets VMs run by themselves; 10.0 can keep them stopped.
-  const ownWay = Number(qemu.version.split('.')[0]) < 8 ? 'frames held' : 'all stopped';
-  const cut = ownWay === 'frames held' ? 'auto' : 'all-stopped';
+  const ownWay = Number(qemu.version.split('.')[0]) < 8 ? 'frames-held' : 'all-stopped';
+  const cut = ownWay === 'frames-held' ? 'auto' : 'all-stopped';
 
   test(`QEMU ${qemu.version}, ${ownWay}: five checkpoints, the fourth restored, the job passes`, async () => {
     const round = { capture: 'background', cut };

@@ -81,7 +81,7 @@ function keepsStopped({ version }: QemuBinary): boolean {
 }
 
 function consistent(qemu: QemuBinary, cut: Cut): void {
-  const protocol = cut === 'auto' ? 'frames held' : 'all stopped';
+  const protocol = cut === 'auto' ? 'frames-held' : 'all-stopped';
 
   test(`QEMU ${qemu.version}: consistent by ${protocol}, and what is restored is the instant of the cut`, async () => {
     const settings = { round: { capture: 'background', cut }, epochs: { keep: EPOCHS } };

@@ -43,8 +43,8 @@ const STAND_LIMIT_MS = 20_000;
 const STOP_DEADLINE = '60s';
 
 const CAPTURES = {
-  'frames held': { capture: 'background' },
-  'all stopped': { capture: 'background', cut: 'all-stopped' },
+  'frames-held': { capture: 'background' },
+  'all-stopped': { capture: 'background', cut: 'all-stopped' },
   precopy: { capture: ['precopy', 'stop-copy'] },
 } as const;
 type Capture = keyof typeof CAPTURES;
@@ -53,7 +53,7 @@ function cut(qemu: QemuBinary): void {
   const test = suite(`cut on QEMU ${qemu.version}`);
   const keepsStopped = Number(qemu.version.split('.')[0]) >= 8;
   const captures = (Object.keys(CAPTURES) as Capture[]).filter((capture) => {
-    return keepsStopped || capture !== 'all stopped';
+    return keepsStopped || capture !== 'all-stopped';
   });
   let bed: Testbed;
   let now: string | undefined;
@@ -157,7 +157,7 @@ function cut(qemu: QemuBinary): void {
 
     test(`${capture}: nor when a member is cut long after the others, and restored they go on`, async () => {
       await run(capture, []);
-      const goOn = capture === 'frames held';
+      const goOn = capture === 'frames-held';
       const report = await checkpointWithLateMember(() => timePasses(goOn));
       const counts = await countsOf(report);
       tell(`${capture}, n${LATE} late by ${report.skewMs} ms`, orphans(counts));
@@ -172,7 +172,7 @@ function cut(qemu: QemuBinary): void {
 
   const breaks: readonly [Capture, Part][] = [
     ...captures.map((capture) => [capture, 'barrier'] as [Capture, Part]),
-    ['frames held', 'hold'],
+    ['frames-held', 'hold'],
   ];
   for (const [capture, part] of breaks) {
     test(`${capture} without ${part}: it is found that the cut is none`, async () => {

@@ -37,7 +37,7 @@ test('each epoch has the disks of its cut, and restoring one leaves the others a
     const { outcome, failure, members } = await bed.json<RoundReport>('checkpoint');
     assert.is(outcome, 'committed', failure?.message);
     for (const { disks, protocol } of members) {
-      assert.is(protocol, 'all stopped');
+      assert.is(protocol, 'all-stopped');
       assert.is(disks?.length, 1);
     }
   }

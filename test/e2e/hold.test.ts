@@ -12,7 +12,7 @@ import { LiveMeter } from '../../proxy/member/capture/live-meter.ts';
 import { Pacing } from '../../proxy/member/capture/pacing.ts';
 import {
   applyMigration,
-  canHold,
+  hasSwitchoverAck,
   makeRun,
   planMigration,
   ramBlocks,
@@ -58,7 +58,7 @@ for (const qemu of await findQemus()) {
     await applyMigration(monitor, plan);
     const place = { directory: bench.shadowDirectory('r1'), member: 'n0', round: 'r1' };
     const shadow = await StagingShadow.reserve(place, await ramBlocks(monitor), 4096);
-    const holds = await canHold(monitor);
+    const holds = await hasSwitchoverAck(monitor);
     const limits = {
       liveLimitBytes: 10 * MEMORY_MIB * 2 ** 20,
       inFlightBytes: 64 * 2 ** 20,

@@ -17,7 +17,7 @@ import type { Target } from './target.ts';
 const BATCH_MAX = 64;
 const POOL_MAX = 5_000;
 
-export interface Terms {
+export interface CampaignOptions {
   readonly seed: number;
   /** Asked before each batch. */
   readonly goesOn: (runs: number) => boolean;
@@ -44,7 +44,7 @@ export interface Campaign {
 export async function fuzz(
   target: Target,
   seeds: readonly Buffer[],
-  { seed, goesOn, coverage, onInput }: Terms,
+  { seed, goesOn, coverage, onInput }: CampaignOptions,
 ): Promise<Campaign> {
   const judge = new Judge(target, onInput);
   const pool = [...seeds];

@@ -5,7 +5,7 @@ import {
   type Calibration,
   correct,
   dalyIntervalMs,
-  learn,
+  calibrate,
   NO_CALIBRATION,
   nextInterval,
 } from '../../policies/index.ts';
@@ -63,7 +63,7 @@ function round(clusterDowntimeMs: number, rawPredictedMs: number, predictedMs = 
 }
 
 function learned(...rounds: readonly ReturnType<typeof round>[]): Calibration {
-  return rounds.reduce(learn, NO_CALIBRATION);
+  return rounds.reduce(calibrate, NO_CALIBRATION);
 }
 
 function corrected(rawMs: number, { fit }: Calibration): number {
@@ -99,7 +99,7 @@ test('a live stream slower than the drain is learned, round by round, and never 
   let known = NO_CALIBRATION;
   for (let count = 0; count < 6; count++) {
     assert.is(corrected(510, known), count === 0 ? 510 : 110);
-    known = learn(known, round(110, 510));
+    known = calibrate(known, round(110, 510));
     assert.ok(corrected(50, known) >= 5);
     assert.ok(corrected(600, known) > 110);
   }
@@ -111,9 +111,9 @@ test('one odd round changes little', () => {
 });
 
 test('the error of predictions is tracked, the last rounds only', () => {
-  let known = learn(NO_CALIBRATION, round(100, 10));
+  let known = calibrate(NO_CALIBRATION, round(100, 10));
   assert.is(known.errorMedian, 0.9);
-  for (let count = 0; count < 12; count++) known = learn(known, round(100, 80));
+  for (let count = 0; count < 12; count++) known = calibrate(known, round(100, 80));
   assert.ok(Math.abs((known.errorMedian ?? 0) - 0.2) < 1e-9);
   assert.is(known.rounds.length, 12);
 });

@@ -6,10 +6,10 @@ import { chooseMigrations, type EvacuationOrder, type Passing } from '../../poli
 const MiB = 2 ** 20;
 
 /** Migrations in their first pass with so much to send, in the order in which they came. */
-function passing(left: Readonly<Record<string, number | 'let go'>>): Map<string, Passing> {
+function passing(left: Readonly<Record<string, number | 'released'>>): Map<string, Passing> {
   const passing = new Map<string, Passing>();
   for (const [name, bytes] of Object.entries(left)) {
-    const letGo = bytes === 'let go';
+    const letGo = bytes === 'released';
     passing.set(name, { letGo, estimate: nothingKnown(letGo ? 0 : bytes * MiB) });
   }
   return passing;
@@ -24,14 +24,14 @@ const choose = (
 
 test('in order: those that came first, from beginning to end', () => {
   assert.equal(choose({ a: 1, b: 9, c: 5 }, 'in-order', 1), ['a']);
-  assert.equal(choose({ a: 'let go', b: 9, c: 5 }, 'in-order', 1), ['a']);
+  assert.equal(choose({ a: 'released', b: 9, c: 5 }, 'in-order', 1), ['a']);
   assert.equal(choose({ b: 9, c: 5 }, 'in-order', 1), ['b']);
-  assert.equal(choose({ a: 'let go', b: 9, c: 5 }, 'in-order', 2), ['a', 'b']);
+  assert.equal(choose({ a: 'released', b: 9, c: 5 }, 'in-order', 2), ['a', 'b']);
   assert.equal(choose({ a: 1, b: 9 }, 'in-order', 5), ['a', 'b']);
 });
 
 test('what was let go flows, also beyond the number', () => {
-  const left = { a: 'let go', b: 'let go', c: 1 } as const;
+  const left = { a: 'released', b: 'released', c: 1 } as const;
   for (const order of ['in-order', 'round-robin', 'finish-together'] as const) {
     assert.equal(choose(left, order, 1), ['a', 'b']);
   }
@@ -45,7 +45,7 @@ test('round-robin: each has its slot', () => {
 
 test('finish-together: those with the most to send', () => {
   assert.equal(choose({ a: 1, b: 9, c: 5 }, 'finish-together', 1), ['b']);
-  assert.equal(choose({ a: 1, b: 'let go', c: 5 }, 'finish-together', 2), ['b', 'c']);
+  assert.equal(choose({ a: 1, b: 'released', c: 5 }, 'finish-together', 2), ['b', 'c']);
   assert.equal(choose({ a: 1 }, 'finish-together', 1), ['a']);
 });
 

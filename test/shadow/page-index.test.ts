@@ -7,15 +7,15 @@ import {
   decodeIndex,
   encodeIndex,
   heldSlots,
-  type IndexTerms,
+  type IndexOptions,
   type PageIndex,
   ZEROS,
 } from '../../shadow/page-index.ts';
 
 const PAGE = 4096;
 const PAGES = 600;
-const TERMS: IndexTerms = { pageSize: PAGE, pages: PAGES, kind: 'delta', path: 'ram-0.idx' };
-const FULL: IndexTerms = { ...TERMS, kind: 'full' };
+const TERMS: IndexOptions = { pageSize: PAGE, pages: PAGES, kind: 'delta', path: 'ram-0.idx' };
+const FULL: IndexOptions = { ...TERMS, kind: 'full' };
 
 const test = suite('page index');
 

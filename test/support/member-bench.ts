@@ -12,7 +12,7 @@ import type {
   CaptureMode,
   MemberNotice,
   RoundFacts,
-  SessionReport,
+  SessionMilestone,
   StagingShare,
 } from '../../proxy/protocol/member.ts';
 import { QmpClient } from '../../qmp/index.ts';
@@ -133,7 +133,7 @@ export class MemberBench {
   }
 
   /** Waits for a report; a failure before it is thrown. */
-  report(wanted: SessionReport): Promise<RoundFacts> {
+  report(wanted: SessionMilestone): Promise<RoundFacts> {
     return this.#until(`report ${wanted}`, () => {
       for (const notice of this.notices) {
         if (notice.type !== 'report') continue;

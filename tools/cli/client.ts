@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import { Client } from 'undici';
 import * as z from 'zod';
 import { type Failure, UmbraError } from '../../proxy/failure/failure.ts';
-import { apiSocketOf } from '../../proxy/host/private-socket.ts';
+import { apiSocket } from '../../proxy/host/private-socket.ts';
 
 const failureSchema = z.looseObject({ failure: z.looseObject({ code: z.string() }) });
 
@@ -26,7 +26,7 @@ export class DaemonClient {
   /** @throws UmbraError E_DAEMON_DOWN */
   constructor(cluster: string, clusterDirectory: string) {
     this.#cluster = cluster;
-    const socketPath = apiSocketOf(clusterDirectory);
+    const socketPath = apiSocket(clusterDirectory);
     if (!existsSync(socketPath)) throw this.#down();
     // A verify of many GiB answers only when it is done.
     const patient = { headersTimeout: 0, bodyTimeout: 0 };

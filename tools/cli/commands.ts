@@ -10,7 +10,7 @@ import type { RoundProgress } from '../../proxy/coordinator/rounds/round-runner.
 import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
 import { clusterFile } from '../../proxy/host/folders.ts';
 import { isAlive, killProcess } from '../../proxy/host/pid-file.ts';
-import { answers, apiSocketOf } from '../../proxy/host/private-socket.ts';
+import { answers, apiSocket } from '../../proxy/host/private-socket.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { awaitReady } from './await-ready.ts';
@@ -50,7 +50,7 @@ export async function up(
 async function takeConfig(file: string): Promise<{ config: ClusterConfig; fresh: boolean }> {
   const { config, text } = loadConfigFile(file);
   const fresh = !existsSync(clusterFile(config.directory, 'config'));
-  if (await answers(apiSocketOf(config.directory))) {
+  if (await answers(apiSocket(config.directory))) {
     const known = storedConfig(config.cluster);
     if (JSON.stringify(known) !== JSON.stringify(config)) {
       const message = `cluster ${config.cluster} runs with another configuration`;

@@ -3,12 +3,12 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { exportSaveImage } from '../../proxy/member/restore/save-image-export.ts';
-import { relayCatalogue, shadowsOf } from '../../proxy/relay/shadow-keeper.ts';
+import { relayCatalogue, shadowsOf } from '../../proxy/relay/relay-store.ts';
 import { Catalogue, type EpochManifest, openShadow } from '../../shadow/index.ts';
 import { storedConfig } from './home.ts';
 import { bytes, type Output, table } from './output.ts';
 
-export interface ExportSpelling {
+export interface ExportFlags {
   /** Folder for the images. */
   readonly libvirt: string;
   /** A relay's, instead of a cluster's. */
@@ -27,7 +27,7 @@ interface Exported {
 export async function exportEpoch(
   place: { readonly cluster: string } | { readonly store: string },
   epoch: number,
-  { libvirt, xml = [] }: ExportSpelling,
+  { libvirt, xml = [] }: ExportFlags,
   output: Output,
 ): Promise<void> {
   const { catalogue, shadows } = openPlace(place);

@@ -10,10 +10,10 @@ import { POLICIES } from '../../policies/index.ts';
 import { toFailure } from '../../proxy/failure/failure.ts';
 import { packageFolder } from '../../proxy/host/program.ts';
 import * as commands from './commands.ts';
-import type { ExportSpelling } from './export.ts';
+import type { ExportFlags } from './export.ts';
 import { chooseCluster } from './home.ts';
 import { Output } from './output.ts';
-import type { RelaySpelling } from './relay-options.ts';
+import type { RelayFlags } from './relay-options.ts';
 
 const USAGE_ERROR = 2;
 
@@ -22,7 +22,7 @@ interface GlobalOptions {
   readonly cluster?: string;
 }
 
-interface RestoreSpelling {
+interface RestoreFlags {
   readonly mode?: string;
   readonly replace: boolean;
   readonly verify: boolean;
@@ -115,7 +115,7 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
     ),
   )
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
-  .action(async (epoch: number | undefined, options: GlobalOptions & RestoreSpelling) => {
+  .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
     const { mode, replace, verify, from, as, disconnect } = options;
     const cluster = chooseCluster(options.cluster);
     const output = outputOf(options);
@@ -153,7 +153,7 @@ command('export', 'write an epoch as save images, which virsh restore brings up'
   .requiredOption('--libvirt <folder>', 'where the images go: MEMBER.save')
   .option('--store <folder>', 'of a relay (umbra relay --shadow), instead of a cluster')
   .option('--xml <file>', 'domain XML, of VMs libvirt did not run; MEMBER=FILE for each', collect)
-  .action(async (epoch: number, options: GlobalOptions & ExportSpelling) => {
+  .action(async (epoch: number, options: GlobalOptions & ExportFlags) => {
     const { store } = options;
     const place = store === undefined ? { cluster: chooseCluster(options.cluster) } : { store };
     const { exportEpoch } = await import('./export.ts');
@@ -181,7 +181,7 @@ program
   .option('--report <folder>', 'write a report of each migration there')
   .option('--json', 'print reports as JSON, one a line')
   .exitOverride()
-  .action(async (options: GlobalOptions & RelaySpelling) => {
+  .action(async (options: GlobalOptions & RelayFlags) => {
     const { relay } = await import('./relay.ts');
     if (!(await relay(options, outputOf(options)))) process.exitCode = 1;
   });

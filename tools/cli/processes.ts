@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Failure, UmbraError } from '../../proxy/failure/failure.ts';
 import { clusterFile } from '../../proxy/host/folders.ts';
 import { isAlive, killProcess, recordedProcess, recordProcess } from '../../proxy/host/pid-file.ts';
-import { answers, apiSocketOf, daemonCardOf } from '../../proxy/host/private-socket.ts';
+import { answers, apiSocket, daemonPidFile } from '../../proxy/host/private-socket.ts';
 import { programPath } from '../../proxy/host/program.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 
@@ -24,8 +24,8 @@ export type DaemonHello =
  * @throws UmbraError what kept it from starting
  */
 export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promise<boolean> {
-  const socket = apiSocketOf(config.directory);
-  const card = daemonCardOf(config.directory);
+  const socket = apiSocket(config.directory);
+  const card = daemonPidFile(config.directory);
   for (const end = performance.now() + END_LIMIT_MS; !(await answers(socket)); ) {
     const failure = await startDaemon(config, boot);
     if (failure === undefined) return true;
@@ -70,7 +70,7 @@ async function startDaemon(config: ClusterConfig, boot: boolean): Promise<Failur
  * end first. One that does not end is killed; its proxies put their VMs right by themselves.
  */
 export async function endDaemon(config: ClusterConfig, ask: () => Promise<void>): Promise<void> {
-  const daemon = recordedProcess(daemonCardOf(config.directory));
+  const daemon = recordedProcess(daemonPidFile(config.directory));
   if (daemon === undefined) return;
   await ask().catch(() => {}); // it may be ending already, or hang: the process is what counts
   for (const end = performance.now() + END_LIMIT_MS; isAlive(daemon); await delay(POLL_MS)) {
@@ -81,7 +81,7 @@ export async function endDaemon(config: ClusterConfig, ask: () => Promise<void>)
 /** Starts the user-space switch between the guests, if the config asks for one and none runs. */
 export function ensureSwitch(config: ClusterConfig): void {
   if (config.switchSockets.length === 0) return;
-  if (recordedProcess(switchCard(config)) !== undefined) return;
+  if (recordedProcess(switchPidFile(config)) !== undefined) return;
   const log = openSync(clusterFile(config.directory, 'switchLog'), 'a', 0o600);
   const ports = config.switchSockets.flatMap((path) => ['--port', path]);
   const args = [programPath('proxy/switch/main'), ...ports, '--until-gone', config.directory];
@@ -91,13 +91,13 @@ export function ensureSwitch(config: ClusterConfig): void {
   });
   closeSync(log);
   child.unref();
-  recordProcess(switchCard(config), child.pid ?? 0);
+  recordProcess(switchPidFile(config), child.pid ?? 0);
 }
 
 export async function stopSwitch(config: ClusterConfig): Promise<void> {
-  const running = recordedProcess(switchCard(config));
+  const running = recordedProcess(switchPidFile(config));
   if (running !== undefined) await killProcess(running);
-  rmSync(switchCard(config), { force: true });
+  rmSync(switchPidFile(config), { force: true });
 }
 
 export function sayHello(hello: DaemonHello): void {
@@ -112,6 +112,6 @@ function firstWord(child: ChildProcess): Promise<DaemonHello | undefined> {
   });
 }
 
-function switchCard(config: ClusterConfig): string {
+function switchPidFile(config: ClusterConfig): string {
   return clusterFile(config.directory, 'switch');
 }

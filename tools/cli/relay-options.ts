@@ -4,15 +4,15 @@ import { NAME, NAME_HELP } from '../../proxy/config/schema.ts';
 import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from '../../proxy/config/units.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { parseAddress } from '../../proxy/relay/address.ts';
-import type { RouteTerms } from '../../proxy/relay/route.ts';
-import type { KeeperTerms } from '../../proxy/relay/shadow-keeper.ts';
+import type { RouteOptions } from '../../proxy/relay/route.ts';
+import type { RelayStoreOptions } from '../../proxy/relay/relay-store.ts';
 
 /** A destination that loads device state reads nothing for a moment. */
 const STALL_LIMIT_MIN_MS = 1_000;
 const SLOT_MIN_MS = 50;
 const COUNT_MAX = 10_000;
 
-export interface RelaySpelling {
+export interface RelayFlags {
   readonly listen: readonly string[];
   readonly to: readonly string[];
   readonly name?: readonly string[];
@@ -28,7 +28,7 @@ export interface RelaySpelling {
 }
 
 /** @throws UmbraError E_RELAY_ADDRESS */
-export function routesOf({ listen, to, name = [] }: RelaySpelling): RouteTerms[] {
+export function routesOf({ listen, to, name = [] }: RelayFlags): RouteOptions[] {
   const refuse = (message: string) => new UmbraError({ code: 'E_RELAY_ADDRESS', message });
   if (listen.length !== to.length) {
     throw refuse(`there are ${listen.length} --listen and ${to.length} --to`);
@@ -51,12 +51,12 @@ export function routesOf({ listen, to, name = [] }: RelaySpelling): RouteTerms[]
 }
 
 /** @throws UmbraError E_CONFIG */
-export function stallLimitOf({ stallLimit }: RelaySpelling): number {
+export function stallLimitOf({ stallLimit }: RelayFlags): number {
   return durationOf('--stall-limit', stallLimit, STALL_LIMIT_MIN_MS);
 }
 
 /** @returns undefined: all flow at once. @throws UmbraError E_CONFIG */
-export function evacuationOf(spelling: RelaySpelling): EvacuationPolicy | undefined {
+export function evacuationOf(spelling: RelayFlags): EvacuationPolicy | undefined {
   const { atOnce, order, slot } = spelling;
   if (atOnce === undefined) {
     if (order === 'in-order') return undefined;
@@ -70,7 +70,7 @@ export function evacuationOf(spelling: RelaySpelling): EvacuationPolicy | undefi
 }
 
 /** @returns undefined: no shadows are kept. @throws UmbraError E_CONFIG */
-export function keeperOf(spelling: RelaySpelling): KeeperTerms | undefined {
+export function keeperOf(spelling: RelayFlags): RelayStoreOptions | undefined {
   const { shadow, budget, headroom, keep } = spelling;
   if (shadow === undefined) {
     if (budget === undefined) return undefined;

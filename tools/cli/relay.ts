@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { formatAddress } from '../../proxy/relay/address.ts';
 import { Relay } from '../../proxy/relay/relay.ts';
 import type { MigrationProgress, MigrationReport } from '../../proxy/relay/report.ts';
-import { ShadowKeeper } from '../../proxy/relay/shadow-keeper.ts';
+import { RelayStore } from '../../proxy/relay/relay-store.ts';
 import { makeTrustedFolder } from '../../shadow/index.ts';
 import { bytes, duration, failureText, type Output } from './output.ts';
 import {
   evacuationOf,
   keeperOf,
-  type RelaySpelling,
+  type RelayFlags,
   routesOf,
   stallLimitOf,
 } from './relay-options.ts';
@@ -22,14 +22,14 @@ const NOTHING_CAME =
   'libvirt’s own connection';
 
 /** @returns whether every migration that ended did so well */
-export async function relay(spelling: RelaySpelling, output: Output): Promise<boolean> {
+export async function relay(spelling: RelayFlags, output: Output): Promise<boolean> {
   const routes = routesOf(spelling);
   const stallLimitMs = stallLimitOf(spelling);
   const evacuation = evacuationOf(spelling);
   const keeping = keeperOf(spelling);
   const { report: folder } = spelling;
   if (folder !== undefined) makeTrustedFolder(folder);
-  const keeper = keeping && (await ShadowKeeper.open(keeping));
+  const keeper = keeping && (await RelayStore.open(keeping));
   const view = relayView(process.stdout, output.json);
   let well = true;
   const unused = new Set(routes.map(({ name }) => name));

@@ -9,7 +9,7 @@ import {
   isOver,
   LIVE,
   type MemberCommand,
-  type MemberReport,
+  type MemberMilestone,
   type Round,
   type RoundAction,
   type RoundEvent,
@@ -20,11 +20,11 @@ import type { Events } from './events.ts';
 import type { Call, LiveDecider } from './replay.ts';
 
 /** How often the live phase is looked at. */
-const LOOK_MS = 50;
+const TICK_MS = 50;
 const PUBLISH_MS = 5;
 
 /** How the coordinator's words get to a member. */
-export interface Mouth {
+export interface MemberCommands {
   readonly command: (member: string, command: MemberCommand) => void;
   readonly slot: (member: string, open: boolean) => void;
   readonly closeIn: (member: string) => void;
@@ -33,14 +33,14 @@ export interface Mouth {
 export class ModelledCoordinator {
   readonly #events: Events;
   readonly #live: LiveDecider;
-  readonly #mouth: Mouth;
+  readonly #mouth: MemberCommands;
   readonly #note: (call: Call) => void;
   #round: Round | undefined;
   #liveSinceMs = 0;
   #last: LiveDecision | undefined;
 
   /** @param note is told of every call into the coordinator's own code */
-  constructor(events: Events, live: LiveDecider, mouth: Mouth, note: (call: Call) => void) {
+  constructor(events: Events, live: LiveDecider, mouth: MemberCommands, note: (call: Call) => void) {
     this.#events = events;
     this.#live = live;
     this.#mouth = mouth;
@@ -68,7 +68,7 @@ export class ModelledCoordinator {
     this.#apply(begin(members));
   }
 
-  onReport(member: string, report: MemberReport): void {
+  onReport(member: string, report: MemberMilestone): void {
     this.#handle({ type: 'report', member, report });
   }
 
@@ -88,7 +88,7 @@ export class ModelledCoordinator {
     for (const member of decision.flow) this.#mouth.slot(member, true);
     for (const member of decision.closeIn) this.#mouth.closeIn(member);
     if (decision.end.end) this.#handle({ type: 'end', reason: decision.end.reason });
-    else this.#events.after(LOOK_MS, () => this.#look());
+    else this.#events.after(TICK_MS, () => this.#look());
   }
 
   #handle(event: RoundEvent): void {

@@ -22,7 +22,7 @@ export class ModelledIntake implements Stream {
   #full = false;
   #sleeps = false;
   #closed = false;
-  #stage: 'live' | 'let go' | 'draining' = 'live';
+  #stage: 'live' | 'released' | 'draining' = 'live';
   #reads = false;
   #sinceMs = 0;
   #flowedMs = 0;
@@ -87,7 +87,7 @@ export class ModelledIntake implements Stream {
   }
 
   letGo(): void {
-    if (this.#stage === 'live') this.#stage = 'let go';
+    if (this.#stage === 'live') this.#stage = 'released';
     this.#readOrHold();
   }
 
@@ -138,7 +138,7 @@ export class ModelledIntake implements Stream {
 
   #readOrHold(): void {
     if (this.#closed) return;
-    const free = this.#stage === 'let go' || (this.#slot && !this.#paced);
+    const free = this.#stage === 'released' || (this.#slot && !this.#paced);
     const reads = this.#stage === 'draining' || (free && !this.#full);
     if (reads !== this.#reads) {
       if (this.#reads) this.#flowedMs += this.#events.nowMs - this.#sinceMs;

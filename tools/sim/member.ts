@@ -3,7 +3,7 @@
  * real proxy enacts it on QEMU.
  */
 import type { LiveSample } from '../../policies/index.ts';
-import type { MemberCommand, MemberReport } from '../../proxy/coordinator/rounds/round.ts';
+import type { MemberCommand, MemberMilestone } from '../../proxy/coordinator/rounds/round.ts';
 import {
   IDLE,
   LIVE,
@@ -40,7 +40,7 @@ const RESUME_MS = 1.5;
 const SEAL_MS = 25;
 const UNDO_MS = 20;
 
-export interface MemberTerms {
+export interface MemberOptions {
   /** It has no live phase: it is stopped first, then copied. */
   readonly waits: boolean;
   readonly memoryBound: number;
@@ -48,8 +48,8 @@ export interface MemberTerms {
 }
 
 /** What a member says to its coordinator. */
-export interface Ears {
-  readonly report: (report: MemberReport) => void;
+export interface MemberListener {
+  readonly report: (report: MemberMilestone) => void;
   readonly sample: (sample: LiveSample) => void;
 }
 
@@ -67,7 +67,7 @@ export interface MemberRecord {
 export class ModelledMember {
   readonly vm: ModelledVm;
   readonly spec: VmSpec;
-  readonly terms: MemberTerms;
+  readonly terms: MemberOptions;
   readonly record: MemberRecord = {
     liveAtMs: Number.NaN,
     stoppedAtMs: Number.NaN,
@@ -80,7 +80,7 @@ export class ModelledMember {
   readonly #events: Events;
   readonly #host: Host;
   readonly #random: Random;
-  readonly #ears: Ears;
+  readonly #ears: MemberListener;
   readonly #intake: ModelledIntake;
   #session: Session = NEW_SESSION;
   /** What was begun before it changed happens no more: the member is gone, or has undone. */
@@ -92,11 +92,11 @@ export class ModelledMember {
 
   constructor(
     spec: VmSpec,
-    terms: MemberTerms,
+    terms: MemberOptions,
     events: Events,
     host: Host,
     random: Random,
-    ears: Ears,
+    ears: MemberListener,
   ) {
     this.spec = spec;
     this.terms = terms;

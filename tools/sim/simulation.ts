@@ -18,7 +18,7 @@ import {
 import { ModelledCoordinator } from './coordinator.ts';
 import { Events } from './events.ts';
 import { type Bandwidth, Host } from './host.ts';
-import { type MemberTerms, ModelledMember } from './member.ts';
+import { type MemberOptions, ModelledMember } from './member.ts';
 import { LOCAL_NETWORK, Network, type NetworkSpec } from './network.ts';
 import { checkPromises } from './promises.ts';
 import { Random } from './random.ts';
@@ -128,7 +128,7 @@ export function policyOf(options: SimulationOptions): LivePolicy {
   return { endWhen: [...endWhen, ...always], multiplexing };
 }
 
-function termsOf(options: SimulationOptions, memoryBound: number, waits: boolean): MemberTerms {
+function termsOf(options: SimulationOptions, memoryBound: number, waits: boolean): MemberOptions {
   const { stopDeadlineMs = STOP_DEADLINE_MS } = options;
   return { waits, memoryBound, stopDeadlineMs };
 }

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { quickBoot } from '../guest/command-line.ts';
 
-export interface DomainTerms {
+export interface DomainOptions {
   readonly name: string;
   readonly memoryMiB: number;
   readonly loadMiB: number;
@@ -31,7 +31,7 @@ export interface GuestNode {
 /** Where nodes of one cluster hear each other: on the loopback of their host's network namespace. */
 const MULTICAST = { address: '230.0.0.1', port: 5_558 };
 
-export function domainXml(terms: DomainTerms): string {
+export function domainXml(terms: DomainOptions): string {
   const { name, memoryMiB, loadMiB, emulator, kernel, initrd, node } = terms;
   const words = ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', 'mitigations=off'];
   words.push('clocksource=acpi_pm', ...quickBoot);

@@ -27,7 +27,7 @@ const NOBODY = 65_534;
 const START_LIMIT_MS = 60_000;
 const VIRSH_LIMIT_MS = 120_000;
 
-export interface HostPlace {
+export interface HostFolders {
   /** Its own; must not exist. Short: sockets are far down in it. */
   readonly directory: string;
   /** Where its destination's side of a migration listens. */
@@ -43,13 +43,13 @@ export class LibvirtHost {
   readonly #within: readonly string[];
   #daemon: ChildProcess | undefined;
 
-  static async start(place: HostPlace): Promise<LibvirtHost> {
+  static async start(place: HostFolders): Promise<LibvirtHost> {
     const host = new LibvirtHost(place);
     await host.startDaemon();
     return host;
   }
 
-  private constructor({ directory, ports, certificates, within = [] }: HostPlace) {
+  private constructor({ directory, ports, certificates, within = [] }: HostFolders) {
     this.directory = directory;
     this.#within = within;
     for (const folder of ['', 'run', 'home', 'cache', 'data', 'config', 'config/libvirt']) {

@@ -5,23 +5,23 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import pLimit from 'p-limit';
-import type { PersistResult, Progress } from '../../../shadow/durable/index.ts';
+import type { PersistResult, PersistProgress } from '../../../shadow/durable/index.ts';
 import { roundsRead } from '../../../shadow/durable/index.ts';
 import type { EpochManifest } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import { sleepsOnDisk } from '../../host/pid-file.ts';
 import { programPath } from '../../host/program.ts';
-import type { DiskRequest, DiskView } from '../../protocol/agent.ts';
+import type { DurableRequest, DurableList } from '../../protocol/agent.ts';
 import type { ClusterConfig, PersistConfig } from '../../protocol/cluster.ts';
 import type {
   DurableJob,
   DurableResults,
   FromDurable,
-  FromKeeper,
-  ToKeeper,
+  FromListKeeper,
+  ToListKeeper,
 } from '../../protocol/durable.ts';
-import type { HeldRounds } from '../store/held-rounds.ts';
+import type { RoundsInUse } from '../store/rounds-in-use.ts';
 
 /** One flush of a disk that is only slow takes less. */
 const SILENT_AFTER_MS = 20_000;
@@ -40,10 +40,10 @@ export class DurableTier {
   #keeper: ChildProcess | undefined;
   #persisting: ChildProcess | undefined;
   #persistEnded = false;
-  readonly #held: HeldRounds;
+  readonly #held: RoundsInUse;
 
   /** @param held comes to hold rounds whose folders a job reads or fills */
-  constructor(config: ClusterConfig, held: HeldRounds) {
+  constructor(config: ClusterConfig, held: RoundsInUse) {
     this.#config = config;
     this.#held = held;
   }
@@ -51,7 +51,7 @@ export class DurableTier {
   /** One at a time. @throws UmbraError E_PERSIST_ENDED, or what went wrong */
   async persist(
     epoch: EpochManifest,
-    onProgress: (progress: Progress) => void,
+    onProgress: (progress: PersistProgress) => void,
   ): Promise<PersistResult> {
     const { rate, parallel, mode } = this.#settings;
     this.#persistEnded = false;
@@ -85,7 +85,7 @@ export class DurableTier {
   fetch(
     epoch: EpochManifest,
     trust: 'changed' | 'all',
-    onProgress: (progress: Progress) => void,
+    onProgress: (progress: PersistProgress) => void,
   ): Promise<number> {
     const { headroomBytes, budgetBytes } = this.#config.store;
     const number = String(epoch.epoch).padStart(6, '0');
@@ -108,15 +108,15 @@ export class DurableTier {
    * Asks the keeper of the list; one question at a time.
    * @throws UmbraError E_DURABLE_LOST, or what went wrong
    */
-  ask(request: DiskRequest): Promise<DiskView> {
+  ask(request: DurableRequest): Promise<DurableList> {
     return this.#questions(() => this.#ask(request));
   }
 
-  #ask(request: DiskRequest): Promise<DiskView> {
+  #ask(request: DurableRequest): Promise<DurableList> {
     const keeper = this.#keeper ?? this.#startKeeper();
     this.#owing.set(keeper, performance.now());
-    return new Promise<DiskView>((resolve, reject) => {
-      const onAnswer = (message: FromKeeper) => {
+    return new Promise<DurableList>((resolve, reject) => {
+      const onAnswer = (message: FromListKeeper) => {
         keeper.off('exit', onLost).off('error', onLost);
         this.#owing.delete(keeper);
         if (message.kind === 'view') resolve(message.view);
@@ -129,7 +129,7 @@ export class DurableTier {
         reject(new UmbraError({ code: 'E_DURABLE_LOST', message }));
       };
       keeper.once('message', onAnswer).once('exit', onLost).once('error', onLost);
-      const question: ToKeeper = { place: this.#place, request };
+      const question: ToListKeeper = { place: this.#place, request };
       keeper.send(question, (error) => {
         if (error !== null) keeper.kill('SIGKILL');
       });
@@ -197,7 +197,7 @@ export class DurableTier {
   #run<T extends DurableJob['type']>(
     child: ChildProcess,
     job: JobOf<T>,
-    onProgress: (progress: Progress) => void,
+    onProgress: (progress: PersistProgress) => void,
   ): Promise<DurableResults[T]> {
     this.#owing.set(child, performance.now());
     return new Promise((resolve, reject) => {

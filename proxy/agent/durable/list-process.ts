@@ -5,18 +5,18 @@
  */
 import { toFailure } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
-import type { FromKeeper, ToKeeper } from '../../protocol/durable.ts';
-import { DiskKeeper } from './list-keeper.ts';
+import type { FromListKeeper, ToListKeeper } from '../../protocol/durable.ts';
+import { DurableListKeeper } from './list.ts';
 
-let keeper: DiskKeeper | undefined;
+let keeper: DurableListKeeper | undefined;
 
-function send(message: FromKeeper): void {
+function send(message: FromListKeeper): void {
   if (process.connected) process.send?.(message, undefined, undefined, () => {});
 }
 
 process.on('disconnect', () => process.exit(1));
-process.on('message', ({ place, request }: ToKeeper) => {
-  keeper ??= new DiskKeeper(place, (step) => faultPoint(`persist/${step}`));
+process.on('message', ({ place, request }: ToListKeeper) => {
+  keeper ??= new DurableListKeeper(place, (step) => faultPoint(`persist/${step}`));
   keeper.answer(request).then(
     (view) => send({ kind: 'view', view }),
     (error: unknown) => send({ kind: 'failed', failure: toFailure(error, { where: 'disk' }) }),

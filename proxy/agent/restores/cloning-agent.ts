@@ -9,7 +9,7 @@
  */
 
 import { cloneCommandLine } from '../../command-line/clone.ts';
-import { cloneTerms } from '../../config/clone-config.ts';
+import { cloneOptions } from '../../config/clone-config.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import type { Agent, CloneOrigin, RestoringAgent } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
@@ -26,7 +26,7 @@ export function cloningAgent(
       const plans = await source.planRestore(epoch, mode);
       return plans.map((plan) => {
         const { member, workingDirectory } = plan;
-        const terms = { ...cloneTerms(origin, config.cluster), workingDirectory };
+        const terms = { ...cloneOptions(origin, config.cluster), workingDirectory };
         const { directory, command } = memberOf(config, member);
         try {
           const line = cloneCommandLine(plan.commandLine, { ...terms, directory });

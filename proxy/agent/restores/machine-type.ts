@@ -39,7 +39,7 @@ function familyOf(machineType: string): string {
 const answers = new Map<string, Promise<ReadonlyMap<string, string>>>();
 
 /** Asks a QEMU what it can build, so that a restore need not wait for the answer. Never rejects. */
-export async function learnMachines(program: string): Promise<void> {
+export async function queryMachines(program: string): Promise<void> {
   await machineTypes(program).catch(() => {}); // a restore will say what is wrong
 }
 

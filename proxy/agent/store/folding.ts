@@ -10,7 +10,7 @@ import {
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 
-export interface FoldPlace {
+export interface FoldLocation {
   readonly shadowsDirectory: string;
   readonly round: string;
 }
@@ -23,7 +23,7 @@ export interface FoldPlace {
 export async function foldEpoch(
   { members }: EpochManifest,
   shadows: readonly SealedShadow[],
-  { shadowsDirectory, round }: FoldPlace,
+  { shadowsDirectory, round }: FoldLocation,
   signal: AbortSignal,
   onFolded: (directory: string) => void,
 ): Promise<EpochManifest['members']> {

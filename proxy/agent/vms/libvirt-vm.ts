@@ -4,14 +4,14 @@ import { LibvirtError, virsh } from '../../../qmp/libvirt/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { startTimeOf } from '../../host/pid-file.ts';
 import { findDomainProcess } from '../../libvirt/qemu-process.ts';
-import type { LibvirtPlace } from '../../protocol/cluster.ts';
+import type { LibvirtDomain } from '../../protocol/cluster.ts';
 import type { VmProcess } from './vm-process.ts';
 
 /**
  * The domain's QEMU, on this host.
  * @throws LibvirtError; UmbraError E_VM_NOT_FOUND
  */
-export async function findDomain({ uri, domain }: LibvirtPlace): Promise<VmProcess> {
+export async function findDomain({ uri, domain }: LibvirtDomain): Promise<VmProcess> {
   const state = await virsh(uri, ['domstate', domain]);
   if (state === 'shut off' || state === 'crashed') {
     throw new LibvirtError('E_LIBVIRT_DOMAIN', `domain ${domain} is not running (${state})`, uri);
@@ -29,12 +29,12 @@ export async function findDomain({ uri, domain }: LibvirtPlace): Promise<VmProce
 }
 
 /** As libvirt would need it to make the domain anew. */
-export function domainXml({ uri, domain }: LibvirtPlace): Promise<string> {
+export function domainXml({ uri, domain }: LibvirtDomain): Promise<string> {
   return virsh(uri, ['dumpxml', '--migratable', domain]);
 }
 
 /** At once, as pulling the plug. Nothing happens if it does not run. */
-export async function destroyDomain({ uri, domain }: LibvirtPlace): Promise<void> {
+export async function destroyDomain({ uri, domain }: LibvirtDomain): Promise<void> {
   try {
     await virsh(uri, ['destroy', domain]);
   } catch (error) {

@@ -10,7 +10,7 @@ import { programPath } from '../../host/program.ts';
 import type {
   FromProxy,
   MemberNotice,
-  MemberPlace,
+  MemberLocation,
   MemberRequest,
   RoundCommand,
   ToProxy,
@@ -26,7 +26,7 @@ interface Pending {
 }
 
 export class MemberProxy {
-  readonly place: MemberPlace;
+  readonly place: MemberLocation;
   readonly #child: ChildProcess;
   readonly #pending = new Map<number, Pending>();
   readonly #exited: Promise<void>;
@@ -39,7 +39,7 @@ export class MemberProxy {
   #asking: NodeJS.Timeout | undefined;
 
   /** Starts a proxy and waits until it listens. */
-  static async start(place: MemberPlace, log: Logger): Promise<MemberProxy> {
+  static async start(place: MemberLocation, log: Logger): Promise<MemberProxy> {
     const proxy = new MemberProxy(place, log);
     await proxy.#ready;
     return proxy;
@@ -47,7 +47,7 @@ export class MemberProxy {
 
   readonly #ready: Promise<void>;
 
-  private constructor(place: MemberPlace, log: Logger) {
+  private constructor(place: MemberLocation, log: Logger) {
     this.place = place;
     this.#child = fork(programPath('proxy/member/process'), [], {
       detached: true,

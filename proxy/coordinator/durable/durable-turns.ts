@@ -34,7 +34,7 @@ export interface DiskUse {
   silentMs(): number | undefined;
 }
 
-export class DiskTurns {
+export class DurableTurns {
   readonly #use: DiskUse;
   readonly #log: Logger;
   readonly #ending: AbortSignal;

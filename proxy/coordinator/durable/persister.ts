@@ -12,13 +12,13 @@
  * would help nobody. Whatever fails, the epoch in memory stands.
  */
 import type { Logger } from 'pino';
-import type { Progress } from '../../../shadow/durable/index.ts';
+import type { PersistProgress } from '../../../shadow/durable/index.ts';
 import { type Catalogue, type EpochManifest, pinnedEpochs } from '../../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
-import type { Agent, DiskRequest, DiskView } from '../../protocol/agent.ts';
+import type { Agent, DurableRequest, DurableList } from '../../protocol/agent.ts';
 import type { PersistConfig } from '../../protocol/cluster.ts';
-import { DiskTurns, type Turn } from './durable-turns.ts';
+import { DurableTurns, type Turn } from './durable-turns.ts';
 
 const RETRY_MS = 15_000;
 const RETRY_MAX_MS = 600_000;
@@ -31,13 +31,13 @@ const HOPELESS: ReadonlySet<string> = new Set([
   'E_MANIFEST_INVALID',
   'E_MANIFEST_VERSION',
 ]);
-const NOTHING: DiskView = { epochs: [], damaged: [], pinned: [], nextEpoch: 1, doubt: undefined };
+const NOTHING: DurableList = { epochs: [], damaged: [], pinned: [], nextEpoch: 1, doubt: undefined };
 
 /** Removed meanwhile, or its round has given it up. */
 const UNWANTED = 'E_PERSIST_UNWANTED';
 const ENDING: Failure = { code: 'E_DAEMON_ENDING', message: 'the daemon is ending' };
 
-export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'disk' | 'diskSilentMs'>;
+export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'durable' | 'durableSilentMs'>;
 
 export interface PersistStatus {
   readonly directory: string;
@@ -68,9 +68,9 @@ export class Persister {
   readonly #log: Logger;
   readonly #hopeless = new Map<string, Failure>();
   /** As of the last look. */
-  #view: DiskView = NOTHING;
+  #view: DurableList = NOTHING;
   #onLook: () => void = () => {};
-  #persisting: { epoch: number; progress: Progress } | undefined;
+  #persisting: { epoch: number; progress: PersistProgress } | undefined;
   #failure: Failure | undefined;
   #attempts = 0;
   #retryAt: Date | undefined;
@@ -79,7 +79,7 @@ export class Persister {
   #working: Promise<void> | undefined;
   /** Since it began to work. */
   #woken = false;
-  readonly #turns: DiskTurns;
+  readonly #turns: DurableTurns;
   readonly #stopping = new AbortController();
 
   constructor(settings: PersistConfig, agent: PersistingAgent, catalogue: Catalogue, log: Logger) {
@@ -91,9 +91,9 @@ export class Persister {
       pause: () => this.#pause(),
       resume: () => this.wake(),
       end: () => agent.endPersist(),
-      silentMs: () => agent.diskSilentMs(),
+      silentMs: () => agent.durableSilentMs(),
     };
-    this.#turns = new DiskTurns(use, log, this.#stopping.signal);
+    this.#turns = new DurableTurns(use, log, this.#stopping.signal);
   }
 
   /** Looks at what is on disk, and takes up what was cut short. A failure is told, and tried again. */
@@ -138,7 +138,7 @@ export class Persister {
   }
 
   /** What is on disk, as of the last look. */
-  get listing(): Pick<DiskView, 'epochs' | 'damaged' | 'pinned'> {
+  get listing(): Pick<DurableList, 'epochs' | 'damaged' | 'pinned'> {
     return this.#view;
   }
 
@@ -280,7 +280,7 @@ export class Persister {
         this.#persisting = { epoch, progress };
       });
       await requireWanted();
-      const view = await this.#agent.disk({ type: 'publish', epoch: manifest });
+      const view = await this.#agent.durable({ type: 'publish', epoch: manifest });
       // Someone was told that it is not there: it must not come to be there afterwards.
       if (!(await isWanted())) await this.#retire([epoch]);
       await requireWanted();
@@ -363,11 +363,11 @@ export class Persister {
     }
   }
 
-  async #ask(request: DiskRequest): Promise<void> {
-    this.#take(await this.#agent.disk(request));
+  async #ask(request: DurableRequest): Promise<void> {
+    this.#take(await this.#agent.durable(request));
   }
 
-  #take(view: DiskView): void {
+  #take(view: DurableList): void {
     if (view.doubt !== undefined && this.#view.doubt === undefined) {
       this.#log.warn({ directory: this.#settings.directory }, `persist.to: ${view.doubt}`);
     }

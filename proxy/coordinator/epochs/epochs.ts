@@ -19,7 +19,7 @@ import {
   type VerifyMode,
 } from '../../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
-import type { Agent, DiskView } from '../../protocol/agent.ts';
+import type { Agent, DurableList } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { Persister } from '../durable/persister.ts';
 
@@ -44,7 +44,7 @@ export interface EpochDetail extends EpochInfo {
 }
 
 /** Of one place. */
-type EpochList = Pick<DiskView, 'epochs' | 'damaged'>;
+type EpochList = Pick<DurableList, 'epochs' | 'damaged'>;
 type DiskList = Persister['listing'];
 type Numbered = Record<keyof EpochList, readonly { readonly epoch: number }[]>;
 const NONE: DiskList = { epochs: [], damaged: [], pinned: [] };

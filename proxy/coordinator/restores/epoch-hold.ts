@@ -6,7 +6,7 @@
 import { Pool } from 'undici';
 import * as z from 'zod';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
-import { apiSocketOf } from '../../host/private-socket.ts';
+import { apiSocket } from '../../host/private-socket.ts';
 
 const LINE_LIMIT_BYTES = 64 * 1024;
 const heldSchema = z.object({
@@ -32,7 +32,7 @@ export async function holdEpoch(
   sourceDirectory: string,
   epoch: number | undefined,
 ): Promise<EpochHold> {
-  const socketPath = apiSocketOf(sourceDirectory);
+  const socketPath = apiSocket(sourceDirectory);
   // One connection is the hold, the other asks for it.
   const daemon = new Pool('http://umbra', {
     connect: { socketPath },

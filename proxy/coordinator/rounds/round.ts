@@ -23,7 +23,7 @@
  */
 
 import type { Failure } from '../../failure/failure.ts';
-import type { MemberReport } from '../../protocol/agent.ts';
+import type { MemberMilestone } from '../../protocol/agent.ts';
 import { Phases } from './phases.ts';
 
 export const ADMITTING = 0;
@@ -65,7 +65,7 @@ export type MemberPhase =
 
 export type MemberCommand = 'prepare' | 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
 
-export type { MemberReport };
+export type { MemberMilestone };
 
 export interface Round {
   readonly state: number;
@@ -80,7 +80,7 @@ export type RoundEvent =
   | {
       readonly type: 'report';
       readonly member: string;
-      readonly report: MemberReport;
+      readonly report: MemberMilestone;
       readonly failure?: Failure;
     }
   /** The global end condition fired. */
@@ -138,7 +138,7 @@ export function step(round: Round, event: RoundEvent): RoundStep {
 function onReport(
   round: Round,
   member: string,
-  report: MemberReport,
+  report: MemberMilestone,
   failure: Failure | undefined,
 ): RoundStep {
   const phase = round.members.get(member);
@@ -169,7 +169,7 @@ const DUE: Readonly<Record<Progress, readonly number[]>> = {
   sealed: [DRAINING],
 };
 
-type Progress = Exclude<MemberReport, 'failed' | 'gone' | 'aborted' | 'drained'>;
+type Progress = Exclude<MemberMilestone, 'failed' | 'gone' | 'aborted' | 'drained'>;
 
 /** A member that stopped by itself ends the live phase of all: it never waits stopped alone. */
 function onStopped(round: Round, member: string): RoundStep {

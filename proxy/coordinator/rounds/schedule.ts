@@ -10,7 +10,7 @@
 import type { Logger } from 'pino';
 import { nextInterval } from '../../../policies/index.ts';
 import { type Failure, toFailure } from '../../failure/failure.ts';
-import type { Schedule as Settings } from '../../protocol/cluster.ts';
+import type { ScheduleConfig as Settings } from '../../protocol/cluster.ts';
 import type { RoundReport } from '../../protocol/report.ts';
 
 /** A failed first attempt is not repeated at once, though its cost is still unknown. */

@@ -22,14 +22,14 @@ export async function admitMember(
   await requireReady(monitor);
   const mode = await choose();
   const disks = await writableDisks(monitor, round.prepare.workingDirectory);
-  if (disks.length > 0) round.learn({ writableDisks: disks.map(({ device }) => device) });
+  if (disks.length > 0) round.addFacts({ writableDisks: disks.map(({ device }) => device) });
   const blocks = await ramBlocks(monitor);
-  round.lookUp();
+  round.throwIfOver();
   round.shadow = await reserve(round, blocks, mode === 'precopy');
-  round.lookUp();
+  round.throwIfOver();
   const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
   const { major, minor, micro } = monitor.version;
-  round.learn({ reservedBytes, qemuVersion: `${major}.${minor}.${micro}` });
+  round.addFacts({ reservedBytes, qemuVersion: `${major}.${minor}.${micro}` });
   round.handle({ type: 'admitted', background: mode === 'background' });
 }
 
@@ -49,7 +49,7 @@ async function reserve(
   const base = name && (await openShadow(name.directory, name.sha256));
   const soon = base === undefined ? 0 : Math.min(admittedBytes, RESERVED_BYTES);
   const reservedBytes = runs ? soon : admittedBytes;
-  memberRound.learn({ stored: base === undefined ? 'full' : 'delta' });
+  memberRound.addFacts({ stored: base === undefined ? 'full' : 'delta' });
   return StagingShadow.reserve({ directory, member, round, spares }, blocks, PAGE_SIZE, {
     base,
     reservedBytes,

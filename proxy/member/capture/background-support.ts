@@ -23,7 +23,7 @@ import { cleansUp } from '../repair/snapshot-end.ts';
 import { liftingObstacle } from '../repair/write-protection.ts';
 
 /** How it is to be captured, as far as that matters. */
-export type BackgroundTerms = Pick<
+export type BackgroundOptions = Pick<
   PrepareCommand,
   'vm' | 'cut' | 'disks' | 'workingDirectory' | 'domainXml'
 >;
@@ -33,7 +33,7 @@ type Obstacle = Pick<Failure, 'code' | 'message'>;
 /** None, if one can be taken. Leaves everything as it was. */
 export async function backgroundObstacles(
   qmp: QmpClient,
-  terms: BackgroundTerms,
+  terms: BackgroundOptions,
 ): Promise<Obstacle[]> {
   const unsupported = [
     ...foreignWriters(await hmp(qmp, 'info qtree'), await hmp(qmp, 'info network')),
@@ -50,7 +50,7 @@ export async function backgroundObstacles(
 
 async function diskObstacles(
   qmp: QmpClient,
-  { disks: mode, cut, workingDirectory, domainXml }: BackgroundTerms,
+  { disks: mode, cut, workingDirectory, domainXml }: BackgroundOptions,
 ): Promise<string[]> {
   const disks = await writableDisks(qmp, workingDirectory);
   if (mode === 'leave') {
@@ -109,7 +109,7 @@ async function refusals(qmp: QmpClient): Promise<string[]> {
 }
 
 /** Either nobody hears of what runs on before all are cut, or it stands: one of them QEMU must allow. */
-async function cutObstacles(qmp: QmpClient, terms: BackgroundTerms): Promise<string[]> {
+async function cutObstacles(qmp: QmpClient, terms: BackgroundOptions): Promise<string[]> {
   const { cut, disks, workingDirectory } = terms;
   const { major, minor } = qmp.version;
   const letsRun = `QEMU ${major}.${minor} lets a stopped VM run after its snapshot (9.0 does not)`;

@@ -29,9 +29,9 @@ import {
 import { GuestWaits } from './guest-waits.ts';
 import type { SplitMemory } from './huge-pages.ts';
 import type { MemberRound } from './member-round.ts';
-import type { Drive } from './method.ts';
+import type { CaptureMethod } from './method.ts';
 
-export class BackgroundDrive implements Drive {
+export class BackgroundCapture implements CaptureMethod {
   readonly mode = 'background';
   readonly #round: MemberRound;
   /** Backends whose frames are held from before the cut until all have been cut (frame-hold.ts). */
@@ -70,14 +70,14 @@ export class BackgroundDrive implements Drive {
     const { monitor, journal, prepare } = this.#round;
     const disks = await this.#disksToFreeze();
     if (prepare.cut === 'all-stopped') {
-      this.#round.learn({ framesNotHeld: 'round.cut is all-stopped' });
+      this.#round.addFacts({ framesNotHeld: 'round.cut is all-stopped' });
     } else if (disks.length > 0) {
-      this.#round.learn({ framesNotHeld: 'its disks are snapshotted, for which it has to stand' });
+      this.#round.addFacts({ framesNotHeld: 'its disks are snapshotted, for which it has to stand' });
     } else {
       await this.#holdFrames();
     }
     if (!this.#holdsFrames) await stopVm(monitor, prepare.stopDeadlineMs);
-    this.#round.lookUp();
+    this.#round.throwIfOver();
     if (prepare.vm !== undefined) journal.snapshot(prepare.vm, thisProcess());
     await this.#round.migrate();
   }
@@ -99,7 +99,7 @@ export class BackgroundDrive implements Drive {
     } catch (error) {
       await releaseFrames(monitor, held);
       if (this.#round.prepare.cut === 'frames-held') throw error;
-      this.#round.learn({ framesNotHeld: toFailure(error, {}).message });
+      this.#round.addFacts({ framesNotHeld: toFailure(error, {}).message });
     }
   }
 
@@ -129,18 +129,18 @@ export class BackgroundDrive implements Drive {
     // What runs on in silence has been heard by nobody.
     if (!this.#holdsFrames) {
       const disks = await this.#disksToFreeze();
-      this.#round.lookUp();
+      this.#round.throwIfOver();
       if (disks.length > 0) {
-        this.#round.learn({
+        this.#round.addFacts({
           disks: await freezeDisks(monitor, disks, prepare.diskOwner, stopDeadlineMs),
         });
       }
       await resumeStanding(monitor, stopDeadlineMs, this.#ranOnUnheld);
     } else if (!this.#ranOn) await makeRun(monitor, stopDeadlineMs);
     await releaseFrames(monitor, this.#held);
-    this.#round.learn({ protocol: this.#holdsFrames ? 'frames held' : 'all stopped' });
+    this.#round.addFacts({ protocol: this.#holdsFrames ? 'frames-held' : 'all-stopped' });
     if (this.#holdsFrames) {
-      this.#round.learn({ releasedAtUs: (performance.timeOrigin + performance.now()) * 1000 });
+      this.#round.addFacts({ releasedAtUs: (performance.timeOrigin + performance.now()) * 1000 });
     }
     if (!this.#ranOn) return;
     this.#round.noteStop(false);
@@ -149,7 +149,7 @@ export class BackgroundDrive implements Drive {
 
   async complete(): Promise<void> {
     const waitedShare = this.#waits?.end();
-    if (waitedShare !== undefined) this.#round.learn({ waitedShare });
+    if (waitedShare !== undefined) this.#round.addFacts({ waitedShare });
     await awaitMigrationEnd(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
   }
 

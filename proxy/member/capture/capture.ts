@@ -16,17 +16,17 @@ import { faultPoint } from '../../failure/fault-point.ts';
 import type {
   CaptureMode,
   MemberNotice,
-  MemberPlace,
+  MemberLocation,
   PrepareCommand,
 } from '../../protocol/member.ts';
-import { putRight } from '../repair/repair.ts';
+import { repairVm } from '../repair/repair.ts';
 import { admitMember } from './admission.ts';
-import { BackgroundDrive } from './background.ts';
+import { BackgroundCapture } from './background.ts';
 import { chooseCapture } from './choose-capture.ts';
 import type { SplitMemory } from './huge-pages.ts';
 import { MemberRound } from './member-round.ts';
-import type { Drive } from './method.ts';
-import { PrecopyDrive } from './precopy.ts';
+import type { CaptureMethod } from './method.ts';
+import { PrecopyCapture } from './precopy.ts';
 import { sealShadow } from './seal.ts';
 import {
   IDLE,
@@ -40,7 +40,7 @@ import {
   UNDO_SHARE,
   UNDOING,
 } from './session.ts';
-import { StopCopyDrive } from './stop-copy.ts';
+import { StopCopyCapture } from './stop-copy.ts';
 import { VmEvents } from './vm-events.ts';
 
 const SAMPLE_INTERVAL_MS = 100;
@@ -53,22 +53,22 @@ class RoundOver extends Error {}
 export class Capture {
   readonly #round: MemberRound;
   readonly #notify: (notice: MemberNotice) => void;
-  readonly #onOver: (how: 'as it was' | 'not put right') => void;
+  readonly #onOver: (how: 'repaired' | 'unrepaired') => void;
   readonly #log: Logger;
   readonly #over = new AbortController();
   #session: Session = NEW_SESSION;
   #step: Promise<void> = Promise.resolve();
-  #drive: Drive | undefined;
+  #drive: CaptureMethod | undefined;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
   readonly #events: VmEvents;
 
   /** @param onOver called once, when the session is idle again */
   constructor(
-    place: MemberPlace,
+    place: MemberLocation,
     prepare: PrepareCommand,
     notify: (notice: MemberNotice) => void,
-    onOver: (how: 'as it was' | 'not put right') => void,
+    onOver: (how: 'repaired' | 'unrepaired') => void,
     log: Logger,
   ) {
     this.#round = new MemberRound(place, prepare, {
@@ -142,7 +142,7 @@ export class Capture {
         this.#attempt('seal', () => this.#seal());
         break;
       case 'release':
-        this.#end('as it was');
+        this.#end('repaired');
         break;
       case 'undo':
         void this.#undo(action.keepShadow);
@@ -195,22 +195,22 @@ export class Capture {
     const { mode, reason } = await chooseCapture(qmp, this.#round.prepare);
     this.#lookUp();
     this.#drive = this.#newDrive(mode);
-    this.#round.learn({ capture: mode, ...(reason && { captureReason: reason }) });
+    this.#round.addFacts({ capture: mode, ...(reason && { captureReason: reason }) });
     return mode;
   }
 
-  #newDrive(mode: CaptureMode): Drive {
+  #newDrive(mode: CaptureMode): CaptureMethod {
     switch (mode) {
       case 'precopy':
-        return new PrecopyDrive(this.#round, () => this.#sampleLive());
+        return new PrecopyCapture(this.#round, () => this.#sampleLive());
       case 'stop-copy':
-        return new StopCopyDrive(this.#round);
+        return new StopCopyCapture(this.#round);
       case 'background':
-        return new BackgroundDrive(this.#round);
+        return new BackgroundCapture(this.#round);
     }
   }
 
-  get #driving(): Drive {
+  get #driving(): CaptureMethod {
     if (this.#drive === undefined) throw new Error('not admitted');
     return this.#drive;
   }
@@ -256,27 +256,27 @@ export class Capture {
     await this.#step;
     const snapshot = streamEnded !== undefined && journal.read()?.snapshot !== undefined;
     if (!snapshot) this.#round.intake?.close();
-    let how: 'as it was' | 'not put right' = 'as it was';
+    let how: 'repaired' | 'unrepaired' = 'repaired';
     try {
-      await putRight(place.qmp, journal, UNDO_LIMIT_MS, {
+      await repairVm(place.qmp, journal, UNDO_LIMIT_MS, {
         connected: this.#round.qmp,
         streamEnded: snapshot ? streamEnded : undefined,
       });
     } catch (error) {
       const failure = toFailure(error, { member: place.member, where: 'undo' });
       this.#log.error({ failure }, 'could not put the VM right; its journal stays');
-      how = 'not put right';
+      how = 'unrepaired';
     }
     if (!keepShadow) {
       await this.#round.shadow?.discard().catch((error: unknown) => {
         this.#log.error({ err: error }, 'could not remove the staged shadow');
       });
     }
-    if (how === 'as it was') this.handle({ type: 'undone' });
+    if (how === 'repaired') this.handle({ type: 'undone' });
     this.#end(how);
   }
 
-  #end(how: 'as it was' | 'not put right'): void {
+  #end(how: 'repaired' | 'unrepaired'): void {
     clearInterval(this.#sampler);
     this.#drive?.end();
     clearTimeout(this.#deadline);
@@ -287,7 +287,7 @@ export class Capture {
 
   #sample(): void {
     const sample = this.#round.meter.sample(this.#round.intake);
-    this.#round.learn({ sample });
+    this.#round.addFacts({ sample });
     this.#notify({ type: 'sample', round: this.round, sample });
   }
 

@@ -6,10 +6,10 @@ import type { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
-import { type BackgroundTerms, backgroundObstacles } from './background-support.ts';
-import { type PrecopyTerms, precopyObstacle } from './dirty-log.ts';
+import { type BackgroundOptions, backgroundObstacles } from './background-support.ts';
+import { type PrecopyOptions, precopyObstacle } from './dirty-log.ts';
 
-export type CaptureTerms = BackgroundTerms & PrecopyTerms;
+export type CaptureOptions = BackgroundOptions & PrecopyOptions;
 
 export interface Choice {
   readonly mode: CaptureMode;
@@ -20,7 +20,7 @@ export interface Choice {
 /** @throws UmbraError E_CAPTURE_UNSAFE, E_BACKGROUND_UNSUPPORTED, E_BACKGROUND_DISKS */
 export async function chooseCapture(
   qmp: QmpClient,
-  terms: CaptureTerms & Pick<PrepareCommand, 'capture'>,
+  terms: CaptureOptions & Pick<PrepareCommand, 'capture'>,
 ): Promise<Choice> {
   const refusals: Failure[] = [];
   for (const mode of terms.capture) {
@@ -40,7 +40,7 @@ function inWords(refusals: readonly Failure[]): string | undefined {
 async function refusalOf(
   mode: CaptureMode,
   qmp: QmpClient,
-  terms: CaptureTerms,
+  terms: CaptureOptions,
 ): Promise<Failure | undefined> {
   if (mode !== 'background' && terms.disks === 'snapshot') {
     const disks = await writableDisks(qmp, terms.workingDirectory);

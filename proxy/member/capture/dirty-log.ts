@@ -30,7 +30,7 @@ const PIECE_BYTES = 2 ** 20;
 const PIECES_A_TURN = 16;
 const ZEROS = Buffer.alloc(PAGE_SIZE);
 
-export type PrecopyTerms = Pick<PrepareCommand, 'vm' | 'compareEmulated'>;
+export type PrecopyOptions = Pick<PrepareCommand, 'vm' | 'compareEmulated'>;
 
 /**
  * Can precopy be trusted here?
@@ -38,7 +38,7 @@ export type PrecopyTerms = Pick<PrepareCommand, 'vm' | 'compareEmulated'>;
  */
 export async function precopyObstacle(
   qmp: QmpClient,
-  { vm, compareEmulated }: PrecopyTerms,
+  { vm, compareEmulated }: PrecopyOptions,
 ): Promise<string | undefined> {
   const { major, minor } = qmp.version;
   if (!(await isEmulated(qmp))) return undefined;
@@ -101,7 +101,7 @@ export class VmMemory {
  * @returns pages that had been missed
  * @throws UmbraError E_VM_MEMORY when it cannot be read; what the store says
  */
-export async function mendMissed(
+export async function rewriteMissed(
   memory: Pick<VmMemory, 'read'>,
   blocks: readonly RamBlockInfo[],
   streamed: StreamedMemory,

@@ -3,7 +3,7 @@ import type { StagingShadow } from '../../../shadow/index.ts';
 import { memberFile } from '../../host/folders.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import { type IntakeEvents, type IntakeLimits, StreamIntake } from '../../intake/stream-intake.ts';
-import type { MemberPlace, PrepareCommand, RoundFacts } from '../../protocol/member.ts';
+import type { MemberLocation, PrepareCommand, RoundFacts } from '../../protocol/member.ts';
 import {
   applyMigration,
   type MigrationPlan,
@@ -24,7 +24,7 @@ export interface Enactor {
 }
 
 export class MemberRound {
-  readonly place: MemberPlace;
+  readonly place: MemberLocation;
   readonly prepare: PrepareCommand;
   readonly journal: Journal;
   readonly meter = new LiveMeter();
@@ -42,7 +42,7 @@ export class MemberRound {
   /** When it stopped, by performance.now(); 0 before. */
   stoppedAt = 0;
 
-  constructor(place: MemberPlace, prepare: PrepareCommand, enactor: Enactor) {
+  constructor(place: MemberLocation, prepare: PrepareCommand, enactor: Enactor) {
     this.place = place;
     this.prepare = prepare;
     this.journal = new Journal(place.directory);
@@ -57,11 +57,11 @@ export class MemberRound {
     this.#enactor.failed(where, error);
   }
 
-  lookUp(): void {
+  throwIfOver(): void {
     this.#enactor.lookUp();
   }
 
-  learn(facts: RoundFacts): void {
+  addFacts(facts: RoundFacts): void {
     this.facts = { ...this.facts, ...facts };
   }
 
@@ -78,13 +78,13 @@ export class MemberRound {
   /** Sets QEMU's migration up, as it can be put back from the journal. @returns the plan applied */
   async setUp(background: boolean): Promise<MigrationPlan> {
     const plan = await planMigration(this.monitor, background);
-    this.lookUp();
+    this.throwIfOver();
     const { capabilities, parameters } = plan.saved;
     const saved = { capabilities: [...capabilities], parameters: { ...parameters } };
     this.journal.write({ round: this.prepare.round, stopping: false, saved });
     this.saved = saved;
     await applyMigration(this.monitor, plan);
-    this.lookUp();
+    this.throwIfOver();
     return plan;
   }
 
@@ -108,7 +108,7 @@ export class MemberRound {
       },
     );
     await this.intake.listen(this.#socket);
-    this.lookUp();
+    this.throwIfOver();
     return this.intake;
   }
 
@@ -124,7 +124,7 @@ export class MemberRound {
   whole(result: StreamResult, at = performance.now()): void {
     this.result = result;
     const drainMs = this.stoppedAt === 0 ? 0 : at - this.stoppedAt;
-    this.learn({ drainMs, passes: this.meter.passes, repeatedPages: this.#repeatedPages() });
+    this.addFacts({ drainMs, passes: this.meter.passes, repeatedPages: this.#repeatedPages() });
     this.handle({ type: 'drained' });
   }
 

@@ -12,7 +12,7 @@ import type { CaptureMode } from '../../protocol/member.ts';
 import type { SplitMemory } from './huge-pages.ts';
 
 /** While the member is LIVE. */
-export interface LiveDrive {
+export interface LiveCapture {
   /** From time to time. */
   onTick(): Promise<void>;
   /** QEMU begins another pass over dirty memory. */
@@ -21,12 +21,12 @@ export interface LiveDrive {
   closeIn(): void;
 }
 
-export interface Drive {
+export interface CaptureMethod {
   readonly mode: CaptureMode;
   /** Ends with a stream, or ready for one. */
   open(): Promise<void>;
   /** Of a capture whose stream flows before the stop. */
-  readonly live?: LiveDrive;
+  readonly live?: LiveCapture;
   stop(): Promise<void>;
   /** QEMU has stopped the VM, after we asked for it. */
   onStopped(): void;

@@ -1,10 +1,10 @@
 /** Precopy: memory streams while the VM runs, pass after pass; what is left follows when it stands. */
 
 import type { StreamResult } from '../../intake/shadow-sink.ts';
-import { canHold, type RamBlockInfo, ramBlocks, resumeStanding, stopVm } from '../qemu/qemu.ts';
-import { isEmulated, mendMissed, VmMemory } from './dirty-log.ts';
+import { hasSwitchoverAck, type RamBlockInfo, ramBlocks, resumeStanding, stopVm } from '../qemu/qemu.ts';
+import { isEmulated, rewriteMissed, VmMemory } from './dirty-log.ts';
 import type { MemberRound } from './member-round.ts';
-import type { Drive, LiveDrive } from './method.ts';
+import type { CaptureMethod, LiveCapture } from './method.ts';
 import { Pacing } from './pacing.ts';
 import { whyStreamEnded } from './stream-end.ts';
 
@@ -14,12 +14,12 @@ import { whyStreamEnded } from './stream-end.ts';
  */
 const KEEP_BACK_PAGES = 2048;
 
-export class PrecopyDrive implements Drive, LiveDrive {
+export class PrecopyCapture implements CaptureMethod, LiveCapture {
   readonly mode = 'precopy';
   readonly live = this;
   readonly #round: MemberRound;
   readonly #sampleLive: () => void;
-  #holds = false;
+  #hasSwitchoverAck = false;
   #pacing: Pacing | undefined;
   /** Of an emulated VM, and where in it is what (dirty-log.ts). */
   #memory: VmMemory | undefined;
@@ -34,9 +34,9 @@ export class PrecopyDrive implements Drive, LiveDrive {
   async open(): Promise<void> {
     const round = this.#round;
     const { canTrickle } = await round.setUp(false);
-    this.#holds = await canHold(round.monitor);
+    this.#hasSwitchoverAck = await hasSwitchoverAck(round.monitor);
     await this.#openMemory();
-    const keepBackPages = this.#holds ? 0 : KEEP_BACK_PAGES;
+    const keepBackPages = this.#hasSwitchoverAck ? 0 : KEEP_BACK_PAGES;
     const intake = await round.receive(
       { keepBackPages, mode: 'precopy' },
       {
@@ -69,9 +69,9 @@ export class PrecopyDrive implements Drive, LiveDrive {
     const streamed = round.intake?.sink;
     if (this.#memory !== undefined && streamed !== undefined) {
       try {
-        const lookUp = () => round.lookUp();
-        const missedPages = await mendMissed(this.#memory, this.#blocks, streamed, lookUp);
-        round.learn({ missedPages, compareMs: performance.now() - at });
+        const lookUp = () => round.throwIfOver();
+        const missedPages = await rewriteMissed(this.#memory, this.#blocks, streamed, lookUp);
+        round.addFacts({ missedPages, compareMs: performance.now() - at });
       } catch (error) {
         round.failed('compare', await whyStreamEnded(error, round.monitor));
         return;
@@ -99,7 +99,7 @@ export class PrecopyDrive implements Drive, LiveDrive {
     this.#pacing?.closeIn();
     this.#pacing?.end();
     const stopped = stopVm(monitor, prepare.stopDeadlineMs);
-    if (this.#holds) intake?.allowSwitchover();
+    if (this.#hasSwitchoverAck) intake?.allowSwitchover();
     intake?.letGo(); // until the VM has stopped, the live limit stands
     await stopped;
     intake?.drain();

@@ -4,10 +4,10 @@ import { UmbraError } from '../../failure/failure.ts';
 import type { StreamIntake } from '../../intake/stream-intake.ts';
 import { restoreMigration } from '../qemu/qemu.ts';
 import type { MemberRound } from './member-round.ts';
-import type { Drive } from './method.ts';
+import type { CaptureMethod } from './method.ts';
 
 /** @throws UmbraError E_ACCOUNTING, or what the store says */
-export async function sealShadow(round: MemberRound, drive: Drive): Promise<void> {
+export async function sealShadow(round: MemberRound, drive: CaptureMethod): Promise<void> {
   const sealingAt = performance.now();
   const { monitor, staging, intake, result, prepare, facts } = round;
   if (result === undefined) throw new Error('sealing before the stream was whole');
@@ -15,11 +15,11 @@ export async function sealShadow(round: MemberRound, drive: Drive): Promise<void
   await requireAccounting(monitor, intake);
   const { name = '' } = await monitor.execute('query-name');
   const { UUID: uuid } = await monitor.execute('query-uuid');
-  round.learn({ drainBytes: (intake?.readBytes ?? 0) - (facts.liveBytes ?? 0) });
-  round.lookUp();
+  round.addFacts({ drainBytes: (intake?.readBytes ?? 0) - (facts.liveBytes ?? 0) });
+  round.throwIfOver();
   intake?.close();
   if (round.saved !== undefined) await restoreMigration(monitor, round.saved);
-  round.lookUp();
+  round.throwIfOver();
   round.journal.remove();
   const { sha256, storedBytes } = await staging.seal({
     ...result,
@@ -33,7 +33,7 @@ export async function sealShadow(round: MemberRound, drive: Drive): Promise<void
       ...(prepare.domainXml && { domainXml: prepare.domainXml }),
     },
   });
-  round.learn({ shadow: sha256, storedBytes, sealMs: performance.now() - sealingAt });
+  round.addFacts({ shadow: sha256, storedBytes, sealMs: performance.now() - sealingAt });
   round.handle({ type: 'sealed' });
 }
 

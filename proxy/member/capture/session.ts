@@ -28,7 +28,7 @@
  *    epoch that names it may have been published the instant before the coordinator died.
  */
 import type { Failure } from '../../failure/failure.ts';
-import type { SessionReport } from '../../protocol/member.ts';
+import type { SessionMilestone } from '../../protocol/member.ts';
 
 /** Of the time a VM may stand (round.stopDeadline): the rest is for having it run again. */
 export const UNDO_SHARE = 0.8;
@@ -106,7 +106,7 @@ export type SessionAction =
   | { readonly type: 'undo'; readonly keepShadow: boolean }
   | { readonly type: 'arm-deadline' }
   | { readonly type: 'disarm-deadline' }
-  | { readonly type: 'report'; readonly report: SessionReport; readonly failure?: Failure };
+  | { readonly type: 'report'; readonly report: SessionMilestone; readonly failure?: Failure };
 
 export interface SessionStep {
   readonly session: Session;
@@ -263,7 +263,7 @@ function undo(session: Session, keepShadow: boolean, ...before: SessionAction[])
   return to({ ...session, state: UNDOING }, ...before, disarm, { type: 'undo', keepShadow });
 }
 
-function report(name: SessionReport): SessionAction {
+function report(name: SessionMilestone): SessionAction {
   return { type: 'report', report: name };
 }
 

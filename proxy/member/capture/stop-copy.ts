@@ -2,9 +2,9 @@
 
 import { resumeStanding, stopVm } from '../qemu/qemu.ts';
 import type { MemberRound } from './member-round.ts';
-import type { Drive } from './method.ts';
+import type { CaptureMethod } from './method.ts';
 
-export class StopCopyDrive implements Drive {
+export class StopCopyCapture implements CaptureMethod {
   readonly mode = 'stop-copy';
   readonly #round: MemberRound;
 
@@ -24,7 +24,7 @@ export class StopCopyDrive implements Drive {
 
   async stop(): Promise<void> {
     await stopVm(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
-    this.#round.lookUp();
+    this.#round.throwIfOver();
     await this.#round.migrate();
   }
 

@@ -3,17 +3,17 @@ import type { QmpEvent } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { isSwitchover } from '../qemu/qemu.ts';
 import type { MemberRound } from './member-round.ts';
-import type { Drive } from './method.ts';
+import type { CaptureMethod } from './method.ts';
 import { LIVE, STOPPED, STOPPING } from './session.ts';
 
 export class VmEvents {
   readonly #round: MemberRound;
   readonly #state: () => number;
-  readonly #drive: () => Drive | undefined;
+  readonly #drive: () => CaptureMethod | undefined;
   #stopKnown: Promise<void> = Promise.resolve();
 
   /** @param state of the session */
-  constructor(round: MemberRound, state: () => number, drive: () => Drive | undefined) {
+  constructor(round: MemberRound, state: () => number, drive: () => CaptureMethod | undefined) {
     this.#round = round;
     this.#state = state;
     this.#drive = drive;
@@ -54,7 +54,7 @@ export class VmEvents {
     const liveMs = startedAt === 0 ? 0 : round.stoppedAt - startedAt;
     const flowedMs = intake?.clock.flowedMs ?? 0;
     const flow = intake?.clock.end() ?? [];
-    round.learn({ stoppedAtUs, liveBytes, liveMs, heldMs: Math.max(0, liveMs - flowedMs), flow });
+    round.addFacts({ stoppedAtUs, liveBytes, liveMs, heldMs: Math.max(0, liveMs - flowedMs), flow });
     if (round.stopAsked) this.#drive()?.onStopped();
     else {
       this.#stopKnown = this.#whoStopped().catch((error: unknown) => round.failed('stop', error));
@@ -63,7 +63,7 @@ export class VmEvents {
 
   #onResumed(resumedAtUs: number): void {
     const state = this.#state();
-    this.#round.learn({ resumedAtUs });
+    this.#round.addFacts({ resumedAtUs });
     const standing = state === STOPPING || state === STOPPED;
     if (this.#drive()?.onResumed(standing) === false) return;
     this.#round.noteStop(false);

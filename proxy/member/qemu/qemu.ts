@@ -218,7 +218,7 @@ export async function restoreMigration(qmp: QmpClient, saved: SavedSettings): Pr
 }
 
 /** With switchover-ack, QEMU stays in precopy, VM running, until the peer lets it go. */
-export async function canHold(qmp: QmpClient): Promise<boolean> {
+export async function hasSwitchoverAck(qmp: QmpClient): Promise<boolean> {
   const capabilities = await qmp.execute('query-migrate-capabilities');
   return capabilities.some(({ capability, state }) => capability === 'switchover-ack' && state);
 }

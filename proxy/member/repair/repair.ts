@@ -27,7 +27,7 @@ export interface PutRightOptions {
  * @param limitMs gives up after this long, with the last error; the journal stays
  * @returns true if there was something to put right
  */
-export async function putRight(
+export async function repairVm(
   socketPath: string,
   journal: Journal,
   limitMs: number,

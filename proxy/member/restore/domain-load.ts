@@ -15,7 +15,7 @@ import { memberFile } from '../../host/folders.ts';
 import { MemoryLink } from '../../libvirt/memory-link.ts';
 import { saveImageHead } from '../../libvirt/save-image.ts';
 import { SavePipe } from '../../libvirt/save-pipe.ts';
-import type { LibvirtPlace } from '../../protocol/cluster.ts';
+import type { LibvirtDomain } from '../../protocol/cluster.ts';
 import { DOMAIN_LOAD_LIMIT_MS, type DomainLoaded, type DomainPlan } from '../../protocol/member.ts';
 import { encodePrecopy } from '../../stream/encoder.ts';
 import { readyLoad } from './load.ts';
@@ -25,7 +25,7 @@ import { exportSaveImage } from './save-image-export.ts';
 const RESTORE_LIMIT_MS = DOMAIN_LOAD_LIMIT_MS / 2;
 
 export interface DomainLoad {
-  readonly place: LibvirtPlace;
+  readonly place: LibvirtDomain;
   readonly plan: DomainPlan;
   readonly shadowDirectory: string;
   /** A folder that libvirt can enter. */

@@ -6,7 +6,7 @@ import { saveImageHead } from '../../libvirt/save-image.ts';
 import { encodePrecopy } from '../../stream/encoder.ts';
 import { readyLoad } from './load.ts';
 
-export interface ExportTerms {
+export interface ExportOptions {
   readonly shadowDirectory: string;
   /** As its epoch names it; undefined: that was checked already. */
   readonly sha256?: string | undefined;
@@ -19,7 +19,7 @@ export interface ExportTerms {
  * @returns bytes written
  * @throws UmbraError E_LIBVIRT_XML, E_EXPORT; ShadowError: the shadow is damaged. No file is left.
  */
-export async function exportSaveImage(terms: ExportTerms): Promise<number> {
+export async function exportSaveImage(terms: ExportOptions): Promise<number> {
   const { shadowDirectory, sha256, xml, path } = terms;
   const head = saveImageHead(xml);
   await verifyShadow(await openShadow(shadowDirectory, sha256), 'changed');

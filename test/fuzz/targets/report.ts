@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { correct, learn, NO_CALIBRATION } from '../../../policies/index.ts';
+import { correct, calibrate, NO_CALIBRATION } from '../../../policies/index.ts';
 import { RoundArchive } from '../../../proxy/coordinator/rounds/round-archive.ts';
 import { outcomeOf } from '../../../proxy/coordinator/rounds/round-outcome.ts';
 import { roundText } from '../../../tools/cli/reports.ts';
@@ -35,7 +35,7 @@ export const target: Target = {
     if (report === undefined) return 'left out';
     const outcome = outcomeOf(report);
     if (outcome !== undefined) {
-      const { fit } = learn(NO_CALIBRATION, outcome);
+      const { fit } = calibrate(NO_CALIBRATION, outcome);
       assert.equal(typeof correct(50, fit), 'number');
     }
     assert.ok(roundText(report).length > 0);

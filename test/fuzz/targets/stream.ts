@@ -65,7 +65,7 @@ function decode(bytes: Buffer, chunks: Iterable<Buffer>, mode: 'precopy' | 'back
     for (const chunk of chunks) {
       decoder.write(chunk);
       assert.ok(decoder.position <= decoder.counters.bytes);
-      assert.ok(decoder.heldBytes <= HELD_BYTES_MAX, `${decoder.heldBytes} bytes held`);
+      assert.ok(decoder.bufferedBytes <= HELD_BYTES_MAX, `${decoder.bufferedBytes} bytes held`);
     }
     decoder.end();
     assert.equal(sink.completed, 1);

@@ -2,7 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   type ClonedLine,
-  type CloneTerms,
+  type CloneOptions,
   cloneCommandLine,
 } from '../../../proxy/command-line/clone.ts';
 import { OptionValue } from '../../../proxy/command-line/option-value.ts';
@@ -10,7 +10,7 @@ import type { UmbraError } from '../../../proxy/failure/failure.ts';
 
 const test = suite('clone command line');
 
-const TERMS: CloneTerms = {
+const TERMS: CloneOptions = {
   clone: 'twin',
   directory: '/run/u/twin/vm/a',
   workingDirectory: '/vm',
@@ -20,16 +20,16 @@ const TERMS: CloneTerms = {
 };
 
 /** Words after `-nodefaults`, which keeps QEMU's own network card away. */
-function clone(words: string | readonly string[], terms: Partial<CloneTerms> = {}): ClonedLine {
+function clone(words: string | readonly string[], terms: Partial<CloneOptions> = {}): ClonedLine {
   const line = typeof words === 'string' ? words.split(' ') : words;
   return cloneCommandLine(['qemu', '-nodefaults', ...line], { ...TERMS, ...terms });
 }
 
-function after(words: string | readonly string[], terms: Partial<CloneTerms> = {}): string {
+function after(words: string | readonly string[], terms: Partial<CloneOptions> = {}): string {
   return clone(words, terms).commandLine.slice(2).join(' ');
 }
 
-function failure(words: string | readonly string[], terms: Partial<CloneTerms> = {}) {
+function failure(words: string | readonly string[], terms: Partial<CloneOptions> = {}) {
   try {
     clone(words, terms);
   } catch (error) {

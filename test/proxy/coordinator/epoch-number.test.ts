@@ -11,7 +11,7 @@ import * as assert from 'uvu/assert';
 import { parseClusterConfig } from '../../../proxy/config/config.ts';
 import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
-import type { Agent, DiskView } from '../../../proxy/protocol/agent.ts';
+import type { Agent, DurableList } from '../../../proxy/protocol/agent.ts';
 import type { ClusterConfig } from '../../../proxy/protocol/cluster.ts';
 import { Catalogue } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
@@ -29,7 +29,7 @@ let coordinator: Coordinator;
 /** Rounds that were begun. */
 let begun: string[] = [];
 /** What the disk answers, when it does. */
-let disk: Promise<DiskView>;
+let disk: Promise<DurableList>;
 let silentMs: number | undefined;
 
 test.before.each(async () => {
@@ -50,8 +50,8 @@ test.before.each(async () => {
       begun.push(round);
       throw BEGUN; // what it is called is all that matters here
     },
-    disk: () => disk,
-    diskSilentMs: () => silentMs,
+    durable: () => disk,
+    durableSilentMs: () => silentMs,
     persist: () => Promise.reject(new UmbraError({ code: 'E_DURABLE_IO', message: 'no disk' })),
     endPersist: () => {},
   };
@@ -63,7 +63,7 @@ test.after.each(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-function view(nextEpoch: number): DiskView {
+function view(nextEpoch: number): DurableList {
   return { epochs: [], damaged: [], pinned: [], nextEpoch, doubt: undefined };
 }
 
@@ -103,7 +103,7 @@ test('all memory is lost: what the disk says counts', async () => {
 });
 
 test('all memory is lost and the disk has never answered: no round is begun until it does', async () => {
-  let answer: (view: DiskView) => void = () => {};
+  let answer: (view: DurableList) => void = () => {};
   disk = new Promise((resolve) => {
     answer = resolve;
   });

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type Address, formatAddress } from '../../../proxy/relay/address.ts';
-import { Relay, type RelayTerms } from '../../../proxy/relay/relay.ts';
+import { Relay, type RelayOptions } from '../../../proxy/relay/relay.ts';
 import type { MigrationProgress, MigrationReport } from '../../../proxy/relay/report.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
@@ -21,7 +21,7 @@ export class RelayBed {
   readonly #accepted: Socket[] = [];
   #wake: () => void = () => {};
 
-  static async open(wire: Wire, terms: Partial<RelayTerms> = {}): Promise<RelayBed> {
+  static async open(wire: Wire, terms: Partial<RelayOptions> = {}): Promise<RelayBed> {
     const folder = mkdtempSync(join(scratchFolder(), 'umbra-relay-'));
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.listen(wire === 'unix' ? join(folder, 'to.sock') : { port: 0, host: '127.0.0.1' });
@@ -141,7 +141,7 @@ export class RelayBed {
 export async function withBed(
   wire: Wire,
   use: (bed: RelayBed) => Promise<void>,
-  terms: Partial<RelayTerms> = {},
+  terms: Partial<RelayOptions> = {},
 ): Promise<void> {
   const bed = await RelayBed.open(wire, terms);
   try {

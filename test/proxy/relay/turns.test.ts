@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { EvacuationPolicy } from '../../../policies/index.ts';
-import { relayCatalogue, ShadowKeeper, shadowsOf } from '../../../proxy/relay/shadow-keeper.ts';
+import { relayCatalogue, RelayStore, shadowsOf } from '../../../proxy/relay/relay-store.ts';
 import { shut } from '../../../proxy/stream/return-path.ts';
 import { openShadow, SealedRam, type ShadowError, verifyShadow } from '../../../shadow/index.ts';
 import { lookAtTree } from '../../support/closed-tree.ts';
@@ -64,7 +64,7 @@ async function migrate(bed: RelayBed): Promise<void> {
 
 interface Store {
   readonly directory: string;
-  readonly keeper: ShadowKeeper;
+  readonly keeper: RelayStore;
 }
 
 async function withStore(
@@ -74,7 +74,7 @@ async function withStore(
   const directory = mkdtempSync(join(scratchFolder(), 'umbra-keep-'));
   try {
     const { budgetBytes, keep = 2 } = terms;
-    const keeper = await ShadowKeeper.open({ directory, budgetBytes, headroomBytes: 0, keep });
+    const keeper = await RelayStore.open({ directory, budgetBytes, headroomBytes: 0, keep });
     await use({ directory, keeper });
   } finally {
     rmSync(directory, { recursive: true, force: true });
@@ -98,7 +98,7 @@ test('shadows are their owner’s alone, and none is kept where others may write
     assert.equal(open, []);
     chmodSync(directory, 0o777);
     const terms = { directory, budgetBytes: undefined, headroomBytes: 0, keep: 1 };
-    const error = await ShadowKeeper.open(terms).catch((cause: unknown) => cause);
+    const error = await RelayStore.open(terms).catch((cause: unknown) => cause);
     assert.is((error as ShadowError).code, 'E_FOLDER_UNSAFE');
   });
 });
@@ -160,7 +160,7 @@ test('a source that is silent while it is held does not wait for us, and is let 
       const second = await bed.both();
       second.source.write(Buffer.concat([Buffer.from([0x16, 0x03, 3, 0]), Buffer.alloc(MiB)]));
       await take(second.target, MiB);
-      while (bed.progress[1]?.state !== 'let go') await delay(50);
+      while (bed.progress[1]?.state !== 'released') await delay(50);
     },
     { evacuation: ONE },
   );
@@ -294,7 +294,7 @@ test('what does not fit the budget goes by without a shadow, and older epochs ma
 
 test('a store has one relay at a time', async () => {
   await withStore({}, async ({ directory, keeper }) => {
-    const again = ShadowKeeper.open({
+    const again = RelayStore.open({
       directory,
       budgetBytes: undefined,
       headroomBytes: 0,

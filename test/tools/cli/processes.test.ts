@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { lockCluster } from '../../../proxy/host/lock.ts';
 import { recordedProcess, recordProcess } from '../../../proxy/host/pid-file.ts';
-import { answers, apiSocketOf, daemonCardOf } from '../../../proxy/host/private-socket.ts';
+import { answers, apiSocket, daemonPidFile } from '../../../proxy/host/private-socket.ts';
 import { loadConfigFile, storeConfig } from '../../../tools/cli/home.ts';
 import { endDaemon, ensureDaemon } from '../../../tools/cli/processes.ts';
 import { scratchFolder } from '../../support/scratch.ts';
@@ -34,7 +34,7 @@ test('a daemon that is ending, its API closed already, is waited for, and anothe
   const { config, text } = loadConfigFile(file);
   storeConfig(config, file, text);
   const { directory } = config;
-  const card = daemonCardOf(directory);
+  const card = daemonPidFile(directory);
   // What there is of it for us: its lock and its card.
   const lock = lockCluster(directory, 'demo');
   recordProcess(card, process.pid);
@@ -45,7 +45,7 @@ test('a daemon that is ending, its API closed already, is waited for, and anothe
   rmSync(card);
   lock.release();
   assert.is(await starting, true);
-  assert.ok(await answers(apiSocketOf(directory)));
+  assert.ok(await answers(apiSocket(directory)));
   await endDaemon(config, async () => {
     const daemon = recordedProcess(card);
     if (daemon !== undefined) process.kill(daemon.pid, 'SIGTERM');

@@ -3,12 +3,12 @@ import * as assert from 'uvu/assert';
 import {
   evacuationOf,
   keeperOf,
-  type RelaySpelling,
+  type RelayFlags,
   routesOf,
   stallLimitOf,
 } from '../../../tools/cli/relay-options.ts';
 
-const plain: RelaySpelling = {
+const plain: RelayFlags = {
   listen: ['tcp://10.0.0.1:49300'],
   to: ['tcp://10.0.0.2:49300'],
   stallLimit: '30s',
@@ -42,7 +42,7 @@ test('nothing but a pair of addresses: no turns, no shadows', () => {
 
 test('addresses and names go in pairs, each once', () => {
   const { listen, to } = plain;
-  const wrong: Partial<RelaySpelling>[] = [
+  const wrong: Partial<RelayFlags>[] = [
     { to: [] },
     { listen: [...listen, 'unix:///x'] },
     { listen: [...listen, ...listen], to: [...to, ...to] },
@@ -57,7 +57,7 @@ test('addresses and names go in pairs, each once', () => {
 });
 
 test('options that cannot be meant are refused by name', () => {
-  const wrong: [Partial<RelaySpelling>, (spelling: RelaySpelling) => unknown][] = [
+  const wrong: [Partial<RelayFlags>, (spelling: RelayFlags) => unknown][] = [
     [{ stallLimit: '1ms' }, stallLimitOf],
     [{ stallLimit: 'soon' }, stallLimitOf],
     [{ atOnce: '0' }, evacuationOf],

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import {
   type EndCondition,
   LivePhase,
-  learn,
+  calibrate,
   type Multiplexing,
   NO_CALIBRATION,
 } from '../../../policies/index.ts';
@@ -197,7 +197,7 @@ test('what rounds teach makes the next prediction a good one', () => {
   for (let seed = 1; seed <= 8; seed++) {
     const endWhen = [CONDITIONS['predicted-downtime']];
     const round = simulate({ ...FIRST_PASS, seed, cluster: mixed4(), endWhen, calibration });
-    calibration = learn(calibration, outcomeOf(round));
+    calibration = calibrate(calibration, outcomeOf(round));
     const { predictedMs = Number.NaN, clusterDowntimeMs } = round;
     errors.push(Math.abs(predictedMs - clusterDowntimeMs) / clusterDowntimeMs);
   }

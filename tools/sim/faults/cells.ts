@@ -15,7 +15,7 @@ import {
   type SessionEvent,
   STATE_NAMES,
 } from '../../../proxy/member/capture/session.ts';
-import type { MemberReport } from '../../../proxy/protocol/agent.ts';
+import type { MemberMilestone } from '../../../proxy/protocol/agent.ts';
 import { roundCell, sessionCell } from './coverage.ts';
 
 const FAILURE = { code: 'E_TEST', message: 'a failure' };
@@ -90,7 +90,7 @@ const SESSION_EVENTS: readonly SessionEvent[] = [
   { type: 'orphaned' },
 ];
 
-const REPORTS: readonly MemberReport[] = [
+const REPORTS: readonly MemberMilestone[] = [
   ...(['admitted', 'live', 'stopped', 'drained', 'resumed'] as const),
   ...(['sealed', 'failed', 'aborted', 'gone'] as const),
 ];

@@ -3,7 +3,7 @@
  * name, its events by type (a type that is missing here does not compile).
  */
 
-import type { MemberReport } from '../../../proxy/coordinator/rounds/round.ts';
+import type { MemberMilestone } from '../../../proxy/coordinator/rounds/round.ts';
 import {
   ROUND_STATE_NAMES,
   type Round,
@@ -35,7 +35,7 @@ const SESSION_EVENTS: Record<SessionEvent['type'], true> = {
   orphaned: true,
 };
 
-const REPORTS: Record<MemberReport, true> = {
+const REPORTS: Record<MemberMilestone, true> = {
   admitted: true,
   live: true,
   stopped: true,

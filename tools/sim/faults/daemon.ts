@@ -10,7 +10,7 @@ import {
   isOver,
   LIVE,
   type MemberCommand,
-  type MemberReport,
+  type MemberMilestone,
   type Round,
   type RoundAction,
   type RoundEvent,
@@ -131,11 +131,11 @@ export class ModelledDaemon {
     this.process.after(0, () => this.#handle({ type: 'abort', failure: { code, message: code } }));
   }
 
-  onReport(seat: Seat, round: number, report: MemberReport): void {
+  onReport(seat: Seat, round: number, report: MemberMilestone): void {
     this.process.after(0, () => this.#onReport(seat, round, report));
   }
 
-  #onReport(seat: Seat, round: number, report: MemberReport): void {
+  #onReport(seat: Seat, round: number, report: MemberMilestone): void {
     const place = this.#places.get(seat);
     if (report !== 'gone' && place?.round !== round) return;
     if (report === 'aborted' && place !== undefined) place.round = undefined;

@@ -16,7 +16,7 @@ import {
   UNDO_SHARE,
   UNDOING,
 } from '../../../proxy/member/capture/session.ts';
-import type { SessionReport } from '../../../proxy/protocol/member.ts';
+import type { SessionMilestone } from '../../../proxy/protocol/member.ts';
 import type { Memory } from './guest.ts';
 import { PAGES } from './guest.ts';
 import { ModelledProcess } from './process.ts';
@@ -304,7 +304,7 @@ export class ModelledProxy {
     this.handle({ type: 'failed', failure });
   }
 
-  #tell(round: number, report: SessionReport): void {
+  #tell(round: number, report: SessionMilestone): void {
     this.#world.report(this, this.#seat, round, report);
   }
 

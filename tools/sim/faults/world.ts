@@ -11,7 +11,7 @@
  * that was planned to go wrong has, one more checkpoint must commit. Promises are checked at the instant
  * that could break them (promises.ts says which there are).
  */
-import type { MemberCommand, MemberReport } from '../../../proxy/coordinator/rounds/round.ts';
+import type { MemberCommand, MemberMilestone } from '../../../proxy/coordinator/rounds/round.ts';
 import { Events } from '../events.ts';
 import { Random } from '../random.ts';
 import { Coverage } from './coverage.ts';
@@ -169,7 +169,7 @@ export class World {
     this.#send(`to ${seat.name}`, () => proxy.command(round, command));
   }
 
-  report(proxy: ModelledProxy, seat: Seat, round: number, report: MemberReport): void {
+  report(proxy: ModelledProxy, seat: Seat, round: number, report: MemberMilestone): void {
     this.tell(`${seat.name} ▶ ${report}`);
     this.#send(`from ${seat.name}`, () => {
       const isOurs = this.#daemon.proxyOf(seat) === proxy;

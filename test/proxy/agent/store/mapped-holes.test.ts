@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { HeldRounds } from '../../../../proxy/agent/store/held-rounds.ts';
+import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
 import {
   fillMappedHoles,
   mappedHoles,
@@ -21,10 +21,10 @@ const MAPPING = fileURLToPath(new URL('../../../support/mapping-process.ts', imp
 const test = suite('mapped holes');
 let root = '';
 let processes: ChildProcess[] = [];
-let held: HeldRounds;
+let held: RoundsInUse;
 
 test.before.each(() => {
-  held = new HeldRounds();
+  held = new RoundsInUse();
   root = mkdtempSync(join(scratchFolder(), 'umbra-holes-'));
 });
 test.after.each(async () => {

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DiskKeeper } from '../../../../proxy/agent/durable/list-keeper.ts';
+import { DurableListKeeper } from '../../../../proxy/agent/durable/list.ts';
 import { parseClusterConfig } from '../../../../proxy/config/config.ts';
 import {
   Persister,
@@ -28,7 +28,7 @@ let persisted: number[] = [];
 /** Called before each; it may fail. */
 let before: (epoch: number) => Promise<void>;
 let endPersist: () => void = () => {};
-let keepers: DiskKeeper[] = [];
+let keepers: DurableListKeeper[] = [];
 /** Called before the list is asked for, or changed; it may hang. */
 let asked: (what: string) => Promise<void>;
 /** Called when that is done; it may fail. */
@@ -63,7 +63,7 @@ function persister(settings: object = {}): Persister {
   const store = new DurableStore(config.persist.directory, 'demo');
   const { shadowsDirectory } = config;
   const place = { cluster: 'demo', directory: config.persist.directory, shadowsDirectory };
-  const keeper = new DiskKeeper(place, () => {});
+  const keeper = new DurableListKeeper(place, () => {});
   keepers.push(keeper);
   const agent: PersistingAgent = {
     async persist(epoch, onProgress) {
@@ -78,13 +78,13 @@ function persister(settings: object = {}): Persister {
       return store.persistShadows(epoch, config.shadowsDirectory, options);
     },
     endPersist: () => endPersist(),
-    disk: async (request) => {
+    durable: async (request) => {
       await asked(request.type);
       const view = await keeper.answer(request);
       await answered(request.type);
       return view;
     },
-    diskSilentMs: () => silentMs,
+    durableSilentMs: () => silentMs,
   };
   const log = pino({ level: 'silent' });
   const made = new Persister(config.persist, agent, catalogue, log);

@@ -5,7 +5,7 @@ import { BrokenBarrier } from '../../../../proxy/coordinator/rounds/broken-barri
 import {
   begin,
   COMMITTING,
-  type MemberReport,
+  type MemberMilestone,
   type Round,
   STOPPING,
   step,
@@ -15,13 +15,13 @@ const test = suite('broken barrier');
 
 /** A round run as the runner runs it, and who was let past ahead of the others. */
 function brokenRound(): {
-  report: (member: string, report: MemberReport) => Round;
+  report: (member: string, report: MemberMilestone) => Round;
   past: string[];
 } {
   const past: string[] = [];
   const barrier = new BrokenBarrier((member) => past.push(member));
   let { round } = begin(['n0', 'n1']);
-  const report = (member: string, what: MemberReport) => {
+  const report = (member: string, what: MemberMilestone) => {
     const event = { type: 'report', member, report: what } as const;
     if (!barrier.keeps(event, round)) round = step(round, event).round;
     for (const kept of barrier.release(round)) round = step(round, kept).round;

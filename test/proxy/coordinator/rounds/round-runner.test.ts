@@ -6,7 +6,7 @@ import * as assert from 'uvu/assert';
 import { NO_CALIBRATION } from '../../../../policies/index.ts';
 import { parseClusterConfig } from '../../../../proxy/config/config.ts';
 import { RoundRunner } from '../../../../proxy/coordinator/rounds/round-runner.ts';
-import type { Agent, MemberReport } from '../../../../proxy/protocol/agent.ts';
+import type { Agent, MemberMilestone } from '../../../../proxy/protocol/agent.ts';
 import type { MemberSample } from '../../../../proxy/protocol/member.ts';
 import type { RoundReport } from '../../../../proxy/protocol/report.ts';
 
@@ -67,7 +67,7 @@ function run(): void {
   });
 }
 
-function report(what: MemberReport): void {
+function report(what: MemberMilestone): void {
   runner.onNotice({ type: 'report', member: 'a', round: ROUND, report: what, facts: {} });
 }
 

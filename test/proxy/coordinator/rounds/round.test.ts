@@ -23,7 +23,7 @@ class Game {
     return this;
   }
 
-  report(report: R.MemberReport, ...members: readonly string[]): this {
+  report(report: R.MemberMilestone, ...members: readonly string[]): this {
     for (const member of members.length === 0 ? this.round.members.names() : members) {
       this.event({
         type: 'report',
@@ -154,7 +154,7 @@ test('a proxy lost after it sealed does not spoil the epoch, nor hold up an abor
   assert.equal(aborted.report('aborted', 'b').take(), ['done']);
 });
 
-const REPORTS: readonly R.MemberReport[] = [
+const REPORTS: readonly R.MemberMilestone[] = [
   'admitted',
   'live',
   'stopped',

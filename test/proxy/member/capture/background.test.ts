@@ -2,7 +2,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toFailure } from '../../../../proxy/failure/failure.ts';
-import { BackgroundDrive } from '../../../../proxy/member/capture/background.ts';
+import { BackgroundCapture } from '../../../../proxy/member/capture/background.ts';
 import type { MemberRound } from '../../../../proxy/member/capture/member-round.ts';
 
 const WHY = 'round.cut is all-stopped';
@@ -11,7 +11,7 @@ const test = suite('background drive');
 /** What the round was told. */
 let told: unknown[] = [];
 
-function drive(): BackgroundDrive {
+function drive(): BackgroundCapture {
   told = [];
   const round = {
     meter: {},
@@ -21,7 +21,7 @@ function drive(): BackgroundDrive {
     lookUp: () => {},
     failed: (_: string, error: unknown) => told.push(error),
   };
-  return new BackgroundDrive(round as unknown as MemberRound);
+  return new BackgroundCapture(round as unknown as MemberRound);
 }
 
 test('the cut is named, whether the event comes before all were cut or only QEMU’s answer after', async () => {

@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../../proxy/host/known-process.ts';
 import type { StreamedMemory } from '../../../../proxy/intake/shadow-sink.ts';
 import {
-  mendMissed,
+  rewriteMissed,
   precopyObstacle,
   VmMemory,
 } from '../../../../proxy/member/capture/dirty-log.ts';
@@ -50,7 +50,7 @@ class Bench implements StreamedMemory {
   }
 
   mend(lookUp = () => {}): Promise<number> {
-    return mendMissed(this, this.blocks, this, lookUp);
+    return rewriteMissed(this, this.blocks, this, lookUp);
   }
 }
 
@@ -96,7 +96,7 @@ for (const [what, blocks] of [
 ] as const) {
   test(`${what} is not passed over`, async () => {
     const bench = new Bench();
-    const error = await mendMissed(bench, blocks, bench, () => {}).catch((failed) => failed);
+    const error = await rewriteMissed(bench, blocks, bench, () => {}).catch((failed) => failed);
     assert.is(error.code, 'E_VM_MEMORY');
     assert.match(error.message, /rom.*does not tell where/);
   });

@@ -1,23 +1,23 @@
 import { DurableStore } from '../../../shadow/durable/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { type Lock, lockCluster } from '../../host/lock.ts';
-import type { DiskRequest, DiskView } from '../../protocol/agent.ts';
-import type { DurablePlace } from '../../protocol/durable.ts';
+import type { DurableRequest, DurableList } from '../../protocol/agent.ts';
+import type { DurableLocation } from '../../protocol/durable.ts';
 
-export class DiskKeeper {
-  readonly #place: DurablePlace;
+export class DurableListKeeper {
+  readonly #place: DurableLocation;
   readonly #store: DurableStore;
   readonly #onStep: (step: string) => void;
   #lock: Lock | undefined;
 
-  constructor(place: DurablePlace, onStep: (step: string) => void) {
+  constructor(place: DurableLocation, onStep: (step: string) => void) {
     this.#place = place;
     this.#store = new DurableStore(place.directory, place.cluster);
     this.#onStep = onStep;
   }
 
   /** @throws UmbraError E_DURABLE_BUSY; ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM, E_EPOCH_EXISTS */
-  async answer(request: DiskRequest): Promise<DiskView> {
+  async answer(request: DurableRequest): Promise<DurableList> {
     // Someone may have emptied the disk since.
     if (request.type === 'look' || this.#lock === undefined) await this.#store.prepare();
     this.#lock ??= this.#lockDisk();

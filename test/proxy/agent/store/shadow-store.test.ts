@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { EpochStore } from '../../../../proxy/agent/store/epoch-store.ts';
-import { HeldRounds } from '../../../../proxy/agent/store/held-rounds.ts';
+import { ShadowStore } from '../../../../proxy/agent/store/shadow-store.ts';
+import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
 import { toFailure } from '../../../../proxy/failure/failure.ts';
 import type { ClusterConfig } from '../../../../proxy/protocol/cluster.ts';
 import {
@@ -52,12 +52,12 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-function storeOf(held: HeldRounds): EpochStore {
+function storeOf(held: RoundsInUse): ShadowStore {
   const members = [{ name: 'a' }, { name: 'b' }];
   const store = { recycle: true };
   const config = { cluster: 'demo', members, shadowsDirectory: shadows(), store };
   const log = pino({ level: 'error' }, { write: (line) => logged.push(line) });
-  return new EpochStore(config as unknown as ClusterConfig, catalogue, held, log);
+  return new ShadowStore(config as unknown as ClusterConfig, catalogue, held, log);
 }
 
 function shadows(): string {
@@ -90,7 +90,7 @@ async function sealed(epoch: number, round: string, baseRound?: string): Promise
 
 test('a round holds its folder until its last member has left, and it is published or never will be', async () => {
   mkdirSync(join(root, 'shadows'));
-  const held = new HeldRounds();
+  const held = new RoundsInUse();
   const store = storeOf(held);
   await store.beginRound(ROUND);
   for (const _ of ['a', 'b']) {
@@ -102,7 +102,7 @@ test('a round holds its folder until its last member has left, and it is publish
 });
 
 test('one whose folder cannot be made holds nothing, and says which', async () => {
-  const held = new HeldRounds();
+  const held = new RoundsInUse();
   try {
     await storeOf(held).beginRound(ROUND);
     assert.unreachable();
@@ -120,7 +120,7 @@ test('an epoch removed while it is verified is whole, and its memory goes when i
   await catalogue.prepare();
   await sealed(1, ROUND);
   const epoch = await sealed(2, DELTA_ROUND, ROUND);
-  const store = storeOf(new HeldRounds());
+  const store = storeOf(new RoundsInUse());
   // It was removed since its manifest was read.
   await Promise.all([store.verify(epoch, 'all'), store.collect('free')]);
   while (rounds().length > 0) await delay(5);
@@ -128,7 +128,7 @@ test('an epoch removed while it is verified is whole, and its memory goes when i
 
 test('what comes from disk stays until it is named, and goes if it never is', async () => {
   await catalogue.prepare();
-  const store = storeOf(new HeldRounds());
+  const store = storeOf(new RoundsInUse());
   store.beginFetch();
   await sealed(1, ROUND);
   const epoch = await sealed(2, DELTA_ROUND, ROUND);
@@ -150,7 +150,7 @@ test('an epoch that does not say what it needs keeps everything, and is named wi
   await catalogue.publish(await sealed(2, DELTA_ROUND, ROUND));
   mkdirSync(join(shadows(), 'r000003-00000000'));
   writeFileSync(join(shadows(), DELTA_ROUND, 'a', 'shadow.json'), '{}');
-  const store = storeOf(new HeldRounds());
+  const store = storeOf(new RoundsInUse());
   assert.equal(await store.collect('free'), []);
   const [line = ''] = logged;
   assert.match(line, /E_MANIFEST_INVALID/);
@@ -162,7 +162,7 @@ test('an epoch that does not say what it needs keeps everything, and is named wi
 test('a round that begins while leftovers are collected is none', async () => {
   await catalogue.prepare();
   mkdirSync(join(shadows(), ROUND), { recursive: true });
-  const store = storeOf(new HeldRounds());
+  const store = storeOf(new RoundsInUse());
   catalogue.onRead = () => store.beginRound(DELTA_ROUND);
   assert.equal(await store.collect('free'), [ROUND]);
   assert.equal(rounds(), [DELTA_ROUND]);
@@ -171,7 +171,7 @@ test('a round that begins while leftovers are collected is none', async () => {
 test('nor is one that is committed meanwhile', async () => {
   await catalogue.prepare();
   const epoch = await sealed(1, ROUND);
-  const held = new HeldRounds();
+  const held = new RoundsInUse();
   held.hold(ROUND);
   catalogue.onHaveRead = async () => {
     await catalogue.publish(epoch);
@@ -186,7 +186,7 @@ test('leftovers collected twice at once go once', async () => {
   for (let epoch = 1; epoch < 9; epoch++) {
     mkdirSync(join(shadows(), `r00000${epoch}-00000000`), { recursive: true });
   }
-  const store = storeOf(new HeldRounds());
+  const store = storeOf(new RoundsInUse());
   const removed = await Promise.all([store.collect('free'), store.collect('recycle')]);
   assert.equal(
     removed.map(({ length }) => length),

@@ -12,26 +12,26 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { sha256Of } from './envelope.ts';
 import { SHADOW_FILE } from './manifest.ts';
-import { takeWitness, type Witness, witnessSchema } from './witness.ts';
+import { takeFileStamp, type FileStamp, fileStampSchema } from './file-stamp.ts';
 
 const FILE = 'witnesses.json';
-const schema = z.object({ shadow: z.string(), files: z.record(z.string(), witnessSchema) });
+const schema = z.object({ shadow: z.string(), files: z.record(z.string(), fileStampSchema) });
 
 /** @param kept what is known of other files */
-export async function retakeWitnesses(
+export async function retakeFileStamps(
   directory: string,
   names: readonly string[],
-  kept: Readonly<Record<string, Witness>> = {},
+  kept: Readonly<Record<string, FileStamp>> = {},
 ): Promise<void> {
-  const files: Record<string, Witness> = { ...kept };
-  for (const name of names) files[name] = takeWitness(join(directory, name));
+  const files: Record<string, FileStamp> = { ...kept };
+  for (const name of names) files[name] = takeFileStamp(join(directory, name));
   const shadow = sha256Of(await readFile(join(directory, SHADOW_FILE)));
   await writeFile(join(directory, FILE), JSON.stringify({ shadow, files }), { mode: 0o600 });
 }
 
-export async function retakenWitnesses(
+export async function retakenFileStamps(
   directory: string,
-): Promise<Readonly<Record<string, Witness>>> {
+): Promise<Readonly<Record<string, FileStamp>>> {
   try {
     const text = await readFile(join(directory, FILE), 'utf8');
     const { shadow, files } = schema.parse(JSON.parse(text));

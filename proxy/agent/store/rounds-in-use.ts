@@ -2,7 +2,7 @@
  * Rounds whose folders in the store somebody fills or reads: they stay, whatever the catalogue says, and no
  * holes are punched in what is sealed there.
  */
-export class HeldRounds {
+export class RoundsInUse {
   /** How many hold each. */
   readonly #holders = new Map<string, number>();
 

@@ -13,7 +13,7 @@ import type { AgentCommand, AgentNotice } from '../../protocol/agent.ts';
 import type { MemberConfig } from '../../protocol/cluster.ts';
 import type {
   MemberNotice,
-  MemberPlace,
+  MemberLocation,
   PrepareCommand,
   ProbeResult,
 } from '../../protocol/member.ts';
@@ -44,19 +44,19 @@ export interface RoundWatcher {
 }
 
 /** Where proxies and time come from; tests have their own. */
-export interface KeeperMeans {
-  startProxy(place: MemberPlace, log: Logger): Promise<MemberProxy>;
+export interface SupervisorServices {
+  startProxy(place: MemberLocation, log: Logger): Promise<MemberProxy>;
   /** @param signal ends it early */
   pause(ms: number, signal?: AbortSignal): Promise<unknown>;
 }
 
-const OWN_MEANS: KeeperMeans = { startProxy: MemberProxy.start, pause };
+const REAL_SERVICES: SupervisorServices = { startProxy: MemberProxy.start, pause };
 
-export class ProxyKeeper {
+export class ProxySupervisor {
   readonly #config: MemberConfig;
   readonly #watcher: RoundWatcher;
   readonly #log: Logger;
-  readonly #means: KeeperMeans;
+  readonly #services: SupervisorServices;
   #proxy: MemberProxy | undefined;
   /** The round the proxy is in. */
   #round: string | undefined;
@@ -72,12 +72,12 @@ export class ProxyKeeper {
     config: MemberConfig,
     watcher: RoundWatcher,
     log: Logger,
-    means: KeeperMeans = OWN_MEANS,
+    means: SupervisorServices = REAL_SERVICES,
   ) {
     this.#config = config;
     this.#watcher = watcher;
     this.#log = log;
-    this.#means = means;
+    this.#services = means;
   }
 
   /** undefined before `start`; it may have ended. */
@@ -105,7 +105,7 @@ export class ProxyKeeper {
   async #startProxy(): Promise<MemberProxy> {
     const { name, qmp, libvirt, directory } = this.#config;
     const place = { member: name, qmp, directory, ...(libvirt && { libvirt }) };
-    const proxy = await this.#means.startProxy(place, this.#log);
+    const proxy = await this.#services.startProxy(place, this.#log);
     this.#proxy = proxy;
     proxy.onNotice((notice) => this.#onNotice(notice));
     return proxy;
@@ -180,7 +180,7 @@ export class ProxyKeeper {
       if (lost) return;
       this.#tellLost();
       if (this.#closing.signal.aborted) return;
-      void this.#means.pause(RETRY_MS).then(() => this.#rescue(proxy));
+      void this.#services.pause(RETRY_MS).then(() => this.#rescue(proxy));
     }
   }
 
@@ -224,7 +224,7 @@ export class ProxyKeeper {
     if (this.#attempts === 0) return;
     const doubled = RETRY_MS * 2 ** Math.max(0, this.#attempts - ATTEMPTS);
     const signal = this.#round === undefined ? this.#closing.signal : undefined;
-    await this.#means.pause(Math.min(doubled, LONGEST_RETRY_MS), signal);
+    await this.#services.pause(Math.min(doubled, LONGEST_RETRY_MS), signal);
   }
 
   /** Unless the round it is in was prepared with the proxy there is now. */

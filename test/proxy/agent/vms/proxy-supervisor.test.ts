@@ -3,7 +3,7 @@ import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { MemberProxy } from '../../../../proxy/agent/vms/member-proxy.ts';
-import { ProxyKeeper } from '../../../../proxy/agent/vms/proxy-keeper.ts';
+import { ProxySupervisor } from '../../../../proxy/agent/vms/proxy-supervisor.ts';
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
 import type { MemberConfig } from '../../../../proxy/protocol/cluster.ts';
 import type { PrepareCommand } from '../../../../proxy/protocol/member.ts';
@@ -23,7 +23,7 @@ let stopsAt = 0;
 let onPause: () => void = () => {};
 /** How many more are not to start. */
 let unstartable = 0;
-let keeper: ProxyKeeper;
+let keeper: ProxySupervisor;
 
 class FakeProxy {
   isGone = false;
@@ -118,7 +118,7 @@ test.before.each(async () => {
       });
     },
   };
-  keeper = new ProxyKeeper(CONFIG, watcher, pino({ level: 'silent' }), means);
+  keeper = new ProxySupervisor(CONFIG, watcher, pino({ level: 'silent' }), means);
   const started = keeper.start();
   await settled();
   await proxy(1).rescued();

@@ -31,7 +31,7 @@ import type { StreamResult } from '../intake/shadow-sink.ts';
 import { BACKLOG_BYTES, IN_FLIGHT_BYTES } from './limits.ts';
 import type { ShadowReport } from './report.ts';
 
-export interface KeeperTerms {
+export interface RelayStoreOptions {
   readonly directory: string;
   /** undefined: what the host has, less the headroom. */
   readonly budgetBytes: number | undefined;
@@ -53,8 +53,8 @@ export const RELAY_CLUSTER = 'relay';
 /** What a migration may have in memory besides its shadow: put by, and between the sockets. */
 const PASSING_BYTES = BACKLOG_BYTES + 2 * IN_FLIGHT_BYTES;
 
-export class ShadowKeeper {
-  readonly #terms: KeeperTerms;
+export class RelayStore {
+  readonly #terms: RelayStoreOptions;
   readonly #catalogue: Catalogue;
   readonly #lock: Lock;
   readonly #turn = pLimit(1);
@@ -62,11 +62,11 @@ export class ShadowKeeper {
   readonly #granted = new Map<string, number>();
 
   /** @throws UmbraError E_DAEMON_RUNS, ShadowError */
-  static async open(terms: KeeperTerms): Promise<ShadowKeeper> {
+  static async open(terms: RelayStoreOptions): Promise<RelayStore> {
     const { directory } = terms;
     makeTrustedFolder(directory);
     makeOwnFolder(shadowsOf(directory));
-    const keeper = new ShadowKeeper(terms, lockCluster(directory, RELAY_CLUSTER));
+    const keeper = new RelayStore(terms, lockCluster(directory, RELAY_CLUSTER));
     try {
       await keeper.#catalogue.prepare();
       await collectLeftovers(keeper.#shadows, keeper.#catalogue);
@@ -77,7 +77,7 @@ export class ShadowKeeper {
     }
   }
 
-  private constructor(terms: KeeperTerms, lock: Lock) {
+  private constructor(terms: RelayStoreOptions, lock: Lock) {
     this.#terms = terms;
     this.#lock = lock;
     this.#catalogue = relayCatalogue(terms.directory);

@@ -24,15 +24,15 @@ import type { FoldUnderWay } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { RoundAdmission } from './admission.ts';
 import { deltaShare, foldEpoch, ramBytesOf } from './folding.ts';
-import type { HeldRounds } from './held-rounds.ts';
+import type { RoundsInUse } from './rounds-in-use.ts';
 
 /** Reading whole images is bound by the cores, not by the number of members. */
 const VERIFY_AT_ONCE = 2;
 
-export class EpochStore {
+export class ShadowStore {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
-  readonly #held: HeldRounds;
+  readonly #held: RoundsInUse;
   readonly #log: Logger;
   readonly #turn = pLimit(1);
   /** Leftovers that the last collect left to those who hold them, and how they were to go. */
@@ -41,7 +41,7 @@ export class EpochStore {
   #arriving = 0;
 
   /** @param held rounds that are not collected */
-  constructor(config: ClusterConfig, catalogue: Catalogue, held: HeldRounds, log: Logger) {
+  constructor(config: ClusterConfig, catalogue: Catalogue, held: RoundsInUse, log: Logger) {
     this.#config = config;
     this.#catalogue = catalogue;
     this.#held = held;

@@ -8,7 +8,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import * as z from 'zod';
 
-export const witnessSchema = z.object({
+export const fileStampSchema = z.object({
   boot: z.string().max(64),
   inode: z.string().max(32),
   size: z.number().int().nonnegative(),
@@ -16,12 +16,12 @@ export const witnessSchema = z.object({
   changedNs: z.string().max(32),
 });
 
-export type Witness = z.infer<typeof witnessSchema>;
+export type FileStamp = z.infer<typeof fileStampSchema>;
 
 let bootId: string | undefined;
 
 /** @param path in memory: nothing waits for a disk */
-export function takeWitness(path: string): Witness {
+export function takeFileStamp(path: string): FileStamp {
   const stats = statSync(path, { bigint: true });
   bootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   return {
@@ -33,7 +33,7 @@ export function takeWitness(path: string): Witness {
   };
 }
 
-export function witnessesAgree(a: Witness, b: Witness): boolean {
+export function fileStampsAgree(a: FileStamp, b: FileStamp): boolean {
   return (
     a.boot === b.boot &&
     a.inode === b.inode &&
