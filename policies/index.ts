@@ -1,9 +1,9 @@
 export { admitRound, type BudgetDecision, type MemoryNeed } from './budget.ts';
 export {
   type Calibration,
+  calibrate,
   correct,
   type Fit,
-  calibrate,
   NO_CALIBRATION,
   predictionError,
   type RoundOutcome,

@@ -27,7 +27,7 @@ const PAGES_A_TURN = 256;
  */
 export async function foldShadow(
   shadow: SealedShadow,
-  place: StagingLocation,
+  location: StagingLocation,
   signal: AbortSignal,
   onStep: OnStep = NOBODY_TOLD,
 ): Promise<Sealed> {
@@ -35,7 +35,7 @@ export async function foldShadow(
   const { pageSize, identity, vmdesc } = manifest;
   const layout = manifest.blocks.map(({ idstr, bytes }) => ({ idstr, length: bytes }));
   await verifyShadow(shadow, 'changed');
-  const staged = await StagingShadow.reserve(place, layout, pageSize);
+  const staged = await StagingShadow.reserve(location, layout, pageSize);
   try {
     onStep('fold/staged');
     await copyPages(shadow, staged, signal);

@@ -37,8 +37,8 @@ export {
   type Sealed,
   type SealInput,
   type StagingLocation,
-  StagingShadow,
   type StagingOptions,
+  StagingShadow,
 } from './staging.ts';
 export { type OnStep, STORE_STEPS, type StoreStep } from './steps.ts';
 export { writeFailure } from './synced.ts';

@@ -55,7 +55,10 @@ export interface IndexOptions {
 }
 
 /** @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION */
-export function decodeIndex(data: Buffer, { pageSize, pages, kind, path }: IndexOptions): PageIndex {
+export function decodeIndex(
+  data: Buffer,
+  { pageSize, pages, kind, path }: IndexOptions,
+): PageIndex {
   const corrupt = (why: string) => new ShadowError('E_EPOCH_CORRUPT', `${path}: ${why}`, { path });
   const isIndex = data.length >= HEADER_BYTES && data.subarray(0, MAGIC.length).equals(MAGIC);
   if (!isIndex) throw corrupt('not a page index');

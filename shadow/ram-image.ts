@@ -56,18 +56,18 @@ export class RamImage {
     path: string,
     length: number,
     pageSize: number,
-    terms: ImageOptions = {},
+    options: ImageOptions = {},
   ): Promise<RamImage> {
-    const { spares, base } = terms;
+    const { spares, base } = options;
     const pages = Math.ceil(length / pageSize);
-    const wanted = Math.ceil((terms.reservedBytes ?? length) / pageSize);
+    const wanted = Math.ceil((options.reservedBytes ?? length) / pageSize);
     const reservedBytes = Math.min(wanted, pages) * pageSize;
     const kind = base === undefined ? 'full' : 'delta';
     const fileBytes = base === undefined ? length : reservedBytes;
     const file = { kind, length: fileBytes, blockBytes: length } as const;
     const fd = await createReserved(path, { ...file, reservedBytes, spares });
     const written = new PageFile(fd, path, pageSize, pages);
-    return new RamImage(written, path, length, pageSize, reservedBytes / pageSize, terms);
+    return new RamImage(written, path, length, pageSize, reservedBytes / pageSize, options);
   }
 
   private constructor(

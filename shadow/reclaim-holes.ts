@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { heldSlots } from './page-index.ts';
 import { punchHole } from './reservation.ts';
-import { retakenFileStamps, retakeFileStamps } from './retaken-stamps.ts';
+import { retakeFileStamps, retakenFileStamps } from './retaken-stamps.ts';
 import { fileIsUntouched, readBlocks, type SealedBlock, type SealedShadow } from './sealed.ts';
 
 /** The unit of st_blocks, whatever the filesystem (stat(2)). */

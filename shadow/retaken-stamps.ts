@@ -11,8 +11,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { sha256Of } from './envelope.ts';
+import { type FileStamp, fileStampSchema, takeFileStamp } from './file-stamp.ts';
 import { SHADOW_FILE } from './manifest.ts';
-import { takeFileStamp, type FileStamp, fileStampSchema } from './file-stamp.ts';
 
 const FILE = 'witnesses.json';
 const schema = z.object({ shadow: z.string(), files: z.record(z.string(), fileStampSchema) });

@@ -8,6 +8,7 @@ import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { sha256Of, unwrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
+import { type FileStamp, fileStampsAgree, takeFileStamp } from './file-stamp.ts';
 import { ImageReader, verifyImage } from './image-reader.ts';
 import {
   type BaseName,
@@ -20,7 +21,6 @@ import {
 import { readManifestInMemory } from './manifest-file.ts';
 import { AS_BASE, decodeIndex, type PageIndex } from './page-index.ts';
 import { retakenFileStamps } from './retaken-stamps.ts';
-import { takeFileStamp, type FileStamp, fileStampsAgree } from './file-stamp.ts';
 
 /** `changed` reads only files the kernel reports as touched since the seal; `all` reads all. */
 export type VerifyMode = 'changed' | 'all';
@@ -98,8 +98,8 @@ async function readBlock(
 ): Promise<SealedBlock> {
   const { pageSize } = manifest;
   const path = join(directory, block.index.file);
-  const terms = { pageSize, pages: Math.ceil(block.bytes / pageSize), kind: block.kind, path };
-  const index = decodeIndex(await readShadowFile(directory, block.index), terms);
+  const options = { pageSize, pages: Math.ceil(block.bytes / pageSize), kind: block.kind, path };
+  const index = decodeIndex(await readShadowFile(directory, block.index), options);
   if (index.slots * pageSize === block.fileBytes) return { block, index };
   throw new ShadowError('E_EPOCH_CORRUPT', `${path} is of another image`, { path });
 }

@@ -16,6 +16,7 @@ import { Allowance } from './allowance.ts';
 import { BaseImage } from './base-image.ts';
 import { sha256Of, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
+import { takeFileStamp } from './file-stamp.ts';
 import {
   type Identity,
   SHADOW_FILE,
@@ -28,7 +29,6 @@ import { RamImage } from './ram-image.ts';
 import { readBlocks, type SealedShadow } from './sealed.ts';
 import { type ImageKind, imageName } from './spares.ts';
 import { writeSynced } from './synced.ts';
-import { takeFileStamp } from './file-stamp.ts';
 
 export interface BlockLayout {
   readonly idstr: string;
@@ -75,7 +75,7 @@ export interface Sealed {
 export class StagingShadow {
   readonly directory: string;
   readonly pageSize: number;
-  readonly #place: StagingLocation;
+  readonly #location: StagingLocation;
   readonly #base: SealedShadow | undefined;
   readonly #layout: readonly BlockLayout[];
   readonly #images: RamImage[] = [];
@@ -87,20 +87,20 @@ export class StagingShadow {
 
   /**
    * Makes the folder, and the images with the memory they are to have from the start.
-   * @param terms without any, every byte of every block is reserved
+   * @param options without any, every byte of every block is reserved
    * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT; nothing is left behind
    */
   static async reserve(
-    place: StagingLocation,
+    location: StagingLocation,
     layout: readonly BlockLayout[],
     pageSize: number,
-    terms?: StagingOptions,
+    options?: StagingOptions,
   ): Promise<StagingShadow> {
-    const { directory } = place;
-    const shadow = new StagingShadow(place, layout, pageSize, terms?.base);
+    const { directory } = location;
+    const shadow = new StagingShadow(location, layout, pageSize, options?.base);
     try {
       await mkdir(directory, { recursive: true, mode: 0o700 });
-      await shadow.#makeImages(terms);
+      await shadow.#makeImages(options);
       return shadow;
     } catch (error) {
       await shadow.discard().catch(() => {}); // the first error is the one to tell
@@ -111,28 +111,28 @@ export class StagingShadow {
   }
 
   private constructor(
-    place: StagingLocation,
+    location: StagingLocation,
     layout: readonly BlockLayout[],
     pageSize: number,
     base: SealedShadow | undefined,
   ) {
-    this.directory = place.directory;
+    this.directory = location.directory;
     this.pageSize = pageSize;
-    this.#place = place;
+    this.#location = location;
     this.#layout = layout;
     this.#base = base;
   }
 
   /** A block the base has not, or has with another length, is stored in full. */
-  async #makeImages(terms: StagingOptions | undefined): Promise<void> {
+  async #makeImages(options: StagingOptions | undefined): Promise<void> {
     const { directory, pageSize } = this;
-    const { spares } = this.#place;
+    const { spares } = this.#location;
     const base = this.#base;
     if (base?.base !== undefined) {
       throw new ShadowError('E_SHADOW_LAYOUT', `${base.directory} is a delta: no base`);
     }
     const based = base === undefined ? [] : await readBlocks(base);
-    const allowance = terms && new Allowance(directory, terms.moreBytes, terms.headroomBytes);
+    const allowance = options && new Allowance(directory, options.moreBytes, options.headroomBytes);
     const total = this.#layout.reduce((sum, { length }) => sum + length, 0);
     for (const [index, { idstr, length }] of this.#layout.entries()) {
       const found = based.find(({ block }) => block.idstr === idstr && block.bytes === length);
@@ -141,7 +141,9 @@ export class StagingShadow {
       this.#kinds.push(kind);
       const image = found && base && new BaseImage(base.directory, found);
       if (image !== undefined) this.#baseImages.push(image);
-      const share = terms && { reservedBytes: Math.floor((terms.reservedBytes * length) / total) };
+      const share = options && {
+        reservedBytes: Math.floor((options.reservedBytes * length) / total),
+      };
       const how = { spares, base: image, allowance, ...share };
       this.#images.push(await RamImage.create(path, length, pageSize, how));
     }
@@ -184,8 +186,8 @@ export class StagingShadow {
     const manifest: ShadowManifest = {
       format: 'umbra-shadow',
       version: SHADOW_VERSION,
-      member: this.#place.member,
-      round: this.#place.round,
+      member: this.#location.member,
+      round: this.#location.round,
       identity: input.identity,
       pageSize: this.pageSize,
       ...(base !== undefined &&

@@ -6,7 +6,7 @@
  *     restores    of epochs into VMs (restores.ts), also another cluster's (cloning-agent.ts)
  */
 import type { Logger } from 'pino';
-import type { PersistResult, PersistProgress } from '../../shadow/durable/index.ts';
+import type { PersistProgress, PersistResult } from '../../shadow/durable/index.ts';
 import {
   type Catalogue,
   type EpochManifest,
@@ -21,8 +21,8 @@ import type {
   AgentCommand,
   AgentNotice,
   CloneOrigin,
-  DurableRequest,
   DurableList,
+  DurableRequest,
   FoldUnderWay,
   MemberRestored,
   MemberStatus,
@@ -37,9 +37,9 @@ import { cloningAgent } from './restores/cloning-agent.ts';
 import { queryMachines } from './restores/machine-type.ts';
 import { Restores } from './restores/restores.ts';
 import { RoundAdmission } from './store/admission.ts';
-import { ShadowStore } from './store/shadow-store.ts';
-import { RoundsInUse } from './store/rounds-in-use.ts';
 import { fillMappedHoles, reclaimMappedHoles } from './store/mapped-holes.ts';
+import { RoundsInUse } from './store/rounds-in-use.ts';
+import { ShadowStore } from './store/shadow-store.ts';
 import { MemberVm } from './vms/member-vm.ts';
 import { ProxySupervisor } from './vms/proxy-supervisor.ts';
 
@@ -77,7 +77,10 @@ export class LocalAgent implements Agent {
     this.#members = new Map(
       config.members.map((member) => {
         const vm = new MemberVm(config.cluster, member);
-        return [member.name, { config: member, vm, keeper: new ProxySupervisor(member, watcher, log) }];
+        return [
+          member.name,
+          { config: member, vm, keeper: new ProxySupervisor(member, watcher, log) },
+        ];
       }),
     );
   }
@@ -150,7 +153,7 @@ export class LocalAgent implements Agent {
     this.#store.endRound(round);
   }
 
-  prepare(round: string, name: string, terms: RoundSettings): void {
+  prepare(round: string, name: string, settings: RoundSettings): void {
     const { config, vm, keeper } = this.#member(name);
     const { recorded } = vm;
     const { base, admittedBytes = 0, moreBytes = 0 } = this.#admission.planOf(name) ?? {};
@@ -169,7 +172,7 @@ export class LocalAgent implements Agent {
       compareEmulated: this.#config.round.compareEmulated,
       keepFreeBytes: headroomBytes + this.#admission.neededBytes,
       diskOwner: vm.diskOwner,
-      ...terms,
+      ...settings,
     });
   }
 
@@ -222,7 +225,10 @@ export class LocalAgent implements Agent {
     await this.#member(name).vm.kill();
   }
 
-  persist(epoch: EpochManifest, onProgress: (progress: PersistProgress) => void): Promise<PersistResult> {
+  persist(
+    epoch: EpochManifest,
+    onProgress: (progress: PersistProgress) => void,
+  ): Promise<PersistResult> {
     return this.#durable.persist(epoch, onProgress);
   }
 

@@ -47,15 +47,18 @@ export interface ClonedLine {
 }
 
 /** @throws UmbraError E_CLONE_NETWORK, E_CLONE_DISK, E_CLONE_COMMAND, naming the option */
-export function cloneCommandLine(commandLine: readonly string[], terms: CloneOptions): ClonedLine {
+export function cloneCommandLine(
+  commandLine: readonly string[],
+  settings: CloneOptions,
+): ClonedLine {
   const [program, ...words] = commandLine;
   if (program === undefined) throw refused('E_CLONE_COMMAND', '', 'the command line is empty');
   const options = parseOptions(words);
   refuseDisks(options);
-  const rewrite = new Rewrite(terms);
+  const rewrite = new Rewrite(settings);
   const cloned = options.flatMap((option) => rewrite.option(option));
   if (hasDefaultNetwork(options)) cloned.push(rewrite.defaultNetwork());
-  refuseLeftovers(cloned, terms.sourceDirectory);
+  refuseLeftovers(cloned, settings.sourceDirectory);
   return {
     commandLine: [program, ...formatOptions(cloned)],
     paths: rewrite.paths,
@@ -69,12 +72,12 @@ class Rewrite {
   readonly paths = new Map<string, string>();
   readonly network: string[] = [];
   readonly unplugged: string[] = [];
-  readonly #terms: CloneOptions;
+  readonly #options: CloneOptions;
   readonly #taken = new Set<string>(Object.values(OWN_FILES));
   #hubs = 0;
 
-  constructor(terms: CloneOptions) {
-    this.#terms = terms;
+  constructor(options: CloneOptions) {
+    this.#options = options;
   }
 
   option(option: QemuOption): QemuOption[] {
@@ -120,7 +123,7 @@ class Rewrite {
   /** QEMU's own choice when nothing is said: a card, and the host's network behind it. */
   defaultNetwork(): QemuOption {
     const what = 'the network QEMU gives a VM when no option speaks of one';
-    if (!this.#terms.disconnect) throw notIsolated(what);
+    if (!this.#options.disconnect) throw notIsolated(what);
     this.unplugged.push(what);
     return { name: 'nic', value: 'user,restrict=on' };
   }
@@ -162,7 +165,7 @@ class Rewrite {
     if (type === 'stream' && value.isOn('server') && value.get('addr.type') === 'unix') {
       const path = value.get('addr.path') ?? '';
       const socket = this.#socket(option, path);
-      if (this.#terms.switched.includes(this.#absolute(path))) this.network.push(socket);
+      if (this.#options.switched.includes(this.#absolute(path))) this.network.push(socket);
       else this.unplugged.push(`-${option} ${text}`); // whoever dialled the first does not dial this
       value.set('addr.path', socket);
       return value.format();
@@ -171,7 +174,7 @@ class Rewrite {
       return text;
     }
     const what = `-${option} ${text}`;
-    if (!this.#terms.disconnect) throw notIsolated(what);
+    if (!this.#options.disconnect) throw notIsolated(what);
     this.#unplug(value, type, option, text);
     this.unplugged.push(what);
     return value.format();
@@ -214,7 +217,7 @@ class Rewrite {
   #name(text: string): string {
     const value = new OptionValue(text, 'guest');
     const guest = value.get('guest');
-    if (guest !== undefined) value.set('guest', `${guest}-${this.#terms.clone}`);
+    if (guest !== undefined) value.set('guest', `${guest}-${this.#options.clone}`);
     return value.format();
   }
 
@@ -253,13 +256,13 @@ class Rewrite {
     let name = base;
     for (let count = 2; this.#taken.has(name); count++) name = `${count}-${base}`;
     this.#taken.add(name);
-    const after = posix.join(this.#terms.directory, name);
+    const after = posix.join(this.#options.directory, name);
     this.paths.set(before, after);
     return after;
   }
 
   #absolute(path: string): string {
-    const { workingDirectory } = this.#terms;
+    const { workingDirectory } = this.#options;
     return posix.isAbsolute(path) ? posix.normalize(path) : posix.join(workingDirectory, path);
   }
 }

@@ -46,9 +46,9 @@ export function cloneConfig(
   const sockets: string[] = [];
   const derived = members.map(({ name, commandLine, workingDirectory, directory }) => {
     const qmp = origin.source.members.find((member) => member.name === name)?.qmp ?? '';
-    const terms = { ...cloneOptions(origin, clone), workingDirectory, directory };
+    const options = { ...cloneOptions(origin, clone), workingDirectory, directory };
     try {
-      const line = cloneCommandLine(commandLine, terms);
+      const line = cloneCommandLine(commandLine, options);
       unplugged.push(...line.unplugged.map((card) => `${name}: ${card}`));
       sockets.push(...line.network);
       const command = requirePlain(line.commandLine);

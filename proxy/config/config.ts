@@ -30,7 +30,7 @@ import { clusterFolder, memberFile, memberFolder } from '../host/folders.ts';
 import { CAPTURES, type CaptureMode } from '../protocol/capture-mode.ts';
 import type { ClusterConfig, MemberConfig, ScheduleConfig } from '../protocol/cluster.ts';
 import { contradictions } from './rules.ts';
-import { clusterSchema, NAME, NAME_HELP, type ClusterFile } from './schema.ts';
+import { type ClusterFile, clusterSchema, NAME, NAME_HELP } from './schema.ts';
 import { parseText } from './text.ts';
 
 /** The longest path of a unix socket (sun_path, unix(7)). */
@@ -169,7 +169,11 @@ function multiplexingOf(round: ClusterFile['round']): Multiplexing {
   return kind === 'parallel' ? { kind, slotMs, dirtyShare } : { kind, slotMs, atOnce };
 }
 
-function scheduleOf({ every, mtbf, liveSlowdown }: NonNullable<ClusterFile['checkpoint']>): ScheduleConfig {
+function scheduleOf({
+  every,
+  mtbf,
+  liveSlowdown,
+}: NonNullable<ClusterFile['checkpoint']>): ScheduleConfig {
   return {
     interval:
       every === 'optimal'

@@ -5,7 +5,13 @@ import { type ClusterFile, SLOT_MIN_MS } from './schema.ts';
  * Settings that cannot both be meant. What is given and has no effect is a misunderstanding, too.
  * @returns each problem, by its path in the file
  */
-export function contradictions({ round, store, checkpoint, members, persist }: ClusterFile): string[] {
+export function contradictions({
+  round,
+  store,
+  checkpoint,
+  members,
+  persist,
+}: ClusterFile): string[] {
   const problems: string[] = [];
   const { multiplexing, slots, dirtyShare } = round;
   if (multiplexing === 'parallel' && slots !== undefined) {

@@ -22,7 +22,7 @@ import { monitorSockets } from './domain-monitors.ts';
 import { Requests } from './requests.ts';
 
 class ProxyProcess {
-  readonly #place: MemberLocation;
+  readonly #location: MemberLocation;
   readonly #requests: Requests;
   readonly #log;
   #capture: Capture | undefined;
@@ -32,10 +32,10 @@ class ProxyProcess {
   #leaving = false;
   #joining = new AbortController();
 
-  constructor(place: MemberLocation) {
-    this.#place = place;
-    this.#requests = new Requests(place);
-    this.#log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ member: place.member });
+  constructor(location: MemberLocation) {
+    this.#location = location;
+    this.#requests = new Requests(location);
+    this.#log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ member: location.member });
   }
 
   receive(message: ToProxy): void {
@@ -70,7 +70,7 @@ class ProxyProcess {
     this.#joining.abort();
     this.#silenceMs = command.silenceMs;
     this.#capture = new Capture(
-      this.#place,
+      this.#location,
       command,
       (notice) => send({ kind: 'notice', notice }),
       (how) => this.#over(how),
@@ -106,7 +106,7 @@ class ProxyProcess {
       const joined = await joinHugePages(split, this.#joining.signal);
       this.#log.info({ ...joined, ms: performance.now() - startedAt }, 'huge pages joined');
     } catch (error) {
-      const failure = toFailure(error, { member: this.#place.member });
+      const failure = toFailure(error, { member: this.#location.member });
       this.#log.warn({ failure }, 'huge pages stay split: the next cut takes longer');
     }
   }
@@ -122,7 +122,7 @@ class ProxyProcess {
   }
 
   #request({ id, request }: ToProxy & { kind: 'request' }): void {
-    const { member } = this.#place;
+    const { member } = this.#location;
     this.#underWay++;
     this.#requests
       .answer(request)

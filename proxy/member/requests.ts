@@ -37,14 +37,14 @@ const RESUME_DEADLINE_MS = 10_000;
 const RESCUE_LIMIT_MS = 60_000;
 
 export class Requests {
-  readonly #place: MemberLocation;
+  readonly #location: MemberLocation;
   /** Kept from `load` to `resume`, so that the barrier costs no connection. */
   #loaded: QmpClient | undefined;
   /** Ends a load that is given up: the next one must not find it at its sockets. */
   #loading = new AbortController();
 
-  constructor(place: MemberLocation) {
-    this.#place = place;
+  constructor(location: MemberLocation) {
+    this.#location = location;
   }
 
   answer(request: MemberRequest): Promise<unknown> {
@@ -107,7 +107,7 @@ export class Requests {
       if (this.#loading === loading) this.close();
       throw error;
     };
-    const path = memberFile(this.#place.directory, 'incoming');
+    const path = memberFile(this.#location.directory, 'incoming');
     const listening = connectWhenThere(path, START_DEADLINE_MS, signal);
     listening.catch(() => {}); // it may fail before it is awaited
     const ready = await readyLoad(shadowDirectory, mode).catch(fail);
@@ -133,15 +133,15 @@ export class Requests {
 
   async #loadDomain(shadowDirectory: string, plan: DomainPlan): Promise<DomainLoaded> {
     this.close();
-    const { libvirt: place, directory, qmp, member } = this.#place;
-    if (place === undefined) throw new Error(`${member} is no domain`);
+    const { libvirt: location, directory, qmp, member } = this.#location;
+    if (location === undefined) throw new Error(`${member} is no domain`);
     const { signal } = this.#loading;
-    const loaded = await loadDomain({ place, plan, shadowDirectory, directory, signal });
+    const loaded = await loadDomain({ domain: location, plan, shadowDirectory, directory, signal });
     try {
       this.#loaded = await QmpClient.connect(qmp);
       return loaded;
     } catch (error) {
-      await virsh(place.uri, ['destroy', place.domain]).catch(() => {}); // it is gone already
+      await virsh(location.uri, ['destroy', location.domain]).catch(() => {}); // it is gone already
       throw error;
     }
   }
@@ -149,7 +149,7 @@ export class Requests {
   /** Its monitor was made before its machine: it is there, and answers when QEMU has begun to load. */
   async #awaitLoaded(signal: AbortSignal): Promise<void> {
     const options = { timeoutMs: LOAD_DEADLINE_MS, signal };
-    const qmp = await QmpClient.connect(this.#place.qmp, options).catch(loadFailed);
+    const qmp = await QmpClient.connect(this.#location.qmp, options).catch(loadFailed);
     this.#loaded = qmp;
     await awaitLoaded(qmp);
   }
@@ -178,18 +178,18 @@ export class Requests {
   }
 
   #faultPoint(step: (typeof LOAD_STEPS)[number]): void {
-    faultPoint(`restore/${this.#place.member}/${step}`);
+    faultPoint(`restore/${this.#location.member}/${step}`);
   }
 
   /** Only a journal allows us to touch a VM: without one it is as its owner wants it. */
   async #rescue(): Promise<{ rescued: boolean }> {
-    const journal = new Journal(this.#place.directory);
-    return { rescued: await repairVm(this.#place.qmp, journal, RESCUE_LIMIT_MS) };
+    const journal = new Journal(this.#location.directory);
+    return { rescued: await repairVm(this.#location.qmp, journal, RESCUE_LIMIT_MS) };
   }
 
   async #with<T>(use: (qmp: QmpClient) => Promise<T>, timeoutMs?: number): Promise<T> {
     const options = timeoutMs === undefined ? {} : { timeoutMs };
-    const qmp = await QmpClient.connect(this.#place.qmp, options);
+    const qmp = await QmpClient.connect(this.#location.qmp, options);
     try {
       return await use(qmp);
     } finally {

@@ -3,7 +3,7 @@
  * be in the same process or on another host.
  */
 
-import type { PersistResult, PersistProgress } from '../../shadow/durable/index.ts';
+import type { PersistProgress, PersistResult } from '../../shadow/durable/index.ts';
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { ClusterConfig } from './cluster.ts';
@@ -169,7 +169,7 @@ export interface Agent {
   beginRound(round: string): Promise<void>;
   /** What was staged in that folder, by a round or by `fold`, is named now, or never will be. */
   endRound(round: string): void;
-  prepare(round: string, member: string, terms: RoundSettings): void;
+  prepare(round: string, member: string, settings: RoundSettings): void;
   command(round: string, member: string, command: AgentCommand): void;
   /** A sign of the coordinator's life, for members in a round; proxies silent for longer end. */
   alive(silenceMs: number): void;
@@ -203,7 +203,10 @@ export interface Agent {
    * Brings its members' shadows of an epoch to disk; one epoch at a time.
    * @throws UmbraError E_PERSIST_ENDED after `endPersist`
    */
-  persist(epoch: EpochManifest, onProgress: (progress: PersistProgress) => void): Promise<PersistResult>;
+  persist(
+    epoch: EpochManifest,
+    onProgress: (progress: PersistProgress) => void,
+  ): Promise<PersistResult>;
   endPersist(): void;
   /** Asks for, or changes, the list of what is on disk; one question at a time. @throws UmbraError */
   durable(request: DurableRequest): Promise<DurableList>;

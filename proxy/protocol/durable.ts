@@ -1,9 +1,9 @@
 /** What the agent and its processes of the durable tier say to each other, over IPC. */
 
-import type { PersistResult, PersistProgress } from '../../shadow/durable/index.ts';
+import type { PersistProgress, PersistResult } from '../../shadow/durable/index.ts';
 import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
-import type { DurableRequest, DurableList } from './agent.ts';
+import type { DurableList, DurableRequest } from './agent.ts';
 
 /** What a job needs of the configuration. */
 export interface DurableLocation {

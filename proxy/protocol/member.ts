@@ -175,7 +175,7 @@ export interface RoundFacts {
    * How a background snapshot was consistent: nobody ran on before all were cut, or who did had
    * what it sent held, until then.
    */
-  readonly protocol?: 'all-stopped' | 'frames-held';
+  readonly cut?: 'all-stopped' | 'frames-held';
   /** Why frames could not be held, if they could not. */
   readonly framesNotHeld?: string;
   /** When held frames were sent, microseconds since 1970. */

@@ -25,7 +25,7 @@ const memberSchema = z.looseObject({
   ...{ silentMs: number, liveMs: number, heldMs: number, drainMs: number, sealMs: number },
   ...{ passes: number, liveBytes: number, repeatedPages: number, drainBytes: number },
   ...{ storedBytes: number, waitedShare: number, missedPages: number, compareMs: number },
-  ...{ capture: text, captureReason: text, protocol: text, stored: text },
+  ...{ capture: text, captureReason: text, cut: text, stored: text },
   writableDisks: z.array(z.string()).optional(),
   timeline: z.array(spanSchema),
 });

@@ -16,6 +16,7 @@ import type { Channel } from './channel.ts';
 import type { ChannelKind } from './classify.ts';
 import { Follower } from './follower.ts';
 import { type End, notesOf, outcomeOf, unreadable } from './outcome.ts';
+import type { RelayStore } from './relay-store.ts';
 import {
   etaOf,
   type MigrationProgress,
@@ -26,7 +27,6 @@ import {
   type Transport,
 } from './report.ts';
 import { ShadowCopy } from './shadow-copy.ts';
-import type { RelayStore } from './relay-store.ts';
 
 export interface MigrationContext {
   readonly id: string;
@@ -39,7 +39,7 @@ export interface MigrationContext {
 const TELLING_BYTES = 64 * 1024;
 
 export class Migration {
-  readonly #place: MigrationContext;
+  readonly #location: MigrationContext;
   readonly #keeper: RelayStore | undefined;
   readonly #startedAt = new Date();
   readonly #since = performance.now();
@@ -64,18 +64,18 @@ export class Migration {
    * @param onOver called once, when its last connection has closed
    */
   constructor(
-    place: MigrationContext,
+    location: MigrationContext,
     keeper: RelayStore | undefined,
     onOver: (report: MigrationReport) => void,
   ) {
-    this.#place = place;
+    this.#location = location;
     this.#keeper = keeper;
     this.#onOver = onOver;
     this.#clock.start();
   }
 
   get id(): string {
-    return this.#place.id;
+    return this.#location.id;
   }
 
   get isOver(): boolean {
@@ -122,7 +122,7 @@ export class Migration {
     this.#follower = follower;
     faultPoint('relay/told');
     if (this.#keeper === undefined) return;
-    this.#copy = new ShadowCopy(this.#keeper, this.#place.name, follower.sink, {
+    this.#copy = new ShadowCopy(this.#keeper, this.#location.name, follower.sink, {
       onFull: (full) => (full ? channel.up.stop() : channel.up.go()),
     });
     if (this.#transport === 'parallel') this.#copy.lose(unreadable('multifd'));
@@ -232,7 +232,7 @@ export class Migration {
   }
 
   get progress(): MigrationProgress {
-    const { id: migration, name } = this.#place;
+    const { id: migration, name } = this.#location;
     const position = this.#position;
     const { streamBytes, ramBytes } = position;
     const elapsedMs = this.#clock.flowedMs;
@@ -307,11 +307,11 @@ export class Migration {
     const { machineType } = this.#follower?.sink ?? {};
     const { outcome, failure } = outcomeOf(this.#end);
     const returnBytes = this.#channels.reduce((sum, { down }) => sum + down.bytes, 0);
-    const { id: migration, ...place } = this.#place;
+    const { id: migration, ...location } = this.#location;
     const { flowedMs } = this.#clock;
     return {
       migration,
-      ...place,
+      ...location,
       startedAt: this.#startedAt.toISOString(),
       durationMs,
       transport: this.#transport,

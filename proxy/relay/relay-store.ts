@@ -54,7 +54,7 @@ export const RELAY_CLUSTER = 'relay';
 const PASSING_BYTES = BACKLOG_BYTES + 2 * IN_FLIGHT_BYTES;
 
 export class RelayStore {
-  readonly #terms: RelayStoreOptions;
+  readonly #options: RelayStoreOptions;
   readonly #catalogue: Catalogue;
   readonly #lock: Lock;
   readonly #turn = pLimit(1);
@@ -62,11 +62,11 @@ export class RelayStore {
   readonly #granted = new Map<string, number>();
 
   /** @throws UmbraError E_DAEMON_RUNS, ShadowError */
-  static async open(terms: RelayStoreOptions): Promise<RelayStore> {
-    const { directory } = terms;
+  static async open(options: RelayStoreOptions): Promise<RelayStore> {
+    const { directory } = options;
     makeTrustedFolder(directory);
     makeOwnFolder(shadowsOf(directory));
-    const keeper = new RelayStore(terms, lockCluster(directory, RELAY_CLUSTER));
+    const keeper = new RelayStore(options, lockCluster(directory, RELAY_CLUSTER));
     try {
       await keeper.#catalogue.prepare();
       await collectLeftovers(keeper.#shadows, keeper.#catalogue);
@@ -77,10 +77,10 @@ export class RelayStore {
     }
   }
 
-  private constructor(terms: RelayStoreOptions, lock: Lock) {
-    this.#terms = terms;
+  private constructor(options: RelayStoreOptions, lock: Lock) {
+    this.#options = options;
     this.#lock = lock;
-    this.#catalogue = relayCatalogue(terms.directory);
+    this.#catalogue = relayCatalogue(options.directory);
   }
 
   close(): void {
@@ -96,11 +96,11 @@ export class RelayStore {
       // What an epoch that has gone has left is used again: fresh memory is several times slower.
       const spareBytes = await pruneSpares(this.#shadows, { full: lengths, deltas: [] });
       const moreBytes = await this.#grant(sum(lengths), spareBytes);
-      const { headroomBytes } = this.#terms;
+      const { headroomBytes } = this.#options;
       const directory = join(this.#shadows, round, member);
-      const terms = { reservedBytes: 0, moreBytes, headroomBytes };
-      const place = { directory, member, round, spares: spareDirectory(this.#shadows) };
-      const shadow = await StagingShadow.reserve(place, blocks, pageSize, terms);
+      const options = { reservedBytes: 0, moreBytes, headroomBytes };
+      const location = { directory, member, round, spares: spareDirectory(this.#shadows) };
+      const shadow = await StagingShadow.reserve(location, blocks, pageSize, options);
       this.#granted.set(round, moreBytes);
       return {
         shadow,
@@ -112,7 +112,7 @@ export class RelayStore {
 
   /** All of its memory if that fits, else what is left. @param spareBytes it will take over */
   async #grant(ramBytes: number, spareBytes: number): Promise<number> {
-    const { budgetBytes } = this.#terms;
+    const { budgetBytes } = this.#options;
     const rounds = [...this.#granted.keys()];
     const staged = await Promise.all(
       rounds.map((name) => occupiedBytes(join(this.#shadows, name))),
@@ -159,7 +159,7 @@ export class RelayStore {
   async #retireOld(member: string): Promise<void> {
     const { epochs } = await this.#catalogue.list();
     const own = epochs.filter(({ members }) => members[0]?.name === member);
-    for (const { epoch } of own.slice(0, -this.#terms.keep)) await this.#catalogue.retire(epoch);
+    for (const { epoch } of own.slice(0, -this.#options.keep)) await this.#catalogue.retire(epoch);
     const keep = (round: string) => this.#granted.has(round);
     await collectLeftovers(this.#shadows, this.#catalogue, { keep, recycle: true });
   }
@@ -171,7 +171,7 @@ export class RelayStore {
   }
 
   get #shadows(): string {
-    return shadowsOf(this.#terms.directory);
+    return shadowsOf(this.#options.directory);
   }
 }
 

@@ -6,9 +6,9 @@
  */
 import { chooseMigrations, type EvacuationPolicy } from '../../policies/index.ts';
 import type { Migration } from './migration.ts';
+import type { RelayStore } from './relay-store.ts';
 import type { MigrationProgress, MigrationReport } from './report.ts';
 import { Route, type RouteOptions } from './route.ts';
-import type { RelayStore } from './relay-store.ts';
 
 export interface RelayOptions {
   readonly routes: readonly RouteOptions[];
@@ -33,7 +33,7 @@ const LOOK_INTERVAL_MS = 50;
 const LOOKS_PER_PROGRESS = 10;
 
 export class Relay {
-  readonly #terms: RelayOptions;
+  readonly #options: RelayOptions;
   readonly #events: RelayEvents;
   readonly #routes: Route[] = [];
   /** In the order in which they came. */
@@ -50,11 +50,11 @@ export class Relay {
   });
 
   /** @throws UmbraError E_RELAY_LISTEN; nothing listens then */
-  static async open(terms: RelayOptions, events: RelayEvents): Promise<Relay> {
-    const relay = new Relay(terms, events);
+  static async open(options: RelayOptions, events: RelayEvents): Promise<Relay> {
+    const relay = new Relay(options, events);
     try {
-      for (const route of terms.routes) {
-        const opened = await Route.open(route, terms, {
+      for (const route of options.routes) {
+        const opened = await Route.open(route, options, {
           onMigration: (migration) => relay.#onMigration(migration),
           onOver: (migration, report) => relay.#onOver(migration, report),
         });
@@ -68,8 +68,8 @@ export class Relay {
     return relay;
   }
 
-  private constructor(terms: RelayOptions, events: RelayEvents) {
-    this.#terms = terms;
+  private constructor(options: RelayOptions, events: RelayEvents) {
+    this.#options = options;
     this.#events = events;
   }
 
@@ -99,7 +99,7 @@ export class Relay {
 
   #giveUpStalled(): void {
     const now = performance.now();
-    const { stallLimitMs } = this.#terms;
+    const { stallLimitMs } = this.#options;
     for (const migration of this.#migrations.values()) {
       if (migration.stalledMs(now) < stallLimitMs) continue;
       const message = `one side has taken no byte for ${stallLimitMs} ms`;
@@ -108,7 +108,7 @@ export class Relay {
   }
 
   #steer(): void {
-    const { evacuation } = this.#terms;
+    const { evacuation } = this.#options;
     if (evacuation === undefined) return;
     const passing = new Map([...this.#migrations].map(([id, migration]) => [id, migration.look()]));
     const chosen = chooseMigrations(passing, performance.now() - this.#since, evacuation);
@@ -121,7 +121,7 @@ export class Relay {
   #onMigration(migration: Migration): void {
     if (this.#migrations.size === 0) this.#since = performance.now();
     this.#migrations.set(migration.id, migration);
-    if (this.#terms.evacuation === undefined) migration.free();
+    if (this.#options.evacuation === undefined) migration.free();
     else this.#steer();
   }
 
@@ -138,7 +138,7 @@ export class Relay {
   #endIfDrained(): void {
     if (!this.#draining || this.#migrations.size > 0) return;
     clearInterval(this.#timer);
-    this.#terms.keeper?.close();
+    this.#options.keeper?.close();
     this.#ended();
   }
 }

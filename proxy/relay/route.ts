@@ -15,8 +15,8 @@ import { Channel } from './channel.ts';
 import { Inlet } from './inlet.ts';
 import { CONNECTIONS_MAX } from './limits.ts';
 import { Migration } from './migration.ts';
-import type { MigrationReport } from './report.ts';
 import type { RelayStore } from './relay-store.ts';
+import type { MigrationReport } from './report.ts';
 
 export interface RouteOptions {
   readonly name: string;
@@ -36,7 +36,7 @@ export interface RouteEvents {
 }
 
 export class Route {
-  readonly terms: RouteOptions;
+  readonly settings: RouteOptions;
   readonly #keeper: RelayStore | undefined;
   readonly #connectionsMax: number;
   readonly #events: RouteEvents;
@@ -48,9 +48,13 @@ export class Route {
   #open = 0;
 
   /** @throws UmbraError E_RELAY_LISTEN */
-  static async open(terms: RouteOptions, shared: SharedOptions, events: RouteEvents): Promise<Route> {
-    const route = new Route(terms, shared, events);
-    const { listen } = terms;
+  static async open(
+    options: RouteOptions,
+    shared: SharedOptions,
+    events: RouteEvents,
+  ): Promise<Route> {
+    const route = new Route(options, shared, events);
+    const { listen } = options;
     if (listen.kind === 'unix') removeStaleSocket(listen.path);
     await new Promise<void>((resolve, reject) => {
       route.#server.once('error', (cause: NodeJS.ErrnoException) => {
@@ -62,8 +66,8 @@ export class Route {
     return route;
   }
 
-  private constructor(terms: RouteOptions, shared: SharedOptions, events: RouteEvents) {
-    this.terms = terms;
+  private constructor(settings: RouteOptions, shared: SharedOptions, events: RouteEvents) {
+    this.settings = settings;
     this.#keeper = shared.keeper;
     this.#connectionsMax = shared.connectionsMax ?? CONNECTIONS_MAX;
     this.#events = events;
@@ -102,7 +106,7 @@ export class Route {
       onClosed: () => migration.onClosed(),
     });
     migration.join(channel);
-    this.#connecting = this.#connecting.then(() => channel.connect(this.terms.to));
+    this.#connecting = this.#connecting.then(() => channel.connect(this.settings.to));
   }
 
   #current(): Migration {
@@ -110,10 +114,10 @@ export class Route {
   }
 
   #begin(): Migration {
-    const { name, listen, to } = this.terms;
+    const { name, listen, to } = this.settings;
     const id = `${name}-${randomBytes(4).toString('hex')}`;
-    const place = { id, name, listen: formatAddress(listen), to: formatAddress(to) };
-    const migration: Migration = new Migration(place, this.#keeper, (report) => {
+    const location = { id, name, listen: formatAddress(listen), to: formatAddress(to) };
+    const migration: Migration = new Migration(location, this.#keeper, (report) => {
       this.#events.onOver(migration, report);
     });
     this.#present = migration;

@@ -14,8 +14,8 @@ import { ShadowSink, type StreamResult } from '../intake/shadow-sink.ts';
 import { PrecopyDecoder } from '../stream/decoder.ts';
 import type { CountingSink } from './counting-sink.ts';
 import { BACKLOG_BYTES } from './limits.ts';
-import type { ShadowReport } from './report.ts';
 import type { RelayStore, Staged } from './relay-store.ts';
+import type { ShadowReport } from './report.ts';
 
 const WAITS = 0;
 const STAGES = 1;

@@ -19,7 +19,7 @@ const BLOCK = 1;
 export class BlockList implements Stage {
   readonly blocks: RamBlock[] = [];
   readonly #indices = new Map<string, number>();
-  readonly #place: StreamPosition;
+  readonly #location: StreamPosition;
   readonly #limits: StreamLimits;
   readonly #pageSize: number;
   readonly #ignoreShared: boolean;
@@ -29,7 +29,7 @@ export class BlockList implements Stage {
 
   /** @param totalBytes from the MEM_SIZE item: the sum of all lengths */
   constructor(
-    place: StreamPosition,
+    location: StreamPosition,
     limits: StreamLimits,
     pageSize: number,
     ignoreShared: boolean,
@@ -37,10 +37,10 @@ export class BlockList implements Stage {
   ) {
     if (totalBytes > limits.ramBytes) {
       const detail = `${totalBytes} bytes of RAM, limit ramBytes ${limits.ramBytes}`;
-      throw place.error('E_STREAM_LIMIT', detail);
+      throw location.error('E_STREAM_LIMIT', detail);
     }
-    if (totalBytes === 0) throw place.error('E_STREAM_BLOCK_LIST', 'The machine has no RAM');
-    this.#place = place;
+    if (totalBytes === 0) throw location.error('E_STREAM_BLOCK_LIST', 'The machine has no RAM');
+    this.#location = location;
     this.#limits = limits;
     this.#pageSize = pageSize;
     this.#ignoreShared = ignoreShared;
@@ -61,7 +61,7 @@ export class BlockList implements Stage {
       const length = bytes.readUInt8(at);
       if (length > this.#limits.idstrBytes) {
         const detail = `RAM block name of ${length} bytes, limit ${this.#limits.idstrBytes}`;
-        throw this.#place.error('E_STREAM_LIMIT', detail);
+        throw this.#location.error('E_STREAM_LIMIT', detail);
       }
       this.#state = BLOCK;
       this.#need = length + 8 + (this.#ignoreShared ? 8 : 0);
@@ -82,7 +82,7 @@ export class BlockList implements Stage {
   #add(idstr: string, usedLength: number, guestAddress: number | undefined): void {
     if (this.blocks.length === this.#limits.blockCount) {
       const detail = `More than ${this.#limits.blockCount} RAM blocks (limit blockCount)`;
-      throw this.#place.error('E_STREAM_LIMIT', detail);
+      throw this.#location.error('E_STREAM_LIMIT', detail);
     }
     // QEMU never makes an empty block and aligns all to the page: anything else is corruption.
     if (usedLength === 0 || usedLength % this.#pageSize !== 0) {
@@ -100,7 +100,7 @@ export class BlockList implements Stage {
   }
 
   #refuse(detail: string): Error {
-    return this.#place.error('E_STREAM_BLOCK_LIST', detail);
+    return this.#location.error('E_STREAM_BLOCK_LIST', detail);
   }
 }
 

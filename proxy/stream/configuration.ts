@@ -30,7 +30,7 @@ const UUID = 8;
 const PAGE_BITS_MIN = 10;
 
 export class Configuration implements Stage {
-  readonly #place: StreamPosition;
+  readonly #location: StreamPosition;
   readonly #limits: StreamLimits;
   readonly #seen = new Set<string>();
   #raw = Buffer.alloc(0);
@@ -42,8 +42,8 @@ export class Configuration implements Stage {
   #pageSize = LEGACY_PAGE_SIZE;
   #ignoreShared = false;
 
-  constructor(place: StreamPosition, limits: StreamLimits) {
-    this.#place = place;
+  constructor(location: StreamPosition, limits: StreamLimits) {
+    this.#location = location;
     this.#limits = limits;
     this.#keep(Buffer.of(QEMU_VM_CONFIGURATION), 0, 1);
   }
@@ -123,7 +123,7 @@ export class Configuration implements Stage {
   #subsection(name: string, version: number): boolean {
     if (version !== 1 || this.#seen.has(name)) {
       const what = version === 1 ? 'comes twice' : `has version ${version}, not 1`;
-      throw this.#place.error('E_STREAM_CONFIGURATION', `Subsection "${name}" ${what}`);
+      throw this.#location.error('E_STREAM_CONFIGURATION', `Subsection "${name}" ${what}`);
     }
     this.#seen.add(name);
     switch (name) {
@@ -134,7 +134,7 @@ export class Configuration implements Stage {
       case 'configuration/uuid':
         return this.#await(UUID, 16);
       default:
-        throw this.#place.error('E_STREAM_CONFIGURATION', `Unknown subsection "${name}"`);
+        throw this.#location.error('E_STREAM_CONFIGURATION', `Unknown subsection "${name}"`);
     }
   }
 
@@ -144,10 +144,10 @@ export class Configuration implements Stage {
         this.#ignoreShared = true;
         return;
       case 'mapped-ram':
-        throw this.#place.error('E_STREAM_MAPPED_RAM', 'The capability mapped-ram is on');
+        throw this.#location.error('E_STREAM_MAPPED_RAM', 'The capability mapped-ram is on');
       default:
         // QEMU validates only capabilities that change the format: this one does, somehow.
-        throw this.#place.error('E_STREAM_CAPABILITY', `The capability "${name}" is on`);
+        throw this.#location.error('E_STREAM_CAPABILITY', `The capability "${name}" is on`);
     }
   }
 
@@ -176,7 +176,7 @@ export class Configuration implements Stage {
   }
 
   #overLimit(what: string, value: number, most: number): Error {
-    return this.#place.error(
+    return this.#location.error(
       'E_STREAM_LIMIT',
       `Length or value ${value} of ${what}, limit ${most}`,
     );

@@ -57,7 +57,7 @@ export class PrecopyDecoder {
   readonly #sink: PrecopySink;
   readonly #limits: StreamLimits;
   readonly #mode: StreamMode;
-  readonly #place = new StreamPosition();
+  readonly #location = new StreamPosition();
   readonly #counters = zeroCounters();
   readonly #carry = new Carry();
   #state = HEADER;
@@ -134,9 +134,12 @@ export class PrecopyDecoder {
     if (this.#state === FAILED) throw this.#failure;
     if (this.#state === COMPLETE) return;
     try {
-      this.#place.offset = this.#position;
+      this.#location.offset = this.#position;
       if (this.#tail === undefined) {
-        throw this.#place.error('E_STREAM_TRUNCATED', 'The transport closed before RAM was final');
+        throw this.#location.error(
+          'E_STREAM_TRUNCATED',
+          'The transport closed before RAM was final',
+        );
       }
       this.#finish(this.#tail.close());
     } catch (error) {
@@ -152,9 +155,9 @@ export class PrecopyDecoder {
           this.#addToTail(chunk, at);
           return;
         case COMPLETE:
-          this.#place.offset = this.#position;
+          this.#location.offset = this.#position;
           if (at === chunk.length) return;
-          throw this.#place.error('E_STREAM_TRAILING', `${chunk.length - at} more bytes`);
+          throw this.#location.error('E_STREAM_TRAILING', `${chunk.length - at} more bytes`);
         case RAM:
           if (this.#carry.isEmpty) at = this.#runRam(chunk, at);
           break;
@@ -179,7 +182,7 @@ export class PrecopyDecoder {
 
   /** One transition: `need` bytes at `bytes[at]` are there. */
   #step(bytes: Buffer, at: number, need: number): void {
-    this.#place.offset = this.#position;
+    this.#location.offset = this.#position;
     switch (this.#state) {
       case HEADER:
         this.#header(bytes.readUInt32BE(at), bytes.readUInt32BE(at + 4));
@@ -221,9 +224,9 @@ export class PrecopyDecoder {
   }
 
   #header(magic: number, version: number): void {
-    if (magic !== wire.QEMU_VM_FILE_MAGIC) throw refuseMagic(this.#place, magic);
+    if (magic !== wire.QEMU_VM_FILE_MAGIC) throw refuseMagic(this.#location, magic);
     if (version !== wire.QEMU_VM_FILE_VERSION) {
-      throw this.#place.error('E_STREAM_VERSION', `Stream version ${version}`);
+      throw this.#location.error('E_STREAM_VERSION', `Stream version ${version}`);
     }
     this.#await(TYPE, 1);
   }
@@ -243,7 +246,7 @@ export class PrecopyDecoder {
     }
     const ram = this.#knowMachine();
     this.#sectionType = type;
-    this.#place.section = SECTION_NAMES[type] ?? 'section';
+    this.#location.section = SECTION_NAMES[type] ?? 'section';
     switch (type) {
       case wire.QEMU_VM_COMMAND:
         this.#await(COMMAND, 4);
@@ -262,11 +265,11 @@ export class PrecopyDecoder {
         return;
       case wire.QEMU_VM_EOF:
         if (this.#ramEnded) this.#beginTail(type);
-        else throw this.#place.error('E_STREAM_TRUNCATED', 'The source ended before RAM did');
+        else throw this.#location.error('E_STREAM_TRUNCATED', 'The source ended before RAM did');
         return;
       default: {
         const detail = `Section type 0x${type.toString(16)} at this place`;
-        throw this.#place.error('E_STREAM_SECTION', detail);
+        throw this.#location.error('E_STREAM_SECTION', detail);
       }
     }
   }
@@ -274,9 +277,9 @@ export class PrecopyDecoder {
   #beginConfiguration(): void {
     this.#enter('CONFIGURATION');
     if (this.#configuration !== undefined || this.#ram !== undefined) {
-      throw this.#place.error('E_STREAM_CONFIGURATION', 'Not the first section');
+      throw this.#location.error('E_STREAM_CONFIGURATION', 'Not the first section');
     }
-    this.#configuration = new Configuration(this.#place, this.#limits);
+    this.#configuration = new Configuration(this.#location, this.#limits);
     this.#awaitConfiguration();
   }
 
@@ -297,14 +300,14 @@ export class PrecopyDecoder {
       pageSize: wire.LEGACY_PAGE_SIZE,
       ignoreShared: false,
     };
-    this.#ram = new RamSection(this.#sink, this.#place, this.#limits, this.#counters, machine);
+    this.#ram = new RamSection(this.#sink, this.#location, this.#limits, this.#counters, machine);
     this.#sink.machine(machine.machineType, machine.pageSize);
     return this.#ram;
   }
 
   #command(command: number, length: number): void {
     this.#enter(`COMMAND ${wire.COMMAND_NAMES[command] ?? command}`);
-    const refusal = refuseCommand(this.#place, command, length);
+    const refusal = refuseCommand(this.#location, command, length);
     if (refusal !== undefined) throw refusal;
     if (command === wire.MIG_CMD_PING) {
       this.#await(PING_VALUE, 4);
@@ -321,7 +324,7 @@ export class PrecopyDecoder {
   #fullId(id: number, nameLength: number): void {
     if (nameLength > this.#limits.idstrBytes) {
       const detail = `Section name of ${nameLength} bytes, limit ${this.#limits.idstrBytes}`;
-      throw this.#place.error('E_STREAM_LIMIT', detail);
+      throw this.#location.error('E_STREAM_LIMIT', detail);
     }
     this.#sectionId = id;
     this.#await(FULL_HEADER, nameLength + 8);
@@ -333,17 +336,17 @@ export class PrecopyDecoder {
       const started = this.#ramSectionId >= 0;
       const code = started ? 'E_STREAM_BACKGROUND' : 'E_STREAM_EARLY_STATE';
       const when = started ? 'before RAM END' : 'before RAM START';
-      throw this.#place.error(code, `Device "${name}" sends its state ${when}`);
+      throw this.#location.error(code, `Device "${name}" sends its state ${when}`);
     }
     if (name !== 'ram') {
-      throw this.#place.error('E_STREAM_ITERABLE', `"${name}" sends its state live`);
+      throw this.#location.error('E_STREAM_ITERABLE', `"${name}" sends its state live`);
     }
     if (instance !== 0 || version !== wire.RAM_SECTION_VERSION) {
       const detail = `"ram" is instance ${instance}, version ${version}`;
-      throw this.#place.error('E_STREAM_RAM_VERSION', detail);
+      throw this.#location.error('E_STREAM_RAM_VERSION', detail);
     }
     if (this.#ramSectionId >= 0) {
-      throw this.#place.error('E_STREAM_SECTION', 'A second START of "ram"');
+      throw this.#location.error('E_STREAM_SECTION', 'A second START of "ram"');
     }
     this.#ramSectionId = this.#sectionId;
     this.#beginRam();
@@ -352,7 +355,7 @@ export class PrecopyDecoder {
   #partId(id: number): void {
     if (id !== this.#ramSectionId || this.#ramEnded) {
       const why = id === this.#ramSectionId ? 'has ended' : 'was never started';
-      throw this.#place.error('E_STREAM_SECTION_ID', `Section ${id} ${why}`);
+      throw this.#location.error('E_STREAM_SECTION_ID', `Section ${id} ${why}`);
     }
     this.#sectionId = id;
     this.#enter(`ram ${SECTION_NAMES[this.#sectionType]}`);
@@ -373,7 +376,10 @@ export class PrecopyDecoder {
   #footer(mark: number, id: number): void {
     if (mark !== wire.QEMU_VM_SECTION_FOOTER || id !== this.#sectionId) {
       const seen = mark === wire.QEMU_VM_SECTION_FOOTER ? `of section ${id}` : 'missing';
-      throw this.#place.error('E_STREAM_FOOTER', `Footer of section ${this.#sectionId}: ${seen}`);
+      throw this.#location.error(
+        'E_STREAM_FOOTER',
+        `Footer of section ${this.#sectionId}: ${seen}`,
+      );
     }
     if (this.#sectionType === wire.QEMU_VM_SECTION_END) this.#endRam();
     this.#await(TYPE, 1);
@@ -386,7 +392,7 @@ export class PrecopyDecoder {
 
   #beginTail(type: number): void {
     this.#enter('device state');
-    this.#tail = new Tail(this.#place, this.#limits, this.#knowMachine().pageSize);
+    this.#tail = new Tail(this.#location, this.#limits, this.#knowMachine().pageSize);
     this.#tail.add(Buffer.of(type), 0);
     this.#await(TAIL, 0);
   }
@@ -394,7 +400,7 @@ export class PrecopyDecoder {
   #addToTail(chunk: Buffer, at: number): void {
     const tail = this.#tail;
     if (tail === undefined) throw new Error('In the tail without one');
-    this.#place.offset = this.#position;
+    this.#location.offset = this.#position;
     tail.add(chunk, at);
     this.#position += chunk.length - at;
     // Without return path the source closes its socket, which is the better evidence.
@@ -410,7 +416,7 @@ export class PrecopyDecoder {
   }
 
   #enter(section: string): void {
-    this.#place.section = section;
+    this.#location.section = section;
     this.#sink.section?.(section, this.#sectionStart);
   }
 

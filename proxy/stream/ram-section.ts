@@ -43,7 +43,7 @@ const PAGE_CONTINUE = wire.RAM_SAVE_FLAG_PAGE | wire.RAM_SAVE_FLAG_CONTINUE;
 
 export class RamSection implements Stage {
   readonly #sink: PrecopySink;
-  readonly #place: StreamPosition;
+  readonly #location: StreamPosition;
   readonly #limits: StreamLimits;
   readonly #counters: StreamCounters;
   readonly #pageSize: number;
@@ -63,13 +63,13 @@ export class RamSection implements Stage {
 
   constructor(
     sink: PrecopySink,
-    place: StreamPosition,
+    location: StreamPosition,
     limits: StreamLimits,
     counters: StreamCounters,
     configuration: Pick<Configuration, 'pageSize' | 'ignoreShared'>,
   ) {
     this.#sink = sink;
-    this.#place = place;
+    this.#location = location;
     this.#limits = limits;
     this.#counters = counters;
     this.#pageSize = configuration.pageSize;
@@ -177,24 +177,24 @@ export class RamSection implements Stage {
       case wire.RAM_SAVE_FLAG_EOS:
         if ((flags & wire.RAM_SAVE_FLAG_CONTINUE) !== 0) break;
         if (this.#list !== undefined) return true;
-        throw this.#place.error('E_STREAM_BLOCK_LIST', 'RAM START ends without a block list');
+        throw this.#location.error('E_STREAM_BLOCK_LIST', 'RAM START ends without a block list');
       case wire.RAM_SAVE_FLAG_MEM_SIZE:
         if ((flags & wire.RAM_SAVE_FLAG_CONTINUE) !== 0) break;
         return this.#beginList(address);
       case wire.RAM_SAVE_FLAG_HOOK:
-        throw this.#place.error('E_STREAM_RDMA', 'RDMA hook in a RAM section');
+        throw this.#location.error('E_STREAM_RDMA', 'RDMA hook in a RAM section');
       case wire.RAM_SAVE_FLAG_MULTIFD_FLUSH:
-        throw this.#place.error('E_STREAM_MULTIFD', 'MULTIFD_FLUSH in a RAM section');
+        throw this.#location.error('E_STREAM_MULTIFD', 'MULTIFD_FLUSH in a RAM section');
     }
-    throw this.#place.error('E_STREAM_RAM_FLAGS', `RAM item with flags 0x${flags.toString(16)}`);
+    throw this.#location.error('E_STREAM_RAM_FLAGS', `RAM item with flags 0x${flags.toString(16)}`);
   }
 
   #beginList(totalBytes: number): boolean {
     if (this.#list !== undefined) {
-      throw this.#place.error('E_STREAM_BLOCK_LIST', 'A second RAM block list');
+      throw this.#location.error('E_STREAM_BLOCK_LIST', 'A second RAM block list');
     }
     this.#list = new BlockList(
-      this.#place,
+      this.#location,
       this.#limits,
       this.#pageSize,
       this.#ignoreShared,
@@ -216,14 +216,14 @@ export class RamSection implements Stage {
     this.#offset = offset;
     if ((flags & wire.RAM_SAVE_FLAG_CONTINUE) === 0) return this.#await(BLOCK_LENGTH, 1);
     if (this.#block >= 0) return this.#pageItem();
-    throw this.#place.error('E_STREAM_CONTINUE', 'The first page names no block');
+    throw this.#location.error('E_STREAM_CONTINUE', 'The first page names no block');
   }
 
   #enterBlock(idstr: string): void {
     const index = this.#list?.indexOf(idstr) ?? -1;
     const block = this.#list?.blocks[index];
     if (block === undefined) {
-      throw this.#place.error('E_STREAM_BLOCK', `Page of the unknown RAM block "${idstr}"`);
+      throw this.#location.error('E_STREAM_BLOCK', `Page of the unknown RAM block "${idstr}"`);
     }
     this.#block = index;
     this.#blockLength = block.usedLength;
@@ -234,7 +234,7 @@ export class RamSection implements Stage {
     if (this.#offset >= this.#blockLength) {
       const name = this.#list?.blocks[this.#block]?.idstr;
       const detail = `Page at ${this.#offset} of block "${name}" of ${this.#blockLength} bytes`;
-      throw this.#place.error('E_STREAM_OFFSET', detail);
+      throw this.#location.error('E_STREAM_OFFSET', detail);
     }
     switch (this.#kind) {
       case wire.RAM_SAVE_FLAG_ZERO:
@@ -259,16 +259,19 @@ export class RamSection implements Stage {
 
   #xbzrleHead(encoding: number, length: number): boolean {
     if (encoding !== wire.ENCODING_FLAG_XBZRLE) {
-      throw this.#place.error('E_STREAM_XBZRLE', `Unknown page encoding ${encoding}`);
+      throw this.#location.error('E_STREAM_XBZRLE', `Unknown page encoding ${encoding}`);
     }
     if (length <= this.#pageSize) return this.#await(XBZRLE_BODY, length);
-    throw this.#place.error('E_STREAM_XBZRLE', `${length} bytes for a page of ${this.#pageSize}`);
+    throw this.#location.error(
+      'E_STREAM_XBZRLE',
+      `${length} bytes for a page of ${this.#pageSize}`,
+    );
   }
 
   #xbzrle(bytes: Buffer, at: number): void {
     this.#sink.load(this.#block, this.#offset, this.#scratch);
     const wrong = applyXbzrle(bytes, at, this.#need, this.#scratch);
-    if (wrong !== '') throw this.#place.error('E_STREAM_XBZRLE', `XBZRLE: ${wrong}`);
+    if (wrong !== '') throw this.#location.error('E_STREAM_XBZRLE', `XBZRLE: ${wrong}`);
     this.#sink.page(this.#block, this.#offset, this.#scratch, 0);
     this.#counters.xbzrlePages++;
   }
@@ -281,15 +284,15 @@ export class RamSection implements Stage {
       ({ page, taken } = inflated(inflateSync(deflated, options)));
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
-      throw this.#place.error('E_STREAM_COMPRESSED', `zlib: ${why}`);
+      throw this.#location.error('E_STREAM_COMPRESSED', `zlib: ${why}`);
     }
     if (taken !== deflated.length) {
       const detail = `zlib: ${deflated.length - taken} more bytes behind the page`;
-      throw this.#place.error('E_STREAM_COMPRESSED', detail);
+      throw this.#location.error('E_STREAM_COMPRESSED', detail);
     }
     if (page.length !== this.#pageSize) {
       const detail = `zlib: ${page.length} bytes instead of a page of ${this.#pageSize}`;
-      throw this.#place.error('E_STREAM_COMPRESSED', detail);
+      throw this.#location.error('E_STREAM_COMPRESSED', detail);
     }
     this.#sink.page(this.#block, this.#offset, page, 0);
     this.#counters.compressedPages++;
@@ -302,7 +305,7 @@ export class RamSection implements Stage {
   }
 
   #overLimit(what: string, length: number, most: number): Error {
-    return this.#place.error('E_STREAM_LIMIT', `${what} of ${length} bytes, limit ${most}`);
+    return this.#location.error('E_STREAM_LIMIT', `${what} of ${length} bytes, limit ${most}`);
   }
 }
 

@@ -1,20 +1,20 @@
 /**
  * Refusals that name what the peer wanted instead of a precopy stream.
  */
-import type { StreamPosition, StreamError, StreamErrorCode } from './errors.ts';
+import type { StreamError, StreamErrorCode, StreamPosition } from './errors.ts';
 import * as wire from './wire.ts';
 
 /** Bytes 0 and 1 of a TLS record that holds a handshake: content type 22, version 3.x. */
 const TLS_HANDSHAKE = 0x1603;
 
 /** @param magic the first four bytes, which are not QEMU_VM_FILE_MAGIC */
-export function refuseMagic(place: StreamPosition, magic: number): StreamError {
+export function refuseMagic(location: StreamPosition, magic: number): StreamError {
   if (magic === wire.MULTIFD_MAGIC) {
-    return place.error('E_STREAM_MULTIFD', 'A multifd data channel connected');
+    return location.error('E_STREAM_MULTIFD', 'A multifd data channel connected');
   }
   const seen = `0x${magic.toString(16).padStart(8, '0')}`;
   const hint = magic >>> 16 === TLS_HANDSHAKE ? ', the begin of a TLS handshake' : '';
-  return place.error('E_STREAM_MAGIC', `The first bytes are ${seen}${hint}`);
+  return location.error('E_STREAM_MAGIC', `The first bytes are ${seen}${hint}`);
 }
 
 /** What QEMU's destination demands of a command's length; the variable ones are all refused. */
@@ -37,17 +37,17 @@ const REFUSED: Readonly<Record<number, StreamErrorCode>> = {
 
 /** @returns undefined for a command that belongs to precopy and has the right length */
 export function refuseCommand(
-  place: StreamPosition,
+  location: StreamPosition,
   command: number,
   length: number,
 ): StreamError | undefined {
   const code = REFUSED[command];
-  if (code !== undefined) return place.error(code, `Command ${wire.COMMAND_NAMES[command]}`);
+  if (code !== undefined) return location.error(code, `Command ${wire.COMMAND_NAMES[command]}`);
   const expected = LENGTHS[command];
   if (expected === undefined) {
-    return place.error('E_STREAM_COMMAND', `Unknown command ${command}`);
+    return location.error('E_STREAM_COMMAND', `Unknown command ${command}`);
   }
   if (expected === length) return undefined;
   const name = wire.COMMAND_NAMES[command];
-  return place.error('E_STREAM_COMMAND', `${name} of ${length} bytes instead of ${expected}`);
+  return location.error('E_STREAM_COMMAND', `${name} of ${length} bytes instead of ${expected}`);
 }

@@ -47,15 +47,15 @@ export interface TailEnd {
 }
 
 export class Tail {
-  readonly #place: StreamPosition;
+  readonly #location: StreamPosition;
   readonly #limits: StreamLimits;
   readonly #pageSize: number;
   #bytes = Buffer.alloc(0);
   #length = 0;
   #lastNul = -1;
 
-  constructor(place: StreamPosition, limits: StreamLimits, pageSize: number) {
-    this.#place = place;
+  constructor(location: StreamPosition, limits: StreamLimits, pageSize: number) {
+    this.#location = location;
     this.#limits = limits;
     this.#pageSize = pageSize;
   }
@@ -103,15 +103,15 @@ export class Tail {
       if (parseJson(text) !== undefined) return this.#end(at, text, 'eof');
     }
     if (this.#endsOnEof()) return this.#end(this.#length, undefined, 'eof');
-    throw this.#place.error('E_STREAM_TRUNCATED', `${this.#length} bytes of device state came`);
+    throw this.#location.error('E_STREAM_TRUNCATED', `${this.#length} bytes of device state came`);
   }
 
   /** Offsets of VMDESC's type byte for which the length fits exactly, behind an EOF byte. */
   *#candidates(): Generator<number> {
     const bytes = this.#bytes;
     if (this.#length === 0 || bytes[this.#length - 1] !== CLOSE_BRACE) return;
-    for (const place of LENGTH_PLACES) {
-      const at = this.#lastNul + place - 1;
+    for (const location of LENGTH_PLACES) {
+      const at = this.#lastNul + location - 1;
       const json = at + VMDESC_HEAD;
       if (at < 1 || json >= this.#length || bytes[json] !== OPEN_BRACE) continue;
       if (bytes[at] !== QEMU_VM_VMDESCRIPTION || bytes[at - 1] !== QEMU_VM_EOF) continue;
@@ -160,6 +160,6 @@ export class Tail {
   }
 
   #overLimit(what: string, length: number, most: number): Error {
-    return this.#place.error('E_STREAM_LIMIT', `${length} bytes of ${what}, limit ${most}`);
+    return this.#location.error('E_STREAM_LIMIT', `${length} bytes of ${what}, limit ${most}`);
   }
 }

@@ -17,18 +17,22 @@ const GREETING_LIMIT_MS = 1_000;
 const COMMAND_LIMIT_MS = 60_000;
 
 export class DirectSession implements MonitorSession {
-  readonly #place: DomainAddress;
+  readonly #domain: DomainAddress;
   readonly #client: QmpClient;
   #closed = false;
 
   /** @throws QmpError */
-  static async open(path: string, place: DomainAddress, owner: SessionOwner): Promise<DirectSession> {
+  static async open(
+    path: string,
+    domain: DomainAddress,
+    owner: SessionOwner,
+  ): Promise<DirectSession> {
     const client = await QmpClient.connect(path, { timeoutMs: GREETING_LIMIT_MS });
-    return new DirectSession(client, place, owner);
+    return new DirectSession(client, domain, owner);
   }
 
-  private constructor(client: QmpClient, place: DomainAddress, owner: SessionOwner) {
-    this.#place = place;
+  private constructor(client: QmpClient, domain: DomainAddress, owner: SessionOwner) {
+    this.#domain = domain;
     this.#client = client;
     client.onEvent(({ name, data, timestampUs }) => {
       const seconds = Math.floor(timestampUs / 1e6);
@@ -61,8 +65,8 @@ export class DirectSession implements MonitorSession {
   }
 
   async #migrate(path: string, args: unknown): Promise<Json> {
-    const { uri, domain } = this.#place;
-    const command = JSON.stringify(await handOver(this.#place, path, args));
+    const { uri, domain } = this.#domain;
+    const command = JSON.stringify(await handOver(this.#domain, path, args));
     const said = await virsh(uri, ['qemu-monitor-command', '--domain', domain, '--cmd', command]);
     const answer = monitorAnswer(said);
     if (answer !== undefined) return answer;
@@ -70,7 +74,7 @@ export class DirectSession implements MonitorSession {
   }
 
   #gone(cause: QmpError): LibvirtError {
-    const { uri, domain } = this.#place;
+    const { uri, domain } = this.#domain;
     return new LibvirtError('E_LIBVIRT_DOMAIN', `${domain}: ${cause.message}`, uri, cause);
   }
 

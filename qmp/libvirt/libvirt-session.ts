@@ -15,7 +15,7 @@ import { DIE_WITH_US, environment, Virsh } from './virsh.ts';
 const REGISTER_LIMIT_MS = 10_000;
 
 export class LibvirtSession implements MonitorSession {
-  readonly #place: DomainAddress;
+  readonly #domain: DomainAddress;
   readonly #owner: SessionOwner;
   readonly #virsh: Virsh;
   #events: ChildProcess | undefined;
@@ -23,8 +23,8 @@ export class LibvirtSession implements MonitorSession {
   greeting: Json = {};
 
   /** @throws LibvirtError */
-  static async open(place: DomainAddress, owner: SessionOwner): Promise<LibvirtSession> {
-    const session = new LibvirtSession(place, owner);
+  static async open(domain: DomainAddress, owner: SessionOwner): Promise<LibvirtSession> {
+    const session = new LibvirtSession(domain, owner);
     try {
       await session.#begin();
       session.#isOpen = true;
@@ -35,18 +35,18 @@ export class LibvirtSession implements MonitorSession {
     }
   }
 
-  private constructor(place: DomainAddress, owner: SessionOwner) {
-    this.#place = place;
+  private constructor(domain: DomainAddress, owner: SessionOwner) {
+    this.#domain = domain;
     this.#owner = owner;
     // Whoever opens it is told of a failure until it is open.
-    this.#virsh = new Virsh(place.uri, (error) => {
+    this.#virsh = new Virsh(domain.uri, (error) => {
       if (this.#isOpen) owner.onGone(error);
     });
   }
 
   async execute(execute: string, args: unknown): Promise<Json> {
     const path = unixPathOf(execute, args);
-    if (path !== undefined) return this.#command(await handOver(this.#place, path, args));
+    if (path !== undefined) return this.#command(await handOver(this.#domain, path, args));
     return this.#command({ execute, ...(args === undefined ? {} : { arguments: args }) });
   }
 
@@ -62,10 +62,10 @@ export class LibvirtSession implements MonitorSession {
   }
 
   async #command(message: Json): Promise<Json> {
-    const said = await this.#virsh.run(monitorCommand(this.#place.domain, message));
+    const said = await this.#virsh.run(monitorCommand(this.#domain.domain, message));
     const answer = monitorAnswer(said);
     if (answer !== undefined) return answer;
-    throw libvirtError(said, this.#place.uri);
+    throw libvirtError(said, this.#domain.uri);
   }
 
   /**
@@ -73,7 +73,7 @@ export class LibvirtSession implements MonitorSession {
    * more answer from the same libvirtd after that, it has.
    */
   async #registerEvents(): Promise<void> {
-    const { uri, domain } = this.#place;
+    const { uri, domain } = this.#domain;
     const words = ['virsh', '-q', '-c', uri, 'qemu-monitor-event', domain, '--loop'];
     const events = spawn('setpriv', [...DIE_WITH_US, ...words], {
       env: {

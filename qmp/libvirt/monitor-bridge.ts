@@ -47,7 +47,7 @@ interface Session {
 }
 
 export class MonitorBridge {
-  readonly #place: MonitorAddress;
+  readonly #domain: MonitorAddress;
   readonly #server: Server;
   readonly #clients = new Set<Socket>();
   #session: Promise<Session> | undefined;
@@ -56,22 +56,22 @@ export class MonitorBridge {
   #taken: string | undefined;
 
   /** @throws QmpError E_QMP_CONNECT when the socket cannot be made; libvirt may be away */
-  static async open(place: MonitorAddress): Promise<MonitorBridge> {
-    const bridge = new MonitorBridge(place);
-    rmSync(place.path, { force: true });
-    bridge.#server.listen(place.path);
+  static async open(domain: MonitorAddress): Promise<MonitorBridge> {
+    const bridge = new MonitorBridge(domain);
+    rmSync(domain.path, { force: true });
+    bridge.#server.listen(domain.path);
     try {
       await once(bridge.#server, 'listening');
     } catch (cause) {
-      const context = { socket: place.path, cause };
-      throw new QmpError('E_QMP_CONNECT', `cannot listen on ${place.path}`, context);
+      const context = { socket: domain.path, cause };
+      throw new QmpError('E_QMP_CONNECT', `cannot listen on ${domain.path}`, context);
     }
-    chmodSync(place.path, 0o600);
+    chmodSync(domain.path, 0o600);
     return bridge;
   }
 
-  private constructor(place: MonitorAddress) {
-    this.#place = place;
+  private constructor(domain: MonitorAddress) {
+    this.#domain = domain;
     this.#server = createServer((client) => void this.#serve(client));
   }
 
@@ -80,8 +80,8 @@ export class MonitorBridge {
     if (this.#closed) return;
     this.#closed = true;
     this.#server.close();
-    this.#hangUp(new LibvirtError('E_LIBVIRT_CONNECT', 'closed by its owner', this.#place.uri));
-    rmSync(this.#place.path, { force: true });
+    this.#hangUp(new LibvirtError('E_LIBVIRT_CONNECT', 'closed by its owner', this.#domain.uri));
+    rmSync(this.#domain.path, { force: true });
   }
 
   async #serve(client: Socket): Promise<void> {
@@ -117,7 +117,7 @@ export class MonitorBridge {
 
   /** Nobody is on it: the next client begins another. */
   #change(): void {
-    this.#hangUp(new LibvirtError('E_LIBVIRT_CONNECT', 'the way is changed', this.#place.uri));
+    this.#hangUp(new LibvirtError('E_LIBVIRT_CONNECT', 'the way is changed', this.#domain.uri));
   }
 
   async #answer(client: Socket, monitor: MonitorSession, request: MonitorRequest): Promise<void> {
@@ -151,13 +151,13 @@ export class MonitorBridge {
 
   /** A monitor to be tried, which nobody else was found at. */
   #ownSocket(): string | undefined {
-    const own = this.#place.sockets?.().own;
+    const own = this.#domain.sockets?.().own;
     return own === this.#taken ? undefined : own;
   }
 
   /** @throws LibvirtError */
   async #begin(): Promise<Session> {
-    const { uri, domain, sockets } = this.#place;
+    const { uri, domain, sockets } = this.#domain;
     if (!DOMAIN_NAME.test(domain)) {
       throw new LibvirtError('E_LIBVIRT_DOMAIN', `no domain can be called ${domain}`, uri);
     }
@@ -166,7 +166,7 @@ export class MonitorBridge {
     if (direct !== undefined) return { monitor: direct, via: 'own' };
     this.#taken = own ?? this.#taken; // by somebody else: libvirt's will do
     try {
-      const monitor = await LibvirtSession.open(this.#place, this.#owner());
+      const monitor = await LibvirtSession.open(this.#domain, this.#owner());
       return { monitor, via: 'libvirt' };
     } catch (error) {
       const isAway = error instanceof LibvirtError && error.code === 'E_LIBVIRT_CONNECT';
@@ -178,7 +178,7 @@ export class MonitorBridge {
 
   #direct(path: string | undefined): Promise<DirectSession | undefined> {
     if (path === undefined) return Promise.resolve(undefined);
-    return DirectSession.open(path, this.#place, this.#owner()).catch(() => undefined);
+    return DirectSession.open(path, this.#domain, this.#owner()).catch(() => undefined);
   }
 
   #owner() {

@@ -13,12 +13,12 @@ import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MANIFEST_LIMIT_BYTES, sha256Of, unwrap, wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
+import { type FileStamp, fileStampsAgree, takeFileStamp } from '../file-stamp.ts';
 import { type BaseName, SHADOW_FILE, SHADOW_FORMAT, type ShadowManifest } from '../manifest.ts';
 import { readManifestFile } from '../manifest-file.ts';
 import { retakeFileStamps } from '../retaken-stamps.ts';
 import { openShadow, shadowFiles, verifyShadow } from '../sealed.ts';
 import { syncFolder, writeNamed } from '../synced.ts';
-import { takeFileStamp, type FileStamp, fileStampsAgree } from '../file-stamp.ts';
 import { footersAgree, keyOf } from './container.ts';
 import { onDisk } from './disk.ts';
 import {

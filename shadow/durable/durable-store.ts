@@ -233,7 +233,10 @@ export class DurableStore {
    * @throws ShadowError E_EPOCH_UNKNOWN, E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION,
    * E_DURABLE_IO
    */
-  async verify(epoch: EpochManifest, onProgress: (progress: PersistProgress) => void): Promise<void> {
+  async verify(
+    epoch: EpochManifest,
+    onProgress: (progress: PersistProgress) => void,
+  ): Promise<void> {
     const names = await this.#durableNames(epoch);
     const totalBytes = await this.contentBytes(names);
     let doneBytes = 0;

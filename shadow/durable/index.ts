@@ -2,8 +2,8 @@ export type { ShadowName } from './durable-shadow.ts';
 export {
   DurableStore,
   type PersistOptions,
-  type PersistResult,
   type PersistProgress,
+  type PersistResult,
   roundsRead,
 } from './durable-store.ts';
 export { fetchEpoch } from './fetch-epoch.ts';

@@ -134,7 +134,7 @@ export class Judge {
     const qemu = bed.pid(0) ?? 0;
     this.#reported = undefined;
     await this.#writeMark();
-    freezeAt(bed, row.place);
+    freezeAt(bed, row.location);
     if (row.during === 'restore') bed.hangUp();
     const command = bed.umbra(...commandOf(row), '--json');
     const freezing = frozenProcess(bed, BACKGROUND_LIMIT_MS);

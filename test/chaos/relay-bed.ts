@@ -78,12 +78,12 @@ export class RelayBed {
     }
   }
 
-  async #strike({ place, victim }: ChaosRow): Promise<boolean> {
+  async #strike({ location, victim }: ChaosRow): Promise<boolean> {
     const pair = this.#pair;
     const stopAt = join(pair.directory, 'stop-at');
     const relay = await this.#start(stopAt);
     const processes = () => new Map([[relay.pid, 'relay']]);
-    freezeAt({ stopAt, processes }, place);
+    freezeAt({ stopAt, processes }, location);
     const source = pair.a.qemuPid(DOMAIN);
     const ended = this.#migrate();
     const over = ended.then(() => undefined);

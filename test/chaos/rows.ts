@@ -41,7 +41,7 @@ export interface ChaosRow {
   readonly during: 'checkpoint' | 'restore' | 'fold' | 'persist' | 'migration';
   readonly bed: BedKind;
   /** A name of proxy/failure/fault-point.ts. */
-  readonly place: string;
+  readonly location: string;
   readonly victim: Victim;
 }
 
@@ -97,7 +97,8 @@ function roundRows(bed: 'precopy' | 'background'): ChaosRow[] {
 function restoreRows(): ChaosRow[] {
   const places = RESTORE_STEPS.filter((step) => step !== FETCHED).map((step) => `restore/${step}`);
   const proxies = LOAD_STEPS.map((step) => `restore/n0/${step}`);
-  const hasQemu = ({ place, victim }: ChaosRow) => victim !== QEMU || !WITHOUT_QEMU.has(place);
+  const hasQemu = ({ location: where, victim }: ChaosRow) =>
+    victim !== QEMU || !WITHOUT_QEMU.has(where);
   return [
     ...at('restore', 'precopy', places, ANYONE, ALL_OF_OURS).filter(hasQemu),
     ...at('restore', 'precopy', proxies, ANYONE, DAEMON, ALL_OF_OURS),
@@ -133,9 +134,9 @@ function at(
   victims: readonly Victim[],
   ...more: readonly Victim[]
 ): ChaosRow[] {
-  return places.flatMap((place) =>
+  return places.flatMap((location) =>
     [...victims, ...more].map((victim) => {
-      return { name: `${during} (${bed}), ${place}: ${victim}`, during, bed, place, victim };
+      return { name: `${during} (${bed}), ${location}: ${victim}`, during, bed, location, victim };
     }),
   );
 }

@@ -14,7 +14,7 @@ const test = suite('kill matrix');
 test('no two rows have a name, and every named step is in it', () => {
   const rows = allRows();
   assert.is(new Set(rows.map(({ name }) => name)).size, rows.length);
-  const places = new Set(rows.map(({ place }) => place));
+  const places = new Set(rows.map(({ location: where }) => where));
   const named = [
     ...STATE_NAMES.map((state) => `member/n0/${state}`),
     ...ROUND_STATE_NAMES.map((state) => `round/${state}`),
@@ -27,13 +27,13 @@ test('no two rows have a name, and every named step is in it', () => {
   // Nothing is under way there, or only after something has gone wrong already.
   const quiet = ['member/n0/idle', 'member/n0/undoing', 'round/aborting', 'round/aborted'];
   assert.equal(
-    named.filter((place) => !places.has(place)),
+    named.filter((location) => !places.has(location)),
     quiet,
   );
 });
 
 test('a table has a line a place, and says what was not run', () => {
-  const rows = allRows().filter(({ place }) => place === 'restore/loaded');
+  const rows = allRows().filter(({ location: where }) => where === 'restore/loaded');
   const [first, second] = rows.map(({ name }) => name);
   const judged = (row: string, colour: Judgement['colour']) => {
     return [row, { row, colour, why: '', stoodMs: 0 }] as const;

@@ -17,8 +17,8 @@ export function table(
 ): string[] {
   const victims = [...new Set(rows.map(({ victim }) => victim))];
   const places = new Map<string, Map<Victim, string>>();
-  for (const { name, during, bed, place, victim } of rows) {
-    const key = `${during} (${bed}), ${place}`;
+  for (const { name, during, bed, location: where, victim } of rows) {
+    const key = `${during} (${bed}), ${where}`;
     const line = places.get(key) ?? new Map<Victim, string>();
     const judged = judgements.get(name);
     line.set(victim, judged === undefined ? NOT_RUN : SIGNS[judged.colour]);
@@ -28,8 +28,8 @@ export function table(
   return [
     line(['', ...victims]),
     line(['---', ...victims.map(() => '---')]),
-    ...[...places].map(([place, cells]) => {
-      return line([place, ...victims.map((victim) => cells.get(victim) ?? NOT_IN_IT)]);
+    ...[...places].map(([location, cells]) => {
+      return line([location, ...victims.map((victim) => cells.get(victim) ?? NOT_IN_IT)]);
     }),
   ];
 }

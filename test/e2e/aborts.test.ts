@@ -20,7 +20,7 @@ interface Case {
   readonly name: string;
   /** Nothing in it depends on QEMU: the newest stands for all. */
   readonly once?: true;
-  readonly place: string;
+  readonly location: string;
   /** Whose process is killed while the one at `place` stands frozen; `nobody` leaves it frozen. */
   readonly victim: 'the frozen one' | 'QEMU of n0' | 'nobody';
   /** The round's failure, unless the command loses its daemon. */
@@ -31,52 +31,52 @@ const CASES: readonly Case[] = [
   {
     name: 'proxy killed in the live phase',
     once: true,
-    place: 'member/n0/live',
+    location: 'member/n0/live',
     victim: 'the frozen one',
     code: /E_PROXY_GONE/,
   },
   {
     name: 'proxy killed in the drain',
-    place: 'member/n0/stopped',
+    location: 'member/n0/stopped',
     victim: 'the frozen one',
     code: /E_PROXY_GONE/,
   },
   {
     name: 'proxy frozen in the drain',
-    place: 'member/n0/stopped',
+    location: 'member/n0/stopped',
     victim: 'nobody',
     code: /E_PROXY_GONE|E_STOP_DEADLINE/,
   },
   {
     name: 'QEMU killed in the live phase',
     once: true,
-    place: 'member/n0/live',
+    location: 'member/n0/live',
     victim: 'QEMU of n0',
     code: /E_QMP_CLOSED|E_STREAM/,
   },
   {
     name: 'QEMU killed in the drain',
-    place: 'member/n0/stopped',
+    location: 'member/n0/stopped',
     victim: 'QEMU of n0',
     code: /E_QMP_CLOSED|E_STREAM/,
   },
   {
     name: 'coordinator killed before the barrier',
-    place: 'round/draining',
+    location: 'round/draining',
     victim: 'the frozen one',
     code: /E_DAEMON_LOST/,
   },
   {
     name: 'coordinator frozen before the barrier',
     once: true,
-    place: 'round/draining',
+    location: 'round/draining',
     victim: 'nobody',
     code: /E_STOP_DEADLINE|E_MEMBER_ABORTED/,
   },
   {
     name: 'coordinator killed before it publishes',
     once: true,
-    place: 'round/committing',
+    location: 'round/committing',
     victim: 'the frozen one',
     code: /E_DAEMON_LOST/,
   },
@@ -104,11 +104,13 @@ function aborts(qemu: QemuBinary): void {
   });
 
   const isNewest = qemu === qemus.at(-1);
-  for (const { name, place, victim, code } of CASES.filter(({ once }) => isNewest || !once)) {
+  for (const { name, location: where, victim, code } of CASES.filter(
+    ({ once }) => isNewest || !once,
+  )) {
     test(name, async () => {
       const pids = [bed.pid(0), bed.pid(1)];
       watches = await Promise.all([VmWatch.open(bed, 0), VmWatch.open(bed, 1)]);
-      freezeAt(bed, place);
+      freezeAt(bed, where);
       const command = bed.umbra('checkpoint', '--json');
       const frozen = await frozenProcess(bed);
       const killsQemu = victim === 'QEMU of n0';

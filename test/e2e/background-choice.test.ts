@@ -109,9 +109,9 @@ for (const qemu of await findQemus()) {
     });
     await bed.up();
     const { members } = await bed.json<RoundReport>('checkpoint');
-    const [{ capture, captureReason, protocol } = {}] = members;
+    const [{ capture, captureReason, cut } = {}] = members;
     if (Number(qemu.version.split('.')[0]) >= 9) {
-      assert.equal([capture, captureReason, protocol], ['background', undefined, 'all-stopped']);
+      assert.equal([capture, captureReason, cut], ['background', undefined, 'all-stopped']);
     } else {
       assert.is(capture, 'stop-copy');
       assert.match(captureReason ?? '', /lets a stopped VM run.*frames of many cannot be held/);

@@ -67,7 +67,7 @@ async function checkpoint(cluster: Testbed, ownWay: string): Promise<RoundReport
   assert.is(outcome, 'committed', failure?.message);
   assert.ok(barrierHeld);
   assert.ok(members.every(({ capture }) => capture === 'background'));
-  assert.ok(members.every(({ protocol }) => protocol === ownWay));
+  assert.ok(members.every(({ cut }) => cut === ownWay));
   return report;
 }
 

@@ -100,7 +100,7 @@ function consistent(qemu: QemuBinary, cut: Cut): void {
       assert.is(report.outcome, 'committed');
       assert.ok(report.barrierHeld);
       assert.ok(report.members.every(({ capture }) => capture === 'background'));
-      assert.ok(report.members.every((member) => member.protocol === protocol));
+      assert.ok(report.members.every((member) => member.cut === protocol));
     }
     for (const epoch of [2, 3, 1]) {
       bed.killAll();
@@ -138,10 +138,10 @@ function kills(qemu: QemuBinary, cut: Cut): void {
   for (const victim of Object.keys(VICTIMS) as Victim[]) {
     // npm run chaos walks all of them. Before 8.1 there is more to put right where a proxy has died.
     const brief = keepsStopped(qemu) || victim !== 'proxy';
-    for (const place of brief ? VICTIMS[victim].slice(-1) : VICTIMS[victim]) {
-      suiteOf(`${victim} killed while a member’s proxy stands ${place}`, async () => {
+    for (const location of brief ? VICTIMS[victim].slice(-1) : VICTIMS[victim]) {
+      suiteOf(`${victim} killed while a member’s proxy stands ${location}`, async () => {
         watches = await Promise.all([0, 1].map((node) => VmWatch.open(cluster, node)));
-        freezeAt(cluster, `member/n1/${place}`);
+        freezeAt(cluster, `member/n1/${location}`);
         const command = cluster.umbra('checkpoint', '--json');
         const frozen = await frozenProcess(cluster);
         const died = performance.now();
@@ -157,7 +157,7 @@ function kills(qemu: QemuBinary, cut: Cut): void {
           }),
         );
         const tookMs = Math.round(performance.now() - died);
-        process.stdout.write(`  ${place}, ${victim}: all of it over after ${tookMs} ms\n`);
+        process.stdout.write(`  ${location}, ${victim}: all of it over after ${tookMs} ms\n`);
         assert.ok(tookMs < SILENT_LIMIT_MS, `it took ${tookMs} ms`);
         for (const node of left) {
           // No write is left waiting for its page: the busy process goes on.

@@ -148,7 +148,7 @@ function cut(qemu: QemuBinary): void {
         await allHearMore();
         const report = await bed.json<RoundReport>('checkpoint');
         const found = orphans(await countsOf(report));
-        const protocols = report.members.map(({ protocol }) => protocol);
+        const protocols = report.members.map(({ cut }) => cut);
         if (capture !== 'precopy') assert.ok(protocols.every((one) => one === capture));
         tell(`${modeOf(report)}, epoch ${report.epoch}`, found);
         assert.equal(found.map(describeOrphan), []);
@@ -199,7 +199,7 @@ function cut(qemu: QemuBinary): void {
 
 function modeOf({ members }: RoundReport): string {
   const [first] = members;
-  return [first?.capture, first?.protocol].filter((word) => word !== undefined).join(', ');
+  return [first?.capture, first?.cut].filter((word) => word !== undefined).join(', ');
 }
 
 for (const qemu of await findQemus()) cut(qemu);

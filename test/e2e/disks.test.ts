@@ -36,8 +36,8 @@ test('each epoch has the disks of its cut, and restoring one leaves the others a
     await write(words);
     const { outcome, failure, members } = await bed.json<RoundReport>('checkpoint');
     assert.is(outcome, 'committed', failure?.message);
-    for (const { disks, protocol } of members) {
-      assert.is(protocol, 'all-stopped');
+    for (const { disks, cut } of members) {
+      assert.is(cut, 'all-stopped');
       assert.is(disks?.length, 1);
     }
   }

@@ -56,8 +56,8 @@ for (const qemu of await findQemus()) {
     });
     const plan = await planMigration(monitor);
     await applyMigration(monitor, plan);
-    const place = { directory: bench.shadowDirectory('r1'), member: 'n0', round: 'r1' };
-    const shadow = await StagingShadow.reserve(place, await ramBlocks(monitor), 4096);
+    const location = { directory: bench.shadowDirectory('r1'), member: 'n0', round: 'r1' };
+    const shadow = await StagingShadow.reserve(location, await ramBlocks(monitor), 4096);
     const holds = await hasSwitchoverAck(monitor);
     const limits = {
       liveLimitBytes: 10 * MEMORY_MIB * 2 ** 20,

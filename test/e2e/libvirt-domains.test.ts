@@ -139,10 +139,10 @@ async function goesOn(name: string): Promise<void> {
   await untilTicks(pair.console(name), 0, (now) => now.numbers.length > numbers.length + 5);
 }
 
-for (const place of ['member/m0/live', 'round/live', 'member/m0/stopped']) {
-  test(`libvirtd is gone from ${place} on: no epoch, and the VMs run without it`, async () => {
+for (const location of ['member/m0/live', 'round/live', 'member/m0/stopped']) {
+  test(`libvirtd is gone from ${location} on: no epoch, and the VMs run without it`, async () => {
     const { epochs } = await pair.json<{ epochs: unknown[] }>('epochs');
-    freezeAt(pair, place);
+    freezeAt(pair, location);
     const failed = failureOf('checkpoint');
     const frozen = await frozenProcess(pair);
     await pair.a.killDaemon();

@@ -58,8 +58,8 @@ test('the same seed tries the same inputs, and without coverage does not get tha
     const inputs: string[] = [];
     const onInput = (input: Buffer): unknown => inputs.push(input.toString('hex'));
     const goesOn = (runs: number): boolean => runs < 20_000;
-    const terms = { seed, goesOn, onInput };
-    const { finding } = await fuzz(target, [Buffer.from('........')], terms);
+    const options = { seed, goesOn, onInput };
+    const { finding } = await fuzz(target, [Buffer.from('........')], options);
     assert.equal(finding, undefined);
     return inputs;
   };

@@ -149,7 +149,7 @@ function reportOf(round: string, capture: 'precopy' | 'background') {
   const facts = {
     capture,
     captureReason: 'wished for',
-    ...{ protocol: 'all-stopped' as const, waitedShare: 0.25, writableDisks: ['hd0'] },
+    ...{ cut: 'all-stopped' as const, waitedShare: 0.25, writableDisks: ['hd0'] },
     ...{ stoppedAtUs: (began + 900) * 1000, resumedAtUs: (began + 950) * 1000, liveMs: 900 },
     ...{ drainMs: 40, sealMs: 5, heldMs: 100, passes: 3, repeatedPages: 12, storedBytes: 2 ** 20 },
     ...{ liveBytes: 2 ** 28, drainBytes: 2 ** 20, stored: 'delta' as const },

@@ -54,15 +54,15 @@ function nodesOf(value: Json): number {
 /** The node that is reached after `left` others is changed. */
 function change(
   value: Json,
-  place: { left: number },
+  location: { left: number },
   random: () => number,
   leaf: () => Json,
 ): Json {
-  if (place.left-- === 0) return changeNode(value, random, leaf);
-  if (Array.isArray(value)) return value.map((one) => change(one, place, random, leaf));
+  if (location.left-- === 0) return changeNode(value, random, leaf);
+  if (Array.isArray(value)) return value.map((one) => change(one, location, random, leaf));
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
-    Object.entries(value).map(([key, one]) => [key, change(one, place, random, leaf)]),
+    Object.entries(value).map(([key, one]) => [key, change(one, location, random, leaf)]),
   );
 }
 

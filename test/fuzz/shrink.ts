@@ -28,6 +28,6 @@ export async function shrink(target: Target, { input, error }: Finding): Promise
 
 /** Where it was thrown and what it says, numbers and texts of the input apart. */
 function kindOf(error: Error): string {
-  const [message = '', place = ''] = (error.stack ?? '').split('\n');
-  return `${message.replaceAll(/\d+/g, '0').slice(0, 40)} ${place}`;
+  const [message = '', location = ''] = (error.stack ?? '').split('\n');
+  return `${message.replaceAll(/\d+/g, '0').slice(0, 40)} ${location}`;
 }

@@ -3,9 +3,9 @@ import * as assert from 'uvu/assert';
 import {
   admitRound,
   type Calibration,
+  calibrate,
   correct,
   dalyIntervalMs,
-  calibrate,
   NO_CALIBRATION,
   nextInterval,
 } from '../../policies/index.ts';

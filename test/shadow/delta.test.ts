@@ -44,9 +44,9 @@ function stage(
   { reservedBytes = 4 * PAGE, moreBytes = PAGES * PAGE }: Terms = {},
   layout = LAYOUT,
 ): Promise<StagingShadow> {
-  const place = { directory: join(root, round, 'a'), member: 'a', round };
+  const location = { directory: join(root, round, 'a'), member: 'a', round };
   const delta = base && { base, reservedBytes, moreBytes, headroomBytes: 0 };
-  return StagingShadow.reserve(place, layout, PAGE, delta);
+  return StagingShadow.reserve(location, layout, PAGE, delta);
 }
 
 /** Streams `memory` as QEMU does: every page once, zero pages as such. */

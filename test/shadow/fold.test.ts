@@ -43,17 +43,17 @@ test.before.each(() => {
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 async function take(round: string, memory: Buffer, base?: SealedShadow): Promise<SealedShadow> {
-  const place = placeOf(round);
+  const location = placeOf(round);
   const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
   const delta = base && { base, reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
-  const shadow = await StagingShadow.reserve(place, layout, PAGE, delta);
+  const shadow = await StagingShadow.reserve(location, layout, PAGE, delta);
   const [ram] = shadow.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
   const zero = Buffer.alloc(PAGE);
   for (let at = 0; at < memory.length; at += PAGE) {
     if (memory.compare(zero, 0, PAGE, at, at + PAGE) === 0) ram?.zeroPage(at);
     else ram?.writePage(at, memory, at);
   }
-  return openShadow(place.directory, (await shadow.seal(SEAL_INPUT)).sha256);
+  return openShadow(location.directory, (await shadow.seal(SEAL_INPUT)).sha256);
 }
 
 function placeOf(round: string) {
@@ -71,10 +71,10 @@ async function taken(): Promise<{ readonly delta: SealedShadow; readonly memory:
 
 /** @returns the memory of what it was folded to, which is whole */
 async function fold(delta: SealedShadow, onStep?: OnStep): Promise<Buffer> {
-  const place = placeOf(FOLD_ROUND);
-  const { sha256 } = await foldShadow(delta, place, new AbortController().signal, onStep);
-  await verifyShadow(await openShadow(place.directory, sha256), 'all');
-  return readFileSync(join(place.directory, 'ram-0.img'));
+  const location = placeOf(FOLD_ROUND);
+  const { sha256 } = await foldShadow(delta, location, new AbortController().signal, onStep);
+  await verifyShadow(await openShadow(location.directory, sha256), 'all');
+  return readFileSync(join(location.directory, 'ram-0.img'));
 }
 
 const IMAGES: readonly (readonly [round: string, file: string])[] = [

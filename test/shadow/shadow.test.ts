@@ -47,8 +47,8 @@ test.before.each(() => {
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 function reserve(name = 'a'): Promise<StagingShadow> {
-  const place = { directory: join(root, name), member: name, round: 'r1' };
-  return StagingShadow.reserve(place, LAYOUT, PAGE);
+  const location = { directory: join(root, name), member: name, round: 'r1' };
+  return StagingShadow.reserve(location, LAYOUT, PAGE);
 }
 
 function codeOf(work: () => unknown): string | undefined {
@@ -152,10 +152,10 @@ test('a page that became zero later is zero', async () => {
 });
 
 test('a page counts against what an image may take once, however often it was zero in between', async () => {
-  const place = { directory: join(root, 'a'), member: 'a', round: 'r1' };
-  const terms = { reservedBytes: PAGE, moreBytes: 2 * PAGE, headroomBytes: 0 };
+  const location = { directory: join(root, 'a'), member: 'a', round: 'r1' };
+  const options = { reservedBytes: PAGE, moreBytes: 2 * PAGE, headroomBytes: 0 };
   const layout = [{ idstr: 'pc.ram', length: 64 * PAGE }];
-  const shadow = await StagingShadow.reserve(place, layout, PAGE, terms);
+  const shadow = await StagingShadow.reserve(location, layout, PAGE, options);
   const [ram] = shadow.match([{ idstr: 'pc.ram', usedLength: 64 * PAGE }]);
   const content = randomBytes(PAGE);
   for (let pass = 0; pass < 5; pass++) {

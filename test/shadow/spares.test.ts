@@ -39,8 +39,8 @@ test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 function reserve(round: string, member = 'a'): Promise<StagingShadow> {
   const directory = join(root, round, member);
-  const place = { directory, member, round, spares: spareDirectory(root) };
-  return StagingShadow.reserve(place, LAYOUT, PAGE);
+  const location = { directory, member, round, spares: spareDirectory(root) };
+  return StagingShadow.reserve(location, LAYOUT, PAGE);
 }
 
 /** A round whose every page is full of that byte. */
@@ -139,10 +139,10 @@ test('a small block does not take over what is kept for a large one', async () =
   await sealed(ROUND, 0xaa);
   const base = await openShadow(join(root, ROUND, 'a'));
   spareDeltas(PAGES + 1);
-  const place = { directory: join(root, 'r2', 'a'), member: 'a', round: 'r2' };
-  const terms = { base, reservedBytes: PAGE, moreBytes: PAGE, headroomBytes: 0 };
+  const location = { directory: join(root, 'r2', 'a'), member: 'a', round: 'r2' };
+  const options = { base, reservedBytes: PAGE, moreBytes: PAGE, headroomBytes: 0 };
   const spare = spareDirectory(root);
-  const staged = await StagingShadow.reserve({ ...place, spares: spare }, LAYOUT, PAGE, terms);
+  const staged = await StagingShadow.reserve({ ...location, spares: spare }, LAYOUT, PAGE, options);
   assert.equal(deltaPages(), [PAGES + 1]);
   await staged.discard();
 });

@@ -57,10 +57,10 @@ export async function takeEpochs(root: string, onStep: OnStep): Promise<void> {
 async function take(catalogue: Catalogue, shadows: string, epoch: number): Promise<void> {
   const base = await baseFor(catalogue, shadows);
   const round = roundOf(epoch);
-  const place = { directory: join(shadows, round, 'a'), member: 'a', round };
+  const location = { directory: join(shadows, round, 'a'), member: 'a', round };
   const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
   const delta = base && { base, reservedBytes: PAGE, moreBytes: PAGES * PAGE, headroomBytes: 0 };
-  const staged = await StagingShadow.reserve(place, layout, PAGE, delta);
+  const staged = await StagingShadow.reserve(location, layout, PAGE, delta);
   const [ram] = staged.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
   const memory = memoryOfEpoch(epoch);
   for (let at = 0; at < memory.length; at += PAGE) {
@@ -91,9 +91,9 @@ async function fold(catalogue: Catalogue, shadows: string, onStep: OnStep): Prom
   const shadow = await openShadow(join(shadows, epoch.round, 'a'), epoch.members[0]?.shadow);
   if (shadow.base === undefined) return;
   const round = roundOf(90 + FOLDED);
-  const place = { directory: join(shadows, round, 'a'), member: 'a', round };
+  const location = { directory: join(shadows, round, 'a'), member: 'a', round };
   const { signal } = new AbortController();
-  const { sha256 } = await foldShadow(shadow, place, signal, onStep);
+  const { sha256 } = await foldShadow(shadow, location, signal, onStep);
   await catalogue.replace({ ...epoch, round, members: [{ name: 'a', shadow: sha256 }] });
   await collectLeftovers(shadows, catalogue, { onStep });
 }

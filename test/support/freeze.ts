@@ -12,8 +12,8 @@ const POLL_MS = 5;
 const FREEZE_LIMIT_MS = 60_000;
 
 /** Asks the processes of the testbed to freeze at `place` (proxy/failure/fault-point.ts). */
-export function freezeAt(bed: Freezable, place: string): void {
-  writeFileSync(bed.stopAt, `${place}\n`);
+export function freezeAt(bed: Freezable, location: string): void {
+  writeFileSync(bed.stopAt, `${location}\n`);
 }
 
 /** Waits until a process of the testbed stands frozen. @returns its pid */

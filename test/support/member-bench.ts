@@ -77,7 +77,7 @@ export class MemberBench {
   async live(round: string, stopDeadlineMs = 30_000): Promise<void> {
     mkdirSync(join(this.directory, 'shadows', round), { recursive: true });
     const staging = await this.#staging();
-    const place = {
+    const location = {
       member: 'n0',
       qmp: join(this.directory, 'qmp.sock'),
       directory: this.directory,
@@ -106,7 +106,7 @@ export class MemberBench {
     const log = pino({ level: process.env.UMBRA_LOG ?? 'silent' });
     this.notices.length = 0;
     this.#capture = new Capture(
-      place,
+      location,
       command,
       (notice) => this.#take(notice),
       () => {},

@@ -112,7 +112,7 @@ test('a relay: listens as its options say, reports where its unit says, and ends
   const [state = ''] = valuesOf('umbra-relay.service', 'StateDirectory');
   const [runtime = ''] = valuesOf('umbra-relay.service', 'RuntimeDirectory');
   const places = [join(directory, 'var/lib', state), join(directory, 'run', runtime)];
-  for (const place of places) mkdirSync(place);
+  for (const location of places) mkdirSync(location);
   const socket = join(directory, 'run', runtime, 'm.sock');
   const options = `--listen unix://${socket} --to unix://${directory}/none --stall-limit 30s`;
   const words = wordsOf(start, { RELAY_OPTIONS: options });

@@ -33,12 +33,12 @@ export async function attach(
 ): Promise<void> {
   const directory = clusterDirectory(umbraHome(), cluster);
   const members: Attached[] = [];
-  for (const [index, place] of places.entries()) {
-    if (LIBVIRT_URI.test(place)) {
-      members.push(...(await runningDomains(place)));
+  for (const [index, location] of places.entries()) {
+    if (LIBVIRT_URI.test(location)) {
+      members.push(...(await runningDomains(location)));
       continue;
     }
-    const [, given, path = place] = /^([a-z0-9-]+)=(.*)$/.exec(place) ?? [];
+    const [, given, path = location] = /^([a-z0-9-]+)=(.*)$/.exec(location) ?? [];
     const qmp = resolve(path);
     await findVm(qmp);
     members.push({ name: given ?? (await ownName(qmp)) ?? `vm${index}`, qmp });

@@ -25,12 +25,12 @@ interface Exported {
 
 /** @throws UmbraError E_LIBVIRT_XML, E_EXPORT; ShadowError */
 export async function exportEpoch(
-  place: { readonly cluster: string } | { readonly store: string },
+  location: { readonly cluster: string } | { readonly store: string },
   epoch: number,
   { libvirt, xml = [] }: ExportFlags,
   output: Output,
 ): Promise<void> {
-  const { catalogue, shadows } = openPlace(place);
+  const { catalogue, shadows } = openPlace(location);
   const manifest = await catalogue.read(epoch);
   const texts = xmlOf(manifest, xml);
   mkdirSync(libvirt, { recursive: true, mode: 0o700 });
@@ -50,15 +50,15 @@ export async function exportEpoch(
   output.result({ epoch, exported }, text);
 }
 
-function openPlace(place: { readonly cluster: string } | { readonly store: string }) {
-  if ('store' in place) {
-    if (!existsSync(shadowsOf(place.store))) {
-      const message = `${place.store} is no relay’s store`;
+function openPlace(location: { readonly cluster: string } | { readonly store: string }) {
+  if ('store' in location) {
+    if (!existsSync(shadowsOf(location.store))) {
+      const message = `${location.store} is no relay’s store`;
       throw new UmbraError({ code: 'E_EXPORT', message });
     }
-    return { catalogue: relayCatalogue(place.store), shadows: shadowsOf(place.store) };
+    return { catalogue: relayCatalogue(location.store), shadows: shadowsOf(location.store) };
   }
-  const { catalogueDirectory, shadowsDirectory, cluster } = storedConfig(place.cluster);
+  const { catalogueDirectory, shadowsDirectory, cluster } = storedConfig(location.cluster);
   return { catalogue: new Catalogue(catalogueDirectory, cluster), shadows: shadowsDirectory };
 }
 

@@ -37,9 +37,9 @@ const program = new Command('umbra')
   .configureHelp({ showGlobalOptions: true })
   .exitOverride();
 
-function command(spelling: string, description: string): Command {
+function command(flags: string, description: string): Command {
   return program
-    .command(spelling)
+    .command(flags)
     .description(description)
     .option('--json', 'print the result as JSON')
     .option('-c, --cluster <name>', 'the cluster; may be left out when there is only one')
@@ -155,9 +155,9 @@ command('export', 'write an epoch as save images, which virsh restore brings up'
   .option('--xml <file>', 'domain XML, of VMs libvirt did not run; MEMBER=FILE for each', collect)
   .action(async (epoch: number, options: GlobalOptions & ExportFlags) => {
     const { store } = options;
-    const place = store === undefined ? { cluster: chooseCluster(options.cluster) } : { store };
+    const location = store === undefined ? { cluster: chooseCluster(options.cluster) } : { store };
     const { exportEpoch } = await import('./export.ts');
-    await exportEpoch(place, epoch, options, outputOf(options));
+    await exportEpoch(location, epoch, options, outputOf(options));
   });
 
 program

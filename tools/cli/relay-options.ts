@@ -4,8 +4,8 @@ import { NAME, NAME_HELP } from '../../proxy/config/schema.ts';
 import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from '../../proxy/config/units.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { parseAddress } from '../../proxy/relay/address.ts';
-import type { RouteOptions } from '../../proxy/relay/route.ts';
 import type { RelayStoreOptions } from '../../proxy/relay/relay-store.ts';
+import type { RouteOptions } from '../../proxy/relay/route.ts';
 
 /** A destination that loads device state reads nothing for a moment. */
 const STALL_LIMIT_MIN_MS = 1_000;
@@ -56,8 +56,8 @@ export function stallLimitOf({ stallLimit }: RelayFlags): number {
 }
 
 /** @returns undefined: all flow at once. @throws UmbraError E_CONFIG */
-export function evacuationOf(spelling: RelayFlags): EvacuationPolicy | undefined {
-  const { atOnce, order, slot } = spelling;
+export function evacuationOf(flags: RelayFlags): EvacuationPolicy | undefined {
+  const { atOnce, order, slot } = flags;
   if (atOnce === undefined) {
     if (order === 'in-order') return undefined;
     throw refused(`--order ${order}: it has an effect only with --at-once`);
@@ -70,8 +70,8 @@ export function evacuationOf(spelling: RelayFlags): EvacuationPolicy | undefined
 }
 
 /** @returns undefined: no shadows are kept. @throws UmbraError E_CONFIG */
-export function keeperOf(spelling: RelayFlags): RelayStoreOptions | undefined {
-  const { shadow, budget, headroom, keep } = spelling;
+export function keeperOf(flags: RelayFlags): RelayStoreOptions | undefined {
+  const { shadow, budget, headroom, keep } = flags;
   if (shadow === undefined) {
     if (budget === undefined) return undefined;
     throw refused('--budget: it is what shadows may take; it has an effect only with --shadow');

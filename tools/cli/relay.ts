@@ -3,8 +3,8 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatAddress } from '../../proxy/relay/address.ts';
 import { Relay } from '../../proxy/relay/relay.ts';
-import type { MigrationProgress, MigrationReport } from '../../proxy/relay/report.ts';
 import { RelayStore } from '../../proxy/relay/relay-store.ts';
+import type { MigrationProgress, MigrationReport } from '../../proxy/relay/report.ts';
 import { makeTrustedFolder } from '../../shadow/index.ts';
 import { bytes, duration, failureText, type Output } from './output.ts';
 import {
@@ -22,12 +22,12 @@ const NOTHING_CAME =
   'libvirt’s own connection';
 
 /** @returns whether every migration that ended did so well */
-export async function relay(spelling: RelayFlags, output: Output): Promise<boolean> {
-  const routes = routesOf(spelling);
-  const stallLimitMs = stallLimitOf(spelling);
-  const evacuation = evacuationOf(spelling);
-  const keeping = keeperOf(spelling);
-  const { report: folder } = spelling;
+export async function relay(flags: RelayFlags, output: Output): Promise<boolean> {
+  const routes = routesOf(flags);
+  const stallLimitMs = stallLimitOf(flags);
+  const evacuation = evacuationOf(flags);
+  const keeping = keeperOf(flags);
+  const { report: folder } = flags;
   if (folder !== undefined) makeTrustedFolder(folder);
   const keeper = keeping && (await RelayStore.open(keeping));
   const view = relayView(process.stdout, output.json);

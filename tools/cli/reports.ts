@@ -83,7 +83,7 @@ function missedNotes({ members }: RoundReport): string[] {
 
 /** What a background capture costs guests that run again. */
 function savingNotes({ members }: RoundReport): string[] {
-  return members.flatMap(({ member, savingMs, silentMs, waitedShare, protocol }) => {
+  return members.flatMap(({ member, savingMs, silentMs, waitedShare, cut }) => {
     if (savingMs === undefined) return [];
     const silent =
       silentMs === undefined ? '' : `, what it sent was held for ${duration(silentMs)}`;
@@ -91,7 +91,7 @@ function savingNotes({ members }: RoundReport): string[] {
       waitedShare === undefined
         ? ''
         : `, its vCPUs waiting for pages ${(waitedShare * 100).toFixed(1)} % of that`;
-    const how = `in the background (${protocol}${silent})`;
+    const how = `in the background (${cut}${silent})`;
     return [`  ${member} ${how}: saved in ${duration(savingMs)} while it ran${waited}`];
   });
 }

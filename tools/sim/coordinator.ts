@@ -33,17 +33,22 @@ export interface MemberCommands {
 export class ModelledCoordinator {
   readonly #events: Events;
   readonly #live: LiveDecider;
-  readonly #mouth: MemberCommands;
+  readonly #commands: MemberCommands;
   readonly #note: (call: Call) => void;
   #round: Round | undefined;
   #liveSinceMs = 0;
   #last: LiveDecision | undefined;
 
   /** @param note is told of every call into the coordinator's own code */
-  constructor(events: Events, live: LiveDecider, mouth: MemberCommands, note: (call: Call) => void) {
+  constructor(
+    events: Events,
+    live: LiveDecider,
+    commands: MemberCommands,
+    note: (call: Call) => void,
+  ) {
     this.#events = events;
     this.#live = live;
-    this.#mouth = mouth;
+    this.#commands = commands;
     this.#note = note;
   }
 
@@ -84,9 +89,9 @@ export class ModelledCoordinator {
     this.#note({ kind: 'look', elapsedMs });
     const decision = this.#live.look(elapsedMs);
     this.#last = decision;
-    for (const member of decision.hold) this.#mouth.slot(member, false);
-    for (const member of decision.flow) this.#mouth.slot(member, true);
-    for (const member of decision.closeIn) this.#mouth.closeIn(member);
+    for (const member of decision.hold) this.#commands.slot(member, false);
+    for (const member of decision.flow) this.#commands.slot(member, true);
+    for (const member of decision.closeIn) this.#commands.closeIn(member);
     if (decision.end.end) this.#handle({ type: 'end', reason: decision.end.reason });
     else this.#events.after(TICK_MS, () => this.#look());
   }
@@ -107,7 +112,7 @@ export class ModelledCoordinator {
   }
 
   #enact(action: RoundAction): void {
-    if (action.type === 'command') this.#mouth.command(action.member, action.command);
+    if (action.type === 'command') this.#commands.command(action.member, action.command);
     if (action.type === 'publish') {
       this.#events.after(PUBLISH_MS, () => this.#handle({ type: 'published' }));
     }

@@ -67,7 +67,7 @@ export interface MemberRecord {
 export class ModelledMember {
   readonly vm: ModelledVm;
   readonly spec: VmSpec;
-  readonly terms: MemberOptions;
+  readonly options: MemberOptions;
   readonly record: MemberRecord = {
     liveAtMs: Number.NaN,
     stoppedAtMs: Number.NaN,
@@ -80,7 +80,7 @@ export class ModelledMember {
   readonly #events: Events;
   readonly #host: Host;
   readonly #random: Random;
-  readonly #ears: MemberListener;
+  readonly #listener: MemberListener;
   readonly #intake: ModelledIntake;
   #session: Session = NEW_SESSION;
   /** What was begun before it changed happens no more: the member is gone, or has undone. */
@@ -92,20 +92,20 @@ export class ModelledMember {
 
   constructor(
     spec: VmSpec,
-    terms: MemberOptions,
+    options: MemberOptions,
     events: Events,
     host: Host,
     random: Random,
-    ears: MemberListener,
+    listener: MemberListener,
   ) {
     this.spec = spec;
-    this.terms = terms;
+    this.options = options;
     this.#events = events;
     this.#host = host;
     this.#random = random;
-    this.#ears = ears;
+    this.#listener = listener;
     this.vm = new ModelledVm(spec);
-    const liveLimitBytes = terms.memoryBound * spec.ramBytes;
+    const liveLimitBytes = options.memoryBound * spec.ramBytes;
     this.#intake = new ModelledIntake(events, host, this.vm, liveLimitBytes, () => this.#onSent());
   }
 
@@ -136,7 +136,7 @@ export class ModelledMember {
     this.#life += 1;
     this.#intake.close();
     this.vm.resume();
-    this.#ears.report('gone');
+    this.#listener.report('gone');
   }
 
   #handle(event: SessionEvent): void {
@@ -175,7 +175,7 @@ export class ModelledMember {
         this.#deadline += 1;
         break;
       case 'report':
-        this.#ears.report(action.report);
+        this.#listener.report(action.report);
         break;
       case 'vote':
       case 'release':
@@ -184,7 +184,7 @@ export class ModelledMember {
   }
 
   #open(): void {
-    if (!this.terms.waits) this.vm.migrate(this.#events.nowMs);
+    if (!this.options.waits) this.vm.migrate(this.#events.nowMs);
     this.#handle({ type: 'streaming' });
   }
 
@@ -216,7 +216,7 @@ export class ModelledMember {
     record.passes = vm.passes;
     record.heldMs = Math.max(0, nowMs - record.liveAtMs - this.#intake.flowedMs);
     vm.stop(nowMs);
-    if (this.terms.waits) vm.migrate(nowMs);
+    if (this.options.waits) vm.migrate(nowMs);
     this.#intake.drain();
     this.#handle({ type: 'vm-stopped' });
   }
@@ -257,7 +257,7 @@ export class ModelledMember {
 
   #sample(): void {
     this.#sampledAtMs = this.#events.nowMs;
-    this.#ears.sample(this.#intake.sample(this.terms.waits));
+    this.#listener.sample(this.#intake.sample(this.options.waits));
   }
 
   #sampleNowAndThen(): void {
@@ -278,7 +278,7 @@ export class ModelledMember {
 
   #armDeadline(): void {
     const deadline = ++this.#deadline;
-    this.#after(this.terms.stopDeadlineMs, () => {
+    this.#after(this.options.stopDeadlineMs, () => {
       if (deadline === this.#deadline) this.#handle({ type: 'deadline' });
     });
   }

@@ -76,26 +76,26 @@ export function simulate(options: SimulationOptions): RoundResult {
     const [member, link] = [members.get(name), links.get(name)];
     if (member !== undefined && link !== undefined) network.command(link, () => enact(member));
   };
-  const mouth = {
+  const commands = {
     command: (name: string, command: Parameters<ModelledMember['command']>[0]) =>
       send(name, (member) => member.command(command)),
     slot: (name: string, open: boolean) => send(name, (member) => member.slot(open)),
     closeIn: (name: string) => send(name, (member) => member.closeIn()),
   };
-  const coordinator = new ModelledCoordinator(events, live, mouth, options.note ?? toNobody);
+  const coordinator = new ModelledCoordinator(events, live, commands, options.note ?? toNobody);
   let host = new Host(events, cluster.bandwidth);
   for (const [index, spec] of cluster.members.entries()) {
     if (index % cluster.membersPerHost === 0) host = new Host(events, cluster.bandwidth);
     const name = names[index] ?? '';
     const back = network.link();
-    const ears = {
+    const listener = {
       report: (report: Parameters<ModelledCoordinator['onReport']>[1]) =>
         back.send(events.nowMs, () => coordinator.onReport(name, report)),
       sample: (sample: Parameters<ModelledCoordinator['onSample']>[1]) =>
         back.send(events.nowMs, () => coordinator.onSample(name, sample)),
     };
-    const terms = termsOf(options, memoryBound, spec.waits === true);
-    members.set(name, new ModelledMember(spec, terms, events, host, random.fork(), ears));
+    const settings = termsOf(options, memoryBound, spec.waits === true);
+    members.set(name, new ModelledMember(spec, settings, events, host, random.fork(), listener));
   }
   const { loss } = options;
   if (loss !== undefined) events.at(loss.atMs, () => members.get(`n${loss.member}`)?.lose());

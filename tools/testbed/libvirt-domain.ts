@@ -31,8 +31,8 @@ export interface GuestNode {
 /** Where nodes of one cluster hear each other: on the loopback of their host's network namespace. */
 const MULTICAST = { address: '230.0.0.1', port: 5_558 };
 
-export function domainXml(terms: DomainOptions): string {
-  const { name, memoryMiB, loadMiB, emulator, kernel, initrd, node } = terms;
+export function domainXml(options: DomainOptions): string {
+  const { name, memoryMiB, loadMiB, emulator, kernel, initrd, node } = options;
   const words = ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', 'mitigations=off'];
   words.push('clocksource=acpi_pm', ...quickBoot);
   if (node === undefined) words.push('tell=0.1', `load=${loadMiB}`);
@@ -41,7 +41,7 @@ export function domainXml(terms: DomainOptions): string {
   <name>${name}</name>
   <uuid>${uuidOf(name)}</uuid>
   <memory unit='MiB'>${memoryMiB}</memory>
-${backing(terms.memoryFile)}  <vcpu>1</vcpu>
+${backing(options.memoryFile)}  <vcpu>1</vcpu>
   <os>
     <type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type>
     <kernel>${kernel}</kernel>
@@ -55,12 +55,12 @@ ${backing(terms.memoryFile)}  <vcpu>1</vcpu>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
     <serial type='file'>
-      <source path='${terms.console}' append='on'/>
+      <source path='${options.console}' append='on'/>
       <target port='0'/>
     </serial>
 ${node === undefined ? SILENT : clusterDevices(node)}
   </devices>
-${another(terms.monitor)}</domain>
+${another(options.monitor)}</domain>
 `;
 }
 

@@ -43,8 +43,8 @@ export class LibvirtHost {
   readonly #within: readonly string[];
   #daemon: ChildProcess | undefined;
 
-  static async start(place: HostFolders): Promise<LibvirtHost> {
-    const host = new LibvirtHost(place);
+  static async start(location: HostFolders): Promise<LibvirtHost> {
+    const host = new LibvirtHost(location);
     await host.startDaemon();
     return host;
   }

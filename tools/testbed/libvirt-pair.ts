@@ -207,14 +207,14 @@ export class LibvirtPair {
     loadMiB = 16,
     memoryFile,
     monitor,
-    node: place,
+    node: location,
   }: PairDomain): string {
     const log = this.console(name);
     if (!existsSync(log)) {
       appendFileSync(log, '');
       chmodSync(log, 0o666);
     }
-    const node = place && { ...place, control: this.wire(`${name}.control`).a };
+    const node = location && { ...location, control: this.wire(`${name}.control`).a };
     return domainXml({
       node,
       name,

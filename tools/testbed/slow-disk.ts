@@ -24,14 +24,14 @@ declare module '../../qmp/commands.ts' {
 export class SlowDisk {
   /** Where it is mounted. */
   readonly folder: string;
-  readonly #place: string;
+  readonly #location: string;
   readonly #pid: number;
 
   /** As quick as what is under it, for now. @param bytes its size */
   static create(bytes: number): SlowDisk {
-    const place = mkdtempSync(join(tmpdir(), 'umbra-slow-disk-'));
-    const file = join(place, 'file');
-    const exported = join(place, 'exported');
+    const location = mkdtempSync(join(tmpdir(), 'umbra-slow-disk-'));
+    const file = join(location, 'file');
+    const exported = join(location, 'exported');
     for (const path of [file, exported]) writeFileSync(path, '');
     truncateSync(file, bytes);
     run('qemu-storage-daemon', [
@@ -39,10 +39,10 @@ export class SlowDisk {
       ...['--blockdev', `file,node-name=file,filename=${file}`],
       ...['--blockdev', 'throttle,node-name=slow,file=file,throttle-group=pace'],
       ...['--export', `fuse,id=export,node-name=slow,mountpoint=${exported},writable=on`],
-      ...['--chardev', `socket,id=monitor,path=${join(place, 'monitor')},server=on,wait=off`],
-      ...['--monitor', 'chardev=monitor', '--pidfile', join(place, 'pid'), '--daemonize'],
+      ...['--chardev', `socket,id=monitor,path=${join(location, 'monitor')},server=on,wait=off`],
+      ...['--monitor', 'chardev=monitor', '--pidfile', join(location, 'pid'), '--daemonize'],
     ]);
-    const disk = new SlowDisk(place);
+    const disk = new SlowDisk(location);
     try {
       run('mkfs.ext4', ['-q', '-F', '-m', '0', exported]);
       mkdirSync(disk.folder);
@@ -54,10 +54,10 @@ export class SlowDisk {
     }
   }
 
-  private constructor(place: string) {
-    this.#place = place;
-    this.folder = join(place, 'mount');
-    this.#pid = Number(readFileSync(join(place, 'pid'), 'utf8'));
+  private constructor(location: string) {
+    this.#location = location;
+    this.folder = join(location, 'mount');
+    this.#pid = Number(readFileSync(join(location, 'pid'), 'utf8'));
     process.once('exit', this.#onExit);
   }
 
@@ -66,7 +66,7 @@ export class SlowDisk {
   /** Reads and writes together, from now on. */
   async pace(bytesPerSecond: number | 'as quick as can be'): Promise<void> {
     const total = bytesPerSecond === 'as quick as can be' ? 0 : bytesPerSecond;
-    const monitor = await QmpClient.connect(join(this.#place, 'monitor'));
+    const monitor = await QmpClient.connect(join(this.#location, 'monitor'));
     try {
       const value = { 'bps-total': total };
       await monitor.execute('qom-set', { path: '/objects/pace', property: 'limits', value });
@@ -88,8 +88,8 @@ export class SlowDisk {
     process.off('exit', this.#onExit);
     unmount(this.folder);
     process.kill(this.#pid, 'SIGKILL');
-    unmount(join(this.#place, 'exported'));
-    rmSync(this.#place, { recursive: true, force: true });
+    unmount(join(this.#location, 'exported'));
+    rmSync(this.#location, { recursive: true, force: true });
   }
 }
 

@@ -5,14 +5,14 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import pLimit from 'p-limit';
-import type { PersistResult, PersistProgress } from '../../../shadow/durable/index.ts';
+import type { PersistProgress, PersistResult } from '../../../shadow/durable/index.ts';
 import { roundsRead } from '../../../shadow/durable/index.ts';
 import type { EpochManifest } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import { sleepsOnDisk } from '../../host/pid-file.ts';
 import { programPath } from '../../host/program.ts';
-import type { DurableRequest, DurableList } from '../../protocol/agent.ts';
+import type { DurableList, DurableRequest } from '../../protocol/agent.ts';
 import type { ClusterConfig, PersistConfig } from '../../protocol/cluster.ts';
 import type {
   DurableJob,
@@ -57,8 +57,8 @@ export class DurableTier {
     this.#persistEnded = false;
     const rounds = await roundsRead(epoch, this.#config.shadowsDirectory);
     const isAwaited = mode === 'before-commit';
-    const terms = { rate, parallel, isAwaited };
-    const job = { type: 'persist', ...this.#place, epoch, ...terms } as const;
+    const options = { rate, parallel, isAwaited };
+    const job = { type: 'persist', ...this.#place, epoch, ...options } as const;
     return this.#holding(rounds, async () => {
       const child = this.#start('job-process');
       this.#persisting = child;

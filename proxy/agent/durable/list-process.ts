@@ -15,8 +15,8 @@ function send(message: FromListKeeper): void {
 }
 
 process.on('disconnect', () => process.exit(1));
-process.on('message', ({ place, request }: ToListKeeper) => {
-  keeper ??= new DurableListKeeper(place, (step) => faultPoint(`persist/${step}`));
+process.on('message', ({ place: location, request }: ToListKeeper) => {
+  keeper ??= new DurableListKeeper(location, (step) => faultPoint(`persist/${step}`));
   keeper.answer(request).then(
     (view) => send({ kind: 'view', view }),
     (error: unknown) => send({ kind: 'failed', failure: toFailure(error, { where: 'disk' }) }),

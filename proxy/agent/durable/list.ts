@@ -1,18 +1,18 @@
 import { DurableStore } from '../../../shadow/durable/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { type Lock, lockCluster } from '../../host/lock.ts';
-import type { DurableRequest, DurableList } from '../../protocol/agent.ts';
+import type { DurableList, DurableRequest } from '../../protocol/agent.ts';
 import type { DurableLocation } from '../../protocol/durable.ts';
 
 export class DurableListKeeper {
-  readonly #place: DurableLocation;
+  readonly #location: DurableLocation;
   readonly #store: DurableStore;
   readonly #onStep: (step: string) => void;
   #lock: Lock | undefined;
 
-  constructor(place: DurableLocation, onStep: (step: string) => void) {
-    this.#place = place;
-    this.#store = new DurableStore(place.directory, place.cluster);
+  constructor(location: DurableLocation, onStep: (step: string) => void) {
+    this.#location = location;
+    this.#store = new DurableStore(location.directory, location.cluster);
     this.#onStep = onStep;
   }
 
@@ -31,7 +31,7 @@ export class DurableListKeeper {
       damaged: damaged.map(({ epoch, error }) => ({ epoch, failure: toFailure(error, {}) })),
       pinned: await this.#store.pinned(),
       nextEpoch: await this.#store.nextEpoch(),
-      doubt: await this.#store.doubt(this.#place.shadowsDirectory),
+      doubt: await this.#store.doubt(this.#location.shadowsDirectory),
     };
   }
 
@@ -41,7 +41,7 @@ export class DurableListKeeper {
   }
 
   #lockDisk(): Lock {
-    const { directory, cluster } = this.#place;
+    const { directory, cluster } = this.#location;
     try {
       return lockCluster(directory, cluster);
     } catch (error) {

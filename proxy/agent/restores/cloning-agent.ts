@@ -26,10 +26,10 @@ export function cloningAgent(
       const plans = await source.planRestore(epoch, mode);
       return plans.map((plan) => {
         const { member, workingDirectory } = plan;
-        const terms = { ...cloneOptions(origin, config.cluster), workingDirectory };
+        const options = { ...cloneOptions(origin, config.cluster), workingDirectory };
         const { directory, command } = memberOf(config, member);
         try {
-          const line = cloneCommandLine(plan.commandLine, { ...terms, directory });
+          const line = cloneCommandLine(plan.commandLine, { ...options, directory });
           const { commandLine } = line;
           return { ...plan, commandLine, ...(command && { recordedCommandLine: command }) };
         } catch (error) {

@@ -236,8 +236,8 @@ function domainPlan(shadow: SealedShadow, wanted: RestoreMode | 'auto'): Restore
   if (insists && obstacle !== undefined) {
     throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${obstacle}` });
   }
-  const place = typeof found === 'string' ? undefined : found;
-  const memory = place && { ...place, image: main.path, bytes: main.bytes };
+  const location = typeof found === 'string' ? undefined : found;
+  const memory = location && { ...location, image: main.path, bytes: main.bytes };
   return {
     ...{ member: manifest.member, mode: memory ? 'map' : 'libvirt', reason: obstacle },
     ...{ commandLine: [], recordedCommandLine: [], workingDirectory: '/' },

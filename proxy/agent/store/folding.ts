@@ -36,12 +36,12 @@ export async function foldEpoch(
       const { name } = member;
       const shadow = shadows[index];
       if (shadow === undefined) continue;
-      const place = { directory: join(folder, name), member: name, round, spares };
+      const location = { directory: join(folder, name), member: name, round, spares };
       const onStep = (step: string) => faultPoint(`store/${step}`);
-      const { sha256 } = await foldShadow(shadow, place, signal, onStep).catch((error) => {
+      const { sha256 } = await foldShadow(shadow, location, signal, onStep).catch((error) => {
         throw new UmbraError(toFailure(error, { member: name, where: 'fold' }), error);
       });
-      onFolded(place.directory);
+      onFolded(location.directory);
       folded.push({ ...member, shadow: sha256 });
     }
     return folded;

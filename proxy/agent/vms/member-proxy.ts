@@ -9,8 +9,8 @@ import { type Failure, UmbraError } from '../../failure/failure.ts';
 import { programPath } from '../../host/program.ts';
 import type {
   FromProxy,
-  MemberNotice,
   MemberLocation,
+  MemberNotice,
   MemberRequest,
   RoundCommand,
   ToProxy,
@@ -26,7 +26,7 @@ interface Pending {
 }
 
 export class MemberProxy {
-  readonly place: MemberLocation;
+  readonly location: MemberLocation;
   readonly #child: ChildProcess;
   readonly #pending = new Map<number, Pending>();
   readonly #exited: Promise<void>;
@@ -39,16 +39,16 @@ export class MemberProxy {
   #asking: NodeJS.Timeout | undefined;
 
   /** Starts a proxy and waits until it listens. */
-  static async start(place: MemberLocation, log: Logger): Promise<MemberProxy> {
-    const proxy = new MemberProxy(place, log);
+  static async start(location: MemberLocation, log: Logger): Promise<MemberProxy> {
+    const proxy = new MemberProxy(location, log);
     await proxy.#ready;
     return proxy;
   }
 
   readonly #ready: Promise<void>;
 
-  private constructor(place: MemberLocation, log: Logger) {
-    this.place = place;
+  private constructor(location: MemberLocation, log: Logger) {
+    this.location = location;
     this.#child = fork(programPath('proxy/member/process'), [], {
       detached: true,
       env: { ...process.env, UMBRA_LOG: log.level },
@@ -80,7 +80,7 @@ export class MemberProxy {
         if (this.#child.pid === undefined) onGone();
       });
     });
-    this.#send({ kind: 'place', place });
+    this.#send({ kind: 'place', place: location });
   }
 
   /**
@@ -194,6 +194,6 @@ export class MemberProxy {
   }
 
   #error(code: Failure['code'], message: string): UmbraError {
-    return new UmbraError({ code, message, member: this.place.member });
+    return new UmbraError({ code, message, member: this.location.member });
   }
 }

@@ -12,8 +12,8 @@ import { settles } from '../../failure/settles.ts';
 import type { AgentCommand, AgentNotice } from '../../protocol/agent.ts';
 import type { MemberConfig } from '../../protocol/cluster.ts';
 import type {
-  MemberNotice,
   MemberLocation,
+  MemberNotice,
   PrepareCommand,
   ProbeResult,
 } from '../../protocol/member.ts';
@@ -45,7 +45,7 @@ export interface RoundWatcher {
 
 /** Where proxies and time come from; tests have their own. */
 export interface SupervisorServices {
-  startProxy(place: MemberLocation, log: Logger): Promise<MemberProxy>;
+  startProxy(location: MemberLocation, log: Logger): Promise<MemberProxy>;
   /** @param signal ends it early */
   pause(ms: number, signal?: AbortSignal): Promise<unknown>;
 }
@@ -72,12 +72,12 @@ export class ProxySupervisor {
     config: MemberConfig,
     watcher: RoundWatcher,
     log: Logger,
-    means: SupervisorServices = REAL_SERVICES,
+    services: SupervisorServices = REAL_SERVICES,
   ) {
     this.#config = config;
     this.#watcher = watcher;
     this.#log = log;
-    this.#services = means;
+    this.#services = services;
   }
 
   /** undefined before `start`; it may have ended. */
@@ -104,8 +104,8 @@ export class ProxySupervisor {
 
   async #startProxy(): Promise<MemberProxy> {
     const { name, qmp, libvirt, directory } = this.#config;
-    const place = { member: name, qmp, directory, ...(libvirt && { libvirt }) };
-    const proxy = await this.#services.startProxy(place, this.#log);
+    const domain = { member: name, qmp, directory, ...(libvirt && { libvirt }) };
+    const proxy = await this.#services.startProxy(domain, this.#log);
     this.#proxy = proxy;
     proxy.onNotice((notice) => this.#onNotice(notice));
     return proxy;

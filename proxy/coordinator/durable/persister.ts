@@ -16,7 +16,7 @@ import type { PersistProgress } from '../../../shadow/durable/index.ts';
 import { type Catalogue, type EpochManifest, pinnedEpochs } from '../../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
-import type { Agent, DurableRequest, DurableList } from '../../protocol/agent.ts';
+import type { Agent, DurableList, DurableRequest } from '../../protocol/agent.ts';
 import type { PersistConfig } from '../../protocol/cluster.ts';
 import { DurableTurns, type Turn } from './durable-turns.ts';
 
@@ -31,7 +31,13 @@ const HOPELESS: ReadonlySet<string> = new Set([
   'E_MANIFEST_INVALID',
   'E_MANIFEST_VERSION',
 ]);
-const NOTHING: DurableList = { epochs: [], damaged: [], pinned: [], nextEpoch: 1, doubt: undefined };
+const NOTHING: DurableList = {
+  epochs: [],
+  damaged: [],
+  pinned: [],
+  nextEpoch: 1,
+  doubt: undefined,
+};
 
 /** Removed meanwhile, or its round has given it up. */
 const UNWANTED = 'E_PERSIST_UNWANTED';

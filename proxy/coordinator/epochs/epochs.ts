@@ -101,17 +101,17 @@ export class Epochs {
   ): EpochInfo[] {
     const onDisk = new Set(numbersOf(this.#onDisk));
     const { persisting } = this.#persister?.status ?? {};
-    const place = (epoch: number) => ({
+    const location = (epoch: number) => ({
       pinned: pins.has(epoch),
       inMemory,
       onDisk: onDisk.has(epoch),
       persisting: persisting?.epoch === epoch ? persisting.share : undefined,
     });
     const whole = epochs.map(({ epoch, createdAt, members }) => {
-      return { epoch, createdAt, members: members.length, ...place(epoch), failure: undefined };
+      return { epoch, createdAt, members: members.length, ...location(epoch), failure: undefined };
     });
     const broken = damaged.map(({ epoch, failure }) => {
-      return { epoch, createdAt: undefined, members: 0, ...place(epoch), failure };
+      return { epoch, createdAt: undefined, members: 0, ...location(epoch), failure };
     });
     return [...whole, ...broken];
   }

@@ -204,7 +204,7 @@ export class RoundRunner {
           const { stopDeadlineMs, capture, cut, disks, endWhen, inFlightBytes } =
             this.#config.round;
           const memoryBound = boundOf(endWhen);
-          const terms = {
+          const options = {
             capture,
             cut,
             disks,
@@ -213,7 +213,7 @@ export class RoundRunner {
             stopDeadlineMs,
             silenceMs: stopDeadlineMs * SILENCE_SHARE,
           };
-          this.#agent.prepare(this.id, action.member, terms);
+          this.#agent.prepare(this.id, action.member, options);
         } else {
           this.#agent.command(this.id, action.member, action.command);
         }

@@ -42,8 +42,8 @@ async function reserve(
   blocks: readonly BlockLayout[],
   runs: boolean,
 ): Promise<StagingShadow> {
-  const { place, prepare } = memberRound;
-  const { member } = place;
+  const { location, prepare } = memberRound;
+  const { member } = location;
   const { round, shadowDirectory: directory, spareDirectory: spares, staging } = prepare;
   const { base: name, admittedBytes, moreBytes, headroomBytes } = staging;
   const base = name && (await openShadow(name.directory, name.sha256));

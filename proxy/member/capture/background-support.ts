@@ -33,15 +33,15 @@ type Obstacle = Pick<Failure, 'code' | 'message'>;
 /** None, if one can be taken. Leaves everything as it was. */
 export async function backgroundObstacles(
   qmp: QmpClient,
-  terms: BackgroundOptions,
+  options: BackgroundOptions,
 ): Promise<Obstacle[]> {
   const unsupported = [
     ...foreignWriters(await hmp(qmp, 'info qtree'), await hmp(qmp, 'info network')),
     ...(await refusals(qmp)),
-    ...(await cutObstacles(qmp, terms)),
-    ...cleanUpObstacles(qmp, terms.vm),
+    ...(await cutObstacles(qmp, options)),
+    ...cleanUpObstacles(qmp, options.vm),
   ];
-  const disks = await diskObstacles(qmp, terms);
+  const disks = await diskObstacles(qmp, options);
   return [
     ...unsupported.map((message) => ({ code: 'E_BACKGROUND_UNSUPPORTED', message })),
     ...disks.map((message) => ({ code: 'E_BACKGROUND_DISKS', message })),
@@ -109,8 +109,8 @@ async function refusals(qmp: QmpClient): Promise<string[]> {
 }
 
 /** Either nobody hears of what runs on before all are cut, or it stands: one of them QEMU must allow. */
-async function cutObstacles(qmp: QmpClient, terms: BackgroundOptions): Promise<string[]> {
-  const { cut, disks, workingDirectory } = terms;
+async function cutObstacles(qmp: QmpClient, options: BackgroundOptions): Promise<string[]> {
+  const { cut, disks, workingDirectory } = options;
   const { major, minor } = qmp.version;
   const letsRun = `QEMU ${major}.${minor} lets a stopped VM run after its snapshot (9.0 does not)`;
   const unlessItStands = (why: string) => (staysStopped(qmp) ? [] : [`${letsRun}, and ${why}`]);

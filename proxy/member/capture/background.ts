@@ -72,7 +72,9 @@ export class BackgroundCapture implements CaptureMethod {
     if (prepare.cut === 'all-stopped') {
       this.#round.addFacts({ framesNotHeld: 'round.cut is all-stopped' });
     } else if (disks.length > 0) {
-      this.#round.addFacts({ framesNotHeld: 'its disks are snapshotted, for which it has to stand' });
+      this.#round.addFacts({
+        framesNotHeld: 'its disks are snapshotted, for which it has to stand',
+      });
     } else {
       await this.#holdFrames();
     }
@@ -138,7 +140,7 @@ export class BackgroundCapture implements CaptureMethod {
       await resumeStanding(monitor, stopDeadlineMs, this.#ranOnUnheld);
     } else if (!this.#ranOn) await makeRun(monitor, stopDeadlineMs);
     await releaseFrames(monitor, this.#held);
-    this.#round.addFacts({ protocol: this.#holdsFrames ? 'frames-held' : 'all-stopped' });
+    this.#round.addFacts({ cut: this.#holdsFrames ? 'frames-held' : 'all-stopped' });
     if (this.#holdsFrames) {
       this.#round.addFacts({ releasedAtUs: (performance.timeOrigin + performance.now()) * 1000 });
     }

@@ -15,8 +15,8 @@ import { type Failure, toFailure } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import type {
   CaptureMode,
-  MemberNotice,
   MemberLocation,
+  MemberNotice,
   PrepareCommand,
 } from '../../protocol/member.ts';
 import { repairVm } from '../repair/repair.ts';
@@ -58,20 +58,20 @@ export class Capture {
   readonly #over = new AbortController();
   #session: Session = NEW_SESSION;
   #step: Promise<void> = Promise.resolve();
-  #drive: CaptureMethod | undefined;
+  #method: CaptureMethod | undefined;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
   readonly #events: VmEvents;
 
   /** @param onOver called once, when the session is idle again */
   constructor(
-    place: MemberLocation,
+    location: MemberLocation,
     prepare: PrepareCommand,
     notify: (notice: MemberNotice) => void,
     onOver: (how: 'repaired' | 'unrepaired') => void,
     log: Logger,
   ) {
-    this.#round = new MemberRound(place, prepare, {
+    this.#round = new MemberRound(location, prepare, {
       handle: (event) => this.handle(event),
       failed: (where, error) => this.#failed(where, error),
       lookUp: () => this.#lookUp(),
@@ -79,7 +79,7 @@ export class Capture {
     this.#events = new VmEvents(
       this.#round,
       () => this.#session.state,
-      () => this.#drive,
+      () => this.#method,
     );
     this.#notify = notify;
     this.#onOver = onOver;
@@ -92,7 +92,7 @@ export class Capture {
 
   /** What is to be joined when the round is over. */
   get split(): SplitMemory | undefined {
-    return this.#drive?.split;
+    return this.#method?.split;
   }
 
   /** Opens or closes the member's slot; a stream that is being drained flows regardless. */
@@ -107,7 +107,7 @@ export class Capture {
     this.#session = session;
     if (session.state !== before) {
       this.#log.debug({ event: event.type, state: STATE_NAMES[session.state] }, 'session');
-      faultPoint(`member/${this.#round.place.member}/${STATE_NAMES[session.state]}`);
+      faultPoint(`member/${this.#round.location.member}/${STATE_NAMES[session.state]}`);
     }
     for (const action of actions) this.#enact(action);
   }
@@ -115,7 +115,7 @@ export class Capture {
   /** The end is near: slots and pacing are over, so that little is left when it comes. */
   closeIn(): void {
     this.#round.intake?.slot(true);
-    this.#drive?.live?.closeIn();
+    this.#method?.live?.closeIn();
   }
 
   #enact(action: SessionAction): void {
@@ -178,14 +178,14 @@ export class Capture {
   #failed(where: string, error: unknown): void {
     const { state } = this.#session;
     if (state === IDLE || state === UNDOING || error instanceof RoundOver) return;
-    const failure = toFailure(error, { member: this.#round.place.member, where });
+    const failure = toFailure(error, { member: this.#round.location.member, where });
     this.#log.warn({ failure, state: STATE_NAMES[state] }, 'member failed');
     this.handle({ type: 'failed', failure });
   }
 
   async #admit(): Promise<void> {
     const round = this.#round;
-    round.qmp = await QmpClient.connect(round.place.qmp, { signal: this.#over.signal });
+    round.qmp = await QmpClient.connect(round.location.qmp, { signal: this.#over.signal });
     round.qmp.onEvent((event) => this.#events.take(event));
     void round.qmp.closed.then((error) => this.#failed('qmp', error));
     await admitMember(round, () => this.#choose(round.monitor));
@@ -194,7 +194,7 @@ export class Capture {
   async #choose(qmp: QmpClient): Promise<CaptureMode> {
     const { mode, reason } = await chooseCapture(qmp, this.#round.prepare);
     this.#lookUp();
-    this.#drive = this.#newDrive(mode);
+    this.#method = this.#newDrive(mode);
     this.#round.addFacts({ capture: mode, ...(reason && { captureReason: reason }) });
     return mode;
   }
@@ -211,8 +211,8 @@ export class Capture {
   }
 
   get #driving(): CaptureMethod {
-    if (this.#drive === undefined) throw new Error('not admitted');
-    return this.#drive;
+    if (this.#method === undefined) throw new Error('not admitted');
+    return this.#method;
   }
 
   /** The stream flows from here on when the coordinator opens the member's slot. */
@@ -224,7 +224,7 @@ export class Capture {
   }
 
   #tick(): void {
-    const live = this.#session.state === LIVE ? this.#drive?.live : undefined;
+    const live = this.#session.state === LIVE ? this.#method?.live : undefined;
     if (live === undefined) this.#sample();
     else void live.onTick();
   }
@@ -249,21 +249,21 @@ export class Capture {
   /** Leaves the VM as it was found, and nothing behind. */
   async #undo(keepShadow: boolean): Promise<void> {
     clearInterval(this.#sampler);
-    const { place, journal } = this.#round;
-    this.#drive?.end();
-    const streamEnded = this.#drive?.abandon();
+    const { location, journal } = this.#round;
+    this.#method?.end();
+    const streamEnded = this.#method?.abandon();
     if (this.#round.qmp === undefined) this.#over.abort();
     await this.#step;
     const snapshot = streamEnded !== undefined && journal.read()?.snapshot !== undefined;
     if (!snapshot) this.#round.intake?.close();
     let how: 'repaired' | 'unrepaired' = 'repaired';
     try {
-      await repairVm(place.qmp, journal, UNDO_LIMIT_MS, {
+      await repairVm(location.qmp, journal, UNDO_LIMIT_MS, {
         connected: this.#round.qmp,
         streamEnded: snapshot ? streamEnded : undefined,
       });
     } catch (error) {
-      const failure = toFailure(error, { member: place.member, where: 'undo' });
+      const failure = toFailure(error, { member: location.member, where: 'undo' });
       this.#log.error({ failure }, 'could not put the VM right; its journal stays');
       how = 'unrepaired';
     }
@@ -278,7 +278,7 @@ export class Capture {
 
   #end(how: 'repaired' | 'unrepaired'): void {
     clearInterval(this.#sampler);
-    this.#drive?.end();
+    this.#method?.end();
     clearTimeout(this.#deadline);
     this.#round.intake?.close();
     this.#round.qmp?.close();

@@ -20,11 +20,11 @@ export interface Choice {
 /** @throws UmbraError E_CAPTURE_UNSAFE, E_BACKGROUND_UNSUPPORTED, E_BACKGROUND_DISKS */
 export async function chooseCapture(
   qmp: QmpClient,
-  terms: CaptureOptions & Pick<PrepareCommand, 'capture'>,
+  options: CaptureOptions & Pick<PrepareCommand, 'capture'>,
 ): Promise<Choice> {
   const refusals: Failure[] = [];
-  for (const mode of terms.capture) {
-    const refusal = await refusalOf(mode, qmp, terms);
+  for (const mode of options.capture) {
+    const refusal = await refusalOf(mode, qmp, options);
     if (refusal === undefined) return { mode, reason: inWords(refusals) };
     refusals.push(refusal);
   }
@@ -40,20 +40,20 @@ function inWords(refusals: readonly Failure[]): string | undefined {
 async function refusalOf(
   mode: CaptureMode,
   qmp: QmpClient,
-  terms: CaptureOptions,
+  options: CaptureOptions,
 ): Promise<Failure | undefined> {
-  if (mode !== 'background' && terms.disks === 'snapshot') {
-    const disks = await writableDisks(qmp, terms.workingDirectory);
+  if (mode !== 'background' && options.disks === 'snapshot') {
+    const disks = await writableDisks(qmp, options.workingDirectory);
     const names = disks.map(({ device }) => device).join(', ');
     const message = `${mode} would leave ${names} out of the epoch (round.disks: snapshot)`;
     if (disks.length > 0) return { code: 'E_BACKGROUND_DISKS', message };
   }
   if (mode === 'stop-copy') return undefined;
   if (mode === 'precopy') {
-    const message = await precopyObstacle(qmp, terms);
+    const message = await precopyObstacle(qmp, options);
     return message === undefined ? undefined : { code: 'E_CAPTURE_UNSAFE', message };
   }
-  const [first, ...more] = await backgroundObstacles(qmp, terms);
+  const [first, ...more] = await backgroundObstacles(qmp, options);
   if (first === undefined) return undefined;
   const words = [first, ...more].map(({ message }) => message).join('; ');
   return { code: first.code, message: `no background snapshot: ${words}` };

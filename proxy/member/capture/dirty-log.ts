@@ -97,7 +97,7 @@ export class VmMemory {
 /**
  * Compares a VM that stands with what it has streamed, and mends that.
  * @param blocks where its memory is
- * @param lookUp throws when the round is over; then it ends
+ * @param throwIfOver throws when the round is over; then it ends
  * @returns pages that had been missed
  * @throws UmbraError E_VM_MEMORY when it cannot be read; what the store says
  */
@@ -105,7 +105,7 @@ export async function rewriteMissed(
   memory: Pick<VmMemory, 'read'>,
   blocks: readonly RamBlockInfo[],
   streamed: StreamedMemory,
-  lookUp: () => void,
+  throwIfOver: () => void,
 ): Promise<number> {
   const [pieceOfVm, pieceOfShadow] = [Buffer.alloc(PIECE_BYTES), Buffer.alloc(PIECE_BYTES)];
   let [missed, pieces] = [0, 0];
@@ -119,7 +119,7 @@ export async function rewriteMissed(
       if (!real.equals(known)) missed += mendPiece(streamed, block, offset, real, known);
       if (++pieces % PIECES_A_TURN !== 0) continue;
       await nextTurn();
-      lookUp();
+      throwIfOver();
     }
   }
   return missed;

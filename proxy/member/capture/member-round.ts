@@ -24,7 +24,7 @@ export interface Enactor {
 }
 
 export class MemberRound {
-  readonly place: MemberLocation;
+  readonly location: MemberLocation;
   readonly prepare: PrepareCommand;
   readonly journal: Journal;
   readonly meter = new LiveMeter();
@@ -42,10 +42,10 @@ export class MemberRound {
   /** When it stopped, by performance.now(); 0 before. */
   stoppedAt = 0;
 
-  constructor(place: MemberLocation, prepare: PrepareCommand, enactor: Enactor) {
-    this.place = place;
+  constructor(location: MemberLocation, prepare: PrepareCommand, enactor: Enactor) {
+    this.location = location;
     this.prepare = prepare;
-    this.journal = new Journal(place.directory);
+    this.journal = new Journal(location.directory);
     this.#enactor = enactor;
   }
 
@@ -113,7 +113,7 @@ export class MemberRound {
   }
 
   get #socket(): string {
-    return memberFile(this.place.directory, 'migration');
+    return memberFile(this.location.directory, 'migration');
   }
 
   async migrate(): Promise<void> {

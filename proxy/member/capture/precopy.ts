@@ -1,7 +1,13 @@
 /** Precopy: memory streams while the VM runs, pass after pass; what is left follows when it stands. */
 
 import type { StreamResult } from '../../intake/shadow-sink.ts';
-import { hasSwitchoverAck, type RamBlockInfo, ramBlocks, resumeStanding, stopVm } from '../qemu/qemu.ts';
+import {
+  hasSwitchoverAck,
+  type RamBlockInfo,
+  ramBlocks,
+  resumeStanding,
+  stopVm,
+} from '../qemu/qemu.ts';
 import { isEmulated, rewriteMissed, VmMemory } from './dirty-log.ts';
 import type { MemberRound } from './member-round.ts';
 import type { CaptureMethod, LiveCapture } from './method.ts';
@@ -69,8 +75,8 @@ export class PrecopyCapture implements CaptureMethod, LiveCapture {
     const streamed = round.intake?.sink;
     if (this.#memory !== undefined && streamed !== undefined) {
       try {
-        const lookUp = () => round.throwIfOver();
-        const missedPages = await rewriteMissed(this.#memory, this.#blocks, streamed, lookUp);
+        const throwIfOver = () => round.throwIfOver();
+        const missedPages = await rewriteMissed(this.#memory, this.#blocks, streamed, throwIfOver);
         round.addFacts({ missedPages, compareMs: performance.now() - at });
       } catch (error) {
         round.failed('compare', await whyStreamEnded(error, round.monitor));

@@ -7,11 +7,11 @@ import type { MemberRound } from './member-round.ts';
 import type { CaptureMethod } from './method.ts';
 
 /** @throws UmbraError E_ACCOUNTING, or what the store says */
-export async function sealShadow(round: MemberRound, drive: CaptureMethod): Promise<void> {
+export async function sealShadow(round: MemberRound, method: CaptureMethod): Promise<void> {
   const sealingAt = performance.now();
   const { monitor, staging, intake, result, prepare, facts } = round;
   if (result === undefined) throw new Error('sealing before the stream was whole');
-  await drive.complete();
+  await method.complete();
   await requireAccounting(monitor, intake);
   const { name = '' } = await monitor.execute('query-name');
   const { UUID: uuid } = await monitor.execute('query-uuid');

@@ -9,14 +9,14 @@ import { LIVE, STOPPED, STOPPING } from './session.ts';
 export class VmEvents {
   readonly #round: MemberRound;
   readonly #state: () => number;
-  readonly #drive: () => CaptureMethod | undefined;
+  readonly #method: () => CaptureMethod | undefined;
   #stopKnown: Promise<void> = Promise.resolve();
 
   /** @param state of the session */
-  constructor(round: MemberRound, state: () => number, drive: () => CaptureMethod | undefined) {
+  constructor(round: MemberRound, state: () => number, method: () => CaptureMethod | undefined) {
     this.#round = round;
     this.#state = state;
-    this.#drive = drive;
+    this.#method = method;
   }
 
   /** What it leads to may fail, as the journal on a full tmpfs does. That is the round's, not the monitor's. */
@@ -54,8 +54,14 @@ export class VmEvents {
     const liveMs = startedAt === 0 ? 0 : round.stoppedAt - startedAt;
     const flowedMs = intake?.clock.flowedMs ?? 0;
     const flow = intake?.clock.end() ?? [];
-    round.addFacts({ stoppedAtUs, liveBytes, liveMs, heldMs: Math.max(0, liveMs - flowedMs), flow });
-    if (round.stopAsked) this.#drive()?.onStopped();
+    round.addFacts({
+      stoppedAtUs,
+      liveBytes,
+      liveMs,
+      heldMs: Math.max(0, liveMs - flowedMs),
+      flow,
+    });
+    if (round.stopAsked) this.#method()?.onStopped();
     else {
       this.#stopKnown = this.#whoStopped().catch((error: unknown) => round.failed('stop', error));
     }
@@ -65,7 +71,7 @@ export class VmEvents {
     const state = this.#state();
     this.#round.addFacts({ resumedAtUs });
     const standing = state === STOPPING || state === STOPPED;
-    if (this.#drive()?.onResumed(standing) === false) return;
+    if (this.#method()?.onResumed(standing) === false) return;
     this.#round.noteStop(false);
     this.#round.handle({ type: 'vm-resumed' });
   }
@@ -92,7 +98,7 @@ export class VmEvents {
   /** The first pass is done when the second begins. */
   #onPass(pass: number): void {
     this.#round.meter.onPass(pass);
-    if (pass >= 2 && this.#state() === LIVE) this.#drive()?.live?.onPass();
+    if (pass >= 2 && this.#state() === LIVE) this.#method()?.live?.onPass();
   }
 
   #onMigration(status: string): void {

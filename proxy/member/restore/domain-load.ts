@@ -25,7 +25,7 @@ import { exportSaveImage } from './save-image-export.ts';
 const RESTORE_LIMIT_MS = DOMAIN_LOAD_LIMIT_MS / 2;
 
 export interface DomainLoad {
-  readonly place: LibvirtDomain;
+  readonly domain: LibvirtDomain;
   readonly plan: DomainPlan;
   readonly shadowDirectory: string;
   /** A folder that libvirt can enter. */
@@ -47,12 +47,12 @@ export async function loadDomain(load: DomainLoad): Promise<DomainLoaded> {
 }
 
 async function loadThroughPipe(load: DomainLoad): Promise<DomainLoaded> {
-  const { place, plan, directory, signal } = load;
+  const { domain: address, plan, directory, signal } = load;
   const pipe = await SavePipe.make(memberFile(directory, 'restorePipe'));
   const hangUp = () => pipe.close();
   signal.addEventListener('abort', hangUp);
   const link = plan.memory && new MemoryLink(plan.memory);
-  const restoring = virsh(place.uri, ['restore', '--paused', pipe.path], RESTORE_LIMIT_MS);
+  const restoring = virsh(address.uri, ['restore', '--paused', pipe.path], RESTORE_LIMIT_MS);
   const feed = new Feed(pipe, link, load);
   const feeding = feed.run();
   try {
@@ -136,11 +136,11 @@ function openingOf(chunks: Iterator<Uint8Array>): Uint8Array {
 }
 
 async function loadFromFile(load: DomainLoad): Promise<number> {
-  const { place, plan, shadowDirectory, directory } = load;
+  const { domain: address, plan, shadowDirectory, directory } = load;
   const path = memberFile(directory, 'restoreImage');
   try {
     const bytes = await exportSaveImage({ shadowDirectory, xml: plan.xml, path });
-    await virsh(place.uri, ['restore', '--paused', path], RESTORE_LIMIT_MS);
+    await virsh(address.uri, ['restore', '--paused', path], RESTORE_LIMIT_MS);
     return bytes;
   } finally {
     await rm(path, { force: true });

@@ -19,8 +19,8 @@ export interface ExportOptions {
  * @returns bytes written
  * @throws UmbraError E_LIBVIRT_XML, E_EXPORT; ShadowError: the shadow is damaged. No file is left.
  */
-export async function exportSaveImage(terms: ExportOptions): Promise<number> {
-  const { shadowDirectory, sha256, xml, path } = terms;
+export async function exportSaveImage(settings: ExportOptions): Promise<number> {
+  const { shadowDirectory, sha256, xml, path } = settings;
   const head = saveImageHead(xml);
   await verifyShadow(await openShadow(shadowDirectory, sha256), 'changed');
   const { ram, source, options } = await readyLoad(shadowDirectory, 'stream');

@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { correct, calibrate, NO_CALIBRATION } from '../../../policies/index.ts';
+import { calibrate, correct, NO_CALIBRATION } from '../../../policies/index.ts';
 import { RoundArchive } from '../../../proxy/coordinator/rounds/round-archive.ts';
 import { outcomeOf } from '../../../proxy/coordinator/rounds/round-outcome.ts';
 import { roundText } from '../../../tools/cli/reports.ts';

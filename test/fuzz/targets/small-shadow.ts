@@ -32,8 +32,8 @@ export function memoryOf(kind: number): Buffer {
 
 async function seal(folder: string, own: string, memory: Buffer, base?: string): Promise<void> {
   mkdirSync(dirname(join(folder, own)), { recursive: true });
-  const place = { directory: join(folder, own), member: 'a', round: dirname(own) };
-  const terms =
+  const location = { directory: join(folder, own), member: 'a', round: dirname(own) };
+  const options =
     base === undefined
       ? undefined
       : {
@@ -41,7 +41,7 @@ async function seal(folder: string, own: string, memory: Buffer, base?: string):
           ...{ reservedBytes: PAGE, moreBytes: PAGES * PAGE, headroomBytes: 0 },
         };
   const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
-  const staged = await StagingShadow.reserve(place, layout, PAGE, terms);
+  const staged = await StagingShadow.reserve(location, layout, PAGE, options);
   const [ram] = staged.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
   for (let at = 0; at < memory.length; at += PAGE) {
     if (memory[at] === 0) ram?.zeroPage(at);

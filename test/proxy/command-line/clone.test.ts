@@ -20,18 +20,18 @@ const TERMS: CloneOptions = {
 };
 
 /** Words after `-nodefaults`, which keeps QEMU's own network card away. */
-function clone(words: string | readonly string[], terms: Partial<CloneOptions> = {}): ClonedLine {
+function clone(words: string | readonly string[], options: Partial<CloneOptions> = {}): ClonedLine {
   const line = typeof words === 'string' ? words.split(' ') : words;
-  return cloneCommandLine(['qemu', '-nodefaults', ...line], { ...TERMS, ...terms });
+  return cloneCommandLine(['qemu', '-nodefaults', ...line], { ...TERMS, ...options });
 }
 
-function after(words: string | readonly string[], terms: Partial<CloneOptions> = {}): string {
-  return clone(words, terms).commandLine.slice(2).join(' ');
+function after(words: string | readonly string[], options: Partial<CloneOptions> = {}): string {
+  return clone(words, options).commandLine.slice(2).join(' ');
 }
 
-function failure(words: string | readonly string[], terms: Partial<CloneOptions> = {}) {
+function failure(words: string | readonly string[], options: Partial<CloneOptions> = {}) {
   try {
-    clone(words, terms);
+    clone(words, options);
   } catch (error) {
     return (error as UmbraError).failure;
   }

@@ -40,8 +40,8 @@ test.after.each(() => {
 });
 
 function place(name = 'web'): MemoryLink {
-  const terms = { folder: join(directory, 'ram'), name, alias: 'pc.ram', uuid: 'none' };
-  return new MemoryLink({ ...terms, image: join(directory, 'image'), bytes: 4 * PAGE });
+  const options = { folder: join(directory, 'ram'), name, alias: 'pc.ram', uuid: 'none' };
+  return new MemoryLink({ ...options, image: join(directory, 'image'), bytes: 4 * PAGE });
 }
 
 async function until(holds: () => boolean): Promise<void> {
@@ -82,9 +82,9 @@ test('a file that is there already is left alone', async () => {
 test('a QEMU of another user, who may not open the image, does not find it', async () => {
   // Whoever runs this: the folder is one user's, the image another's.
   const isRoot = process.getuid?.() === 0;
-  const terms = { folder: join(directory, 'ram'), name: 'web', alias: 'pc.ram', uuid: 'none' };
+  const options = { folder: join(directory, 'ram'), name: 'web', alias: 'pc.ram', uuid: 'none' };
   const image = isRoot ? join(directory, 'image') : '/etc/passwd';
-  link = new MemoryLink({ ...terms, image, bytes: 4 * PAGE });
+  link = new MemoryLink({ ...options, image, bytes: 4 * PAGE });
   const folder = join(directory, 'ram/7-web');
   mkdirSync(folder);
   if (isRoot) chownSync(folder, NOBODY, NOBODY);

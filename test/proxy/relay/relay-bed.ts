@@ -21,7 +21,7 @@ export class RelayBed {
   readonly #accepted: Socket[] = [];
   #wake: () => void = () => {};
 
-  static async open(wire: Wire, terms: Partial<RelayOptions> = {}): Promise<RelayBed> {
+  static async open(wire: Wire, options: Partial<RelayOptions> = {}): Promise<RelayBed> {
     const folder = mkdtempSync(join(scratchFolder(), 'umbra-relay-'));
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.listen(wire === 'unix' ? join(folder, 'to.sock') : { port: 0, host: '127.0.0.1' });
@@ -38,7 +38,7 @@ export class RelayBed {
         stallLimitMs: 30_000,
         evacuation: undefined,
         keeper: undefined,
-        ...terms,
+        ...options,
       },
       {
         onProgress: (progress) => {
@@ -141,9 +141,9 @@ export class RelayBed {
 export async function withBed(
   wire: Wire,
   use: (bed: RelayBed) => Promise<void>,
-  terms: Partial<RelayOptions> = {},
+  options: Partial<RelayOptions> = {},
 ): Promise<void> {
-  const bed = await RelayBed.open(wire, terms);
+  const bed = await RelayBed.open(wire, options);
   try {
     await use(bed);
   } finally {

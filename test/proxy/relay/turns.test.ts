@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { EvacuationPolicy } from '../../../policies/index.ts';
-import { relayCatalogue, RelayStore, shadowsOf } from '../../../proxy/relay/relay-store.ts';
+import { RelayStore, relayCatalogue, shadowsOf } from '../../../proxy/relay/relay-store.ts';
 import { shut } from '../../../proxy/stream/return-path.ts';
 import { openShadow, SealedRam, type ShadowError, verifyShadow } from '../../../shadow/index.ts';
 import { lookAtTree } from '../../support/closed-tree.ts';
@@ -68,12 +68,12 @@ interface Store {
 }
 
 async function withStore(
-  terms: { readonly budgetBytes?: number; readonly keep?: number },
+  options: { readonly budgetBytes?: number; readonly keep?: number },
   use: (store: Store) => Promise<void>,
 ): Promise<void> {
   const directory = mkdtempSync(join(scratchFolder(), 'umbra-keep-'));
   try {
-    const { budgetBytes, keep = 2 } = terms;
+    const { budgetBytes, keep = 2 } = options;
     const keeper = await RelayStore.open({ directory, budgetBytes, headroomBytes: 0, keep });
     await use({ directory, keeper });
   } finally {
@@ -97,14 +97,14 @@ test('shadows are their owner’s alone, and none is kept where others may write
     assert.ok(files > 4);
     assert.equal(open, []);
     chmodSync(directory, 0o777);
-    const terms = { directory, budgetBytes: undefined, headroomBytes: 0, keep: 1 };
-    const error = await RelayStore.open(terms).catch((cause: unknown) => cause);
+    const options = { directory, budgetBytes: undefined, headroomBytes: 0, keep: 1 };
+    const error = await RelayStore.open(options).catch((cause: unknown) => cause);
     assert.is((error as ShadowError).code, 'E_FOLDER_UNSAFE');
   });
 });
 
 test('with one at once, the second trickles until the first is over', async () => {
-  const terms = { evacuation: ONE };
+  const options = { evacuation: ONE };
   await withBed(
     'tcp',
     async (bed) => {
@@ -127,7 +127,7 @@ test('with one at once, the second trickles until the first is over', async () =
       assert.ok(two.heldMs >= 200);
       assert.ok(two.flow.some(({ state }) => state === 'held'));
     },
-    terms,
+    options,
   );
 });
 

@@ -41,12 +41,12 @@ export async function sealEpoch(
       { idstr: 'pc.ram', length: PAGES * PAGE },
       { idstr: 'vga.vram', length: 16 * PAGE },
     ];
-    const place = { directory, member, round };
+    const location = { directory, member, round };
     const delta = base && {
       base: await openShadow(join(shadows, base.round, member)),
       ...{ reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 },
     };
-    const shadow = await StagingShadow.reserve(place, layout, PAGE, delta);
+    const shadow = await StagingShadow.reserve(location, layout, PAGE, delta);
     const streamed = layout.map(({ idstr, length }) => ({ idstr, usedLength: length }));
     const [ram, vram] = shadow.match(streamed);
     for (let page = 0; page < PAGES; page++) {

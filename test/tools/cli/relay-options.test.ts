@@ -57,7 +57,7 @@ test('addresses and names go in pairs, each once', () => {
 });
 
 test('options that cannot be meant are refused by name', () => {
-  const wrong: [Partial<RelayFlags>, (spelling: RelayFlags) => unknown][] = [
+  const wrong: [Partial<RelayFlags>, (flags: RelayFlags) => unknown][] = [
     [{ stallLimit: '1ms' }, stallLimitOf],
     [{ stallLimit: 'soon' }, stallLimitOf],
     [{ atOnce: '0' }, evacuationOf],

@@ -1,9 +1,9 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
+  calibrate,
   type EndCondition,
   LivePhase,
-  calibrate,
   type Multiplexing,
   NO_CALIBRATION,
 } from '../../../policies/index.ts';

@@ -68,9 +68,9 @@ export class ModelledDaemon {
     this.#folding = undefined;
     this.#collect();
     for (const seat of this.#world.seats) {
-      const place: Place = { proxy: undefined, round: undefined, preparedWith: undefined };
-      this.#places.set(seat, place);
-      this.#startProxy(seat, place, () => {});
+      const location: Place = { proxy: undefined, round: undefined, preparedWith: undefined };
+      this.#places.set(seat, location);
+      this.#startProxy(seat, location, () => {});
     }
   }
 
@@ -80,28 +80,28 @@ export class ModelledDaemon {
   }
 
   hasInRound(proxy: ModelledProxy, seat: Seat, round: number): boolean {
-    const place = this.#places.get(seat);
-    return place?.proxy === proxy && place.round === round;
+    const location = this.#places.get(seat);
+    return location?.proxy === proxy && location.round === round;
   }
 
   /** A proxy that was frozen in a round is killed when it has been silent for too long. */
   onFrozen(seat: Seat): void {
-    const place = this.#places.get(seat);
-    const proxy = place?.proxy;
+    const location = this.#places.get(seat);
+    const proxy = location?.proxy;
     this.process.after(SILENCE_MS, () => {
-      const stillFrozen = proxy?.process.isFrozen === true && place?.round !== undefined;
+      const stillFrozen = proxy?.process.isFrozen === true && location?.round !== undefined;
       if (stillFrozen && this.#world.broken !== 'deadman-off') this.#world.killProxy(seat);
     });
   }
 
   onProxyGone(seat: Seat): void {
-    const place = this.#places.get(seat);
-    if (place === undefined) return;
+    const location = this.#places.get(seat);
+    if (location === undefined) return;
     this.process.after(PROXY_START_MS, () => {
-      this.#startProxy(seat, place, (proxy) => {
-        const { round } = place;
-        if (round === undefined || place.preparedWith === proxy) return;
-        place.round = undefined;
+      this.#startProxy(seat, location, (proxy) => {
+        const { round } = location;
+        if (round === undefined || location.preparedWith === proxy) return;
+        location.round = undefined;
         this.#onReport(seat, round, 'gone');
       });
     });
@@ -136,17 +136,17 @@ export class ModelledDaemon {
   }
 
   #onReport(seat: Seat, round: number, report: MemberMilestone): void {
-    const place = this.#places.get(seat);
-    if (report !== 'gone' && place?.round !== round) return;
-    if (report === 'aborted' && place !== undefined) place.round = undefined;
+    const location = this.#places.get(seat);
+    if (report !== 'gone' && location?.round !== round) return;
+    if (report === 'aborted' && location !== undefined) location.round = undefined;
     if (round === this.#id) {
       this.#handle({ type: 'report', member: seat.name, report });
     }
   }
 
-  #startProxy(seat: Seat, place: Place, ready: (proxy: ModelledProxy) => void): void {
+  #startProxy(seat: Seat, location: Place, ready: (proxy: ModelledProxy) => void): void {
     const proxy = this.#world.newProxy(seat);
-    place.proxy = proxy;
+    location.proxy = proxy;
     proxy.rescue(() => this.process.after(0, () => ready(proxy)));
   }
 
@@ -178,19 +178,19 @@ export class ModelledDaemon {
 
   #command(name: string, command: MemberCommand): void {
     const seat = this.#world.seats.find((one) => one.name === name);
-    const place = seat && this.#places.get(seat);
-    if (seat === undefined || place === undefined) return;
+    const location = seat && this.#places.get(seat);
+    if (seat === undefined || location === undefined) return;
     if (command === 'prepare') {
-      place.round = this.#id;
-      place.preparedWith = place.proxy?.process.isAlive === true ? place.proxy : undefined;
+      location.round = this.#id;
+      location.preparedWith = location.proxy?.process.isAlive === true ? location.proxy : undefined;
     }
-    const { proxy, round } = place;
+    const { proxy, round } = location;
     if (round === undefined) {
       if (command === 'abort') this.onReport(seat, this.#id, 'gone');
       return;
     }
     if (proxy?.process.isAlive === true) this.#world.command(seat, proxy, round, command);
-    if (command === 'commit') place.round = undefined;
+    if (command === 'commit') location.round = undefined;
   }
 
   /** Disk first, where it is asked for; every step is an instant at which all may end. */

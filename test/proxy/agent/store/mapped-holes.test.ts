@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
 import {
   fillMappedHoles,
   mappedHoles,
   mappedImages,
   reclaimMappedHoles,
 } from '../../../../proxy/agent/store/mapped-holes.ts';
+import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
 import { openShadow } from '../../../../shadow/index.ts';
 import { roundOf, sealEpoch } from '../../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../../support/scratch.ts';

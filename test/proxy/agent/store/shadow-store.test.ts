@@ -6,8 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { ShadowStore } from '../../../../proxy/agent/store/shadow-store.ts';
 import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
+import { ShadowStore } from '../../../../proxy/agent/store/shadow-store.ts';
 import { toFailure } from '../../../../proxy/failure/failure.ts';
 import type { ClusterConfig } from '../../../../proxy/protocol/cluster.ts';
 import {
@@ -73,11 +73,11 @@ function rounds(): string[] {
 async function sealed(epoch: number, round: string, baseRound?: string): Promise<EpochManifest> {
   const members = [];
   for (const name of MEMBERS) {
-    const place = { directory: join(shadows(), round, name), member: name, round };
+    const location = { directory: join(shadows(), round, name), member: name, round };
     const base = baseRound && (await openShadow(join(shadows(), baseRound, name)));
-    const terms = base && { base, reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
+    const options = base && { base, reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
     const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
-    const shadow = await StagingShadow.reserve(place, layout, PAGE, terms || undefined);
+    const shadow = await StagingShadow.reserve(location, layout, PAGE, options || undefined);
     const [ram] = shadow.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
     for (let page = 0; page < PAGES; page++) ram?.writePage(page * PAGE, randomBytes(PAGE), 0);
     members.push({ name, shadow: (await shadow.seal(SEAL_INPUT)).sha256 });

@@ -24,14 +24,14 @@ test.before.each(() => {
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 async function shadow(round: string, byte: number, base?: SealedShadow): Promise<SealedShadow> {
-  const place = { directory: join(root, round, 'a'), member: 'a', round };
+  const location = { directory: join(root, round, 'a'), member: 'a', round };
   const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
-  const terms = { reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
-  const staged = await StagingShadow.reserve(place, layout, PAGE, base && { base, ...terms });
+  const options = { reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 };
+  const staged = await StagingShadow.reserve(location, layout, PAGE, base && { base, ...options });
   const [ram] = staged.match([{ idstr: 'pc.ram', usedLength: PAGES * PAGE }]);
   for (let page = 0; page < PAGES; page++) ram?.writePage(page * PAGE, Buffer.alloc(PAGE, byte), 0);
   await staged.seal(SEAL_INPUT);
-  return openShadow(place.directory);
+  return openShadow(location.directory);
 }
 
 test('without an epoch, all of RAM is reserved', async () => {

@@ -103,7 +103,7 @@ test.before.each(async () => {
     },
     onLeft: () => {},
   };
-  const means = {
+  const services = {
     startProxy: async () => {
       if (unstartable-- > 0) throw gone();
       const started = new FakeProxy();
@@ -118,7 +118,7 @@ test.before.each(async () => {
       });
     },
   };
-  keeper = new ProxySupervisor(CONFIG, watcher, pino({ level: 'silent' }), means);
+  keeper = new ProxySupervisor(CONFIG, watcher, pino({ level: 'silent' }), services);
   const started = keeper.start();
   await settled();
   await proxy(1).rescued();

@@ -62,8 +62,8 @@ function persister(settings: object = {}): Persister {
   if (config.persist === undefined) throw new Error('no durable tier');
   const store = new DurableStore(config.persist.directory, 'demo');
   const { shadowsDirectory } = config;
-  const place = { cluster: 'demo', directory: config.persist.directory, shadowsDirectory };
-  const keeper = new DurableListKeeper(place, () => {});
+  const location = { cluster: 'demo', directory: config.persist.directory, shadowsDirectory };
+  const keeper = new DurableListKeeper(location, () => {});
   keepers.push(keeper);
   const agent: PersistingAgent = {
     async persist(epoch, onProgress) {

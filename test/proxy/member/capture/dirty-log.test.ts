@@ -5,8 +5,8 @@ import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../../proxy/host/known-process.ts';
 import type { StreamedMemory } from '../../../../proxy/intake/shadow-sink.ts';
 import {
-  rewriteMissed,
   precopyObstacle,
+  rewriteMissed,
   VmMemory,
 } from '../../../../proxy/member/capture/dirty-log.ts';
 import type { QmpClient } from '../../../../qmp/index.ts';
@@ -49,8 +49,8 @@ class Bench implements StreamedMemory {
     this.shadow[block]?.fill(0, offset, offset + PAGE);
   }
 
-  mend(lookUp = () => {}): Promise<number> {
-    return rewriteMissed(this, this.blocks, this, lookUp);
+  mend(throwIfOver = () => {}): Promise<number> {
+    return rewriteMissed(this, this.blocks, this, throwIfOver);
   }
 }
 
@@ -78,11 +78,11 @@ test('it ends when the round is over', async () => {
   const bench = new Bench();
   let looks = 0;
   const over = new Error('over');
-  const lookUp = () => {
+  const throwIfOver = () => {
     if (++looks === 2) throw over;
   };
   bench.vm[1]?.fill(3, 40 * MIB - 1);
-  const error = await bench.mend(lookUp).then(
+  const error = await bench.mend(throwIfOver).then(
     () => undefined,
     (failed: unknown) => failed,
   );
@@ -135,8 +135,8 @@ test('precopy is refused where QEMU emulates and its memory is not to be compare
   );
   const trusted = { vm: undefined, compareEmulated: false };
   assert.is(await precopyObstacle(monitor(10, false), trusted), undefined, 'as was wished');
-  for (const terms of [readable, trusted]) {
-    assert.match((await precopyObstacle(monitor(8, false), terms)) ?? '', /fixed in 9.0/);
+  for (const options of [readable, trusted]) {
+    assert.match((await precopyObstacle(monitor(8, false), options)) ?? '', /fixed in 9.0/);
   }
   assert.is(
     await precopyObstacle(monitor(7, true), unknown),

@@ -30,11 +30,11 @@ test.before.each(() => {
       failed: (_: string, error: unknown) => told.push(toFailure(error, {}).code),
     },
   );
-  const drive = { onStopped: () => told.push('ours'), onResumed: () => true };
+  const method = { onStopped: () => told.push('ours'), onResumed: () => true };
   events = new VmEvents(
     round as unknown as MemberRound,
     () => LIVE,
-    () => drive as never,
+    () => method as never,
   );
 });
 
