@@ -1,96 +1,159 @@
-/** Imports run one way, and no folder is a dumping ground. */
+/**
+ * Imports run one way, no folder is a dumping ground, and what calls itself PURE is.
+ *
+ *     tools ─▶ daemons ─▶ coordinator ─▶ protocol ◀─ agent     member ◀─ started by agent
+ *                              │             │          │         │
+ *                          policies       failure   host, command-line, libvirt, shadow
+ *                                                      intake ─▶ stream, host, shadow
+ */
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, normalize, relative } from 'node:path';
+import { dirname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const SOURCES = ['proxy', 'qmp', 'shadow', 'policies', 'tools'];
+const AREAS = ['proxy', 'qmp', 'shadow', 'policies', 'tools'];
 
-/** What each area may import, itself apart. The most specific area a file is in decides. */
+/** What the rooms that carry contracts may use: facts of a host, of the store, of policies. */
+const BASE = ['proxy/failure', 'proxy/protocol'] as const;
+const ON_A_HOST = [...BASE, 'proxy/host', 'shadow'] as const;
+const MEMBER = [...ON_A_HOST, 'qmp'] as const;
+
+/** What each room may import besides itself. A room is a folder; one that is not listed may not be. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  qmp: [],
-  shadow: [],
   policies: [],
+  shadow: [],
+  'shadow/durable': ['shadow'],
+  qmp: [],
+  'qmp/libvirt': ['qmp'],
+
+  'proxy/failure': [],
   'proxy/stream': [],
-  'proxy/libvirt': ['proxy', 'qmp'],
-  'proxy/member': ['proxy/libvirt', 'proxy/stream', 'proxy', 'qmp', 'shadow', 'policies'],
-  'proxy/relay': ['proxy/stream', 'proxy/member', 'proxy', 'shadow', 'policies'],
-  'proxy/agent': ['proxy/libvirt', 'proxy/member', 'proxy', 'qmp', 'shadow', 'policies'],
-  'proxy/coordinator': ['proxy/agent', 'proxy/member', 'proxy', 'qmp', 'shadow', 'policies'],
-  proxy: ['proxy/agent', 'proxy/coordinator', 'qmp', 'shadow', 'policies'],
-  // Benchmarks are not shipped, and may use what tests use.
-  'tools/bench': [
-    'tools',
-    'proxy',
-    'proxy/agent',
-    'proxy/coordinator',
-    'proxy/relay',
-    'qmp',
-    'shadow',
-    'policies',
-    'test',
-  ],
-  tools: [
-    'proxy',
-    'proxy/agent',
-    'proxy/member',
-    'proxy/coordinator',
+  'proxy/host': ['proxy/failure'],
+  'proxy/libvirt': ['proxy/failure', 'proxy/host'],
+  'proxy/protocol': [
+    'proxy/failure',
+    'proxy/host',
     'proxy/libvirt',
-    'proxy/relay',
-    'proxy/stream',
-    'qmp',
-    'shadow',
     'policies',
+    'shadow',
+    'shadow/durable',
   ],
+  'proxy/command-line': [...BASE, 'proxy/host'],
+  'proxy/config': [...BASE, 'proxy/host', 'proxy/command-line', 'policies'],
+  'proxy/switch': ['proxy/failure'],
+  'proxy/intake': [...ON_A_HOST, 'proxy/stream'],
+
+  'proxy/member/qemu': MEMBER,
+  'proxy/member/repair': [...MEMBER, 'proxy/member/qemu', 'proxy/intake'],
+  'proxy/member/capture': [
+    ...MEMBER,
+    'proxy/intake',
+    'proxy/member/qemu',
+    'proxy/member/repair',
+    'proxy/stream',
+  ],
+  'proxy/member/restore': [...MEMBER, 'qmp/libvirt', 'proxy/libvirt', 'proxy/stream'],
+  'proxy/member': [
+    ...MEMBER,
+    'qmp/libvirt',
+    'proxy/libvirt',
+    'proxy/member/capture',
+    'proxy/member/qemu',
+    'proxy/member/repair',
+    'proxy/member/restore',
+  ],
+
+  'proxy/agent/vms': [...MEMBER, 'qmp/libvirt', 'proxy/command-line', 'proxy/libvirt'],
+  'proxy/agent/store': [...ON_A_HOST, 'policies'],
+  'proxy/agent/durable': [...ON_A_HOST, 'shadow/durable', 'proxy/agent/store'],
+  'proxy/agent/restores': [...ON_A_HOST, 'proxy/command-line', 'proxy/config', 'proxy/agent/vms'],
+  'proxy/agent': [
+    ...ON_A_HOST,
+    'shadow/durable',
+    'proxy/agent/vms',
+    'proxy/agent/store',
+    'proxy/agent/durable',
+    'proxy/agent/restores',
+  ],
+
+  'proxy/coordinator/rounds': [...BASE, 'policies', 'shadow'],
+  'proxy/coordinator/durable': [...BASE, 'shadow', 'shadow/durable'],
+  'proxy/coordinator/epochs': [
+    ...BASE,
+    'policies',
+    'shadow',
+    'proxy/coordinator/durable',
+    'proxy/coordinator/rounds',
+  ],
+  'proxy/coordinator/restores': [
+    ...ON_A_HOST,
+    'proxy/coordinator/durable',
+    'proxy/coordinator/epochs',
+  ],
+  'proxy/coordinator': [
+    ...ON_A_HOST,
+    'policies',
+    'proxy/config',
+    'proxy/coordinator/rounds',
+    'proxy/coordinator/durable',
+    'proxy/coordinator/epochs',
+    'proxy/coordinator/restores',
+  ],
+
+  'proxy/relay': [...ON_A_HOST, 'policies', 'proxy/intake', 'proxy/stream'],
+  // The only room that knows coordinator and agent.
+  'proxy/daemons': [...ON_A_HOST, 'proxy/agent', 'proxy/coordinator', 'proxy/config'],
+
+  'tools/packages': [],
+  'tools/qemu': ['tools/packages'],
+  'tools/guest': ['tools/packages', 'tools/qemu', 'proxy/host'],
+  'tools/setup': ['tools/packages', 'tools/qemu', 'tools/guest'],
+  'tools/inspect': ['proxy/stream'],
+  'tools/lint': [],
+  'tools/cli': ['policies', 'proxy', 'qmp', 'shadow', 'tools/guest', 'tools/qemu', 'tools/setup'],
+  'tools/sim': ['policies', 'proxy', 'tools/cli'],
+  'tools/sim/faults': ['policies', 'proxy', 'tools/sim'],
+  'tools/testbed': ['proxy', 'qmp', 'tools/guest', 'tools/qemu', 'tools/setup'],
+  'tools/demo': ['proxy', 'tools/cli', 'tools/testbed'],
+  'tools/bench': ['policies', 'proxy', 'qmp', 'shadow', 'tools/cli', 'tools/sim', 'tools/testbed'],
 };
 
-/** PURE files take time, randomness and the world as arguments. */
-const PURE = [
-  'policies/',
-  'proxy/stream/',
-  'proxy/member/capture/session.ts',
-  'proxy/coordinator/rounds/phases.ts',
-  'proxy/coordinator/rounds/round.ts',
-  'proxy/protocol/report.ts',
-  'proxy/coordinator/rounds/round-outcome.ts',
-  'proxy/protocol/timeline.ts',
-  'proxy/libvirt/save-image.ts',
-  'proxy/relay/address.ts',
-  'proxy/relay/classify.ts',
-  'proxy/relay/outcome.ts',
-  'proxy/relay/report.ts',
-  'proxy/command-line/command-line.ts',
-  'proxy/command-line/domain-memory.ts',
-  'proxy/command-line/clone.ts',
-  'proxy/agent/restores/cloning-agent.ts',
-  'proxy/command-line/option-value.ts',
-  'proxy/config/clone-config.ts',
-  'proxy/config/text.ts',
-  'proxy/config/units.ts',
-  'proxy/config/rules.ts',
-  'proxy/config/end-when.ts',
-];
-const PURE_MAY_USE: readonly string[] = ['node:zlib', 'node:path'];
+/** Modules of Node that PURE files may use. */
+const PURE_MAY_USE: readonly string[] = ['node:zlib', 'node:path', 'node:util'];
+const WORLD =
+  /\b(Date\.now|new Date\(\)|performance\.(now|timeOrigin)|Math\.random|setTimeout|setInterval|process\.env)/;
 
 interface Import {
   readonly from: string;
   readonly to: string;
+  /** Only types are imported: nothing of the file runs. */
+  readonly isType: boolean;
 }
 
-const files = SOURCES.flatMap((folder) =>
+const files = AREAS.flatMap((folder) =>
   readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.ts'))
     .map((file) => join(folder, file)),
 );
+const imports = new Map(files.map((file) => [file, importsOf(file)]));
 
 const test = suite('import graph');
 
+test('every room says what it may import', () => {
+  const rooms = new Set(files.map((file) => dirname(file)));
+  assert.equal([...rooms].filter((room) => !(room in MAY_IMPORT)).sort(), []);
+  assert.equal(
+    Object.keys(MAY_IMPORT).filter((room) => !rooms.has(room)),
+    [],
+  );
+});
+
 test('imports run one way', () => {
-  const wrong = files.flatMap(importsOf).filter(({ from, to }) => {
-    const [source, target] = [areaOf(from), areaOf(to)];
-    return source !== target && !(MAY_IMPORT[source] ?? []).includes(target);
+  const wrong = [...imports.values()].flat().filter(({ from, to }) => {
+    const [source, target] = [dirname(from), dirname(to)];
+    return source !== target && !mayImport(source, target);
   });
   assert.equal(
     wrong.map(({ from, to }) => `${from} → ${to}`),
@@ -98,44 +161,68 @@ test('imports run one way', () => {
   );
 });
 
-test('a coordinator knows an agent by its contract only', () => {
-  const wrong = files
-    .filter((file) => file.startsWith('proxy/coordinator/'))
-    .flatMap(importsOf)
-    .filter(({ to }) => /^proxy\/(agent|member)\//.test(to))
-    .filter(({ to }) => !['proxy/protocol/agent.ts', 'proxy/protocol/member.ts'].includes(to));
+test('there is no circle between folders', () => {
+  const graph = new Map<string, Set<string>>();
+  for (const { from, to } of [...imports.values()].flat()) {
+    const targets = graph.get(dirname(from)) ?? new Set();
+    if (dirname(from) !== dirname(to)) targets.add(dirname(to));
+    graph.set(dirname(from), targets);
+  }
+  assert.equal(circleIn(graph), undefined);
+});
+
+test('there is no circle between files, but for their types', () => {
+  const graph = new Map(
+    [...imports].map(([file, found]) => {
+      return [file, new Set(found.filter(({ isType }) => !isType).map(({ to }) => to))];
+    }),
+  );
+  assert.equal(circleIn(graph), undefined);
+});
+
+test('a circle is found', () => {
+  const graph = new Map([
+    ['a', new Set(['b'])],
+    ['b', new Set(['c'])],
+    ['c', new Set(['b'])],
+  ]);
+  assert.is(circleIn(graph), 'b → c → b');
+});
+
+test('a coordinator knows neither agent, member nor libvirt', () => {
+  const forbidden = /^proxy\/(agent|member|libvirt|intake|daemons|relay)\//;
+  const wrong = [...imports.values()]
+    .flat()
+    .filter(({ from, to }) => from.startsWith('proxy/coordinator/') && forbidden.test(to));
   assert.equal(wrong, []);
 });
 
-test('there are no cycles', () => {
-  const graph = new Map(files.map((file) => [file, importsOf(file).map(({ to }) => to)]));
-  const done = new Set<string>();
-  const path: string[] = [];
-  const visit = (file: string): void => {
-    assert.not(path.includes(file), `cycle: ${[...path, file].join(' → ')}`);
-    if (done.has(file)) return;
-    path.push(file);
-    for (const next of graph.get(file) ?? []) visit(next);
-    path.pop();
-    done.add(file);
-  };
-  for (const file of files) visit(file);
+test('proxy holds no loose file', () => {
+  assert.equal(
+    files.filter((file) => dirname(file) === 'proxy'),
+    [],
+  );
 });
 
-test('pure code reaches for nothing', () => {
-  const pure = files.filter((file) => PURE.some((prefix) => file.startsWith(prefix)));
-  assert.ok(pure.length > 10);
-  for (const file of pure) {
-    const text = readFileSync(join(root, file), 'utf8').replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, '');
+test('what calls itself PURE, and all that it imports, reaches for nothing', () => {
+  const pure = files.filter(isPure);
+  assert.ok(pure.length > 40, `${pure.length} files call themselves PURE`);
+  const reached = new Map<string, string>();
+  const visit = (file: string, by: string): void => {
+    if (reached.has(file)) return;
+    reached.set(file, by);
+    for (const { to, isType } of imports.get(file) ?? []) if (!isType) visit(to, by);
+  };
+  for (const file of pure) visit(file, file);
+  const wrong = [...reached].flatMap(([file, by]) => {
+    const text = codeOf(file);
     const used = [...text.matchAll(/from '(node:[^']+)'/g)].map((match) => match[1] ?? '');
-    assert.equal(
-      used.filter((name) => !PURE_MAY_USE.includes(name)),
-      [],
-      file,
-    );
-    const world = /\b(Date\.now|new Date\(\)|performance\.now|Math\.random|setTimeout|setInterval)/;
-    assert.not.match(text, world, file);
-  }
+    const found = used.filter((name) => !PURE_MAY_USE.includes(name) && !isHash(text, name));
+    const world = WORLD.exec(text)?.[0];
+    const all = [...found, ...(world === undefined ? [] : [world])];
+    return all.map((what) => `${file} uses ${what}${by === file ? '' : `, for ${by}`}`);
+  });
+  assert.equal(wrong, []);
 });
 
 test('nothing is called utils or common', () => {
@@ -145,17 +232,59 @@ test('nothing is called utils or common', () => {
   );
 });
 
+/** A room of `tools` may be allowed a whole area. */
+function mayImport(source: string, target: string): boolean {
+  const allowed = MAY_IMPORT[source] ?? [];
+  const area = target.split('/')[0] ?? '';
+  return allowed.includes(target) || (source.startsWith('tools/') && allowed.includes(area));
+}
+
+/** A digest of bytes is as pure as a sum of them. */
+function isHash(text: string, module: string): boolean {
+  return module === 'node:crypto' && /import \{ createHash \} from 'node:crypto'/.test(text);
+}
+
+/** Says whether the comment at the head of a file calls it PURE. */
+function isPure(file: string): boolean {
+  const [head = ''] = /^\/\*\*[\s\S]*?\*\//.exec(readFileSync(join(root, file), 'utf8')) ?? [];
+  return /\bPURE\b/.test(head);
+}
+
+function codeOf(file: string): string {
+  return readFileSync(join(root, file), 'utf8').replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, '');
+}
+
 function importsOf(file: string): Import[] {
   const text = readFileSync(join(root, file), 'utf8');
-  return [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map((match) => {
-    const to = normalize(join(dirname(file), match[1] ?? ''));
-    return { from: file, to: relative('.', to) };
+  const statement = /(?:(import|export)( type)?\b[^;'()]*from\s*|import\s*\(\s*)'(\.[^']+)'/g;
+  return [...text.matchAll(statement)].map((match) => {
+    const to = normalize(join(dirname(file), match[3] ?? ''));
+    return { from: file, to, isType: match[2] !== undefined };
   });
 }
 
-function areaOf(file: string): string {
-  const two = file.split('/').slice(0, 2).join('/');
-  return two in MAY_IMPORT ? two : (file.split('/')[0] ?? '');
+/** Returns the first circle of a graph as `a → b → a`; undefined if there is none. */
+function circleIn(graph: ReadonlyMap<string, ReadonlySet<string>>): string | undefined {
+  const done = new Set<string>();
+  const path: string[] = [];
+  const visit = (node: string): string | undefined => {
+    const at = path.indexOf(node);
+    if (at >= 0) return [...path.slice(at), node].join(' → ');
+    if (done.has(node)) return undefined;
+    path.push(node);
+    for (const next of graph.get(node) ?? []) {
+      const circle = visit(next);
+      if (circle !== undefined) return circle;
+    }
+    path.pop();
+    done.add(node);
+    return undefined;
+  };
+  for (const node of graph.keys()) {
+    const circle = visit(node);
+    if (circle !== undefined) return circle;
+  }
+  return undefined;
 }
 
 test.run();

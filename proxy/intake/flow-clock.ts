@@ -1,4 +1,4 @@
-import type { FlowSpan } from '../protocol/timeline.ts';
+import type { FlowSpan } from '../protocol/member.ts';
 
 /** Shorter rests, between two passes, are not drawn. */
 const LEAST_HELD_MS = 50;

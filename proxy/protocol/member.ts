@@ -12,7 +12,6 @@ import type { KnownProcess } from '../host/known-process.ts';
 import type { LinkedMemory } from '../libvirt/memory-link.ts';
 import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './capture-mode.ts';
 import type { SnapshottedDisk } from './disk-layer.ts';
-import type { FlowSpan } from './timeline.ts';
 
 export type { CaptureMode, CutMode, DiskMode };
 
@@ -163,6 +162,13 @@ export interface ResumeResult {
 
 /** What the decoder and QEMU have told so far: what policies decide by. */
 export type MemberSample = LiveSample;
+
+/** A stretch of the live phase; milliseconds since 1970. */
+export interface FlowSpan {
+  readonly state: 'live' | 'held';
+  readonly fromMs: number;
+  readonly toMs: number;
+}
 
 /** Facts that come with reports: each is present from the report it belongs to onwards. */
 export interface RoundFacts {

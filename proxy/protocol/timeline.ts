@@ -52,10 +52,3 @@ export function timelineOf(facts: RoundFacts, startedAtMs: number): readonly Spa
  * How long a stream was read and how long it was held, and when: the live half of a member's timeline.
  * PURE but for the clock it is given.
  */
-
-/** A stretch of the live phase; milliseconds since 1970. */
-export interface FlowSpan {
-  readonly state: 'live' | 'held';
-  readonly fromMs: number;
-  readonly toMs: number;
-}

@@ -1,6 +1,6 @@
 /** What a relay tells of a migration: while it goes on, and when it is over. PURE. */
 import type { Failure } from '../failure/failure.ts';
-import type { FlowSpan } from '../protocol/timeline.ts';
+import type { FlowSpan } from '../protocol/member.ts';
 import type { ChannelKind } from './classify.ts';
 
 /** By what its connections are: `parallel` is multifd. */
