@@ -1,19 +1,24 @@
 /**
- * A failure as it travels between our processes and to the operator: plain data, so that it crosses
- * IPC and HTTP unchanged.
+ * A failure as it travels between processes and to the operator: plain data, so that it crosses IPC
+ * and HTTP unchanged. PURE.
  */
-import { hintFor } from './hints.ts';
+import { entryOf, type FailureCode } from './catalogue.ts';
 
 export interface Failure {
-  /** Stable; hints.ts, and QMP's, the store's and the stream's error files, list them all. */
+  /** Stable; CODES.md lists them all. What the system raised keeps its own, such as `ENOENT`. */
   readonly code: string;
   readonly message: string;
   readonly member?: string;
   /** What was being done, such as `open` or `drain`. */
   readonly where?: string;
   readonly hint?: string;
-  /** Of memory, for a failure that more of it would have prevented. */
+  /** Memory that would have prevented the failure, bytes. */
   readonly missingBytes?: number;
+}
+
+/** A failure that is raised here: its code is one of the catalogue's. */
+export interface RaisedFailure extends Failure {
+  readonly code: FailureCode;
 }
 
 export class UmbraError extends Error {
@@ -25,12 +30,17 @@ export class UmbraError extends Error {
     this.failure = withHint(failure);
   }
 
+  /** Makes an error of a failure that another process has reported, whatever its code. */
+  static received(failure: Failure, cause?: unknown): UmbraError {
+    return new UmbraError(failure, cause);
+  }
+
   get code(): string {
     return this.failure.code;
   }
 }
 
-/** Turns anything thrown into a Failure; a code the error carries is kept. */
+/** Makes a failure of whatever was thrown. A code that the error carries is kept. */
 export function toFailure(error: unknown, context: Pick<Failure, 'member' | 'where'>): Failure {
   const located = Object.fromEntries(Object.entries(context).filter(([, value]) => value));
   if (error instanceof UmbraError) return { ...located, ...error.failure };
@@ -44,6 +54,6 @@ export function toFailure(error: unknown, context: Pick<Failure, 'member' | 'whe
 }
 
 function withHint(failure: Failure): Failure {
-  const hint = failure.hint ?? hintFor(failure.code);
+  const hint = failure.hint ?? entryOf(failure.code)?.hint;
   return hint === undefined ? failure : { ...failure, hint };
 }

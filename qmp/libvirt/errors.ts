@@ -1,18 +1,24 @@
-/**
- * What can go wrong with libvirt, by stable code.
- *
- * | code              | meaning                                                    |
- * |-------------------|------------------------------------------------------------|
- * | E_LIBVIRT_MISSING | there is no virsh on this host                             |
- * | E_LIBVIRT_CONNECT | libvirt cannot be reached at this URI, or has gone away    |
- * | E_LIBVIRT_DOMAIN  | there is no such domain, or it does not run                |
- * | E_LIBVIRT         | libvirt refuses; the message says why                      |
- */
-export type LibvirtErrorCode =
-  | 'E_LIBVIRT_MISSING'
-  | 'E_LIBVIRT_CONNECT'
-  | 'E_LIBVIRT_DOMAIN'
-  | 'E_LIBVIRT';
+/** What can go wrong with libvirt: meaning, and what an operator does next. The key is the code. */
+export const LIBVIRT_ERRORS = {
+  E_LIBVIRT_MISSING: {
+    meaning: 'The host has no virsh.',
+    hint: 'Install it: apt-get install libvirt-clients',
+  },
+  E_LIBVIRT_CONNECT: {
+    meaning: 'libvirt cannot be reached at this URI, or has ended.',
+    hint: 'Check the URI, and that libvirt runs: virsh -c URI list',
+  },
+  E_LIBVIRT_DOMAIN: {
+    meaning: 'There is no such domain, or it does not run.',
+    hint: 'See which domains run: virsh -c URI list --all',
+  },
+  E_LIBVIRT: {
+    meaning: 'libvirt refuses; the message says why.',
+    hint: 'libvirt says why; its log and the domain’s perhaps more.',
+  },
+} as const;
+
+export type LibvirtErrorCode = keyof typeof LIBVIRT_ERRORS;
 
 export class LibvirtError extends Error {
   override readonly name = 'LibvirtError';
