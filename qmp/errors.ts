@@ -1,6 +1,7 @@
 /**
- * Every way a QMP conversation can go wrong: what it means, and what an operator does next. The key is
- * the stable code. A code without a hint is raised by a broken invariant, or seen by the caller alone.
+ * Every way a QMP conversation can go wrong: what it means, and what an operator does next. The key
+ * is the stable code. A code without a hint is raised by a broken invariant, or seen by the caller
+ * alone.
  */
 export const QMP_ERRORS = {
   E_QMP_CONNECT: {

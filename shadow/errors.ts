@@ -1,4 +1,4 @@
-/** What can go wrong with shadows: meaning, and what an operator does next. The key is the code. */
+/** The errors of the store: meaning, and what an operator does next. The key is the code. */
 export const SHADOW_ERRORS = {
   E_STORE_NO_ROOM: {
     meaning: 'The host cannot hold the shadow; `missingBytes` says how much more it takes.',
@@ -36,7 +36,9 @@ export const SHADOW_ERRORS = {
   },
   E_FOLDER_UNSAFE: {
     meaning: 'A folder belongs to another user, or is open to others.',
-    hint: 'If it is yours: chmod 700. If not, have it removed, or name another (UMBRA_HOME, the config).',
+    hint:
+      'If it is yours: chmod 700. If not, have it removed, or name another ' +
+      '(UMBRA_HOME, the config).',
   },
   E_DURABLE_NO_ROOM: {
     meaning: 'The disk of the durable tier is full.',

@@ -1,4 +1,4 @@
-/** Like Promise.all, but a failure is told only when nothing goes on behind its back any more. */
+/** Resolves as Promise.all does, but rejects only when none of the work is still under way. */
 export async function allOrFirstFailure<T>(work: readonly Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(work);
   return Promise.all(work);

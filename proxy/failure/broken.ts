@@ -1,6 +1,7 @@
 /**
  * What a consistent cut rests on, and what can be taken away from it, to show that the suite would
- * notice. For test/e2e/cut.test.ts (and background.test.ts) alone: an epoch taken so is worth nothing.
+ * notice. For test/e2e/cut.test.ts (and background.test.ts) alone: an epoch taken so is worth
+ * nothing.
  *
  *     UMBRA_BREAK=barrier,hold
  *
@@ -26,7 +27,9 @@ export function brokenParts(): readonly Part[] {
   return [...broken];
 }
 
-/** @throws Error for what is no part: a test that breaks nothing must not look like one that does */
+/**
+ * @throws Error for what is no part: a test that breaks nothing must not look like one that does
+ */
 function parse(text: string): ReadonlySet<Part> {
   const words = text.split(',').filter((word) => word !== '');
   return new Set(

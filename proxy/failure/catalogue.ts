@@ -5,7 +5,7 @@ import { SHADOW_ERRORS } from '../../shadow/errors.ts';
 import { STREAM_ERRORS } from '../stream/errors.ts';
 import { type CodeEntry, type CodeTable, type OwnCode, SUBJECTS } from './codes.ts';
 
-/** What the source of a refused stream has to change is part of the message (stream/errors.ts). */
+/** The hint of a refused stream; its message says what the source has to change. */
 const STREAM_HINT =
   'The VM runs on, and epochs are as they were. Do as the message says, or try again.';
 

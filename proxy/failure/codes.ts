@@ -1,19 +1,23 @@
 /**
- * Every code that Umbra's own daemons and commands raise: what it means, the HTTP status of an answer
- * that carries it, and what an operator does next. PURE.
+ * Every code that Umbra's own daemons and commands raise: what it means, the HTTP status of an
+ * answer that carries it, and what an operator does next. PURE.
  *
- * The type of a code is derived from these tables, and the operator's reference (CODES.md) is printed
- * from them. The codes of QMP, libvirt, the store and the stream have tables of the same shape beside
- * their error classes; catalogue.ts joins them.
+ * The type of a code is derived from these tables, and the operator's reference (CODES.md) is
+ * printed from them. The codes of QMP, libvirt, the store and the stream have tables of the same
+ * shape beside their error classes; catalogue.ts joins them.
  */
 
-/** What is known of a code. */
+/** The entry of a code. */
 export interface CodeEntry {
   /** The fault, as one sentence. */
   readonly meaning: string;
-  /** HTTP status of an answer that carries the code; 409 where it is absent: refused as things are. */
+  /**
+   * HTTP status of an answer that carries the code; 409 where it is absent: refused as things are.
+   */
   readonly status?: 400 | 404 | 500;
-  /** What the operator does next; absent where only a broken invariant of Umbra's raises the code. */
+  /**
+   * What the operator does next; absent where only a broken invariant of Umbra's raises the code.
+   */
   readonly hint?: string;
 }
 
@@ -120,7 +124,9 @@ export const VM = {
   },
   E_VM_MEMORY: {
     meaning: 'The VM’s memory cannot be read from outside, which comparing it takes.',
-    hint: 'Set round.capture to background or stop-copy; round.compareEmulated: false would trust QEMU’s log.',
+    hint:
+      'Set round.capture to background or stop-copy; round.compareEmulated: false would ' +
+      'trust QEMU’s log.',
   },
   E_QEMU_UNSUPPORTED: {
     meaning: 'QEMU is too old, or lacks what Umbra asks of it.',
@@ -197,15 +203,21 @@ export const ROUND = {
 export const CAPTURE = {
   E_CAPTURE_UNSAFE: {
     meaning: 'QEMU’s log of dirtied pages cannot be trusted for this VM.',
-    hint: 'Set round.capture to auto or stop-copy, use KVM, or QEMU 9.0 or newer with its memory readable for Umbra.',
+    hint:
+      'Set round.capture to auto or stop-copy, use KVM, or QEMU 9.0 or newer with its ' +
+      'memory readable for Umbra.',
   },
   E_BACKGROUND_UNSUPPORTED: {
     meaning: 'QEMU, the host or a device rules background capture out; the message says which.',
-    hint: 'See: umbra doctor. Or let round.capture name another, as [background, precopy, stop-copy].',
+    hint:
+      'See: umbra doctor. Or let round.capture name another, as [background, precopy, ' +
+      'stop-copy].',
   },
   E_BACKGROUND_DISKS: {
     meaning: 'The guest can write to disks that would be no part of the epoch.',
-    hint: 'Set round.disks: snapshot, make them read-only, or let round.capture name another, as precopy.',
+    hint:
+      'Set round.disks: snapshot, make them read-only, or let round.capture name another, ' +
+      'as precopy.',
   },
   E_HUGE_PAGES: {
     meaning: 'Huge pages cannot be joined again on this host.',
@@ -221,7 +233,9 @@ export const CAPTURE = {
   },
   E_DISK_LAYERED: {
     meaning: 'The disk’s file is frozen: newer content is in layers over it.',
-    hint: 'Restore an epoch (umbra up --no-boot, umbra restore), or name the newest layer in the command.',
+    hint:
+      'Restore an epoch (umbra up --no-boot, umbra restore), or name the newest layer in ' +
+      'the command.',
   },
   E_DISK_COMMAND: {
     meaning: 'The command line does not name the disk’s file exactly once.',
@@ -276,7 +290,8 @@ export const PERSIST = {
   E_DURABLE_BUSY: {
     meaning: 'Another daemon persists to the same folder.',
     hint:
-      'End the other daemon, or give this cluster another name or persist.to. A daemon that has ended but ' +
+      'End the other daemon, or give this cluster another name or persist.to. A daemon ' +
+      'that has ended but ' +
       'waits for a hung disk lets go when the disk answers; Umbra tries again by itself.',
   },
   E_DURABLE_SILENT: {
@@ -305,7 +320,9 @@ export const RESTORE = {
   },
   E_EXPORT: {
     meaning: 'The epoch could not be written as a save image of libvirt’s.',
-    hint: 'Check the folders: --libvirt must be writable, --store is what umbra relay --shadow had.',
+    hint:
+      'Check the folders: --libvirt must be writable, --store is what umbra relay --shadow ' +
+      'had.',
   },
   E_LIBVIRT_XML: {
     meaning: 'The epoch holds no XML of the domain, or the XML given does not fit.',

@@ -9,7 +9,7 @@ export interface Failure {
   readonly code: string;
   readonly message: string;
   readonly member?: string;
-  /** What was being done, such as `open` or `drain`. */
+  /** The step in which it happened, such as `open` or `drain`. */
   readonly where?: string;
   readonly hint?: string;
   /** Memory that would have prevented the failure, bytes. */

@@ -1,25 +1,29 @@
 /**
- * Named places where a process can be made to freeze, so that tests can kill it, or another, exactly
- * there. $UMBRA_STOP_AT is a file that lists names, one a line; without it this does nothing.
+ * Named steps at which a process can be made to freeze, so that a test can kill it, or another
+ * process, exactly there. $UMBRA_STOP_AT is a file that lists steps, one a line; without it nothing
+ * happens.
  *
  *     member/MEMBER/STATE   a proxy, on entering a state of session.ts
  *     round/STATE           the coordinator, on entering a state of round.ts
- *     persist/STEP          the durable process or the daemon, at a step of shadow/durable/steps.ts
+ *     persist/STEP          a durable process or the daemon, at a step of shadow/durable/steps.ts
  *     store/STEP            the daemon, at a step of shadow/steps.ts
  *     relay/STEP            the relay, at one of RELAY_STEPS
  *     restore/STEP          the daemon, at one of RESTORE_STEPS
  *     restore/MEMBER/STEP   a proxy, at one of LOAD_STEPS
  *
- * The process stops itself (SIGSTOP) after the state is entered and before anything is done about it.
+ * The process stops itself (SIGSTOP) after it has entered the step and before it acts.
  */
 import { readFileSync } from 'node:fs';
 
-/** Of a migration that goes by: it has come, what it is is known, all its memory has, the target has it. */
+/**
+ * Steps of a relayed migration: it has connected, its kind is known, all its memory has passed, the
+ * destination has confirmed it.
+ */
 export const RELAY_STEPS = ['connected', 'told', 'ram-ended', 'acknowledged'] as const;
 
 /**
- * Of bringing an epoch back: its memory has come from disk and is not listed yet, it is known how, what
- * ran is dead, it is noted that one is under way, a QEMU has been started, all are loaded, all run.
+ * Steps of a restore: memory was fetched from disk and is not listed yet, the plan is made, running
+ * VMs were killed, the restore is noted, the first QEMU was started, all are loaded, all run.
  */
 export const RESTORE_STEPS = [
   'fetched',
@@ -31,12 +35,13 @@ export const RESTORE_STEPS = [
   'resumed',
 ] as const;
 
-/** Of one member: its QEMU listens and has been sent nothing, it has been told to go and has not yet. */
+/** Steps of one member's load: QEMU listens and was sent nothing; its `cont` was not sent yet. */
 export const LOAD_STEPS = ['loading', 'resuming'] as const;
 
 const file = process.env.UMBRA_STOP_AT;
 const passed = new Set<string>();
 
+/** Freezes this process if a test has listed the step; once a step. */
 export function faultPoint(name: string): void {
   if (file === undefined || passed.has(name) || !isListed(file, name)) return;
   passed.add(name);

@@ -3,8 +3,9 @@ import { CATALOGUE } from './catalogue.ts';
 
 const HEAD = `# Codes
 
-Every failure that Umbra reports carries one of these codes, in \`--json\`, in answers of the API (with the
-status given here) and in reports. The message says what was seen; the hint says what to do next.
+Every failure that Umbra reports carries one of these codes: in \`--json\`, in reports, and in
+answers of the API, with the status given here. The message says what was seen; the hint says what
+to do next.
 
 Printed from the tables in the sources by \`npm run reference\`.
 `;

@@ -1,7 +1,7 @@
-/** Waits for work that may never end; the work goes on. */
+/** Bounds the wait for work that may never end. The work itself continues. */
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** @returns false if it has not settled by then, or by when someone signals */
+/** Returns true if the work settles before the limit, milliseconds, and before the signal. */
 export async function settles(
   work: Promise<unknown>,
   limitMs: number,

@@ -1,4 +1,4 @@
-/** What can go wrong with libvirt: meaning, and what an operator does next. The key is the code. */
+/** The errors of libvirt: meaning, and what an operator does next. The key is the code. */
 export const LIBVIRT_ERRORS = {
   E_LIBVIRT_MISSING: {
     meaning: 'The host has no virsh.',
@@ -32,7 +32,7 @@ export class LibvirtError extends Error {
   }
 }
 
-/** virsh has no codes: it is read from what it says (src/util/virerror.c), in the C locale. */
+/** Reads the code from what virsh says in the C locale: it has none (src/util/virerror.c). */
 export function libvirtError(complaint: string, uri: string, cause?: unknown): LibvirtError {
   const lines = complaint
     .split('\n')
@@ -42,11 +42,19 @@ export function libvirtError(complaint: string, uri: string, cause?: unknown): L
   return new LibvirtError(codeOf(lines.join('\n') || complaint), message, uri, cause);
 }
 
+/** virsh cannot reach libvirtd, or has lost it. */
+const GONE = new RegExp(
+  [
+    'failed to connect to the hypervisor',
+    'Disconnected from',
+    'Failed to connect socket',
+    'End of file while reading',
+  ].join('|'),
+);
+
 function codeOf(text: string): LibvirtErrorCode {
-  const gone =
-    /failed to connect to the hypervisor|Disconnected from|Failed to connect socket|End of file while reading/;
   if (/not find|ENOENT/.test(text) && /virsh/.test(text)) return 'E_LIBVIRT_MISSING';
-  if (gone.test(text) || /no connection driver|[Cc]annot recv data|Connection reset/.test(text)) {
+  if (GONE.test(text) || /no connection driver|[Cc]annot recv data|Connection reset/.test(text)) {
     return 'E_LIBVIRT_CONNECT';
   }
   if (/failed to get domain|Domain not found|domain is not running/.test(text)) {
