@@ -24,9 +24,9 @@ import { type ChaosBed, DEADLINE_MS, KEEP } from './bed.ts';
 import type { ChaosRow } from './rows.ts';
 
 /** How much longer is looked before a VM is said to stand for ever. */
-const GRACE_MS = 4_000;
+const GRACE_MS = 60_000;
 /** Folding and persisting have no priority at all. */
-const BACKGROUND_LIMIT_MS = 120_000;
+const BACKGROUND_LIMIT_MS = 600_000;
 const POLL_MS = 100;
 /** How long a daemon stands that then goes on. */
 const FREEZE_MS = 2_000;
@@ -34,10 +34,10 @@ const FREEZE_MS = 2_000;
 const FROZEN_QEMU_MS = 2 * DEADLINE_MS;
 /** Of a disk that is slow. */
 const SLOW_BYTES_PER_SECOND = 2 * 2 ** 20;
-/** For what has nothing to do with the disk. */
-const COMMAND_LIMIT_MS = 30_000;
+/** For what has nothing to do with the disk: one that waited for it would wait for ever. */
+const COMMAND_LIMIT_MS = 180_000;
 /** For a guest to answer that is not busy. */
-const ANSWER_LIMIT_MS = 10_000;
+const ANSWER_LIMIT_MS = 60_000;
 const LAST_WORDS_BYTES = 4_000;
 /** Of ours, left as it was found: nothing of the round may be. */
 const ROUND_FOLDER = /^r\d/;

@@ -25,7 +25,7 @@ const STALL_LIMIT = '2s';
 const FREEZE_MS = 2_000;
 const MORE_TICKS = 3;
 /** How long libvirt may need to see that one of its QEMUs has gone. */
-const SETTLE_LIMIT_MS = 20_000;
+const SETTLE_LIMIT_MS = 180_000;
 const POLL_MS = 100;
 
 export class RelayBed {

@@ -46,7 +46,7 @@ const socket = (node: number) => join(bed.home, `elsewhere-n${node}`, 'qmp.sock'
 test('a checkpoint of attached VMs brings them back as they were', async () => {
   const watched = (node: number) => join(bed.home, `elsewhere-n${node}`);
   bed.memberDirectory = watched;
-  for (const node of [0, 1]) await (await bed.guest(node)).waitBoot({ timeoutMs: 120_000 });
+  for (const node of [0, 1]) await (await bed.guest(node)).waitBoot();
   const before = [await ticker(bed, 0), await ticker(bed, 1)];
 
   // One by QEMU's own name for it, one by a name given here.

@@ -8,11 +8,11 @@ import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
-import { casesPassed, jobRuns, jobVerdict } from '../support/job.ts';
+import { casesPassed, endJob, jobRuns, startJob } from '../support/job.ts';
 
 const CHECKPOINTS = 5;
 const RESTORED = 4;
-const JOB_LIMIT_MS = 600_000;
+const ROUND = { cases: 20, order: 200 };
 
 const test = suite('background job');
 let bed: Testbed | undefined;
@@ -32,7 +32,7 @@ for (const qemu of await findQemus()) {
     const settings = { round, epochs: { keep: CHECKPOINTS + 1 } };
     bed = await Testbed.create({ nodes: 2, qemu, settings });
     await bed.up();
-    await bed.shell(0, '/job/xdlu 56 200');
+    await startJob(bed, ROUND);
     await jobRuns(bed, 2);
     const passed: number[] = [];
     for (let epoch = 1; epoch <= CHECKPOINTS; epoch++) {
@@ -48,7 +48,7 @@ for (const qemu of await findQemus()) {
     await checkpoint(bed, ownWay);
     bed.killAll();
     await bed.json('restore');
-    const verdict = await jobVerdict(bed, JOB_LIMIT_MS);
+    const verdict = await endJob(bed);
     assert.is(verdict.code, 0, verdict.output);
   });
 }

@@ -24,6 +24,7 @@ const IN_FLIGHT_MIB = 4;
 const WHOLE_MIB = NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24;
 const BLOCK_BYTES = 512;
 const WATCH_MS = 10;
+const LIMIT_MS = 300_000;
 /** Of another process that writes to memory, in a guest. */
 const MORE = '/run/more.log';
 /** `foldAt`: no delta holds that many times its base. */
@@ -208,7 +209,8 @@ test('checkpoints come by themselves, at a period', async () => {
 });
 
 test('at the optimum, the first comes at once, and the next when it pays', async () => {
-  await bed.reconfigure({ checkpoint: { every: 'optimal', mtbf: '24h' } });
+  // So seldom that it pays a long time from now where a checkpoint costs next to nothing, too.
+  await bed.reconfigure({ checkpoint: { every: 'optimal', mtbf: '1000h' } });
   const { schedule } = await until((one) => /failures are/.test(one.schedule?.reason ?? ''));
   const waitMs = Date.parse(schedule?.nextAt ?? '') - Date.now();
   assert.ok(waitMs > 60_000, `${waitMs} ms`);
@@ -268,10 +270,10 @@ test('what is pinned stays, what is young stays, and the list says what each tak
 });
 
 async function until(wanted: (status: ClusterStatus) => boolean): Promise<ClusterStatus> {
-  for (const end = performance.now() + 30_000; ; ) {
+  for (const end = performance.now() + LIMIT_MS; ; ) {
     const status = await bed.json<ClusterStatus>('status');
     if (wanted(status)) return status;
-    if (performance.now() > end) throw new Error(`not within 30 s: ${JSON.stringify(status)}`);
+    if (performance.now() > end) throw new Error(`not in time: ${JSON.stringify(status)}`);
   }
 }
 

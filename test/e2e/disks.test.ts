@@ -14,6 +14,9 @@ const NODES = 2;
 const KEEP = 2;
 const DISK_BYTES = 16 * 2 ** 20;
 const ROUNDS = 5;
+/** Those of the epochs that are kept, the guest's own, and what is being merged. */
+const LAYERS_MAX = KEEP + 4;
+const MERGE_LIMIT_MS = 300_000;
 
 const test = suite('disks');
 let bed: Testbed;
@@ -62,12 +65,14 @@ test('layers no epoch needs are merged and removed: chains do not grow with roun
     await write(`round ${round}`);
     await bed.json<RoundReport>('checkpoint');
   }
-  await bed.json<RoundReport>('checkpoint'); // what was merged meanwhile goes with it
-  const report = await bed.json<RoundReport>('checkpoint');
-  const depths = report.members.map(({ disks = [] }) => disks[0]?.layers.length ?? 0);
-  assert.ok(Math.max(...depths) <= KEEP + 4, `${depths} layers`);
-  const files = layersOf(0);
-  assert.ok(files.length <= KEEP + 4, `${files}`);
+  // Merging takes its time, beside the rounds: what has been merged goes with the next.
+  for (const end = performance.now() + MERGE_LIMIT_MS; ; ) {
+    const report = await bed.json<RoundReport>('checkpoint');
+    const depths = report.members.map(({ disks = [] }) => disks[0]?.layers.length ?? 0);
+    const files = layersOf(0);
+    if (Math.max(...depths) <= LAYERS_MAX && files.length <= LAYERS_MAX) break;
+    if (performance.now() > end) throw new Error(`they grow: ${depths} layers, ${files}`);
+  }
   bed.killAll();
   await bed.json<RestoreReport>('restore');
   assert.equal(await read(), Array(NODES).fill(`round ${ROUNDS - 1}`));

@@ -16,7 +16,7 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 
 const NODES = 2;
 const KEEP = 3;
-const FOLD_LIMIT_MS = 120_000;
+const FOLD_LIMIT_MS = 600_000;
 
 const test = suite('epochs');
 let bed: Testbed;

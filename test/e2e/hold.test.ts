@@ -23,11 +23,12 @@ import { MemberBench } from '../support/member-bench.ts';
 
 const MEMORY_MIB = 192;
 const WAIT_MS = 2_000;
-/** Left alone, QEMU goes through some 8,000 passes a second: these are what a held socket takes. */
-const HELD_MAX = 1_000;
+/** Passes a second. Left alone, QEMU goes through some 8,000: these are what a held socket takes. */
+const HELD_MAX = 500;
 /** Trickling, one in 100 ms, or a few. */
-const TRICKLE_MAX = 120;
-const DRAIN_MAX_MS = 2_000;
+const TRICKLE_MAX = 60;
+/** A drain that came by the trickle, of a few bytes a second, would take longer on any machine. */
+const DRAIN_MAX_MS = 20_000;
 
 const test = suite('hold');
 let bench: MemberBench | undefined;
@@ -102,10 +103,13 @@ for (const qemu of await findQemus()) {
     intake.slot(false);
     const held = await waited('held');
     process.stdout.write(
-      `  ${qemu.version}: ${first} passes at first, ${paced} paced, ${held} held\n`,
+      `  ${qemu.version}: ${first} passes a second at first, ${paced} paced, ${held} held\n`,
     );
-    assert.ok(paced <= (plan.canTrickle ? TRICKLE_MAX : HELD_MAX), `${paced} passes while paced`);
-    assert.ok(held <= HELD_MAX, `${held} passes while held`);
+    assert.ok(
+      paced <= (plan.canTrickle ? TRICKLE_MAX : HELD_MAX),
+      `${paced} passes a second while paced`,
+    );
+    assert.ok(held <= HELD_MAX, `${held} passes a second while held`);
 
     pacing.closeIn();
     pacing.end();
@@ -118,17 +122,18 @@ for (const qemu of await findQemus()) {
     await isWhole;
     assert.ok(performance.now() - stoppedAt < DRAIN_MAX_MS, 'the drain came late');
     intake.vote();
-    await makeRun(monitor, 5_000);
+    await makeRun(monitor, 60_000);
     intake.close();
     assert.is(failure, undefined);
 
     async function waited(how: string): Promise<number> {
       const before = passes;
+      const startedAt = performance.now();
       await delay(WAIT_MS);
       const { running } = await monitor.execute('query-status');
       assert.ok(running, `${how}: it switched over`);
       assert.is((await guest.run('echo alive')).output.trim(), 'alive');
-      return passes - before;
+      return Math.round(((passes - before) / (performance.now() - startedAt)) * 1000);
     }
   });
 }

@@ -14,14 +14,13 @@ import { GuestControl } from '../../tools/guest/control.ts';
 import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
 import { freezeAt, frozenProcess } from '../support/freeze.ts';
-import { type Guests, jobRuns, jobVerdict } from '../support/job.ts';
+import { endJob, type Guests, jobRuns, startJob } from '../support/job.ts';
 
 const DOMAINS = ['m0', 'm1'];
 const NODES = ['j0', 'j1'];
-const JOB = '/job/xdlu 12 400';
+const JOB = { cases: 10, order: 400 };
 /** What an operator is told when libvirt is. */
 const AWAY = /^E_(QMP_AWAY|LIBVIRT_CONNECT)$/;
-const JOB_LIMIT_MS = 600_000;
 const RETURN_PATH = '{"execute":"query-migrate-capabilities"}';
 
 const test = suite('libvirt domains');
@@ -200,7 +199,7 @@ test('an MPI job on domains survives the loss of all of them', async () => {
     await pair.b.create(pair.xml({ name, memoryMiB: 192, node }));
   }
   let guests = await bringUp();
-  await guests.shell(0, JOB);
+  await startJob(guests, JOB);
   await jobRuns(guests, 3);
   await pair.json('attach', pair.b.uri, '-c', 'mpi');
   await pair.json('checkpoint', '-c', 'mpi');
@@ -208,7 +207,7 @@ test('an MPI job on domains survives the loss of all of them', async () => {
   for (const name of NODES) await pair.b.ask('destroy', name);
   await pair.json('restore', '-c', 'mpi');
   guests = await bringUp();
-  const { code, output } = await jobVerdict(guests, JOB_LIMIT_MS);
+  const { code, output } = await endJob(guests);
   assert.is(code, 0, output);
   for (const { close } of guests.controls) close();
   await pair.json('down', '--purge', '-c', 'mpi');
@@ -223,7 +222,7 @@ async function bringUp(): Promise<Controlled> {
   const controls = await Promise.all(
     NODES.map((name) => GuestControl.connect(pair.wire(`${name}.control`).b)),
   );
-  await Promise.all(controls.map((control) => control.waitBoot({ timeoutMs: 60_000 })));
+  await Promise.all(controls.map((control) => control.waitBoot()));
   const control = (node: number) => {
     const found = controls[node];
     if (found === undefined) throw new Error(`no node ${node}`);

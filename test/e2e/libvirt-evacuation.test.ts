@@ -94,7 +94,7 @@ async function evacuate(
       const uri = ['--migrateuri', `tcp://${pair.addressA}:${firstPort + at}`];
       const listen = ['--listen-address', address];
       const words = ['migrate', '--live', name, target.uri, ...uri, ...listen, ...more];
-      return source.virsh(words, 120_000);
+      return source.virsh(words);
     }),
   );
   const { storeBytes, residentBytes } = await watched.end();

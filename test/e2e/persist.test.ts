@@ -18,11 +18,10 @@ import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { SlowDisk } from '../../tools/testbed/slow-disk.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess } from '../support/freeze.ts';
-import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
+import { endJob, jobRuns, startJob, tickers } from '../support/job.ts';
 
 const NODES = 2;
-const JOB_LIMIT_MS = 600_000;
-const PERSIST_LIMIT_MS = 120_000;
+const PERSIST_LIMIT_MS = 600_000;
 const POLL_MS = 100;
 
 const test = suite('persist');
@@ -104,7 +103,7 @@ function loseMemory(of: Testbed): void {
 
 test('a job survives the loss of all memory: restored from disk, verified by itself', async () => {
   const on = await bedWith({});
-  await on.shell(0, '/job/xdlu 10 400');
+  await startJob(on, { cases: 10, order: 400 });
   await jobRuns(on, 2);
   for (let count = 0; count < 2; count++) await on.json('checkpoint');
   const before = await tickers(on);
@@ -131,7 +130,7 @@ test('a job survives the loss of all memory: restored from disk, verified by its
   }
   const next = await on.json<RoundReport>('checkpoint');
   assert.is(next.epoch, 3, 'numbers go on after those on disk');
-  const verdict = await jobVerdict(on, JOB_LIMIT_MS);
+  const verdict = await endJob(on);
   assert.is(verdict.code, 0, verdict.output);
 
   // It is in memory by now, and as good as one that was taken there.
@@ -240,7 +239,7 @@ test('a disk that hangs: rounds, commands and the daemon go on, and it is taken 
 
 test('before-commit on a disk that hangs: the round is aborted in its time, the next at once', async () => {
   const hanging = await slowDisk();
-  const on = await bedWith({ mode: 'before-commit', timeLimit: '8s' });
+  const on = await bedWith({ mode: 'before-commit', timeLimit: '30s' });
   freezeAt(on, 'persist/file/batch');
   const first = on.umbra('checkpoint', '--json');
   const writing = await frozenProcess(on);

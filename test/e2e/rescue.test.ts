@@ -9,13 +9,12 @@ import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
-import { jobRuns, jobVerdict, tickers } from '../support/job.ts';
+import { endJob, jobRuns, startJob, tickers } from '../support/job.ts';
 
 const JOBS = [
-  { nodes: 2, job: '/job/xdlu 9 400' },
-  { nodes: 4, job: '/job/xdlu 7 300' },
+  { nodes: 2, round: { cases: 9, order: 400 } },
+  { nodes: 4, round: { cases: 7, order: 300 } },
 ] as const;
-const JOB_LIMIT_MS = 600_000;
 const CASES_BEFORE = 2;
 
 const test = suite('rescue');
@@ -27,23 +26,23 @@ test.after.each(async () => {
 });
 
 for (const qemu of await findQemus()) {
-  for (const { nodes, job } of JOBS) {
-    test(`QEMU ${qemu.version}: ${nodes} members, ${job}`, async () => {
+  for (const { nodes, round } of JOBS) {
+    test(`QEMU ${qemu.version}: ${nodes} members, xdlu ${round.cases} × ${round.order}`, async () => {
       bed = await Testbed.create({ nodes, qemu });
       await bed.up();
-      await bed.shell(0, job);
+      await startJob(bed, round);
       await jobRuns(bed, CASES_BEFORE);
       const before = await tickers(bed);
 
-      const round = await bed.json<RoundReport>('checkpoint');
-      assert.is(round.outcome, 'committed');
-      assert.is(round.barrierHeld, true, 'no member resumed before all had stopped');
-      assert.is(round.members.length, nodes);
-      for (const member of round.members) {
+      const checkpoint = await bed.json<RoundReport>('checkpoint');
+      assert.is(checkpoint.outcome, 'committed');
+      assert.is(checkpoint.barrierHeld, true, 'no member resumed before all had stopped');
+      assert.is(checkpoint.members.length, nodes);
+      for (const member of checkpoint.members) {
         assert.ok((member.downtimeMs ?? 0) > 0, `${member.member} reports its downtime`);
         assert.ok((member.stopSkewMs ?? -1) >= 0, `${member.member} reports its skew`);
       }
-      report(`${qemu.version} ${nodes}`, round);
+      report(`${qemu.version} ${nodes}`, checkpoint);
 
       bed.killAll();
       const restored = await bed.json<RestoreReport>('restore');
@@ -56,7 +55,7 @@ for (const qemu of await findQemus()) {
         assert.ok((after[node]?.ticks ?? 0) > ticks, `n${node} ticks on`);
         assert.is(after[node]?.stepsBack, 0, `n${node}: time does not run backwards`);
       }
-      const verdict = await jobVerdict(bed, JOB_LIMIT_MS);
+      const verdict = await endJob(bed);
       assert.is(verdict.code, 0, verdict.output);
     });
   }

@@ -11,7 +11,7 @@ import { watch } from 'node:fs';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import type { Random } from '../../tools/sim/random.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
-import { casesPassed, jobRuns, jobVerdict, tickers } from '../support/job.ts';
+import { casesPassed, endJob, jobRuns, startJob, tickers } from '../support/job.ts';
 import { footprint } from './footprint.ts';
 import type { Sample } from './growth.ts';
 
@@ -22,7 +22,6 @@ const ORDER = { least: 100, most: 240 };
 const INCIDENTS = { least: 1, most: 4 };
 /** Cases between two incidents. */
 const APART = { least: 1, most: 6 };
-const JOB_LIMIT_MS = 300_000;
 /** A proxy writes it when it begins to change anything of its VM. */
 const JOURNAL = 'round.json';
 /** A round is over by then. */
@@ -78,19 +77,19 @@ export class Soak {
     const order = random.integer(ORDER.least, ORDER.most);
     this.#epochs = [];
     this.tally.started += 1;
-    await bed.shell(0, `/job/xdlu ${cases} ${order}`);
+    await startJob(bed, { cases, order });
     const nonces = await this.#nonces();
     await jobRuns(bed, 1);
     await this.#checkpoint();
     const story: string[] = [];
     for (let left = random.integer(INCIDENTS.least, INCIDENTS.most); left > 0; left--) {
       const passed = await casesPassed(bed);
-      await jobRuns(bed, Math.min(cases, passed + random.integer(APART.least, APART.most)));
+      await jobRuns(bed, passed + random.integer(APART.least, APART.most));
       const incident = this.#choose();
       story.push(await this.#enact(incident));
       this.tally.incidents[incident] += 1;
     }
-    const { code, output } = await jobVerdict(bed, JOB_LIMIT_MS);
+    const { code, output } = await endJob(bed);
     if (code !== 0) throw new Error(`the job is wrong (${story}): ${output}`);
     if ((await this.#nonces()) !== nonces) throw new Error(`the guests forgot (${story})`);
     this.tally.verified += 1;

@@ -9,7 +9,7 @@ import type { Testbed } from '../../tools/testbed/testbed.ts';
 export type Freezable = Pick<Testbed, 'stopAt' | 'processes'>;
 
 const POLL_MS = 5;
-const FREEZE_LIMIT_MS = 60_000;
+const FREEZE_LIMIT_MS = 300_000;
 
 /** Asks the processes of the testbed to freeze at `place` (proxy/failure/fault-point.ts). */
 export function freezeAt(bed: Freezable, location: string): void {

@@ -11,6 +11,9 @@ import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { accelerator } from '../../tools/setup/accel.ts';
 import { GuestQmp } from './guest-qmp.ts';
 
+/** Of all guests at once, emulated, by one slow processor. */
+const BOOT_LIMIT_MS = 600_000;
+
 export interface GuestClusterOptions {
   readonly nodes: number;
   readonly memoryMiB?: number;
@@ -69,7 +72,7 @@ export class GuestCluster {
         cluster.#commandLines[node] = guestCommandLine(machine);
         cluster.#spawn(node);
       }
-      const { bootMs = 60_000 } = options;
+      const { bootMs = BOOT_LIMIT_MS } = options;
       await Promise.all(cluster.#children.map((_, node) => cluster.#connect(node)));
       await Promise.all(cluster.nodes.map((node) => node.control.waitBoot({ timeoutMs: bootMs })));
       return cluster;
@@ -109,7 +112,7 @@ export class GuestCluster {
     const qmp = await GuestQmp.connect(join(old.dir, guestFiles.qmp));
     await qmp.resume();
     qmp.close();
-    await this.nodes[node]?.control.waitBoot({ timeoutMs: 120_000 });
+    await this.nodes[node]?.control.waitBoot({ timeoutMs: BOOT_LIMIT_MS });
   }
 
   #spawn(node: number, extra: readonly string[] = []): void {

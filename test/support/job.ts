@@ -3,6 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 
 const POLL_MS = 250;
+/** Limits for a machine many times slower than any seen: they only end what would never end. */
+const PROGRESS_LIMIT_MS = 15 * 60_000;
+const JOB_LIMIT_MS = 20 * 60_000;
 
 /** The guests of a cluster: a testbed's own, or a clone's. */
 export type Guests = Pick<Testbed, 'nodes' | 'guest' | 'shell'>;
@@ -43,15 +46,31 @@ export function tickers(bed: Guests, command?: string): Promise<Ticker[]> {
   return Promise.all(Array.from({ length: bed.nodes }, (_, node) => ticker(bed, node, command)));
 }
 
-/** How many cases an xdlu job has passed so far. */
+/**
+ * Starts an MPI job over all guests that lasts until `endJob`: systems of linear equations, each checked
+ * when it is solved. A machine of any speed is still in the middle of it when a test gets to the next step.
+ * @param round how many systems are solved before the job looks whether it is to end, and their order
+ */
+export async function startJob(
+  bed: Guests,
+  round: { readonly cases: number; readonly order: number },
+): Promise<void> {
+  await bed.shell(0, `/job/xdlu ${round.cases} ${round.order} again`);
+}
+
+/** Returns how many systems of equations the job has solved so far, in all of its rounds. */
 export async function casesPassed(bed: Guests): Promise<number> {
   return Number(await bed.shell(0, "grep -c '^WALL .* PASSED' /job/out || true"));
 }
 
-/** Waits until the job is well under way. */
-export async function jobRuns(bed: Guests, cases: number, limitMs = 180_000): Promise<void> {
-  for (const end = performance.now() + limitMs; performance.now() < end; ) {
+/**
+ * Waits until the job has solved so many systems in all.
+ * @throws Error when it has ended before, or has not come that far in `PROGRESS_LIMIT_MS`
+ */
+export async function jobRuns(bed: Guests, cases: number): Promise<void> {
+  for (const end = performance.now() + PROGRESS_LIMIT_MS; ; ) {
     if ((await casesPassed(bed)) >= cases) return;
+    if (!(await isJobRunning(bed)) || performance.now() > end) break;
     await delay(POLL_MS);
   }
   throw new Error(
@@ -59,12 +78,24 @@ export async function jobRuns(bed: Guests, cases: number, limitMs = 180_000): Pr
   );
 }
 
-/** Waits for the job's end. @returns what its own verification says */
-export async function jobVerdict(
+/** Returns whether a job was started and has not ended, by itself or because it failed. */
+export async function isJobRunning(bed: Guests): Promise<boolean> {
+  const { exitCode } = await (await bed.guest(0)).run('[ -e /job/spec ] && [ ! -e /job/rc ]');
+  return exitCode === 0;
+}
+
+/**
+ * Lets the job end with the round that is under way, and waits for that.
+ * @returns what its own verification of all rounds says; code 0 is passed
+ */
+export async function endJob(
   bed: Guests,
-  limitMs: number,
 ): Promise<{ readonly code: number; readonly output: string }> {
-  for (const end = performance.now() + limitMs; ; ) {
+  if (!(await isJobRunning(bed))) {
+    throw new Error(`the job ended before it was to: ${await bed.shell(0, 'tail -5 /job/out')}`);
+  }
+  await bed.shell(0, '/job/end');
+  for (const end = performance.now() + JOB_LIMIT_MS; ; ) {
     const { exitCode, output } = await (await bed.guest(0)).run('/job/verify');
     if (exitCode !== 2 || performance.now() > end) return { code: exitCode, output };
     await delay(POLL_MS);

@@ -33,7 +33,7 @@ const HEADER_BYTES = MAGIC.length + 16;
 const PEER_BYTES = 32;
 const PEERS_MAX = 64;
 const POLL_MS = 50;
-const WAIT_LIMIT_MS = 60_000;
+const WAIT_LIMIT_MS = 300_000;
 
 /**
  * Messages that break consistency: of an instant of a whole cluster in which none has received what its

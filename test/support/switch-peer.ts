@@ -84,7 +84,7 @@ export async function withFolder<T>(use: (folder: string) => Promise<T>): Promis
 }
 
 /** Polls until `condition` holds. @throws Error after `limitMs`. */
-export async function eventually(condition: () => boolean, limitMs = 3_000): Promise<void> {
+export async function eventually(condition: () => boolean, limitMs = 60_000): Promise<void> {
   const deadline = performance.now() + limitMs;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`not within ${limitMs} ms: ${condition}`);

@@ -220,7 +220,7 @@ async function jobRounds(runs: number, progress: Progress): Promise<Row[]> {
   const bed = await Testbed.create({ nodes: 4, watch: true, qemu: await newestQemu() });
   try {
     await bed.up();
-    await bed.shell(0, '/job/xdlu 400 400'); // outlasts all rounds
+    await bed.shell(0, '/job/xdlu 400 400 again'); // outlasts all rounds
     const migrations = await QemuMigrations.open(bed);
     const precopy: number[] = [];
     const stopCopy: number[] = [];

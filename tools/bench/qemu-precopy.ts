@@ -12,7 +12,7 @@ import type { Testbed } from '../testbed/testbed.ts';
 
 /** QEMU's defaults since 5.2 (migration/options.c). */
 const DEFAULTS = { 'max-bandwidth': 128 * 2 ** 20, 'downtime-limit': 300 };
-const LIMIT_MS = 120_000;
+const LIMIT_MS = 600_000;
 const SINK = 'exec:cat >/dev/null';
 
 export interface QemuPrecopy {

@@ -27,7 +27,7 @@ const CAPTURE_FILL_MIB = 640;
 const RESTORE_GUEST_MIB = 512;
 const RESTORE_FILL_MIB = 256;
 /** Long enough to outlast every checkpoint of a run; it is not waited for. */
-const JOB = '/job/xdlu 400 400';
+const JOB = '/job/xdlu 400 400 again';
 
 type Progress = (line: string) => void;
 

@@ -65,11 +65,11 @@ export class GuestControl {
 
   /**
    * Connects, waiting for the socket to appear (QEMU may have just been started).
-   * Default limit: five seconds.
+   * Default limit: one minute.
    * @throws GuestError GUEST_UNREACHABLE, GUEST_ABORTED
    */
   static async connect(socketPath: string, options: ConnectOptions = {}): Promise<GuestControl> {
-    const deadline = performance.now() + (options.timeoutMs ?? 5_000);
+    const deadline = performance.now() + (options.timeoutMs ?? 60_000);
     for (;;) {
       if (options.signal?.aborted) throw aborted('connecting', options.signal);
       try {
@@ -86,11 +86,12 @@ export class GuestControl {
 
   /**
    * Runs `command` with /bin/sh as root. Returns when the shell has ended; what it left in the
-   * background runs on and must have its output redirected. Default limit: thirty seconds.
+   * background runs on and must have its output redirected. Default limit: three minutes, for an emulated guest on a
+   * busy host.
    * @throws GuestError with every code but GUEST_UNREACHABLE
    */
   run(command: string, options: WaitOptions = {}): Promise<CommandResult> {
-    const { timeoutMs = 30_000, signal } = options;
+    const { timeoutMs = 180_000, signal } = options;
     return new Promise((resolve, reject) => {
       if (this.#closed !== undefined) return reject(this.#closed);
       if (signal?.aborted) return reject(aborted(command, signal));
@@ -119,11 +120,11 @@ export class GuestControl {
 
   /**
    * Resolves once the guest answers. A request sent before the guest listens is lost, so probes are
-   * repeated. Default limit: one minute, for many guests booting on few cores.
+   * repeated. Default limit: ten minutes, for many guests booting on few cores.
    * @throws GuestError GUEST_TIMEOUT, GUEST_ABORTED, GUEST_CLOSED
    */
   waitBoot(options: WaitOptions = {}): Promise<void> {
-    const { timeoutMs = 60_000, signal } = options;
+    const { timeoutMs = 600_000, signal } = options;
     return new Promise((resolve, reject) => {
       if (this.#closed !== undefined) return reject(this.#closed);
       if (signal?.aborted) return reject(aborted('waiting for the guest', signal));

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 const POLL_MS = 50;
 const SETTLED_POLLS = 20;
-const JOIN_LIMIT_MS = 120_000;
+const JOIN_LIMIT_MS = 600_000;
 
 /**
  * Bytes in huge pages, of the private memory of that size (proc_pid_smaps(5)).

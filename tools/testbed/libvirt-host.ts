@@ -24,8 +24,8 @@ import type { CommandEnd } from './testbed.ts';
 
 /** Whom libvirtd, virsh and QEMU run as when we are root. */
 const NOBODY = 65_534;
-const START_LIMIT_MS = 60_000;
-const VIRSH_LIMIT_MS = 120_000;
+const START_LIMIT_MS = 300_000;
+const VIRSH_LIMIT_MS = 600_000;
 
 export interface HostFolders {
   /** Its own; must not exist. Short: sockets are far down in it. */

@@ -38,7 +38,7 @@ import { newestQemu } from './newest-qemu.ts';
 import type { CommandEnd } from './testbed.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const UMBRA_LIMIT_MS = 180_000;
+const UMBRA_LIMIT_MS = 600_000;
 
 export interface PairDomain {
   readonly name: string;

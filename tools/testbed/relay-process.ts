@@ -6,7 +6,7 @@ import { createInterface, type Interface } from 'node:readline';
 import type { MigrationReport } from '../../proxy/relay/report.ts';
 import { umbraCommand } from './testbed.ts';
 
-const START_LIMIT_MS = 60_000;
+const START_LIMIT_MS = 300_000;
 
 export class RelayProcess {
   readonly #child: ChildProcess;

@@ -4,7 +4,7 @@
  */
 import { readFileSync, statSync, watch } from 'node:fs';
 
-const WAIT_LIMIT_MS = 180_000;
+const WAIT_LIMIT_MS = 600_000;
 
 export interface Ticks {
   /** Names in order of appearance: one, if it is one guest that goes on. */
@@ -39,7 +39,7 @@ export function firstGap({ numbers }: Ticks): number | undefined {
   return numbers.find((number, at) => at > 0 && number !== (numbers[at - 1] ?? 0) + 1);
 }
 
-/** Waits until what the log says from there on will do. @throws Error after a minute */
+/** Waits until what the log says from there on will do. @throws Error after `limitMs` */
 export async function untilTicks(
   log: string,
   from: number,
