@@ -16,7 +16,7 @@ import { parseMessage, type QemuVersion, type QmpEvent, type QmpMessage } from '
 export const DEFAULT_DEADLINE_MS = 10_000;
 
 export interface QmpConnectOptions {
-  /** For the connection and the greeting together. */
+  /** Deadline of connection and greeting together, milliseconds. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
   readonly messageLimitBytes?: number;
@@ -84,7 +84,7 @@ export class QmpClient {
     });
   }
 
-  /** QEMU's version, from the greeting. */
+  /** Returns QEMU's version, from the greeting. */
   get version(): QemuVersion {
     if (this.#version === undefined) throw this.#error('E_QMP_SILENT', 'no greeting yet');
     return this.#version;
@@ -106,14 +106,19 @@ export class QmpClient {
    */
   execute<C extends QmpCommandName>(
     command: C,
-    ...[args, options]: QmpArguments<C> extends undefined
+    ...rest: QmpArguments<C> extends undefined
       ? [args?: undefined, options?: QmpExecuteOptions]
       : [args: QmpArguments<C>, options?: QmpExecuteOptions]
   ): Promise<QmpResult<C>> {
-    return this.#send(command, args, options ?? {}) as Promise<QmpResult<C>>;
+    const [args, options = {}] = rest;
+    return this.#send(command, args, options) as Promise<QmpResult<C>>;
   }
 
-  /** Calls `listener` for each event, in order, from the moment of the call. One that throws ends the connection. */
+  /**
+   * Calls `listener` for each event from now on, in order. A listener that throws ends the
+   * connection.
+   * @returns a function that removes the listener
+   */
   onEvent(listener: (event: QmpEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -155,7 +160,7 @@ export class QmpClient {
   }
 
   #dispatch(message: QmpMessage): void {
-    if (!this.isOpen) return; // what came with it has ended the connection
+    if (!this.isOpen) return; // an earlier line of this chunk has ended the connection
     switch (message.kind) {
       case 'greeting':
         this.#version = message.version;
@@ -182,7 +187,10 @@ export class QmpClient {
     }
   }
 
-  /** One that fails is a fault of ours, and told as such: QEMU and its monitor are well. The others hear, too. */
+  /**
+   * Calls a listener. If it throws, the connection fails with E_QMP_LISTENER: the fault is Umbra's,
+   * not QEMU's. The other listeners are still called.
+   */
   #tell(listener: (event: QmpEvent) => void, event: QmpEvent): void {
     try {
       listener(event);
@@ -193,7 +201,7 @@ export class QmpClient {
     }
   }
 
-  /** An error that answers nothing: a bridge (libvirt/monitor-bridge.ts) whose other end is away. */
+  /** Recognises the error line of a bridge (libvirt/monitor-bridge.ts) whose other end is away. */
   #away({ id, qemuClass, description }: QmpMessage & { kind: 'error' }): QmpError | undefined {
     const greeted = this.#version !== undefined;
     if (greeted && (id !== undefined || !qemuClass.startsWith('E_LIBVIRT'))) return undefined;
@@ -266,7 +274,7 @@ async function withDeadline<T>(
       signal?.removeEventListener('abort', onAbort);
     };
   });
-  // Whichever loses must not surface as an unhandled rejection later.
+  // The one that loses the race must not become an unhandled rejection.
   work.catch(() => {});
   limit.catch(() => {});
   return Promise.race([work, limit]).finally(release);

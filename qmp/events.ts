@@ -73,7 +73,7 @@ interface PromiseWithResolvers<T> {
   readonly reject: (error: unknown) => void;
 }
 
-/** Promise.withResolvers, which Node 20 does not have yet. */
+/** Returns a promise with its resolvers: Promise.withResolvers, which Node 20 lacks. */
 function withResolvers<T>(): PromiseWithResolvers<T> {
   let resolve: (value: T) => void = () => {};
   let reject: (error: unknown) => void = () => {};

@@ -1,7 +1,7 @@
 /**
- * A domain's QEMU on a monitor that libvirt has no part in: one more in the domain's description, or
- * libvirt's own while libvirt is gone. What it does there, libvirt is told by QEMU, now or when it is back.
- * Only the start of a migration needs libvirt (hand-over.ts).
+ * A session on a monitor of the domain's QEMU itself: one beside libvirt's, or libvirt's own while
+ * libvirt is gone. QEMU tells libvirt what changes, at once or when libvirt is back. Only the start
+ * of a migration needs libvirt (hand-over.ts).
  */
 import { QmpClient } from '../client.ts';
 import { QmpError } from '../errors.ts';
@@ -11,9 +11,9 @@ import { monitorAnswer } from './monitor-lines.ts';
 import type { DomainAddress, Json, MonitorSession, SessionOwner } from './session.ts';
 import { virsh } from './virsh.ts';
 
-/** One client at a time: whoever has it now may keep it for good. */
+/** QEMU serves one client at a time, and the present one may never leave. */
 const GREETING_LIMIT_MS = 1_000;
-/** Clients have deadlines of their own, shorter ones. */
+/** Clients have shorter deadlines of their own. */
 const COMMAND_LIMIT_MS = 60_000;
 
 export class DirectSession implements MonitorSession {
@@ -55,7 +55,7 @@ export class DirectSession implements MonitorSession {
     if (path !== undefined) return this.#migrate(path, args);
     const options = { timeoutMs: COMMAND_LIMIT_MS };
     try {
-      // Whoever asks knows which commands there are.
+      // Any command of QEMU's may come; the type stands for all of them.
       return { return: await this.#client.execute(execute as 'stop', args as undefined, options) };
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;

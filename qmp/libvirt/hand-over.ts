@@ -1,10 +1,10 @@
 /**
- * `migrate unix:PATH` for a QEMU that could not reach PATH, in its sandbox and as its own user: we connect,
- * and it gets the connection, through libvirt.
+ * `migrate unix:PATH` for a QEMU that cannot reach PATH, from its sandbox or as its own user: Umbra
+ * connects, and QEMU gets the connection through libvirt.
  *
- *     we ── connect ──▶ PATH          virsh --pass-fds: getfd NAME ──▶ QEMU          migrate fd:NAME
+ *     Umbra ── connect ──▶ PATH       virsh --pass-fds: getfd NAME ──▶ QEMU       migrate fd:NAME
  *
- * A descriptor belongs to the monitor it came through: that `migrate` has to go the same way.
+ * A descriptor belongs to the monitor it came through, so `migrate` has to use the same one.
  */
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -15,14 +15,18 @@ import { virshWithSocket } from './virsh.ts';
 
 const FD_NAME = 'umbra';
 
-/** The path of a `migrate` to a unix socket. */
+/** Returns the path of a `migrate` to a unix socket; undefined for any other command. */
 export function unixPathOf(execute: string, args: unknown): string | undefined {
   const { uri } = (args ?? {}) as { readonly uri?: unknown };
   if (execute !== 'migrate' || typeof uri !== 'string') return undefined;
   return /^unix:(.+)$/.exec(uri)?.[1];
 }
 
-/** @returns the command to be sent through libvirt @throws LibvirtError */
+/**
+ * Connects to `path` and hands QEMU the connection.
+ * @returns the `migrate` command, to be sent through libvirt
+ * @throws LibvirtError
+ */
 export async function handOver({ uri, domain }: DomainAddress, path: string, args: unknown) {
   const socket = connect(path);
   try {
@@ -35,6 +39,6 @@ export async function handOver({ uri, domain }: DomainAddress, path: string, arg
     }
     return { execute: 'migrate', arguments: { ...(args as Json), uri: `fd:${FD_NAME}` } };
   } finally {
-    socket.destroy(); // ours; QEMU has its own now
+    socket.destroy(); // QEMU has a descriptor of its own now
   }
 }

@@ -1,5 +1,5 @@
 /**
- * A domain's monitor through libvirt, which keeps it and knows what becomes of the domain.
+ * A session on libvirt's monitor of a domain, by way of libvirt, which stays informed.
  *
  *     execute ── virsh, kept open: qemu-monitor-command
  *     onEvent ── virsh: qemu-monitor-event --loop
@@ -38,7 +38,7 @@ export class LibvirtSession implements MonitorSession {
   private constructor(domain: DomainAddress, owner: SessionOwner) {
     this.#domain = domain;
     this.#owner = owner;
-    // Whoever opens it is told of a failure until it is open.
+    // Until the session is open, `open` throws what failed.
     this.#virsh = new Virsh(domain.uri, (error) => {
       if (this.#isOpen) owner.onGone(error);
     });
@@ -69,8 +69,9 @@ export class LibvirtSession implements MonitorSession {
   }
 
   /**
-   * virsh does not say when it has registered, but libvirt's own log does that it is about to: with one
-   * more answer from the same libvirtd after that, it has.
+   * Starts virsh's event loop and waits until it is registered. virsh does not say when it is, but
+   * libvirt's log says that it is about to be: with one more answer of the same libvirtd after that
+   * line, it is registered.
    */
   async #registerEvents(): Promise<void> {
     const { uri, domain } = this.#domain;
@@ -101,7 +102,7 @@ export class LibvirtSession implements MonitorSession {
     }
     events.once('exit', () => {
       if (!this.#virsh.isOpen) return; // this session has ended already
-      const message = 'libvirt tells no events any more';
+      const message = 'libvirt no longer reports events';
       this.#owner.onGone(new LibvirtError('E_LIBVIRT_CONNECT', message, uri));
     });
     if (events.stdout === null) throw new Error('its output is piped');

@@ -1,14 +1,15 @@
 /**
- * A domain's monitor as a QMP socket of ours: whoever connects speaks with QEMU, while libvirt keeps its own
- * monitor and knows what becomes of the domain.
+ * A QMP socket of Umbra's that leads to a domain's QEMU, while libvirt keeps its own monitor and
+ * stays informed of the domain.
  *
- *     client ──QMP── socket ──▶ session:   a monitor of QEMU's that is ours alone, if there is one
- *                                          libvirt's, through libvirt
- *                                          libvirt's, without it: while libvirt is gone, and we may
+ *     client ──QMP── socket ──▶ session   own        a monitor beside libvirt's, if there is one
+ *                                         libvirt    libvirt's, by way of libvirt
+ *                                         borrowed   libvirt's, directly: libvirt is gone, and
+ *                                                    a VM is to be repaired
  *
- * A client that comes when there is no way is told why, before any greeting. When libvirt or the domain
- * goes away, all clients are told, in a line that answers nothing, and hung up on: the next one that comes
- * begins another session.
+ * A client for which no session can be opened gets an error line instead of a greeting. When
+ * libvirt or the domain goes away, each client gets such a line and is disconnected; the next
+ * client begins another session.
  *
  *     {"error": {"class": "E_LIBVIRT_CONNECT", "desc": "…"}}
  */
@@ -23,21 +24,21 @@ import { LibvirtSession } from './libvirt-session.ts';
 import { type MonitorEvent, type MonitorRequest, monitorRequest } from './monitor-lines.ts';
 import type { DomainAddress, MonitorSession } from './session.ts';
 
-/** Domain names as libvirt takes them, less what its shell would. */
+/** Domain names that libvirt accepts, without characters its shell would interpret. */
 const DOMAIN_NAME = /^[^/'"\\\n]+$/;
 
 /** Monitors of a domain's QEMU, by the paths of their sockets. */
 export interface MonitorSockets {
-  /** One that libvirt has no part in. */
+  /** A monitor that libvirt does not use. */
   readonly own?: string | undefined;
-  /** Libvirt's, which may be borrowed while libvirt is gone. */
+  /** Libvirt's monitor, which may be used while libvirt is gone. */
   readonly borrowed?: string | undefined;
 }
 
 export interface MonitorAddress extends DomainAddress {
-  /** Where the socket is made, in a folder only we can enter. */
+  /** Path of the socket to make, in a folder that only this user can enter. */
   readonly path: string;
-  /** Looked up when a session begins: the domain may have been started anew. */
+  /** Finds the monitors when a session begins: the domain may have been started anew. */
   readonly sockets?: () => MonitorSockets;
 }
 
@@ -52,7 +53,7 @@ export class MonitorBridge {
   readonly #clients = new Set<Socket>();
   #session: Promise<Session> | undefined;
   #closed = false;
-  /** A monitor of the domain's that did not greet us. */
+  /** A monitor that sent no greeting: another client has it. */
   #taken: string | undefined;
 
   /** @throws QmpError E_QMP_CONNECT when the socket cannot be made; libvirt may be away */
@@ -75,7 +76,7 @@ export class MonitorBridge {
     this.#server = createServer((client) => void this.#serve(client));
   }
 
-  /** Idempotent. The domain runs on. */
+  /** Closes the socket and its clients' connections; the domain keeps running. Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -85,7 +86,7 @@ export class MonitorBridge {
   }
 
   async #serve(client: Socket): Promise<void> {
-    client.on('error', () => {}); // it went away
+    client.on('error', () => {}); // 'close' follows
     let session: Session;
     try {
       session = await this.#open();
@@ -109,15 +110,17 @@ export class MonitorBridge {
     });
   }
 
-  /** What is borrowed is given back at once. */
+  /** Forgets a client; a borrowed monitor is given back when its last client has left. */
   #left(client: Socket, { via }: Session): void {
     const wasOurs = this.#clients.delete(client);
     if (via === 'borrowed' && wasOurs && this.#clients.size === 0) this.#change();
   }
 
-  /** Nobody is on it: the next client begins another. */
+  /** Ends a session without clients: the next client begins another. */
   #change(): void {
-    this.#hangUp(new LibvirtError('E_LIBVIRT_CONNECT', 'the way is changed', this.#domain.uri));
+    this.#hangUp(
+      new LibvirtError('E_LIBVIRT_CONNECT', 'the session is replaced', this.#domain.uri),
+    );
   }
 
   async #answer(client: Socket, monitor: MonitorSession, request: MonitorRequest): Promise<void> {
@@ -125,7 +128,7 @@ export class MonitorBridge {
     const negotiates = execute === 'qmp_capabilities'; // that has been done
     const asked = negotiates ? { return: {} } : monitor.execute(execute, args);
     const answer = await Promise.resolve(asked).catch((error: unknown) => {
-      // The domain, or libvirt, is gone: not an answer to this command alone.
+      // The domain or libvirt is gone: that concerns all clients, not this command alone.
       const gone = error instanceof LibvirtError && error.code !== 'E_LIBVIRT';
       if (gone && this.#clients.has(client)) this.#hangUp(error);
       return { error: { class: 'GenericError', desc: (error as Error).message } };
@@ -133,12 +136,12 @@ export class MonitorBridge {
     if (client.writable) client.write(`${JSON.stringify({ ...answer, id })}\r\n`);
   }
 
-  /** The session there is, or a new one. */
+  /** Returns the present session, or begins one. */
   async #open(): Promise<Session> {
     const held = this.#session;
     const present = await held?.catch(() => undefined);
     const isIdle = held === this.#session && this.#clients.size === 0;
-    // The domain may have been started anew, with a monitor that it had not.
+    // The domain may have been started anew, with a monitor of its own that it did not have.
     if (present?.via === 'libvirt' && isIdle && this.#ownSocket() !== undefined) this.#change();
     if (this.#session !== undefined) return this.#session;
     const opening = this.#begin();
@@ -149,7 +152,7 @@ export class MonitorBridge {
     return opening;
   }
 
-  /** A monitor to be tried, which nobody else was found at. */
+  /** Returns the domain's own monitor, unless another client was found on it. */
   #ownSocket(): string | undefined {
     const own = this.#domain.sockets?.().own;
     return own === this.#taken ? undefined : own;
@@ -164,7 +167,7 @@ export class MonitorBridge {
     const own = this.#ownSocket();
     const direct = await this.#direct(own);
     if (direct !== undefined) return { monitor: direct, via: 'own' };
-    this.#taken = own ?? this.#taken; // by somebody else: libvirt's will do
+    this.#taken = own ?? this.#taken; // another client has it: libvirt's is used
     try {
       const monitor = await LibvirtSession.open(this.#domain, this.#owner());
       return { monitor, via: 'libvirt' };
@@ -190,7 +193,7 @@ export class MonitorBridge {
     };
   }
 
-  /** Ends the session and its clients, who are told why; the next client begins another. */
+  /** Ends the session; each client is sent the reason and disconnected. */
   #hangUp(why: LibvirtError): void {
     const session = this.#session;
     this.#session = undefined;

@@ -1,5 +1,6 @@
 /**
- * What clients of a bridge ask (monitor-bridge.ts), and what virsh prints of a monitor. PURE.
+ * Lines of a monitor: requests of a bridge's clients (monitor-bridge.ts), and output of virsh.
+ * PURE.
  *
  *     qemu-monitor-command       {"return": …, "id": "libvirt-371"}      or "error: …"
  *     qemu-monitor-event         event STOP at 1700000000.123456 for domain 'd': {…}
@@ -14,7 +15,7 @@ export interface MonitorRequest {
   readonly id?: unknown;
 }
 
-/** @throws QmpError E_QMP_FRAME, E_QMP_NOT_QMP */
+/** Parses a client's request. @throws QmpError E_QMP_FRAME, E_QMP_NOT_QMP */
 export function monitorRequest(line: string): MonitorRequest {
   let request: unknown;
   try {
@@ -32,14 +33,14 @@ function isRequest(value: unknown): value is MonitorRequest {
   return typeof value.execute === 'string' && typeof args === 'object' && args !== null;
 }
 
-/** The command's line for virsh's shell. */
+/** Returns the line that has virsh's shell send a command to the monitor. */
 export function monitorCommand(domain: string, message: Json): string {
-  // Its quotes are the shell's; in JSON a quote can be written otherwise.
+  // A single quote would end the shell's word; JSON can escape it.
   const json = JSON.stringify(message).replaceAll("'", '\\u0027');
   return `qemu-monitor-command --domain '${domain}' --cmd '${json}'`;
 }
 
-/** @returns QEMU's answer; undefined if there is none in what virsh said */
+/** Finds QEMU's answer in the output of virsh; undefined if there is none. */
 export function monitorAnswer(said: string): Json | undefined {
   for (const line of said.split('\n').reverse()) {
     if (!line.startsWith('{')) continue;
@@ -59,7 +60,7 @@ export interface MonitorEvent {
   readonly timestamp: { readonly seconds: number; readonly microseconds: number };
 }
 
-/** @returns the event as QEMU has sent it; undefined for any other line */
+/** Parses an event line to the event as QEMU sent it; undefined for any other line. */
 export function monitorEvent(line: string): MonitorEvent | undefined {
   const match = /^event (\S+) at (\d+)\.(\d+) for domain .*?: (.*)$/.exec(line.trim());
   const [, event, seconds, microseconds, details = ''] = match ?? [];
@@ -68,7 +69,7 @@ export function monitorEvent(line: string): MonitorEvent | undefined {
   return { event, data: detailsOf(details), timestamp };
 }
 
-/** What cannot be read is left out: that the event has come is told all the same. */
+/** Parses an event's data; `{}` if it is not JSON, for the event itself is still of use. */
 function detailsOf(text: string): Json {
   if (!text.startsWith('{')) return {};
   try {

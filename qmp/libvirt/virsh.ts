@@ -1,10 +1,10 @@
 /**
- * virsh, run once for a command, or kept open for many (26 ms saved each time).
+ * virsh, started once a command, or kept open for many (which saves 26 ms each).
  *
  *     stdin    COMMAND \n  echo um''bra-7 \n
- *     stdout   "virsh # " and the command, echoed; what it says, errors included; "umbra-7"
+ *     stdout   "virsh # " and the command, echoed; its output, errors included; "umbra-7"
  *
- * The mark is spelled so that its echo is not taken for it. Commands go one after the other.
+ * The mark is written so that its echo does not match it. Commands run one after the other.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
@@ -32,7 +32,7 @@ export function virsh(uri: string, args: readonly string[], limitMs = COMMAND_LI
   });
 }
 
-/** The same with an open socket, as its descriptor 3. The caller keeps its own. */
+/** Runs one virsh command with an open socket as descriptor 3. The caller still owns the socket. */
 export function virshWithSocket(uri: string, args: readonly string[], socket: Socket) {
   return new Promise<string>((resolve, reject) => {
     const child = spawn('virsh', ['-q', '-c', uri, ...args], {
@@ -57,12 +57,12 @@ export function virshWithSocket(uri: string, args: readonly string[], socket: So
   });
 }
 
-/** Messages are matched as they are in English; a terminal of no kind, so that nothing is coloured. */
+/** Returns an environment in which virsh speaks English and colours nothing. */
 export function environment(): NodeJS.ProcessEnv {
   return { ...process.env, LC_ALL: 'C', TERM: 'dumb' };
 }
 
-/** setpriv's: whatever becomes of us, virsh does not stay. */
+/** Options of setpriv that end virsh with its parent, however the parent ends. */
 export const DIE_WITH_US: readonly string[] = ['--pdeathsig', 'KILL'];
 
 interface Waiting {
@@ -80,18 +80,18 @@ export class Virsh {
   #said = '';
   #gone: LibvirtError | undefined;
 
-  /** @param onGone called once, when it has ended by itself */
+  /** @param onGone called once, when virsh has ended without `close` */
   constructor(uri: string, onGone: (error: LibvirtError) => void) {
     this.#uri = uri;
     this.#onGone = onGone;
-    // One stream for both, so that an error comes where it belongs.
+    // One stream for output and errors keeps them in order.
     const words = ['sh', '-c', 'exec virsh -q -c "$1" 2>&1', 'sh', uri];
     this.#child = spawn('setpriv', [...DIE_WITH_US, ...words], {
       env: environment(),
       stdio: ['pipe', 'pipe', 'ignore'],
     });
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => this.#receive(text));
-    this.#child.stdin?.on('error', () => {}); // it has ended, which is told below
+    this.#child.stdin?.on('error', () => {}); // 'close' reports that virsh has ended
     this.#child.once('error', (cause) => this.#ended(missing(uri, cause)));
     this.#child.once('close', () => this.#ended(libvirtError(this.#said, uri)));
   }
@@ -100,7 +100,7 @@ export class Virsh {
     return this.#gone === undefined;
   }
 
-  /** Runs one command, after those before it. @throws LibvirtError when virsh has ended */
+  /** Runs one command after those before it. @throws LibvirtError when virsh has ended */
   run(command: string): Promise<string> {
     if (this.#gone !== undefined) return Promise.reject(this.#gone);
     return new Promise((resolve, reject) => {
@@ -109,7 +109,7 @@ export class Virsh {
     });
   }
 
-  /** Idempotent. */
+  /** Ends virsh; pending commands fail. Idempotent. */
   close(): void {
     this.#end(new LibvirtError('E_LIBVIRT_CONNECT', 'closed by its owner', this.#uri));
     this.#child.kill('SIGKILL');
@@ -136,7 +136,7 @@ export class Virsh {
     waiting?.resolve(said);
   }
 
-  /** By itself. */
+  /** Reports that virsh has ended without `close`. */
   #ended(error: LibvirtError): void {
     if (this.#gone !== undefined) return;
     this.#end(error);
