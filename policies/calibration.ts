@@ -1,28 +1,28 @@
 /**
- * What finished rounds teach about the next one's downtime. PURE.
+ * Correction of a round's predicted downtime by what finished rounds have cost. PURE.
  *
  *     raw       = the largest of remaining ÷ live bandwidth + switchover    over the members
  *
- *     predicted     ·                 ╱  beyond what was seen, every millisecond counts
+ *     predicted     ·                 ╱  beyond what was seen: slope 1
  *               ·           ╱─────────
  *               ·   ╱───────    offset + slope · raw, fitted to the last rounds
- *               ·  ╱  below it, what is saved is saved, down to a proportional share
+ *               ·  ╱  below it: slope 1, but no less than a proportional share
  *               ·╱
  *               └──┴────────────────┴──────▶ raw
  *                least            most seen
  *
- * The raw prediction knows what is left to send, but neither how much cores and memory are fought over
- * when all stop at once, nor how much faster a stopped VM streams than a running one. The fit is
- * Theil–Sen's (medians of slopes and of rests), so that one odd round does not count: where raw
- * predictions have told rounds apart the slope is near 1, where they were noise it is near 0, and the
- * prediction is what such rounds have cost.
+ * The raw prediction knows what is left to send. It knows neither how cores and memory are
+ * contended for when all VMs stop at once, nor how much faster a stopped VM streams than a running
+ * one. The fit is Theil–Sen's (medians of slopes and of residuals), so that one odd round does not
+ * count. Where raw predictions told rounds apart, the slope is near 1. Where they were noise it is
+ * near 0, and the prediction is the cost of such rounds.
  */
 
-/** How one round went. */
+/** The outcome of one round. */
 export interface RoundOutcome {
   /** First STOP to last RESUME, milliseconds. */
   readonly clusterDowntimeMs: number;
-  /** As it was predicted when the live phase ended, before and after correction, if it could be. */
+  /** Prediction at the end of the live phase, before and after correction, if there was one. */
   readonly rawPredictedMs: number | undefined;
   readonly predictedMs: number | undefined;
 }
@@ -38,7 +38,7 @@ export interface Calibration {
 export interface Fit {
   readonly slope: number;
   readonly offsetMs: number;
-  /** The raw predictions it was fitted to lie between these. */
+  /** Least and greatest raw prediction the fit was made from. */
   readonly rawLeastMs: number;
   readonly rawMostMs: number;
 }
@@ -46,12 +46,12 @@ export interface Fit {
 export const NO_CALIBRATION: Calibration = { rounds: [], fit: undefined, errorMedian: undefined };
 
 const ROUNDS_KEPT = 12;
-/** With fewer rounds a slope is chance: only the offset is learned. */
+/** Rounds a slope takes: fitted to fewer it is chance, and only the offset is used. */
 const LEAST_FOR_SLOPE = 4;
-/** Device state, votes and commands: no cluster stops for less. */
+/** Least downtime of any cluster: device state, votes and commands. */
 const LEAST_MS = 5;
 
-/** @returns what is known after one more round */
+/** Returns the calibration after one more round. */
 export function calibrate(before: Calibration, outcome: RoundOutcome): Calibration {
   const rounds = [...before.rounds, outcome].slice(-ROUNDS_KEPT);
   const errorMedian = median(rounds.flatMap(predictionError));
@@ -69,7 +69,7 @@ export function correct(rawMs: number, fit: Fit | undefined): number {
   return Math.max(LEAST_MS, least - (rawLeastMs - rawMs), (least * rawMs) / rawLeastMs);
 }
 
-/** |predicted − real| ÷ real, if there was a prediction. */
+/** Returns |predicted − real| ÷ real; nothing if there was no prediction. */
 export function predictionError({ predictedMs, clusterDowntimeMs }: RoundOutcome): number[] {
   if (predictedMs === undefined || clusterDowntimeMs <= 0) return [];
   return [Math.abs(predictedMs - clusterDowntimeMs) / clusterDowntimeMs];
@@ -90,7 +90,10 @@ function fitOf(rounds: readonly RoundOutcome[]): Fit | undefined {
   };
 }
 
-/** More to send never takes less time, nor more than it takes to send. */
+/**
+ * Returns the median slope, within 0 and 1: more to send takes no less time, and no more than to
+ * send it.
+ */
 function slopeOf(points: readonly { readonly x: number; readonly y: number }[]): number {
   const slopes = points.flatMap((a, index) =>
     points.slice(index + 1).flatMap((b) => (a.x === b.x ? [] : (b.y - a.y) / (b.x - a.x))),

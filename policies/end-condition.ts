@@ -1,8 +1,8 @@
 /**
- * When does the live phase end, for all members at once? PURE: what a look has shown in, decision out.
+ * The end of the live phase, for all members at once. PURE: a view of the phase in, decision out.
  *
- * Conditions are composed; the first in the list that holds ends the phase, and its reason is told.
- * (A member that switches over by itself ends it, too; that is the round's own rule.)
+ * Conditions are composed: the first in the list that holds ends the phase and gives the reason. (A
+ * member that switches over by itself ends it, too; that is the round's own rule.)
  */
 import type { Estimate } from './estimator.ts';
 
@@ -18,28 +18,30 @@ export type EndDecision =
   | { readonly end: false }
   | { readonly end: true; readonly condition: EndCondition['kind']; readonly reason: string };
 
-export interface Look {
+/** The live phase at one instant. */
+export interface LiveView {
   readonly members: ReadonlyMap<string, Estimate>;
-  /** Since the live phase began. */
+  /** Time since the live phase began, milliseconds. */
   readonly elapsedMs: number;
-  /** Cluster downtime if it ended now, milliseconds; undefined while it cannot be told. */
+  /** Cluster downtime if the phase ended now, milliseconds; undefined while it is unknown. */
   readonly predictedMs: number | undefined;
-  /** Why waiting buys nothing (progress.ts), undefined while it may. */
+  /** The reason why waiting gains nothing (progress.ts); undefined while it may. */
   readonly stalled: string | undefined;
 }
 
-export function decideEnd(look: Look, conditions: readonly EndCondition[]): EndDecision {
+/** Decides whether the phase ends now. */
+export function decideEnd(view: LiveView, conditions: readonly EndCondition[]): EndDecision {
   for (const condition of conditions) {
-    const why = holds(condition, look);
+    const why = reasonOf(condition, view);
     if (why === undefined) continue;
     return { end: true, condition: condition.kind, reason: `${condition.kind}: ${why}` };
   }
   return { end: false };
 }
 
-/** @returns why it holds, or undefined if it does not */
-function holds(condition: EndCondition, look: Look): string | undefined {
-  const { members, elapsedMs, predictedMs, stalled } = look;
+/** Returns the reason why a condition holds; undefined if it does not. */
+function reasonOf(condition: EndCondition, view: LiveView): string | undefined {
+  const { members, elapsedMs, predictedMs, stalled } = view;
   switch (condition.kind) {
     case 'all-first-pass':
       return find(members, (one) => !one.firstPassDone) === undefined
@@ -57,7 +59,7 @@ function holds(condition: EndCondition, look: Look): string | undefined {
       return stalled;
     case 'memory-bound': {
       const { factor } = condition;
-      // One that has sent all once is held there: the others' first pass is worth more than its end.
+      // A member that has sent all once is held there: the others' first pass is worth more.
       const early = find(members, (one) => !one.firstPassDone) !== undefined;
       const over = find(
         members,
@@ -70,12 +72,12 @@ function holds(condition: EndCondition, look: Look): string | undefined {
   }
 }
 
-/** The first member with a live phase that is so. */
+/** Finds the first member with a live phase for which a predicate holds. */
 function find(
   members: ReadonlyMap<string, Estimate>,
-  isSo: (one: Estimate) => boolean,
+  predicate: (one: Estimate) => boolean,
 ): string | undefined {
-  for (const [name, one] of members) if (!one.waits && isSo(one)) return name;
+  for (const [name, one] of members) if (!one.waits && predicate(one)) return name;
   return undefined;
 }
 

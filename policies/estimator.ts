@@ -1,25 +1,25 @@
 /**
- * What a member's samples tell about it. PURE: an estimate and a sample in, the next estimate out, so
- * that a look at thousands of members costs no walk through their past. The estimate that is given is
- * used up, updated in place: new ones at every sample of thousands keep the garbage collector busier
- * than the policies are.
+ * A member's estimate, updated by its samples. PURE: an estimate and a sample in, the next estimate
+ * out, so that a tick over thousands of members walks through no history. The given estimate is
+ * updated in place: a new object for every sample of thousands of members would keep the garbage
+ * collector busier than the policies are.
  *
- *     bandwidth    bytes ÷ time in which its stream was read: the time it was held does not count,
- *                  or a member that waits would be thought too slow to stop. The best of the last
- *                  seconds, for what remains after a stop flows undisturbed by the guest
- *     remaining    QEMU's own count of what is dirty and unsent (query-migrate, ram.remaining), and
- *                  what must have been dirtied since the pass began, of which QEMU knows only when
- *                  the next begins: rate × time, no more than the working set, less what is unsent
- *     dirty rate   what a pass found dirty ÷ the time since the pass before it; QEMU's own
+ *     bandwidth    bytes ÷ time in which the stream was read. Time in which it was held does not
+ *                  count, or a waiting member would look too slow to stop. The best of the last
+ *                  seconds, for after a stop the rest flows undisturbed by the guest
+ *     remaining    QEMU's own count of dirty and unsent bytes (query-migrate, ram.remaining), plus
+ *                  what was dirtied since the pass began, which QEMU counts only when the next one
+ *                  begins: rate × time, at most the working set less what is unsent
+ *     dirty rate   bytes a pass found dirty ÷ the time since the pass before it; QEMU's own figure
  *                  (dirty-pages-rate) comes once a second, later than most live phases end
  *     working set  the most that one pass has found dirty: what is written again and again
- *     downtime     remaining ÷ bandwidth, and what every switchover takes
+ *     downtime     remaining ÷ bandwidth, plus what every switchover takes
  *
- * What earlier rounds have taught corrects the cluster's prediction, not a member's (calibration.ts).
+ * Earlier rounds correct the cluster's prediction, not a member's (calibration.ts).
  */
 
 export interface LiveSample {
-  /** When it was taken, milliseconds of any monotonic clock. */
+  /** Time of the sample, milliseconds of any monotonic clock. */
   readonly atMs: number;
   /** Bytes streamed so far. */
   readonly bytes: number;
@@ -33,11 +33,11 @@ export interface LiveSample {
   readonly zeroPages: number;
   /** QEMU's passes over dirty memory; the second begins when the first is done. */
   readonly passes: number;
-  /** When the present pass began, by the clock of `atMs`. */
+  /** Time at which the present pass began, by the clock of `atMs`. */
   readonly passAtMs: number;
-  /** It has no live phase: it stands ready to be stopped (capture mode stop-copy). */
+  /** True for a member without a live phase: it waits to be stopped (capture stop-copy). */
   readonly waits: boolean;
-  /** Its stream is held with a little of the first pass left, until the end. */
+  /** True while its stream is held, a little of the first pass unsent, until the end. */
   readonly keptBack: boolean;
   /** Bytes dirty and unsent; undefined until QEMU has said. */
   readonly remainingBytes: number | undefined;
@@ -48,10 +48,10 @@ export interface LiveSample {
 }
 
 export interface Estimate {
-  /** It has sent its memory once, or as much of it as it will while it runs. */
+  /** True once it has sent its memory, or as much of it as it will while it runs. */
   readonly firstPassDone: boolean;
   readonly waits: boolean;
-  /** There is nothing it could catch up with before the stop. */
+  /** True if it can send no more before the stop. */
   readonly keptBack: boolean;
   readonly passes: number;
   readonly passAtMs: number;
@@ -67,25 +67,28 @@ export interface Estimate {
   readonly repeatedPages: number;
   /** Bytes a second while its stream is read; undefined until enough has been. */
   readonly bandwidth: number | undefined;
-  /** Milliseconds from a stop now to the last byte; undefined while it cannot be told. */
+  /** Milliseconds from a stop now to the last byte; undefined while it is unknown. */
   readonly downtimeMs: number | undefined;
-  /** Where the present measurement of bandwidth began. */
+  /** Point at which the present measurement of bandwidth began. */
   readonly markBytes: number;
   readonly markFlowedMs: number;
 }
 
 type Open<T> = { -readonly [Key in keyof T]: T[Key] };
 
-/** Device state, votes and commands: what a switchover takes when nothing is left to send. */
+/** Time of a switchover with nothing left to send: device state, votes and commands. */
 const SWITCHOVER_MS = 10;
-/** Less than this tells nothing about speed. */
+/** Least time and bytes from which a speed is measured. */
 const LEAST_FLOW_MS = 5;
 const LEAST_BYTES = 256 * 1024;
-/** A better past counts for less with every measurement that follows it. */
+/** Weight of the best bandwidth so far, for each measurement that follows it. */
 const FADING = 0.9;
 const PAGE_BYTES = 4096;
 
-/** Of a member nothing has been heard of. @param ramBytes what was reserved for it, if that is known */
+/**
+ * Returns the estimate of a member without samples.
+ * @param ramBytes memory reserved for it, if that is known
+ */
 export function nothingKnown(ramBytes = 0): Estimate {
   return {
     firstPassDone: false,
@@ -108,7 +111,8 @@ export function nothingKnown(ramBytes = 0): Estimate {
 }
 
 /**
- * @param before the member's last estimate; it is used up
+ * Updates an estimate by a sample.
+ * @param before the member's last estimate; it is overwritten
  * @returns the estimate that takes its place
  */
 export function estimate(before: Estimate, now: LiveSample): Estimate {
@@ -122,7 +126,7 @@ export function estimate(before: Estimate, now: LiveSample): Estimate {
   next.passes = now.passes;
   next.passAtMs = now.passAtMs;
   next.liveBytes = now.bytes;
-  // Before its first page nothing but its reservation tells how much it has.
+  // Until the stream has listed its pages, only the reservation says how much memory it has.
   if (now.totalPages > 0) {
     next.ramBytes = now.totalPages * PAGE_BYTES;
     next.firstPassBytes = firstPassBytes(now);
@@ -135,7 +139,7 @@ export function estimate(before: Estimate, now: LiveSample): Estimate {
   return next;
 }
 
-/** What is unsent, and what the next pass would find if it began now. */
+/** Returns the bytes unsent, plus what the next pass would find if it began now. */
 function remaining(
   { dirtyBytesPerSecond, workingSetBytes, firstPassDone }: Estimate,
   { remainingBytes, atMs, passAtMs }: LiveSample,
@@ -152,7 +156,7 @@ function isFirstPassDone({ passes, seenPages, totalPages, keptBack }: LiveSample
   return keptBack || passes >= 2 || (totalPages > 0 && seenPages >= totalPages);
 }
 
-/** Pages that hold nothing but zeros cost no bytes: what is to come is taken to be like what came. */
+/** Returns the bytes left of the first pass. The share of zero pages is taken to stay as it was. */
 function firstPassBytes(now: LiveSample): number {
   if (isFirstPassDone(now)) return 0;
   const records = now.normalPages + now.zeroPages;

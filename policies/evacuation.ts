@@ -1,14 +1,14 @@
 /**
- * Which of the migrations that are on their way through a relay flow now? PURE.
+ * The choice of migrations that flow through a relay now. PURE.
  *
- *     in-order          so many from beginning to end, those that came first; the others wait
+ *     in-order          the first that came, each from beginning to end; the others wait
  *     round-robin       first passes take turns
  *     finish-together   first passes of those with the most to send (multiplexing.ts)
  *
- *     WAITS ──its turn──▶ FIRST PASS ──sent once, or nobody can tell──▶ LET GO
+ *     WAITS ──its turn──▶ FIRST PASS ──sent once, or that is unknown──▶ RELEASED
  *
- * Only what is in its first pass can be held: after it a VM may stand at any moment, and nobody at a
- * relay is told. So a migration that was let go has its place until it is over.
+ * A migration can be held only in its first pass: after it the VM may be stopped at any moment, and
+ * a relay is not told. So a released migration keeps its place until it is over.
  */
 import type { Estimate } from './estimator.ts';
 import { chooseSlots } from './multiplexing.ts';
@@ -17,19 +17,21 @@ export type EvacuationOrder = 'in-order' | 'round-robin' | 'finish-together';
 
 export interface EvacuationPolicy {
   readonly order: EvacuationOrder;
-  /** How many flow at once. */
+  /** Number of migrations that flow at once. */
   readonly atOnce: number;
   readonly slotMs: number;
 }
 
 export interface Passing {
-  readonly letGo: boolean;
+  /** True once it can no longer be held. */
+  readonly released: boolean;
   readonly estimate: Estimate;
 }
 
 /**
+ * Chooses the migrations that flow now.
  * @param migrations in the order in which they came
- * @param elapsedMs since the first of them came
+ * @param elapsedMs milliseconds since the first of them came
  * @returns those that flow; more than `atOnce` if more could not be held
  */
 export function chooseMigrations(
@@ -39,8 +41,8 @@ export function chooseMigrations(
 ): ReadonlySet<string> {
   const open = new Set<string>();
   const waiting = new Map<string, Estimate>();
-  for (const [name, { letGo, estimate }] of migrations) {
-    if (letGo) open.add(name);
+  for (const [name, { released, estimate }] of migrations) {
+    if (released) open.add(name);
     else waiting.set(name, estimate);
   }
   const places = atOnce - open.size;

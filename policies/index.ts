@@ -8,7 +8,7 @@ export {
   predictionError,
   type RoundOutcome,
 } from './calibration.ts';
-export { decideEnd, type EndCondition, type EndDecision, type Look } from './end-condition.ts';
+export { decideEnd, type EndCondition, type EndDecision, type LiveView } from './end-condition.ts';
 export {
   type Estimate,
   estimate,

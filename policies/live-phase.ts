@@ -1,14 +1,15 @@
 /**
- * The live phase of a round: all decisions of it, from samples and time. PURE: the coordinator feeds it
- * what proxies tell and enacts what it says, the simulator does the same with modelled VMs.
+ * The live phase of a round: all its decisions, from samples and time. PURE: the coordinator feeds
+ * it the proxies' samples and enacts its decisions; the simulator does the same with modelled VMs.
  *
  *     observe(member, sample) ──▶ estimate        at every sample; costs the same for any cluster
- *     look(elapsedMs) ──▶ slots, prediction, end  at every tick; costs one walk over the members
+ *     tick(elapsedMs) ──▶ slots, prediction, end  at every tick; costs one walk over the members
  *
- *     LIVE ──an end condition holds──▶ CLOSING IN ──a moment later──▶ end
+ *     LIVE ──an end condition holds──▶ CLOSING IN ──CLOSE_IN_MS later──▶ end
  *
- * Closing in, all stream freely: members that were held or slowed catch up, and QEMUs that sleep between
- * two windows of their rate limit wake, so that nobody does either while the cluster stands.
+ * While closing in, all members stream freely: members that were held or slowed catch up, and a
+ * QEMU that sleeps between two windows of its rate limit wakes. So neither happens while the
+ * cluster is stopped.
  */
 import { type Calibration, correct } from './calibration.ts';
 import { decideEnd, type EndCondition, type EndDecision } from './end-condition.ts';
@@ -25,11 +26,11 @@ export interface LiveDecision {
   /** Members whose stream is to flow from now on, and those to be held. */
   readonly flow: readonly string[];
   readonly hold: readonly string[];
-  /** Members for whom slots and pacing are over from now on. */
+  /** Members whose slots and pacing are over from now on. */
   readonly closeIn: readonly string[];
-  /** Cluster downtime if the phase ended now, milliseconds; undefined while it cannot be told. */
+  /** Cluster downtime if the phase ended now, milliseconds; undefined while it is unknown. */
   readonly predictedMs: number | undefined;
-  /** The same before it was corrected by what earlier rounds have taught. */
+  /** The same before correction by earlier rounds (calibration.ts). */
   readonly rawPredictedMs: number | undefined;
   readonly end: EndDecision;
 }
@@ -65,35 +66,35 @@ export class LivePhase {
     if (before !== undefined) estimate(before, sample);
   }
 
-  /** Tells how much memory a member has, before it streams. */
+  /** Sets how much memory a member has, bytes, before it streams. */
   expect(member: string, ramBytes: number): void {
     if (this.#members.has(member)) this.#members.set(member, nothingKnown(ramBytes));
   }
 
-  /** @param elapsedMs since the live phase began */
-  look(elapsedMs: number): LiveDecision {
+  /** Decides what happens now. @param elapsedMs milliseconds since the live phase began */
+  tick(elapsedMs: number): LiveDecision {
     const rawLiveMs = this.#predictLive();
     const liveMs = rawLiveMs && correct(rawLiveMs, this.#calibration.fit);
-    // What one without a live phase will take cannot be told from those that have one.
+    // Members with a live phase say nothing about those without one.
     const told = this.#allLive();
     const predictedMs = told ? liveMs : undefined;
     const rawPredictedMs = told ? rawLiveMs : undefined;
-    const looked = { flow: [], hold: [], closeIn: [], predictedMs, rawPredictedMs };
+    const view = { flow: [], hold: [], closeIn: [], predictedMs, rawPredictedMs };
     if (this.#ending !== undefined) {
       const { end, sinceMs } = this.#ending;
-      return { ...looked, end: elapsedMs - sinceMs >= CLOSE_IN_MS ? end : NOT_YET };
+      return { ...view, end: elapsedMs - sinceMs >= CLOSE_IN_MS ? end : NOT_YET };
     }
     const end = this.#decideEnd(elapsedMs, liveMs);
-    if (!end.end) return { ...looked, ...this.#moveSlots(elapsedMs), end };
-    if (!this.#isLive()) return { ...looked, end };
+    if (!end.end) return { ...view, ...this.#moveSlots(elapsedMs), end };
+    if (!this.#isLive()) return { ...view, end };
     this.#ending = { end, sinceMs: elapsedMs };
-    return { ...looked, closeIn: [...this.#members.keys()], end: NOT_YET };
+    return { ...view, closeIn: [...this.#members.keys()], end: NOT_YET };
   }
 
   #decideEnd(elapsedMs: number, predictedMs: number | undefined): EndDecision {
     const members = this.#members;
     this.#progress = observeProgress(this.#progress, members);
-    const stalled = this.#isLive() ? whyStalled(this.#progress, members) : NOBODY_LIVE;
+    const stalled = this.#isLive() ? whyStalled(this.#progress, members) : NONE_LIVE;
     return decideEnd({ members, elapsedMs, predictedMs, stalled }, this.#policy.endWhen);
   }
 
@@ -120,7 +121,7 @@ export class LivePhase {
     return true;
   }
 
-  /** The slowest of those with a live phase counts: nobody resumes before all have stopped. */
+  /** Predicts by the slowest member with a live phase: none resumes before all have stopped. */
   #predictLive(): number | undefined {
     let slowestMs = 0;
     for (const { waits, firstPassDone, downtimeMs } of this.#members.values()) {
@@ -133,4 +134,4 @@ export class LivePhase {
 }
 
 const NOT_YET: EndDecision = { end: false };
-const NOBODY_LIVE = 'no member has a live phase';
+const NONE_LIVE = 'no member has a live phase';

@@ -1,18 +1,19 @@
 /**
- * Whose stream flows now? PURE: estimates and time in, the members that may stream out. The others run
- * on, unread: a page they rewrite while they wait is sent once, not once a pass.
+ * The choice of streams that flow now. PURE: estimates and time in, the members that may stream
+ * out. The others keep running and are not read: a page they rewrite meanwhile is sent once, not
+ * once a pass.
  *
- *     parallel          all at once. Members past their first pass are extended (MPLM's word): they
- *                       stream on, in a share of the slots, so that pages sent for the first time
+ *     parallel          all at once. Members past their first pass are extended (MPLM): they
+ *                       still stream, in a share of the slots, so that pages sent for the first time
  *                       and pages sent again alternate on the host as MTD alternates them in a VM
- *     round-robin       so many at a time, a slot each, in turn
- *     finish-together   so many at a time, those with the most still to send; the one with the least
- *                       memory is kept for last. When all others have sent theirs, they send what
- *                       they rewrote meanwhile, once, and only then its turn comes: the last first
- *                       pass is a short one, and what is dirtied during it is all that is left
+ *     round-robin       `atOnce` at a time, a slot each, in turn
+ *     finish-together   `atOnce` at a time, those with the most still to send. The member with the
+ *                       least memory comes last: when all others have sent theirs, and once
+ *                       what they rewrote meanwhile. The last first pass is a short one, and what
+ *                       is dirtied during it is all that is left
  *
- * When every member has finished its first pass, all flow, whatever the policy: what is left is to
- * close in on the end.
+ * When every member has finished its first pass, all flow, whatever the policy, to close in on the
+ * end.
  */
 import type { Estimate } from './estimator.ts';
 
@@ -27,14 +28,16 @@ export interface SlotDecision {
   readonly reason: string;
 }
 
-/** Members are as good as level when one has this share of what another has still to send. */
+/** Members count as level when one has at least this share of what another has still to send. */
 const LEVEL = 0.95;
-/** Whose third pass has begun has sent what it rewrote during its first. */
+/** A member in this pass has sent what it rewrote during its first. */
 const CAUGHT_UP_PASS = 3;
 
 /**
- * @param elapsedMs since the live phase began
- * @param memoryBound times its RAM, no member streams more: nobody waits for one that has
+ * Chooses the members that may stream now.
+ * @param elapsedMs milliseconds since the live phase began
+ * @param memoryBound no member streams more than this many times its RAM; none waits for one that
+ * has
  */
 export function chooseSlots(
   members: ReadonlyMap<string, Estimate>,
@@ -96,7 +99,7 @@ function finishTogether(
   return { open: new Set(members.keys()), reason: `${last} is the last` };
 }
 
-/** The member whose first pass is shortest; undefined while some are not known yet. */
+/** Returns the member with the shortest first pass; undefined while some are not known yet. */
 function keptForLast(members: ReadonlyMap<string, Estimate>): string | undefined {
   let last: string | undefined;
   let least = Number.POSITIVE_INFINITY;
@@ -120,10 +123,10 @@ function furthestBehind(
   atOnce: number,
 ): ReadonlySet<string> {
   const left = Float64Array.from(unfinished, (name) => toSend(members.get(name)));
-  // Numbers alone are sorted natively: by a function, that is most of what a look at thousands costs.
+  // Without a function, numbers are sorted natively. With one, it is most of a tick over thousands.
   const enough = left.slice().sort().at(-atOnce) ?? 0;
   const ahead = unfinished.filter((_, at) => (left[at] ?? 0) * LEVEL > enough);
-  // Those as good as level take turns: otherwise each look would choose another of them.
+  // Level members take turns: otherwise each tick would choose another of them.
   const level = unfinished.filter((_, at) => {
     const bytes = left[at] ?? 0;
     return bytes * LEVEL <= enough && bytes >= enough * LEVEL;
@@ -131,14 +134,14 @@ function furthestBehind(
   return new Set([...ahead, ...inTurn(level, slot, atOnce - ahead.length)]);
 }
 
-/** So many of them in this slot, the next in the next. */
+/** Returns the `count` members whose turn this slot is. */
 function inTurn<T>(all: readonly T[], slot: number, count: number): T[] {
   const most = Math.min(count, all.length);
   const first = (slot * most) % Math.max(1, all.length);
   return [...all.slice(first), ...all.slice(0, first)].slice(0, most);
 }
 
-/** A member nothing is known of yet counts as the largest: it must be heard to be known. */
+/** Returns the bytes left to send. An unknown member counts as the largest, so that it is heard. */
 function toSend(one: Estimate | undefined): number {
   if (one === undefined || one.ramBytes === 0) return Number.POSITIVE_INFINITY;
   return one.firstPassBytes;

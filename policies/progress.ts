@@ -1,25 +1,27 @@
 /**
- * Does waiting still buy anything? PURE: the last state and a look in, the next state out.
+ * Progress of the live phase. PURE: the last state and the estimates of a tick in, the next state
+ * out.
  *
- * A look improves on the best so far if it predicts a tenth less downtime. After some looks without
- * improvement, in which the slowest member has also gone through its dirty memory twice more, it has
- * reached what its guest's pace allows: it dirties as fast as it streams.
+ * A tick improves on the best so far if it predicts a tenth less downtime. After some ticks without
+ * improvement, in which the slowest member has also gone through its dirty memory twice more,
+ * waiting gains nothing: the guest dirties memory as fast as it streams.
  */
 import type { Estimate } from './estimator.ts';
 
 export interface Progress {
   readonly bestMs: number;
-  readonly looksSince: number;
-  /** The slowest member of the last look, and its pass when the best was seen. */
+  /** Ticks since the best was seen. */
+  readonly ticksSince: number;
+  /** The slowest member of the last tick, and its pass when the best was seen. */
   readonly slowest: string;
   readonly passAtBest: number;
 }
 
 const IMPROVEMENT = 0.9;
-const LOOKS = 3;
+const TICKS = 3;
 const PASSES = 2;
 
-/** @returns undefined while nothing can be told: not all have sent their memory once */
+/** Returns the next state; undefined while not all members have sent their memory once. */
 export function observeProgress(
   before: Progress | undefined,
   members: ReadonlyMap<string, Estimate>,
@@ -28,24 +30,24 @@ export function observeProgress(
   if (slowest === undefined) return undefined;
   const { name, ms, passes } = slowest;
   const better = before === undefined || ms < before.bestMs * IMPROVEMENT;
-  if (better) return { bestMs: ms, looksSince: 0, slowest: name, passAtBest: passes };
+  if (better) return { bestMs: ms, ticksSince: 0, slowest: name, passAtBest: passes };
   // Another member has become the slowest: its passes count from now.
   const passAtBest = name === before.slowest ? before.passAtBest : passes;
-  return { ...before, looksSince: before.looksSince + 1, slowest: name, passAtBest };
+  return { ...before, ticksSince: before.ticksSince + 1, slowest: name, passAtBest };
 }
 
-/** @returns why waiting buys nothing, or undefined while it may */
+/** Returns the reason why waiting gains nothing; undefined while it may. */
 export function whyStalled(
   progress: Progress | undefined,
   members: ReadonlyMap<string, Estimate>,
 ): string | undefined {
-  if (progress === undefined || progress.looksSince < LOOKS) return undefined;
+  if (progress === undefined || progress.ticksSince < TICKS) return undefined;
   const { slowest, passAtBest } = progress;
   const one = members.get(slowest);
   if (one === undefined) return undefined;
   if (one.keptBack) return `${slowest} cannot send more before it stops`;
   if (one.passes < passAtBest + PASSES) return undefined;
-  return `${slowest} dirties memory as fast as it is sent: waiting buys nothing`;
+  return `${slowest} dirties memory as fast as it is sent: waiting gains nothing`;
 }
 
 function slowestOf(

@@ -1,32 +1,32 @@
 /**
- * Which epochs go. PURE: the epochs there are and the time in, those to retire out.
+ * Retention of epochs. PURE: the present epochs and the time in, those to retire out.
  *
  *     an epoch stays while any of these holds
  *       newest    it is one of the last `keep` by number; pinned ones count among them
  *       young     now − its time of commit < keepFor
- *       pinned    an operator said so, and has not taken it back
+ *       pinned    an operator has pinned it
  *       held      it is being read: a clone is made of it
  *
- * Nothing else goes into it: not the memory epochs take, nor whether they share it. An epoch whose time
- * lies ahead (the clock was set back) is young; one whose time is unknown is not.
+ * Nothing else counts: neither the memory epochs take, nor whether they share it. An epoch whose
+ * time lies ahead (the clock was set back) is young; one whose time is unknown is not.
  */
 
 export interface RetainedEpoch {
   readonly epoch: number;
-  /** When it was committed, milliseconds since 1970; NaN if that is unknown. */
+  /** Time of commit, milliseconds since 1970; NaN if that is unknown. */
   readonly committedAtMs: number;
   readonly pinned: boolean;
   readonly held: boolean;
 }
 
 export interface RetentionPolicy {
-  /** At least 1. */
+  /** The newest so many stay; 1 at least. */
   readonly keep: number;
   /** Undefined: age is no reason to keep an epoch. */
   readonly keepForMs: number | undefined;
 }
 
-/** @returns numbers of the epochs to retire, oldest first */
+/** Returns the numbers of the epochs to retire, oldest first. */
 export function epochsToRetire(
   epochs: readonly RetainedEpoch[],
   { keep, keepForMs }: RetentionPolicy,

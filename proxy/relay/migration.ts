@@ -211,7 +211,7 @@ export class Migration {
     });
     this.#letGo ||= this.#mustGo();
     if (this.#letGo) this.free();
-    return { letGo: this.#letGo, estimate: this.#estimate };
+    return { released: this.#letGo, estimate: this.#estimate };
   }
 
   /** A VM may stand behind it by now, or nobody could tell if it did. */

@@ -1,12 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { decideEnd, type EndCondition, type Look, POLICIES } from '../../policies/index.ts';
+import { decideEnd, type EndCondition, type LiveView, POLICIES } from '../../policies/index.ts';
 import { EARLY, members, WAITING } from './member.ts';
 
 type Case = readonly [
   name: string,
   condition: EndCondition,
-  look: Partial<Look>,
+  look: Partial<LiveView>,
   reason: RegExp | undefined,
 ];
 
@@ -58,7 +58,7 @@ const CASES: readonly Case[] = [
   ['not yet elapsed', LATE, { elapsedMs: 999 }, undefined],
 ];
 
-function looked(look: Partial<Look>): Look {
+function looked(look: Partial<LiveView>): LiveView {
   return {
     members: members({}),
     elapsedMs: 0,

@@ -10,7 +10,7 @@ function passing(left: Readonly<Record<string, number | 'released'>>): Map<strin
   const passing = new Map<string, Passing>();
   for (const [name, bytes] of Object.entries(left)) {
     const letGo = bytes === 'released';
-    passing.set(name, { letGo, estimate: nothingKnown(letGo ? 0 : bytes * MiB) });
+    passing.set(name, { released: letGo, estimate: nothingKnown(letGo ? 0 : bytes * MiB) });
   }
   return passing;
 }

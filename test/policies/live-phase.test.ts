@@ -86,11 +86,11 @@ const ROBIN = { kind: 'round-robin', slotMs: 100, atOnce: 1 } as const;
 
 test('slots are told as they change, and only then', () => {
   const phase = new LivePhase(['a', 'b'], { endWhen: [], multiplexing: ROBIN }, NO_CALIBRATION);
-  const first = phase.look(0);
+  const first = phase.tick(0);
   assert.equal([first.flow, first.hold], [['a'], []]);
-  const same = phase.look(50);
+  const same = phase.tick(50);
   assert.equal([same.flow, same.hold], [[], []]);
-  const next = phase.look(100);
+  const next = phase.tick(100);
   assert.equal([next.flow, next.hold], [['b'], ['a']]);
 });
 
@@ -98,9 +98,9 @@ test('members without a live phase are waited for by nobody, whatever ends it', 
   for (const kind of ['all-first-pass', 'any-first-pass', 'no-progress'] as const) {
     const policy = { endWhen: [{ kind }], multiplexing: ROBIN };
     const phase = new LivePhase(['a'], policy, NO_CALIBRATION);
-    assert.not(phase.look(0).end.end, kind);
+    assert.not(phase.tick(0).end.end, kind);
     phase.observe('a', { ...SAMPLE, waits: true });
-    assert.ok(phase.look(50).end.end, kind);
+    assert.ok(phase.tick(50).end.end, kind);
   }
 });
 
@@ -111,14 +111,14 @@ test('the slowest member, corrected by what earlier rounds have cost, makes the 
   const phase = new LivePhase(['a', 'b'], { endWhen: [], multiplexing: parallel }, calibration);
   const done = { ...SAMPLE, passes: 2, remainingBytes: 20_000 };
   for (const name of ['a', 'b']) phase.observe(name, done);
-  assert.is(phase.look(0).predictedMs, undefined); // nothing is known of their speed
+  assert.is(phase.tick(0).predictedMs, undefined); // nothing is known of their speed
   phase.observe('a', { ...done, flowedMs: 100, bytes: 1e8 });
   phase.observe('b', { ...done, flowedMs: 1000, bytes: 1e6 });
-  const { predictedMs, rawPredictedMs } = phase.look(50);
+  const { predictedMs, rawPredictedMs } = phase.tick(50);
   assert.is(rawPredictedMs, 30); // b: 20 ms to send, 10 to switch over
   assert.is(predictedMs, 7 + 10 + 10); // half of what was seen before, and all beyond it
   phase.observe('a', { ...SAMPLE, waits: true });
-  assert.is(phase.look(100).predictedMs, undefined); // a copies all while it stands
+  assert.is(phase.tick(100).predictedMs, undefined); // a copies all while it stands
 });
 
 test('what was reserved tells who has the most to send before anyone has streamed', () => {
@@ -131,7 +131,7 @@ test('what was reserved tells who has the most to send before anyone has streame
   ] as const) {
     phase.expect(name, bytes);
   }
-  assert.equal(phase.look(0).flow, ['b']);
+  assert.equal(phase.tick(0).flow, ['b']);
 });
 
 test.run();

@@ -86,8 +86,8 @@ export class ModelledCoordinator {
   #look(): void {
     if (this.#round?.state !== LIVE) return;
     const elapsedMs = this.#events.nowMs - this.#liveSinceMs;
-    this.#note({ kind: 'look', elapsedMs });
-    const decision = this.#live.look(elapsedMs);
+    this.#note({ kind: 'tick', elapsedMs });
+    const decision = this.#live.tick(elapsedMs);
     this.#last = decision;
     for (const member of decision.hold) this.#commands.slot(member, false);
     for (const member of decision.flow) this.#commands.slot(member, true);

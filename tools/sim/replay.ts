@@ -9,11 +9,11 @@ import type { LivePhase, LiveSample } from '../../policies/index.ts';
 import { begin, type Round, type RoundEvent, step } from '../../proxy/coordinator/rounds/round.ts';
 
 /** What is asked of a live phase: policies under trial can stand in for the real one. */
-export type LiveDecider = Pick<LivePhase, 'observe' | 'look'>;
+export type LiveDecider = Pick<LivePhase, 'observe' | 'tick'>;
 
 export type Call =
   | { readonly kind: 'observe'; readonly member: string; readonly sample: LiveSample }
-  | { readonly kind: 'look'; readonly elapsedMs: number }
+  | { readonly kind: 'tick'; readonly elapsedMs: number }
   | { readonly kind: 'step'; readonly event: RoundEvent };
 
 const OBSERVE = 0;
@@ -39,7 +39,7 @@ export class Recording {
       case 'observe':
         this.#push(OBSERVE, this.#indexes.get(call.member) ?? 0, ...toNumbers(call.sample));
         break;
-      case 'look':
+      case 'tick':
         this.#push(LOOK, call.elapsedMs);
         break;
       case 'step':
@@ -54,7 +54,7 @@ export class Recording {
     for (let at = 0; at < this.#length; ) {
       const kind = this.#number(at++);
       const value = this.#number(at++);
-      if (kind === LOOK) live.look(value);
+      if (kind === LOOK) live.tick(value);
       else if (kind === OBSERVE) {
         live.observe(
           this.#members[value] ?? '',

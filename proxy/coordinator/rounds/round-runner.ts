@@ -232,7 +232,7 @@ export class RoundRunner {
     if (this.#round?.state !== LIVE) return;
     this.#progress();
     const elapsedMs = performance.now() - this.#liveSince;
-    const { flow, hold, closeIn, predictedMs, rawPredictedMs, end } = this.#live.look(elapsedMs);
+    const { flow, hold, closeIn, predictedMs, rawPredictedMs, end } = this.#live.tick(elapsedMs);
     this.#log.trace({ elapsedMs, predictedMs, flow, hold, closeIn, end }, 'look');
     for (const member of hold) this.#agent.command(this.id, member, 'hold');
     for (const member of flow) this.#agent.command(this.id, member, 'flow');
