@@ -4,7 +4,7 @@
  * once a pass.
  *
  *     parallel          all at once. Members past their first pass are extended (MPLM): they
- *                       still stream, in a share of the slots, so that pages sent for the first time
+ *                       still stream, in a share of the slots, so that pages sent the first time
  *                       and pages sent again alternate on the host as MTD alternates them in a VM
  *     round-robin       `atOnce` at a time, a slot each, in turn
  *     finish-together   `atOnce` at a time, those with the most still to send. The member with the
