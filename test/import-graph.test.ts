@@ -32,7 +32,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'proxy/failure': ['proxy/stream', 'qmp', 'qmp/libvirt', 'shadow'],
   'proxy/stream': [],
   'proxy/host': ['proxy/failure'],
-  'proxy/libvirt': ['proxy/failure', 'proxy/host'],
+  'proxy/libvirt': ['proxy/failure', 'proxy/host', 'proxy/command-line'],
   'proxy/protocol': [
     'proxy/failure',
     'proxy/host',
@@ -41,7 +41,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'shadow',
     'shadow/durable',
   ],
-  'proxy/command-line': [...BASE, 'proxy/host'],
+  'proxy/command-line': ['proxy/failure', 'proxy/host'],
   'proxy/config': [...BASE, 'proxy/host', 'proxy/command-line', 'policies'],
   'proxy/switch': ['proxy/failure'],
   'proxy/intake': [...ON_A_HOST, 'proxy/stream'],

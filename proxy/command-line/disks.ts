@@ -6,25 +6,36 @@
  *                                                       →  … qcow2,…,file.filename=LAYER
  *     -hda /vm/disk.qcow2, or a bare word               →  -hda LAYER
  *
- * An option is a disk's if its file is one of the disk's layers: the lowest is what the VM was first
- * started with, whatever was put over it since.
+ * An option is a disk's if its file is one of the disk's layers. The lowest layer is the file that the
+ * VM was first started with; others may have been put over it since.
  */
 import { posix } from 'node:path';
 import { UmbraError } from '../failure/failure.ts';
-import type { RestoredDisk } from '../protocol/disk-layer.ts';
-import { formatOptions, parseOptions, type QemuOption } from './command-line.ts';
+import { formatOptions, optionsOf, parseOptions, type QemuOption } from './option-list.ts';
 import { OptionValue } from './option-value.ts';
 
 const FORMAT = 'qcow2';
-/** Where the others have it. */
+/** The properties of `-drive` and `-blockdev` that name a file. */
 const FILE_KEYS = ['file', 'file.filename', 'filename'] as const;
 /** Options whose whole value is a file. */
 const PLAIN: ReadonlySet<string> = new Set(['hda', 'hdb', 'hdc', 'hdd', '']);
 
-/** @throws UmbraError E_DISK_COMMAND: a disk is in no option, or in more than one */
+/** A disk to put a layer over. */
+interface LayeredDisk {
+  readonly device: string;
+  /** The files it consists of, the newest first. */
+  readonly layers: readonly { readonly path: string }[];
+  /** The new layer. */
+  readonly layer: string;
+}
+
+/**
+ * Returns the command line with each disk's new layer in place of the file it names.
+ * @throws UmbraError E_DISK_COMMAND: a disk is in no option, or in more than one
+ */
 export function withLayers(
   commandLine: readonly string[],
-  disks: readonly RestoredDisk[],
+  disks: readonly LayeredDisk[],
   workingDirectory: string,
 ): string[] {
   const [program = '', ...words] = commandLine;
@@ -46,9 +57,9 @@ export function withLayers(
   return [program, ...formatOptions(options)];
 }
 
-/** Absolute paths of the files that the options of a command line name for disks. */
+/** Returns the absolute paths of the files that the options of a command line name for disks. */
 export function diskFiles(commandLine: readonly string[], workingDirectory: string): string[] {
-  return parseOptions(commandLine.slice(1))
+  return optionsOf(commandLine)
     .flatMap(({ name, value = '' }) => {
       if (PLAIN.has(name)) return [value];
       if (name !== 'drive' && name !== 'blockdev') return [];
@@ -58,7 +69,7 @@ export function diskFiles(commandLine: readonly string[], workingDirectory: stri
     .map((path) => posix.resolve(workingDirectory, path));
 }
 
-/** undefined: it is not the disk's */
+/** Returns an option with the layer as its file; undefined if the option is not the disk's. */
 function withFile(
   { name, value = '' }: QemuOption,
   isOfDisk: (path: string | undefined) => boolean,
@@ -69,7 +80,7 @@ function withFile(
   const option = new OptionValue(value, name === 'drive' ? 'file' : 'driver');
   const key = FILE_KEYS.find((one) => isOfDisk(option.get(one)));
   if (key === undefined) return undefined;
-  if (key === 'filename') return undefined; // a node of the file alone: its format is in another option
+  if (key === 'filename') return undefined; // a node of the file alone: its format is in another one
   option.set(key, layer);
   const format = name === 'drive' && option.get('driver') === undefined ? 'format' : 'driver';
   option.set(format, FORMAT);

@@ -1,16 +1,17 @@
 /**
- * Where libvirt has a domain's memory put, by the command line it wrote for its QEMU. PURE.
+ * Where libvirt puts a domain's memory, by the command line it wrote for the domain's QEMU. PURE.
  *
  *     -object {"qom-type":"memory-backend-file","id":"pc.ram","mem-path":"FOLDER/ID-NAME/pc.ram",…}
  *
- * ID is another each time the domain starts; the rest is as the domain's description has it:
+ * ID is another number each time the domain starts. The rest follows from the domain's XML:
  *
  *     <memoryBacking><source type='file'/></memoryBacking>
  */
-import { isBalloon, parseOptions, splitProperties } from './command-line.ts';
+import { isBalloon, isNumaMemory } from './map-obstacle.ts';
+import { optionsOf } from './option-list.ts';
 import { OptionValue } from './option-value.ts';
 
-/** As much as the command line knows of a LinkedMemory (libvirt/memory-link.ts). */
+/** The part of a LinkedMemory (libvirt/memory-link.ts) that the command line tells. */
 export interface DomainMemory {
   readonly folder: string;
   readonly name: string;
@@ -21,22 +22,20 @@ export interface DomainMemory {
 const FILE = "<memoryBacking><source type='file'/></memoryBacking> in its XML";
 
 /**
- * @param idstr of main RAM; if it is not known, what the machine is told to have
- * @returns where an image can be put for it, or why none can
+ * Returns where an image of a domain's main RAM can be put for its QEMU to map, or why none can.
+ * @param idstr the name of main RAM's block; the default is the backend the machine is told to use
  */
 export function domainMemory(
   commandLine: readonly string[],
   idstr = mainRamOf(commandLine),
 ): DomainMemory | string {
-  const options = parseOptions(commandLine.slice(1));
+  const options = optionsOf(commandLine);
   const valuesOf = (option: string) =>
     options.flatMap(({ name, value = '' }) => (name === option ? [value] : []));
-  if (valuesOf('device').some((value) => isBalloon(splitProperties(value)))) {
+  if (valuesOf('device').some(isBalloon)) {
     return "its balloon would take pages out of the image itself: <memballoon model='none'/>";
   }
-  if (valuesOf('numa').some((value) => value.includes('memdev'))) {
-    return 'its memory is split over NUMA nodes';
-  }
+  if (valuesOf('numa').some(isNumaMemory)) return 'its memory is split over NUMA nodes';
   const backend = valuesOf('object')
     .map((value) => new OptionValue(value, 'qom-type'))
     .find((value) => value.get('id') === idstr);
@@ -45,19 +44,19 @@ export function domainMemory(
   if (backend === undefined || kind !== 'file') return `its memory has no file; it needs ${FILE}`;
   if (backend.isOn('share')) return "its memory is shared: <access mode='shared'/>";
   if (backend.isOn('prealloc')) return 'its memory is allocated at once: <allocation/>';
-  return filePlace(backend.get('mem-path') ?? '', idstr, {
+  return fileLocation(backend.get('mem-path') ?? '', idstr, {
     domain: new OptionValue(valuesOf('name')[0] ?? '', 'guest').get('guest') ?? '',
     uuid: valuesOf('uuid')[0] ?? '',
   });
 }
 
 function mainRamOf(commandLine: readonly string[]): string {
-  const machine = parseOptions(commandLine.slice(1)).find(({ name }) => name === 'machine');
+  const machine = optionsOf(commandLine).find(({ name }) => name === 'machine');
   return new OptionValue(machine?.value ?? '', 'type').get('memory-backend') ?? '';
 }
 
-/** A name that libvirt has shortened could be another domain's as well. */
-function filePlace(
+/** Refuses a name that libvirt has shortened: it could be another domain's as well. */
+function fileLocation(
   path: string,
   alias: string,
   { domain, uuid }: { readonly domain: string; readonly uuid: string },

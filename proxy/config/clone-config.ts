@@ -10,7 +10,7 @@
  */
 import { parse, stringify } from 'yaml';
 import { type ClonedLine, cloneCommandLine } from '../command-line/clone.ts';
-import { qmpSocketOf } from '../command-line/command-line.ts';
+import { qmpSocketOf } from '../command-line/monitors.ts';
 import { toFailure, UmbraError } from '../failure/failure.ts';
 import type { CloneOrigin } from '../protocol/agent.ts';
 

@@ -24,17 +24,16 @@
 import { join, resolve } from 'node:path';
 import type * as z from 'zod';
 import type { Multiplexing } from '../../policies/index.ts';
-import { qmpSocketOf } from '../command-line/command-line.ts';
+import { qmpSocketOf } from '../command-line/monitors.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { clusterFolder, memberFile, memberFolder } from '../host/folders.ts';
+import { SOCKET_PATH_BYTES_MAX } from '../host/linux.ts';
 import { CAPTURES, type CaptureMode } from '../protocol/capture-mode.ts';
 import type { ClusterConfig, MemberConfig, ScheduleConfig } from '../protocol/cluster.ts';
 import { contradictions } from './rules.ts';
 import { type ClusterFile, clusterSchema, NAME, NAME_HELP } from './schema.ts';
 import { parseText } from './text.ts';
 
-/** The longest path of a unix socket (sun_path, unix(7)). */
-const SOCKET_PATH_LIMIT = 107;
 const PROBLEMS_TOLD = 100;
 const PROBLEM_CHARS = 500;
 const DEFAULT_SLOT_MS = 100;
@@ -200,8 +199,8 @@ function memberProblems(
     [at, memberFile(directory, 'migration')],
   ].flatMap(([where = '', path = '']) => {
     const bytes = Buffer.byteLength(path);
-    if (bytes <= SOCKET_PATH_LIMIT) return [];
-    const limit = `too long for a unix socket (${SOCKET_PATH_LIMIT})`;
+    if (bytes <= SOCKET_PATH_BYTES_MAX) return [];
+    const limit = `too long for a unix socket (${SOCKET_PATH_BYTES_MAX})`;
     return [`${where}: ${bytes} bytes are ${limit}: ${path}`];
   });
 }

@@ -4,15 +4,8 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import koffi from 'koffi';
 import { UmbraError } from '../failure/failure.ts';
-
-// <sys/file.h>
-const LOCK_EX = 2;
-const LOCK_NB = 4;
-
-const libc = koffi.load('libc.so.6');
-const flock = libc.func('int flock(int fd, int operation)');
+import { tryLock } from './libc.ts';
 
 export interface Lock {
   release(): void;
@@ -21,7 +14,7 @@ export interface Lock {
 /** @throws UmbraError E_DAEMON_RUNS when another process holds it */
 export function lockCluster(directory: string, cluster: string): Lock {
   const fd = openSync(join(directory, 'lock'), 'w', 0o600);
-  if (flock(fd, LOCK_EX | LOCK_NB) !== 0) {
+  if (!tryLock(fd)) {
     closeSync(fd);
     const message = `cluster ${cluster} has a daemon already`;
     throw new UmbraError({ code: 'E_DAEMON_RUNS', message, hint: 'See: umbra status' });

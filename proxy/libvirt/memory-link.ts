@@ -8,8 +8,9 @@
  * QEMU has mapped is looked up (`use`), while it waits for its stream, and decides what is sent to it.
  * Only the link is ever removed, by us or by libvirt with its folder: never the image.
  */
-import { type FSWatcher, readFileSync, statSync, symlinkSync, unlinkSync, watch } from 'node:fs';
+import { type FSWatcher, statSync, symlinkSync, unlinkSync, watch } from 'node:fs';
 import { join } from 'node:path';
+import { deviceOf, type MemoryRange, readMaps } from '../host/proc-maps.ts';
 import { findDomainProcess } from './qemu-process.ts';
 
 /** Where libvirt has a domain's memory put, and what is to be there. */
@@ -80,7 +81,7 @@ export class MemoryLink {
     try {
       const qemu = findDomainProcess(uuid);
       if (qemu === undefined) return 'unknown';
-      return imageUse(readFileSync(`/proc/${qemu.pid}/maps`, 'utf8'), statSync(image), bytes);
+      return imageUse(readMaps(qemu.pid), statSync(image), bytes);
     } catch {
       return 'unknown'; // not ours to look at, or gone
     }
@@ -103,27 +104,16 @@ export class MemoryLink {
   }
 }
 
-/**
- * How a file is mapped, by /proc/PID/maps (proc(5)); QEMU may have it in several pieces. PURE.
- *
- *     7f0eedfff000-7f0ef7fff000 rw-p 00000000 00:1b 389152      /dev/shm/…
- */
+/** Returns how a process has a file mapped; QEMU may have it in several pieces. PURE. */
 export function imageUse(
-  maps: string,
+  maps: readonly MemoryRange[],
   { dev, ino }: { readonly dev: number; readonly ino: number },
   bytes: number,
 ): ImageUse {
-  const device = [(dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00)]
-    .map((part) => part.toString(16).padStart(2, '0'))
-    .join(':');
-  let mappedBytes = 0;
-  for (const line of maps.split('\n')) {
-    const [range = '', access = '', , of, inode] = line.split(/\s+/);
-    if (of !== device || Number(inode) !== ino) continue;
-    if (!access.endsWith('p')) return 'shared';
-    const [from = 0, to = 0] = range.split('-').map((address) => Number.parseInt(address, 16));
-    mappedBytes += to - from;
-  }
+  const device = deviceOf(dev);
+  const mapped = maps.filter((range) => range.device === device && range.inode === ino);
+  if (mapped.some(({ isPrivate }) => !isPrivate)) return 'shared';
+  const mappedBytes = mapped.reduce((sum, range) => sum + range.bytes, 0);
   if (mappedBytes === 0) return 'other';
   return mappedBytes >= bytes ? 'private' : 'unknown';
 }

@@ -1,68 +1,34 @@
 /**
- * Monitors of a domain's QEMU that can be reached without libvirt, by its command line.
+ * The monitors of a domain's QEMU that can be reached without libvirt.
  *
- *     -chardev socket,id=charmonitor,fd=21,server=on,wait=off     libvirt's. QEMU listens, and serves one
- *                                                                 at a time: nobody while libvirt is gone
- *     -qmp unix:PATH,server=on,wait=off                           one more, from <qemu:commandline>
+ *     libvirt's own    QEMU listens, and serves one client at a time: none while libvirt is gone
+ *     another one      from <qemu:commandline> in the domain's XML
  */
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readlinkSync } from 'node:fs';
+import { anotherMonitor, libvirtsMonitor } from '../command-line/monitors.ts';
+import { socketInode, unixSockets } from '../host/proc.ts';
 import type { DomainProcess } from './qemu-process.ts';
 
-const LIBVIRTS = 'charmonitor';
-
+/** Paths of unix sockets; undefined where there is no such monitor. */
 export interface DomainMonitors {
   readonly libvirts: string | undefined;
   readonly another: string | undefined;
 }
 
+/** Returns the monitors of a domain's QEMU, by its command line and by the kernel's list of sockets. */
 export function monitorsOf({ pid, commandLine }: DomainProcess): DomainMonitors {
-  return { libvirts: libvirtsMonitor(pid, commandLine), another: anotherMonitor(commandLine) };
+  const { path, fd } = libvirtsMonitor(commandLine) ?? {};
+  const libvirts = path ?? (fd === undefined ? undefined : boundPath(pid, fd));
+  return { libvirts, another: anotherMonitor(commandLine) };
 }
 
-/** PURE. */
-export function anotherMonitor(commandLine: readonly string[]): string | undefined {
-  for (const [at, word] of commandLine.entries()) {
-    const value = commandLine[at + 1] ?? '';
-    if (word === '-qmp' && value.startsWith('unix:')) return pathOf(value.slice('unix:'.length));
-    if (word !== '-mon' || !/(^|,)mode=control(,|$)/.test(value)) continue;
-    const [, chardev] = /(?:^|,)chardev=([^,]+)/.exec(value) ?? [];
-    if (chardev === undefined || chardev === LIBVIRTS) continue;
-    const [, path] = /,path=(.*)$/.exec(chardevOf(commandLine, chardev) ?? '') ?? [];
-    if (path !== undefined) return pathOf(path);
-  }
-  return undefined;
-}
-
-/** Its descriptor's name is nowhere on the command line, but the kernel knows it. */
-function libvirtsMonitor(pid: number, commandLine: readonly string[]): string | undefined {
-  const value = chardevOf(commandLine, LIBVIRTS) ?? '';
-  const [, path] = /,path=(.*)$/.exec(value) ?? [];
-  if (path !== undefined) return pathOf(path);
-  const [, fd] = /,fd=(\d+)(,|$)/.exec(value) ?? [];
+/** Returns the path that a process's socket is bound to: no command line names it, the kernel does. */
+function boundPath(pid: number, fd: string): string | undefined {
   try {
-    const [, inode] = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`)) ?? [];
-    return boundPath(readFileSync(`/proc/${pid}/net/unix`, 'utf8'), inode);
+    const inode = socketInode(readlinkSync(`/proc/${pid}/fd/${fd}`));
+    const path = unixSockets(pid).find((socket) => socket.inode === inode)?.path;
+    return path === '' ? undefined : path;
   } catch {
-    return undefined; // it has gone, or is not ours to look at
+    return undefined; // the process has ended, or is not ours to look at
   }
-}
-
-/** Columns: Num RefCount Protocol Flags Type St Inode Path. PURE. */
-function boundPath(sockets: string, inode: string | undefined): string | undefined {
-  for (const line of sockets.split('\n')) {
-    const [, , , , , , number, ...path] = line.trim().split(/\s+/);
-    if (inode !== undefined && number === inode && path.length > 0) return path.join(' ');
-  }
-  return undefined;
-}
-
-function chardevOf(commandLine: readonly string[], id: string): string | undefined {
-  return commandLine.find((word, at) => {
-    return commandLine[at - 1] === '-chardev' && `${word},`.startsWith(`socket,id=${id},`);
-  });
-}
-
-/** The first of QEMU's comma-separated values, in which a doubled comma is a comma. */
-function pathOf(text: string): string {
-  return (/^(?:[^,]|,,)*/.exec(text)?.[0] ?? '').replaceAll(',,', ',');
 }

@@ -1,5 +1,5 @@
 /** Which process of this host is a domain's QEMU: libvirt gives each the domain's UUID. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { commandLineOf, processIds } from '../host/proc.ts';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -10,18 +10,9 @@ export interface DomainProcess {
 
 export function findDomainProcess(uuid: string): DomainProcess | undefined {
   if (!UUID.test(uuid)) return undefined;
-  for (const name of readdirSync('/proc')) {
-    const pid = Number(name);
-    const commandLine = Number.isInteger(pid) ? commandLineOf(pid) : [];
+  for (const pid of processIds()) {
+    const commandLine = commandLineOf(pid);
     if (commandLine[commandLine.indexOf('-uuid') + 1] === uuid) return { pid, commandLine };
   }
   return undefined;
-}
-
-function commandLineOf(pid: number): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
-  } catch {
-    return []; // it went away
-  }
 }

@@ -13,16 +13,11 @@ import { rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import koffi from 'koffi';
 import { UmbraError } from '../failure/failure.ts';
+import { unreadBytes } from '../host/libc.ts';
 
-/** <asm-generic/ioctls.h>: bytes that nobody has read yet. */
-const FIONREAD = 0x541b;
 /** Nothing tells that a pipe was read from. */
 const LOOK_AGAIN_MS = 2;
-
-const libc = koffi.load('libc.so.6');
-const ioctl = libc.func('int ioctl(int, unsigned long, ...)');
 
 export class SavePipe {
   readonly path: string;
@@ -64,13 +59,7 @@ export class SavePipe {
 
   /** Resolves when all that was written has been read, or the pipe is closed. */
   async read(): Promise<void> {
-    while (!this.#socket.destroyed && this.#unreadBytes() > 0) await delay(LOOK_AGAIN_MS);
-  }
-
-  #unreadBytes(): number {
-    const count = new Int32Array(1);
-    ioctl(this.#fd, FIONREAD, 'int *', count);
-    return count[0] ?? 0;
+    while (!this.#socket.destroyed && unreadBytes(this.#fd) > 0) await delay(LOOK_AGAIN_MS);
   }
 
   /** Who reads it finds its end there. Idempotent. */

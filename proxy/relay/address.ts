@@ -1,20 +1,19 @@
 /** Where a relay listens and where it connects to: `tcp://HOST:PORT`, `unix://PATH`. PURE. */
 import { UmbraError } from '../failure/failure.ts';
+import { SOCKET_PATH_BYTES_MAX } from '../host/linux.ts';
 
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string };
 
-/** A unix socket's path in the kernel (sun_path), without the NUL. */
-const UNIX_PATH_BYTES_MAX = 107;
 const PORT_MAX = 65_535;
 
 /** @throws UmbraError E_RELAY_ADDRESS */
 export function parseAddress(text: string): Address {
   const unix = /^unix:\/\/(\/.+)$/.exec(text)?.[1];
   if (unix !== undefined) {
-    if (Buffer.byteLength(unix) <= UNIX_PATH_BYTES_MAX) return { kind: 'unix', path: unix };
-    throw refuse(text, `its path is longer than ${UNIX_PATH_BYTES_MAX} bytes`);
+    if (Buffer.byteLength(unix) <= SOCKET_PATH_BYTES_MAX) return { kind: 'unix', path: unix };
+    throw refuse(text, `its path is longer than ${SOCKET_PATH_BYTES_MAX} bytes`);
   }
   const [, bracketed, plain, digits] = /^tcp:\/\/(?:\[([^\]]+)\]|([^:/]+)):(\d+)$/.exec(text) ?? [];
   const host = bracketed ?? plain;

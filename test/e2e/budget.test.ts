@@ -3,7 +3,7 @@
  * with the bytes that are missing, or waits; checkpoints come by themselves; and memory that is used
  * again is never that of a VM that runs on it.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -11,6 +11,7 @@ import { mappedImages } from '../../proxy/agent/store/mapped-holes.ts';
 import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { EpochDetail } from '../../proxy/coordinator/epochs/epochs.ts';
 import type { Failure } from '../../proxy/failure/failure.ts';
+import { readMaps } from '../../proxy/host/proc-maps.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
@@ -72,7 +73,7 @@ function occupied(): number {
 /** The images that VMs run on, and what they occupy. */
 function imagesOfVms(): Map<string, number> {
   const pids = Array.from({ length: NODES }, (_, node) => bed.pid(node));
-  const images = pids.flatMap((pid) => mappedImages(readFileSync(`/proc/${pid}/maps`, 'utf8')));
+  const images = pids.flatMap((pid) => mappedImages(readMaps(pid)));
   return new Map(images.map(({ path }) => [path, occupiedBy(path)]));
 }
 

@@ -13,7 +13,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { recordedVm, startVm, type VmProcess } from '../../proxy/agent/vms/vm-process.ts';
-import { restoreCommandLine } from '../../proxy/command-line/command-line.ts';
+import { restoreCommandLine } from '../../proxy/command-line/restore-line.ts';
 import { isAlive, killProcess } from '../../proxy/host/pid-file.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { QmpClient } from '../../qmp/index.ts';

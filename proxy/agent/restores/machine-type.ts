@@ -4,7 +4,7 @@ import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { machineTypeOf } from '../../command-line/command-line.ts';
+import { machineTypeOf } from '../../command-line/machine-type.ts';
 import { UmbraError } from '../../failure/failure.ts';
 
 /**

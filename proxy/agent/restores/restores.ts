@@ -17,13 +17,10 @@ import {
   openShadow,
   type SealedShadow,
 } from '../../../shadow/index.ts';
-import {
-  type MappedRam,
-  mapObstacle,
-  restoreCommandLine,
-} from '../../command-line/command-line.ts';
 import { withLayers } from '../../command-line/disks.ts';
 import { domainMemory } from '../../command-line/domain-memory.ts';
+import { mapObstacle } from '../../command-line/map-obstacle.ts';
+import { type MappedRam, restoreCommandLine } from '../../command-line/restore-line.ts';
 import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';

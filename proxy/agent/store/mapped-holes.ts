@@ -9,12 +9,14 @@
  * ends: it is counted, and taken at once. A QEMU that reads a hole for which a full tmpfs has no page is
  * killed (SIGBUS), whoever has filled it. Afterwards it is taken back.
  */
-import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { openShadow, populate, reclaimHoles } from '../../../shadow/index.ts';
+import { BLOCK_BYTES } from '../../host/linux.ts';
+import { processIds } from '../../host/proc.ts';
+import { type MemoryRange, readMaps } from '../../host/proc-maps.ts';
 
-/** The unit of st_blocks, whatever the filesystem (stat(2)). */
-const BLOCK_BYTES = 512;
+const IMAGE = /^\/.*\/ram-\d+\.img$/;
 
 export interface MappedImage {
   readonly path: string;
@@ -26,18 +28,14 @@ export interface MappedImage {
   readonly removed: boolean;
 }
 
-/**
- * The images among a process's mappings, from /proc/PID/maps (proc_pid_maps(5)). PURE.
- *
- *     7fde17fff000-7fde37fff000 rw-p 00000000 00:1b 756305   /dev/shm/…/r000001-c6551f46/n0/ram-0.img
- */
-export function mappedImages(maps: string): MappedImage[] {
-  const line =
-    /^([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ (\S+ \d+) +(\/.*\/ram-\d+\.img)( \(deleted\))?$/gm;
-  return [...maps.matchAll(line)].map(([, from = '', to = '', inode = '', path = '', gone]) => {
-    const bytes = Number(BigInt(`0x${to}`) - BigInt(`0x${from}`));
-    return { path, range: `${from}-${to}`, inode, bytes, removed: gone !== undefined };
-  });
+/** Returns the images among a process's mappings. PURE. */
+export function mappedImages(maps: readonly MemoryRange[]): MappedImage[] {
+  return maps
+    .filter(({ access, path }) => access === 'rw-p' && IMAGE.test(path))
+    .map(({ start, end, device, inode, path, bytes, removed }) => {
+      const range = `${start.toString(16)}-${end.toString(16)}`;
+      return { path, range, inode: `${device} ${inode}`, bytes, removed };
+    });
 }
 
 /** Bytes that reading all RAM of these processes may take. */
@@ -84,10 +82,11 @@ export async function reclaimMappedHoles(
     }
   }
   if (folders.size === 0) return 0;
-  const others = readdirSync('/proc').map(Number).filter(Number.isInteger);
-  for (const pid of others.filter((one) => !pids.includes(one))) {
+  for (const pid of processIds().filter((one) => !pids.includes(one))) {
     const maps = mapsOf(pid);
-    for (const folder of folders) if (maps.includes(`${folder}/`)) folders.delete(folder);
+    for (const folder of folders) {
+      if (maps.some(({ path }) => path.includes(`${folder}/`))) folders.delete(folder);
+    }
   }
   let reclaimed = 0;
   for (const folder of folders) {
@@ -97,11 +96,11 @@ export async function reclaimMappedHoles(
   return reclaimed;
 }
 
-function mapsOf(pid: number): string {
+function mapsOf(pid: number): MemoryRange[] {
   try {
-    return readFileSync(`/proc/${pid}/maps`, 'utf8');
+    return readMaps(pid);
   } catch {
-    return ''; // it has ended, or is not ours to look at
+    return []; // it has ended, or is not ours to look at
   }
 }
 

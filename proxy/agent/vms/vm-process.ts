@@ -3,12 +3,13 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
-import { readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { readdir, readlink, rm } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import * as z from 'zod';
 import { UmbraError } from '../../failure/failure.ts';
 import { memberFile } from '../../host/folders.ts';
 import { killProcess, processSchema, startTimeOf } from '../../host/pid-file.ts';
+import { commandLineOf, processIds, socketInode, unixSockets } from '../../host/proc.ts';
 
 const LOG_EXCERPT_LINES = 3;
 const LOG_TAIL_BYTES = 4096;
@@ -120,16 +121,14 @@ export async function findVm(socketPath: string): Promise<VmProcess> {
   const wanted = resolve(socketPath);
   const listeners = listenersNamed(basename(wanted));
   if (listeners.size === 0) throw notFound('no process listens on it');
-  for (const name of await readdir('/proc')) {
-    const pid = Number(name);
-    if (Number.isInteger(pid) && (await listensOn(pid, listeners, wanted))) return describe(pid);
+  for (const pid of processIds()) {
+    if (await listensOn(pid, listeners, wanted)) return describe(pid);
   }
   throw notFound('no process that may be looked at listens on it (other user, other namespace?)');
 }
 
 async function describe(pid: number): Promise<VmProcess> {
-  const text = await readFile(`/proc/${pid}/cmdline`, 'utf8');
-  const commandLine = text.split('\0').slice(0, -1);
+  const commandLine = commandLineOf(pid);
   // argv[0] may be relative to a PATH we do not have; the link is the file that runs.
   commandLine[0] = await readlink(`/proc/${pid}/exe`);
   const workingDirectory = await readlink(`/proc/${pid}/cwd`);
@@ -141,14 +140,11 @@ async function describe(pid: number): Promise<VmProcess> {
  * Columns: Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 marks a listener.
  */
 function listenersNamed(name: string): ReadonlyMap<string, string> {
-  const listeners = new Map<string, string>();
-  for (const line of readFileSync('/proc/net/unix', 'utf8').split('\n')) {
-    const [, , , flags = '', , , inode = '', ...rest] = line.trim().split(/\s+/);
-    const path = rest.join(' ');
-    const listens = (Number.parseInt(flags, 16) & 0x10000) !== 0;
-    if (listens && basename(path) === name) listeners.set(inode, path);
-  }
-  return listeners;
+  return new Map(
+    unixSockets('self')
+      .filter(({ listens, path }) => listens && basename(path) === name)
+      .map(({ inode, path }) => [inode, path]),
+  );
 }
 
 /** Does a process hold one of these sockets, and is it, seen from its own folder, the wanted one? */
@@ -159,7 +155,7 @@ async function listensOn(
 ): Promise<boolean> {
   try {
     for (const fd of await readdir(`/proc/${pid}/fd`)) {
-      const inode = /^socket:\[(\d+)\]$/.exec(await readlink(`/proc/${pid}/fd/${fd}`))?.[1];
+      const inode = socketInode(await readlink(`/proc/${pid}/fd/${fd}`));
       const bound = inode === undefined ? undefined : listeners.get(inode);
       if (bound === undefined) continue;
       if (resolve(await readlink(`/proc/${pid}/cwd`), bound) === wanted) return true;

@@ -6,14 +6,11 @@
 import { strict as assert } from 'node:assert';
 import { posix } from 'node:path';
 import { cloneCommandLine } from '../../../proxy/command-line/clone.ts';
-import {
-  formatOptions,
-  machineTypeOf,
-  mapObstacle,
-  parseOptions,
-  qmpSocketOf,
-  restoreCommandLine,
-} from '../../../proxy/command-line/command-line.ts';
+import { machineTypeOf } from '../../../proxy/command-line/machine-type.ts';
+import { mapObstacle } from '../../../proxy/command-line/map-obstacle.ts';
+import { qmpSocketOf } from '../../../proxy/command-line/monitors.ts';
+import { formatOptions, parseOptions } from '../../../proxy/command-line/option-list.ts';
+import { restoreCommandLine } from '../../../proxy/command-line/restore-line.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
 import { codeOf, type Target } from '../target.ts';
 
@@ -26,9 +23,15 @@ const TERMS = {
 
 export const target: Target = {
   covers: [
-    'proxy/command-line/command-line.ts',
     'proxy/command-line/clone.ts',
+    'proxy/command-line/clone-network.ts',
+    'proxy/command-line/clone-paths.ts',
+    'proxy/command-line/machine-type.ts',
+    'proxy/command-line/map-obstacle.ts',
+    'proxy/command-line/monitors.ts',
+    'proxy/command-line/option-list.ts',
     'proxy/command-line/option-value.ts',
+    'proxy/command-line/restore-line.ts',
   ],
   inputBytesMax: 4_000,
   words: [

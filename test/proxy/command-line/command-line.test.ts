@@ -1,13 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  formatOptions,
-  machineTypeOf,
-  mapObstacle,
-  parseOptions,
-  qmpSocketOf,
-  restoreCommandLine,
-} from '../../../proxy/command-line/command-line.ts';
+import { machineTypeOf } from '../../../proxy/command-line/machine-type.ts';
+import { mapObstacle } from '../../../proxy/command-line/map-obstacle.ts';
+import { qmpSocketOf } from '../../../proxy/command-line/monitors.ts';
+import { formatOptions, parseOptions } from '../../../proxy/command-line/option-list.ts';
+import { restoreCommandLine } from '../../../proxy/command-line/restore-line.ts';
 
 const test = suite('command line');
 const TYPE = 'pc-i440fx-7.2';

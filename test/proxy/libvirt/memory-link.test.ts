@@ -5,7 +5,6 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
-  readFileSync,
   readlinkSync,
   renameSync,
   rmSync,
@@ -16,6 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { readMaps } from '../../../proxy/host/proc-maps.ts';
 import { imageUse, MemoryLink } from '../../../proxy/libvirt/memory-link.ts';
 import { Mapping } from '../../../shadow/mapping.ts';
 import { scratchFolder } from '../../support/scratch.ts';
@@ -103,14 +103,14 @@ test('what a process has mapped: to itself, for others to see, in part, or not a
   const image = join(directory, 'image');
   const mapping = new Mapping(image, 4 * PAGE); // it is shared
   mapping.equals(0, Buffer.alloc(PAGE), 0, PAGE);
-  const maps = readFileSync('/proc/self/maps', 'utf8');
+  const maps = readMaps(process.pid);
   mapping.close();
   assert.is(imageUse(maps, statSync(image), 4 * PAGE), 'shared');
   const program = statSync(process.execPath);
   assert.is(imageUse(maps, program, PAGE), 'private', 'its own program');
   assert.is(imageUse(maps, program, 2 ** 40), 'unknown', 'not all of it');
   assert.is(imageUse(maps, { dev: program.dev + 1, ino: program.ino }, PAGE), 'other');
-  assert.is(imageUse(readFileSync('/proc/self/maps', 'utf8'), statSync(image), PAGE), 'other');
+  assert.is(imageUse(readMaps(process.pid), statSync(image), PAGE), 'other');
 });
 
 test.run();

@@ -4,7 +4,8 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { anotherMonitor, monitorsOf } from '../../../proxy/libvirt/monitor-sockets.ts';
+import { anotherMonitor } from '../../../proxy/command-line/monitors.ts';
+import { monitorsOf } from '../../../proxy/libvirt/monitor-sockets.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const LIBVIRTS = ['-chardev', 'socket,id=charmonitor,fd=21,server=on,wait=off'];

@@ -12,6 +12,7 @@ import {
   reclaimMappedHoles,
 } from '../../../../proxy/agent/store/mapped-holes.ts';
 import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
+import { parseMaps } from '../../../../proxy/host/proc-maps.ts';
 import { openShadow } from '../../../../shadow/index.ts';
 import { roundOf, sealEpoch } from '../../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
@@ -79,7 +80,7 @@ const MAPS = [
 ].join('\n');
 
 test('images are known by their names, mapped privately, removed or not', () => {
-  assert.equal(mappedImages(MAPS), [
+  assert.equal(mappedImages(parseMaps(MAPS)), [
     {
       path: '/dev/shm/demo/shadows/r1/n0/ram-0.img',
       range: '7fde17fff000-7fde37fff000',

@@ -1,0 +1,117 @@
+/**
+ * Calls of the C library for which Node has no function. Every room of proxy that needs one takes it
+ * from here.
+ *
+ * The library is loaded by the first call, so that a program which imports this file and calls
+ * nothing starts as fast as without it.
+ */
+import { arch } from 'node:os';
+import koffi from 'koffi';
+
+// <sys/file.h>
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+/** The ioctl that counts the bytes in a pipe (<asm-generic/ioctls.h>). */
+const FIONREAD = 0x541b;
+// <linux/ioprio.h>
+const IOPRIO_WHO_PROCESS = 1;
+const IOPRIO_CLASS_IDLE = 3 << 13;
+// <asm/unistd.h>. glibc has a function for pidfd_open and pidfd_getfd since 2.36 only, and none for
+// the others. The numbers from 424 on are the same on every architecture.
+const SYS_IOPRIO_SET: Readonly<Record<string, number>> = { x64: 251, arm64: 30 };
+const SYS_PIDFD_OPEN = 434;
+const SYS_PIDFD_GETFD = 438;
+const SYS_PROCESS_MADVISE = 440;
+
+/** The error number that means "operation not permitted" (errno(3)). */
+export const EPERM = 1;
+
+interface Libc {
+  readonly flock: (fd: number, operation: number) => number;
+  readonly ioctl: (fd: number, request: number, argument: ArrayBufferView) => number;
+  readonly syscall: (number: number, a: number, b: number, c: number) => number | bigint;
+  readonly processMadvise: (
+    number: number,
+    pidfd: number,
+    ranges: BigUint64Array,
+    count: number,
+    advice: number,
+    flags: number,
+  ) => number | bigint;
+}
+
+let loaded: Libc | undefined;
+
+function libc(): Libc {
+  if (loaded !== undefined) return loaded;
+  const library = koffi.load('libc.so.6');
+  loaded = {
+    flock: library.func('int flock(int fd, int operation)'),
+    ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)'),
+    syscall: library.func('long syscall(long number, long a, long b, long c)'),
+    processMadvise: library.func(
+      'long syscall(long number, long pidfd, uint64_t *ranges, long count, long advice, long flags)',
+    ),
+  };
+  return loaded;
+}
+
+/** Returns the error number of the last call of this file that failed (errno(3)). */
+export function lastErrno(): number {
+  return koffi.errno();
+}
+
+/**
+ * Takes the exclusive lock of an open file (flock(2)). The lock lasts until the file is closed.
+ * @returns false if another open file has the lock
+ */
+export function tryLock(fd: number): boolean {
+  return libc().flock(fd, LOCK_EX | LOCK_NB) === 0;
+}
+
+/** Returns the bytes that were written to a pipe and have not been read yet. */
+export function unreadBytes(pipe: number): number {
+  const count = new Int32Array(1);
+  libc().ioctl(pipe, FIONREAD, count);
+  return count[0] ?? 0;
+}
+
+/**
+ * Calls ioctl(2) with a pointer to a structure, which the kernel reads and may change.
+ * @returns -1 if it failed: see `lastErrno`
+ */
+export function ioctl(fd: number, request: number, structure: BigUint64Array): number {
+  return libc().ioctl(fd, request, structure);
+}
+
+/** Puts a thread into the I/O class "idle" (ioprio_set(2)), where this architecture is known. */
+export function setIdleIo(thread: number): void {
+  const number = SYS_IOPRIO_SET[arch()];
+  if (number !== undefined) libc().syscall(number, IOPRIO_WHO_PROCESS, thread, IOPRIO_CLASS_IDLE);
+}
+
+/**
+ * Opens a descriptor of a process (pidfd_open(2)). The caller closes it.
+ * @returns -1 if it failed: see `lastErrno`
+ */
+export function pidfdOpen(pid: number): number {
+  return Number(libc().syscall(SYS_PIDFD_OPEN, pid, 0, 0));
+}
+
+/**
+ * Duplicates descriptor `fd` of another process into this one (pidfd_getfd(2)). The caller closes it.
+ * @returns -1 if it failed: see `lastErrno`
+ */
+export function pidfdGetfd(pidfd: number, fd: number): number {
+  return Number(libc().syscall(SYS_PIDFD_GETFD, pidfd, fd, 0));
+}
+
+/**
+ * Gives the kernel advice on memory of another process (process_madvise(2)).
+ * @param ranges pairs of address and length, bytes
+ * @returns the bytes advised; -1 if it failed: see `lastErrno`
+ */
+export function processMadvise(pidfd: number, ranges: BigUint64Array, advice: number): number {
+  const count = ranges.length / 2;
+  return Number(libc().processMadvise(SYS_PROCESS_MADVISE, pidfd, ranges, count, advice, 0));
+}
