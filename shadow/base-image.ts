@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Mapping } from './mapping.ts';
 import { ZEROS } from './page-index.ts';
-import type { SealedBlock } from './sealed.ts';
+import type { SealedBlock } from './sealed-shadow.ts';
 
 export class BaseImage {
   readonly length: number;

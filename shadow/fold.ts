@@ -12,9 +12,11 @@
  * nothing of that epoch to the old one: whatever dies in between leaves a folder to be collected.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { readShadowFile, SealedRam, type SealedShadow, verifyShadow } from './sealed.ts';
+import { SealedRam } from './sealed-ram.ts';
+import { readShadowFile, type SealedShadow } from './sealed-shadow.ts';
 import { type Sealed, type StagingLocation, StagingShadow } from './staging.ts';
 import { NOBODY_TOLD, type OnStep } from './steps.ts';
+import { verifyShadow } from './verify.ts';
 
 /** Pages copied before others have their turn: 1 MiB. */
 const PAGES_A_TURN = 256;

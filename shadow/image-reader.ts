@@ -6,8 +6,8 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { ShadowError } from './errors.ts';
+import type { ImageKind } from './names.ts';
 import { CHUNK_SLOTS, chunkChecksum, heldSlots, type PageIndex } from './page-index.ts';
-import type { ImageKind } from './spares.ts';
 
 /** Whole images are read in order, deltas in the order of pages, which is not theirs. */
 const WINDOW_BYTES: Readonly<Record<ImageKind, number>> = { full: 2 ** 20, delta: 2 ** 16 };

@@ -14,8 +14,6 @@ import { fileStampSchema } from './file-stamp.ts';
 
 /** Of shadow.json: 2 knows deltas and page indices. */
 export const SHADOW_VERSION = 2;
-/** The file's name, wherever the shadow is. Its digest is the epoch's name for the shadow. */
-export const SHADOW_FILE = 'shadow.json';
 const EPOCH_VERSION = 1;
 /** Of any machine QEMU knows; memory is allocated by it. */
 const PAGE_BYTES_MIN = 1024;
@@ -120,6 +118,14 @@ export const EPOCH_FORMAT: ManifestFormat<EpochManifest> = {
   version: EPOCH_VERSION,
   schema: epochManifestSchema,
 };
+
+/** Facts of an epoch, from which its manifest is made. */
+export type EpochFacts = Omit<EpochManifest, 'format' | 'version'>;
+
+/** Returns the manifest of an epoch in the version that this Umbra writes. */
+export function makeEpochManifest(facts: EpochFacts): EpochManifest {
+  return { format: 'umbra-epoch', version: EPOCH_VERSION, ...facts };
+}
 
 /** The main RAM block: the one a `map` restore does not send. */
 export function mainRamIndex(manifest: ShadowManifest): number {

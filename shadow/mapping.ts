@@ -15,29 +15,22 @@
  * they show (a view a window kept it busy for most of a round), and V8 has none of more than 4 GiB.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import koffi from 'koffi';
 import { ShadowError } from './errors.ts';
-
-// <sys/mman.h>
-const PROT_READ = 1;
-const MAP_SHARED = 1;
-const MAP_FAILED = 2n ** 64n - 1n;
-const MADV_DONTNEED = 4;
-/** Since Linux 5.14. */
-const MADV_POPULATE_READ = 22;
-const EINVAL = 22;
-const PAGE_BYTES = 4096;
+import {
+  canPopulate,
+  dropResident,
+  errnoName,
+  mapShared,
+  populateRange,
+  unmap,
+  viewOf,
+} from './libc.ts';
 
 const WINDOW_BYTES = 32 * 2 ** 20;
 /** What is populated at once, on another thread. */
 const POPULATED_BYTES = 256 * 2 ** 20;
 /** A multiple of every page size, so that no page lies in two views. */
 const VIEW_BYTES = 2 ** 30;
-
-const libc = koffi.load('libc.so.6');
-const mmap = libc.func('void *mmap(void *, size_t, int, int, int, int64_t)');
-const munmap = libc.func('int munmap(void *, size_t)');
-const madvise = libc.func('int madvise(void *, size_t, int)');
 
 export class Mapping {
   readonly #path: string;
@@ -84,7 +77,7 @@ export class Mapping {
   close(): void {
     if (this.#views.length === 0) return;
     this.#views = [];
-    munmap(this.#address, this.#length);
+    unmap(this.#address, this.#length);
   }
 
   /** What shows these bytes, and where in it they begin. */
@@ -105,7 +98,7 @@ export class Mapping {
     this.#windows = last === undefined ? [start] : [start, last];
     for (const window of others) {
       const bytes = Math.min(WINDOW_BYTES, this.#length - window);
-      madvise(this.#address + BigInt(window), bytes, MADV_DONTNEED);
+      dropResident(this.#address + BigInt(window), bytes);
     }
   }
 }
@@ -119,28 +112,18 @@ export class Mapping {
 export async function populate(path: string): Promise<boolean> {
   const { address, length } = mapAll(path);
   try {
-    if (madvise(address, PAGE_BYTES, MADV_POPULATE_READ) !== 0 && koffi.errno() === EINVAL)
-      return false;
+    if (!canPopulate(address)) return false;
     for (let at = 0; at < length; at += POPULATED_BYTES) {
       const bytes = Math.min(POPULATED_BYTES, length - at);
-      await populateRange(path, address + BigInt(at), bytes);
+      // For want of memory: nothing else can fail here.
+      if (await populateRange(address + BigInt(at), bytes)) continue;
+      const message = `there is no memory for the holes of ${path}`;
+      throw new ShadowError('E_STORE_NO_ROOM', message, { path });
     }
     return true;
   } finally {
-    munmap(address, length);
+    unmap(address, length);
   }
-}
-
-/** Its errno is another thread's: but for memory, nothing can be missing here. */
-function populateRange(path: string, address: bigint, bytes: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    madvise.async(address, bytes, MADV_POPULATE_READ, (error: Error | null, result: number) => {
-      const message = `there is no memory for the holes of ${path}`;
-      if (error !== null) reject(error);
-      else if (result !== 0) reject(new ShadowError('E_STORE_NO_ROOM', message, { path }));
-      else resolve();
-    });
-  });
 }
 
 function mapAll(path: string): { readonly address: bigint; readonly length: number } {
@@ -160,16 +143,16 @@ function mapAll(path: string): { readonly address: bigint; readonly length: numb
 
 /** @throws ShadowError E_STORE_IO */
 function mapFile(fd: number, length: number, path: string): bigint {
-  const address = BigInt(mmap(null, length, PROT_READ, MAP_SHARED, fd, 0));
-  if (address !== MAP_FAILED) return address;
-  throw new ShadowError('E_STORE_IO', `cannot map ${path}: errno ${koffi.errno()}`, { path });
+  const mapped = mapShared(fd, length);
+  if ('address' in mapped) return mapped.address;
+  throw new ShadowError('E_STORE_IO', `cannot map ${path}: ${errnoName(mapped.errno)}`, { path });
 }
 
 function viewsOf(address: bigint, length: number): Buffer[] {
   const views: Buffer[] = [];
   for (let at = 0; at < length; at += VIEW_BYTES) {
     const bytes = Math.min(VIEW_BYTES, length - at);
-    views.push(Buffer.from(koffi.view(address + BigInt(at), bytes)));
+    views.push(viewOf(address + BigInt(at), bytes));
   }
   return views;
 }

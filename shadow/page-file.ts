@@ -48,10 +48,6 @@ export class PageFile {
     this.#next = new Int32Array(chunks);
   }
 
-  holds(slot: number): boolean {
-    return this.#held[slot] === 1;
-  }
-
   /** Takes the page at `chunk[at]`. The bytes must stay as they are until `flush`. */
   write(slot: number, chunk: Uint8Array, at: number): void {
     this.#requireOpen();

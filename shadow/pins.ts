@@ -10,14 +10,13 @@
  */
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { epochOfPin, pinFile } from './names.ts';
 import { syncFolder } from './synced.ts';
-
-const PIN_NAME = /^(\d{6,})\.pin$/;
 
 /** Numbers of the epochs that are pinned. */
 export async function pinnedEpochs(catalogueDirectory: string): Promise<ReadonlySet<number>> {
   const names = await readdir(catalogueDirectory);
-  return new Set(names.flatMap((name) => PIN_NAME.exec(name)?.slice(1, 2).map(Number) ?? []));
+  return new Set(names.flatMap((name) => epochOfPin(name) ?? []));
 }
 
 /** Idempotent, as is `unpinEpoch`; either is on its device when it returns. */
@@ -32,5 +31,5 @@ export async function unpinEpoch(catalogueDirectory: string, epoch: number): Pro
 }
 
 function pinPath(catalogueDirectory: string, epoch: number): string {
-  return join(catalogueDirectory, `${String(epoch).padStart(6, '0')}.pin`);
+  return join(catalogueDirectory, pinFile(epoch));
 }

@@ -16,13 +16,13 @@ import { closeSync, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { STAT_BLOCK_BYTES } from './libc.ts';
 import { heldSlots } from './page-index.ts';
 import { punchHole } from './reservation.ts';
 import { retakeFileStamps, retakenFileStamps } from './retaken-stamps.ts';
-import { fileIsUntouched, readBlocks, type SealedBlock, type SealedShadow } from './sealed.ts';
+import { readBlocks, type SealedBlock, type SealedShadow } from './sealed-shadow.ts';
+import { fileIsUntouched } from './untouched.ts';
 
-/** The unit of st_blocks, whatever the filesystem (stat(2)). */
-const BLOCK_BYTES = 512;
 const PUNCHES_A_TURN = 64;
 
 /** @returns bytes taken back @throws ShadowError E_EPOCH_CORRUPT, E_STORE_IO */
@@ -44,7 +44,7 @@ async function reclaimImage(
   const path = join(directory, block.file);
   const held = heldSlots(index);
   const heldBytes = held.reduce((count, one) => count + one, 0) * pageSize;
-  const before = (await stat(path)).blocks * BLOCK_BYTES;
+  const before = (await stat(path)).blocks * STAT_BLOCK_BYTES;
   if (before <= heldBytes || !(await fileIsUntouched(directory, block))) return 0;
   const kept = await retakenFileStamps(directory);
   const fd = openSync(path, 'r+');
@@ -61,5 +61,5 @@ async function reclaimImage(
     closeSync(fd);
   }
   await retakeFileStamps(directory, [block.file], kept);
-  return before - (await stat(path)).blocks * BLOCK_BYTES;
+  return before - (await stat(path)).blocks * STAT_BLOCK_BYTES;
 }

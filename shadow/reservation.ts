@@ -5,21 +5,12 @@
  * Node has no fallocate(2), hence the call into libc.
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
-import koffi from 'koffi';
 import { ShadowError } from './errors.ts';
+import { errnoName, freeRange, isNoRoom, reserveRange } from './libc.ts';
 import { type SpareTaker, takeSpare } from './spares.ts';
-
-// <linux/falloc.h>
-const FALLOC_FL_KEEP_SIZE = 1;
-const FALLOC_FL_PUNCH_HOLE = 2;
 
 const O_NEW = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
 const STEP_BYTES = 256 * 2 ** 20;
-
-const libc = koffi.load('libc.so.6');
-// It returns its error instead of setting errno, which a call on another thread could not give us.
-const posixFallocate = libc.func('int posix_fallocate(int fd, int64_t offset, int64_t length)');
-const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 
 /** How a file is to be made. */
 export interface FileOptions extends SpareTaker {
@@ -52,40 +43,30 @@ export async function createReserved(
     // A packed image may be longer than it has to be: that is memory it will want.
     if (kind === 'full' || fstatSync(fd).size < length) ftruncateSync(fd, length);
     for (let offset = 0; offset < reservedBytes; offset += STEP_BYTES) {
-      await reserve(fd, offset, Math.min(STEP_BYTES, reservedBytes - offset));
+      // On another thread: to reserve gigabytes takes seconds.
+      const errno = await reserveRange(fd, offset, Math.min(STEP_BYTES, reservedBytes - offset));
+      if (errno !== 0) throw systemError('cannot reserve', path, length, errno);
     }
     return fd;
-  } catch (errno) {
+  } catch (error) {
     closeSync(fd);
     rmSync(path, { force: true });
-    throw systemError('cannot reserve', path, length, Number(errno));
+    if (error instanceof ShadowError) throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    const message = `cannot make ${path} (${length} bytes): ${code}`;
+    throw new ShadowError('E_STORE_IO', message, { path, cause: error });
   }
-}
-
-/** Off the main thread: taking gigabytes takes seconds. Rejects with errno. */
-function reserve(fd: number, offset: number, length: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    posixFallocate.async(fd, offset, length, (error: Error | null, errno: number) => {
-      if (error !== null) reject(error);
-      else if (errno !== 0) reject(errno);
-      else resolve();
-    });
-  });
 }
 
 /** Gives a range back to the system; it reads as zeros from now on. */
 export function punchHole(fd: number, path: string, offset: number, length: number): void {
-  const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  if (fallocate(fd, mode, offset, length) !== 0) {
-    throw systemError('cannot free a range of', path, length, koffi.errno());
-  }
+  const errno = freeRange(fd, offset, length);
+  if (errno !== 0) throw systemError('cannot free a range of', path, length, errno);
 }
 
 function systemError(what: string, path: string, bytes: number, errno: number): ShadowError {
-  const full = errno === koffi.os.errno.ENOSPC || errno === koffi.os.errno.ENOMEM;
-  const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? errno;
-  const message = `${what} ${path} (${bytes} bytes): ${name}`;
-  return full
+  const message = `${what} ${path} (${bytes} bytes): ${errnoName(errno)}`;
+  return isNoRoom(errno)
     ? new ShadowError('E_STORE_NO_ROOM', message, { path, missingBytes: bytes })
     : new ShadowError('E_STORE_IO', message, { path });
 }

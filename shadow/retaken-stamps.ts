@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { sha256Of } from './envelope.ts';
 import { type FileStamp, fileStampSchema, takeFileStamp } from './file-stamp.ts';
-import { SHADOW_FILE } from './manifest.ts';
+import { SHADOW_FILE } from './names.ts';
 
 const FILE = 'witnesses.json';
 const schema = z.object({ shadow: z.string(), files: z.record(z.string(), fileStampSchema) });

@@ -6,6 +6,7 @@ import { readFileSync, statfsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShadowError } from './errors.ts';
+import { STAT_BLOCK_BYTES } from './libc.ts';
 
 export interface Room {
   /** Bytes that may be stored below `directory` now, without swapping or killing anything. */
@@ -23,8 +24,6 @@ export interface Accounts {
 }
 
 const ACCOUNTS: Accounts = { proc: '/proc', cgroups: '/sys/fs/cgroup', process: 'self' };
-/** The unit of st_blocks, whatever the filesystem (stat(2)). */
-const BLOCK_BYTES = 512;
 const WALKS = 5;
 
 /** At once, for it is also asked in the middle of a stream: about 100 µs. */
@@ -73,7 +72,7 @@ export async function occupiedBytes(directory: string): Promise<number> {
     names.map(async (name) => {
       // What goes away meanwhile occupies nothing.
       const stats = await stat(join(directory, name)).catch(() => undefined);
-      return stats?.isFile() ? stats.blocks * BLOCK_BYTES : 0;
+      return stats?.isFile() ? stats.blocks * STAT_BLOCK_BYTES : 0;
     }),
   );
   return sizes.reduce((sum, bytes) => sum + bytes, 0);

@@ -13,7 +13,7 @@
 import { join } from 'node:path';
 import type { EpochManifest } from './manifest.ts';
 import { occupiedBytes } from './room.ts';
-import { readBaseName } from './sealed.ts';
+import { readBaseName } from './sealed-shadow.ts';
 
 export interface EpochSpace {
   readonly ownBytes: number;

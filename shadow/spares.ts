@@ -14,21 +14,12 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { access, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SHADOW_FILE } from './manifest.ts';
-
-/** A full image has its pages where the block has them, a delta has them packed. */
-export type ImageKind = 'full' | 'delta';
+import { STAT_BLOCK_BYTES } from './libc.ts';
+import { type ImageKind, imageKindOf, SHADOW_FILE } from './names.ts';
 
 const SPARE = 'spare';
 const MAPPED = 'mapped';
-const IMAGE = /^ram-\d+\.(img|delta)$/;
 const NAME = /^(full|delta)-(\d+)-\d+\.img$/;
-const BLOCK_BYTES = 512;
-
-/** Name of a block's image in its shadow's folder. */
-export function imageName(index: number, kind: ImageKind): string {
-  return `ram-${index}.${kind === 'full' ? 'img' : 'delta'}`;
-}
 
 /** Where a store keeps its spares. */
 export function spareDirectory(shadowsDirectory: string): string {
@@ -53,11 +44,10 @@ export async function recycleShadows(shadowsDirectory: string, round: string): P
     if (!isSealed || (await exists(join(directory, MAPPED)))) continue;
     await mkdir(spares, { recursive: true, mode: 0o700 });
     for (const file of await readdir(directory)) {
-      const suffix = IMAGE.exec(file)?.[1];
-      if (suffix === undefined) continue;
+      const kind = imageKindOf(file);
+      if (kind === undefined) continue;
       const path = join(directory, file);
       const { size, ino } = await stat(path);
-      const kind: ImageKind = suffix === 'img' ? 'full' : 'delta';
       if (size > 0) await rename(path, join(spares, `${kind}-${size}-${ino}.img`));
     }
   }
@@ -96,7 +86,7 @@ export async function pruneSpares(
   const stats = await Promise.all(
     kept.map(({ name }) => stat(join(spares, name)).catch(() => undefined)),
   );
-  return stats.reduce((sum, one) => sum + (one?.blocks ?? 0) * BLOCK_BYTES, 0);
+  return stats.reduce((sum, one) => sum + (one?.blocks ?? 0) * STAT_BLOCK_BYTES, 0);
 }
 
 function longestFirst(a: Spare, b: Spare): number {

@@ -17,17 +17,11 @@ import { BaseImage } from './base-image.ts';
 import { sha256Of, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
 import { takeFileStamp } from './file-stamp.ts';
-import {
-  type Identity,
-  SHADOW_FILE,
-  SHADOW_VERSION,
-  type ShadowFile,
-  type ShadowManifest,
-} from './manifest.ts';
+import { type Identity, SHADOW_VERSION, type ShadowFile, type ShadowManifest } from './manifest.ts';
+import { type ImageKind, imageName, indexName, SHADOW_FILE } from './names.ts';
 import { encodeIndex } from './page-index.ts';
 import { RamImage } from './ram-image.ts';
-import { readBlocks, type SealedShadow } from './sealed.ts';
-import { type ImageKind, imageName } from './spares.ts';
+import { readBlocks, type SealedShadow } from './sealed-shadow.ts';
 import { writeSynced } from './synced.ts';
 
 export interface BlockLayout {
@@ -222,7 +216,7 @@ export class StagingShadow {
       fileBytes: index.slots * index.pageSize,
       witness: takeFileStamp(join(this.directory, file)),
       storedBytes,
-      index: await this.#write(`ram-${at}.idx`, encodeIndex(index)),
+      index: await this.#write(indexName(at), encodeIndex(index)),
     };
   }
 

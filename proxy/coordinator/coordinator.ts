@@ -2,7 +2,12 @@
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type Calibration, calibrate, NO_CALIBRATION } from '../../policies/index.ts';
-import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
+import {
+  Catalogue,
+  type EpochManifest,
+  ROUND_RANDOM_BYTES,
+  roundName,
+} from '../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../failure/failure.ts';
 import { faultPoint } from '../failure/fault-point.ts';
 import { clusterFolder } from '../host/folders.ts';
@@ -171,7 +176,7 @@ export class Coordinator {
       const epoch = await this.#nextEpoch();
       requireWanted();
       this.#beginning.delete(beginning);
-      const id = roundName(epoch);
+      const id = roundName(epoch, randomBytes(ROUND_RANDOM_BYTES));
       const runner = new RoundRunner(
         id,
         epoch,
@@ -200,7 +205,9 @@ export class Coordinator {
       await this.#tidy('disks', () => this.#tidyDisks());
       await this.#tidy('archive', () => this.#archive.add(report));
       if (report.failure === undefined) {
-        void this.#tidy('fold', () => this.#foldJob.foldIfLarge(epoch, roundName(epoch)));
+        void this.#tidy('fold', () =>
+          this.#foldJob.foldIfLarge(epoch, roundName(epoch, randomBytes(ROUND_RANDOM_BYTES))),
+        );
       }
       this.#persister?.wake();
       return report;
@@ -432,8 +439,4 @@ export class Coordinator {
     await stopped;
     await folded;
   }
-}
-
-function roundName(epoch: number): string {
-  return `r${String(epoch).padStart(6, '0')}-${randomBytes(4).toString('hex')}`;
 }

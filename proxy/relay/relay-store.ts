@@ -17,10 +17,13 @@ import {
   type BlockLayout,
   Catalogue,
   collectLeftovers,
+  makeEpochManifest,
   makeOwnFolder,
   makeTrustedFolder,
   occupiedBytes,
   pruneSpares,
+  ROUND_RANDOM_BYTES,
+  roundName,
   StagingShadow,
   spareDirectory,
 } from '../../shadow/index.ts';
@@ -90,8 +93,8 @@ export class RelayStore {
   /** @throws UmbraError E_BUDGET, ShadowError E_STORE_NO_ROOM, E_STORE_IO; nothing is left behind */
   stage(member: string, blocks: readonly BlockLayout[], pageSize: number): Promise<Staged> {
     return this.#turn(async () => {
-      const epoch = String(await this.#catalogue.nextEpoch()).padStart(6, '0');
-      const round = `r${epoch}-${randomBytes(4).toString('hex')}`;
+      const epoch = await this.#catalogue.nextEpoch();
+      const round = roundName(epoch, randomBytes(ROUND_RANDOM_BYTES));
       const lengths = blocks.map(({ length }) => length);
       // What an epoch that has gone has left is used again: fresh memory is several times slower.
       const spareBytes = await pruneSpares(this.#shadows, { full: lengths, deltas: [] });
@@ -140,15 +143,14 @@ export class RelayStore {
     const sealed = await shadow.seal({ ...result, identity: { ...identity, ...unknown } });
     return this.#turn(async () => {
       const epoch = await this.#catalogue.nextEpoch();
-      await this.#catalogue.publish({
-        format: 'umbra-epoch',
-        version: 1,
+      const manifest = makeEpochManifest({
         cluster: RELAY_CLUSTER,
         epoch,
         round,
         createdAt: new Date().toISOString(),
         members: [{ name: member, shadow: sealed.sha256 }],
       });
+      await this.#catalogue.publish(manifest);
       this.#granted.delete(round);
       await this.#retireOld(member);
       const { storedBytes } = sealed;

@@ -2,16 +2,9 @@
  * Where a file has content, as the filesystem knows it: SEEK_DATA and SEEK_HOLE of lseek(2), which Node
  * has not. On tmpfs that is exact to the page. A filesystem that does not know says "all of it".
  */
-import koffi from 'koffi';
 import { ShadowError } from '../errors.ts';
+import { errnoName, findNext, SEEK_DATA, SEEK_HOLE } from '../libc.ts';
 import type { Extent } from './container.ts';
-
-// <linux/fs.h>
-const SEEK_DATA = 3;
-const SEEK_HOLE = 4;
-
-const libc = koffi.load('libc.so.6');
-const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
 
 /**
  * Runs of content, ascending, none longer than `most` bytes.
@@ -36,8 +29,9 @@ export function* dataRuns(
 
 /** @returns undefined when there is nothing of the kind up to the end */
 function seek(fd: number, path: string, from: number, whence: number): number | undefined {
-  const found = Number(lseek(fd, from, whence));
-  if (found >= 0) return found;
-  if (koffi.errno() === koffi.os.errno.ENXIO) return undefined;
-  throw new ShadowError('E_STORE_IO', `cannot look for data in ${path}`, { path });
+  const found = findNext(fd, from, whence);
+  if (found === undefined) return undefined;
+  if ('offset' in found) return found.offset;
+  const message = `cannot look for data in ${path}: ${errnoName(found.errno)}`;
+  throw new ShadowError('E_STORE_IO', message, { path });
 }

@@ -1,7 +1,7 @@
 /**
  * Epochs on disk, where they outlive the host's RAM. A folder a cluster:
  *
- *     DIR/CLUSTER/rounds/ROUND/MEMBER/   one shadow (durable-shadow.ts), once for all that refer to it
+ *     DIR/CLUSTER/rounds/ROUND/MEMBER/   one shadow (shadow-folder.ts), once for all that refer to it
  *     DIR/CLUSTER/epochs/000007.json     the epoch's own manifest: epoch 7 is whole on disk
  *     DIR/CLUSTER/epochs/000007.pin      an operator wants it kept (pins.ts)
  *     DIR/CLUSTER/epochs/.000007.json.PID.tmp
@@ -12,30 +12,26 @@
  */
 import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import pLimit from 'p-limit';
 import { Catalogue, type Listing } from '../catalogue.ts';
 import { wrap } from '../envelope.ts';
 import { ShadowError } from '../errors.ts';
-import type { BaseName, EpochManifest } from '../manifest.ts';
+import { RAMFS_MAGIC, TMPFS_MAGIC } from '../libc.ts';
+import type { EpochManifest } from '../manifest.ts';
+import { epochFile } from '../names.ts';
 import { makeOwnFolder } from '../own-folder.ts';
 import { pinEpoch, pinnedEpochs, unpinEpoch } from '../pins.ts';
 import { syncFolder, writeNamed } from '../synced.ts';
 import { onDisk } from './disk.ts';
 import type { DurableManifest } from './durable-manifest.ts';
-import {
-  baseOfShadow,
-  contentBytes,
-  fetchShadow,
-  occupiedBytes,
-  persistShadow,
-  readDurable,
-  type ShadowName,
-  verifyDurable,
-} from './durable-shadow.ts';
+import { shadowsOf, withBases } from './epoch-shadows.ts';
+import { fetchShadow } from './fetch-shadow.ts';
+import { inParallel } from './in-parallel.ts';
+import { baseOfShadow, persistShadow, sourceBytes } from './persist-shadow.ts';
+import { contentBytes, readDurable, type ShadowName } from './shadow-folder.ts';
+import { verifyDurable } from './verify-durable.ts';
 import type { WriteOptions } from './writer.ts';
 
-// <linux/magic.h>
-const MEMORY_FILESYSTEMS: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
+const MEMORY_FILESYSTEMS: ReadonlySet<number> = new Set([TMPFS_MAGIC, RAMFS_MAGIC]);
 
 export interface PersistProgress {
   /** Content, bytes; what was on disk already counts as done. */
@@ -89,10 +85,6 @@ export class DurableStore {
     return onDisk('list', this.directory, () => this.#catalogue.list());
   }
 
-  read(epoch: number): Promise<EpochManifest> {
-    return onDisk('read', this.directory, () => this.#catalogue.read(epoch));
-  }
-
   /** Epochs an operator wants kept, by number. */
   async pinned(): Promise<number[]> {
     const { directory } = this.#catalogue;
@@ -125,7 +117,7 @@ export class DurableStore {
     const names = await withBases(shadowsOf(epoch), async (name) => {
       return baseOfShadow(source(name), name.shadow);
     });
-    const sizes = await Promise.all(names.map((name) => occupiedBytes(source(name), name.shadow)));
+    const sizes = await Promise.all(names.map((name) => sourceBytes(source(name), name.shadow)));
     const totalBytes = sum(sizes);
     let doneBytes = 0;
     const onContent = (bytes: number) => {
@@ -151,7 +143,7 @@ export class DurableStore {
    * E_DURABLE_IO
    */
   async publish(epoch: EpochManifest, onStep: PersistOptions['onStep']): Promise<void> {
-    const name = `${String(epoch.epoch).padStart(6, '0')}.json`;
+    const name = epochFile(epoch.epoch);
     const path = join(this.#catalogue.directory, name);
     const other = await this.#catalogue.read(epoch.epoch).catch(() => undefined);
     if (other !== undefined && other.createdAt !== epoch.createdAt) {
@@ -264,62 +256,6 @@ export class DurableStore {
 }
 
 const RECURSIVE = { recursive: true, force: true } as const;
-
-function shadowsOf({ round, members }: EpochManifest): ShadowName[] {
-  return members.map(({ name, shadow }) => ({ round, member: name, shadow }));
-}
-
-/** Folders of rounds in a store that persisting an epoch reads: its own, and those of its bases. */
-export async function roundsRead(
-  epoch: EpochManifest,
-  shadowsDirectory: string,
-): Promise<ReadonlySet<string>> {
-  const names = await withBases(shadowsOf(epoch), ({ round, member, shadow }) => {
-    return baseOfShadow(join(shadowsDirectory, round, member), shadow);
-  });
-  return new Set(names.map(({ round }) => round));
-}
-
-/** Adds what they are deltas of, before them; each once. A base is never a delta itself. */
-async function withBases(
-  names: readonly ShadowName[],
-  baseOf: (name: ShadowName) => Promise<BaseName | undefined>,
-): Promise<ShadowName[]> {
-  const all = new Map<string, ShadowName>();
-  const own: ShadowName[] = [];
-  for (const name of names) {
-    const base = await baseOf(name);
-    if (base !== undefined) all.set(join(base.round, name.member), { ...name, ...base });
-    own.push(name);
-  }
-  for (const name of own) all.set(join(name.round, name.member), name);
-  return [...all.values()];
-}
-
-/** A failure is told only when nothing goes on behind its back any more. */
-async function inParallel<A, B>(
-  limit: number,
-  items: readonly A[],
-  work: (item: A) => Promise<B>,
-): Promise<B[]> {
-  const atOnce = pLimit(limit);
-  let failed = false;
-  const running = items.map((item) =>
-    atOnce(async () => {
-      if (failed) throw new Error('another failed before it began');
-      return work(item).catch((error: unknown) => {
-        failed = true;
-        throw error;
-      });
-    }),
-  );
-  const outcomes = await Promise.allSettled(running);
-  const first = outcomes.find(
-    (one) => one.status === 'rejected' && one.reason instanceof ShadowError,
-  );
-  if (first?.status === 'rejected') throw first.reason;
-  return Promise.all(running);
-}
 
 function stored({ files }: DurableManifest): number {
   return sum(files.map(({ footer }) => footer.containerBytes));

@@ -11,9 +11,10 @@ import { dirname, join } from 'node:path';
 import { ShadowError } from '../errors.ts';
 import type { EpochManifest } from '../manifest.ts';
 import { requireRoom } from '../room.ts';
-import { openShadow, type VerifyMode, verifyShadow } from '../sealed.ts';
-import type { ShadowName } from './durable-shadow.ts';
+import { openShadow } from '../sealed-shadow.ts';
+import { type VerifyMode, verifyShadow } from '../verify.ts';
 import type { DurableStore, PersistProgress } from './durable-store.ts';
+import type { ShadowName } from './shadow-folder.ts';
 
 export interface FetchOptions {
   readonly shadowsDirectory: string;

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import pLimit from 'p-limit';
 import type { PersistProgress, PersistResult } from '../../../shadow/durable/index.ts';
 import { roundsRead } from '../../../shadow/durable/index.ts';
-import type { EpochManifest } from '../../../shadow/index.ts';
+import { type EpochManifest, ROUND_RANDOM_BYTES, roundName } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import { sleepsOnDisk } from '../../host/pid-file.ts';
@@ -88,8 +88,7 @@ export class DurableTier {
     onProgress: (progress: PersistProgress) => void,
   ): Promise<number> {
     const { headroomBytes, budgetBytes } = this.#config.store;
-    const number = String(epoch.epoch).padStart(6, '0');
-    const staging = `r${number}-${randomBytes(4).toString('hex')}`;
+    const staging = roundName(epoch.epoch, randomBytes(ROUND_RANDOM_BYTES));
     const job: JobOf<'fetch'> = {
       ...{ type: 'fetch', ...this.#place, epoch },
       ...{ staging, trust, headroomBytes, budgetBytes },

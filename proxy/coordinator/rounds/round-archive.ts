@@ -8,11 +8,12 @@
  */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isRoundName } from '../../../shadow/index.ts';
 import type { RoundReport } from '../../protocol/report.ts';
 import { reportSchema } from '../../protocol/report-schema.ts';
 
 const KEPT = 50;
-const NAME = /^(r\d{6,}-[0-9a-f]{8})\.json$/;
+const SUFFIX = '.json';
 
 export class RoundArchive {
   readonly #directory: string;
@@ -24,17 +25,20 @@ export class RoundArchive {
   /** Adds a report, and drops the oldest beyond fifty. */
   async add(report: RoundReport): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const path = join(this.#directory, `${report.round}.json`);
+    const path = join(this.#directory, `${report.round}${SUFFIX}`);
     await writeFile(`${path}.new`, JSON.stringify(report), { mode: 0o600 });
     await rename(`${path}.new`, path);
     const names = await this.names();
-    for (const name of names.slice(0, -KEPT)) await rm(join(this.#directory, `${name}.json`));
+    for (const name of names.slice(0, -KEPT)) await rm(join(this.#directory, `${name}${SUFFIX}`));
   }
 
   /** Rounds there are reports of, by the time they began. */
   async names(): Promise<string[]> {
     const files = await readdir(this.#directory).catch(() => []);
-    const rounds = files.flatMap((file) => NAME.exec(file)?.[1] ?? []);
+    const rounds = files
+      .filter((file) => file.endsWith(SUFFIX))
+      .map((file) => file.slice(0, -SUFFIX.length))
+      .filter(isRoundName);
     const dated = await Promise.all(
       rounds.map(async (name) => ({ name, at: (await this.read(name))?.startedAt ?? '' })),
     );
@@ -43,9 +47,9 @@ export class RoundArchive {
 
   /** @returns undefined if there is none, or it cannot be read */
   async read(round: string): Promise<RoundReport | undefined> {
-    if (!NAME.test(`${round}.json`)) return undefined;
+    if (!isRoundName(round)) return undefined;
     try {
-      const text = await readFile(join(this.#directory, `${round}.json`), 'utf8');
+      const text = await readFile(join(this.#directory, `${round}${SUFFIX}`), 'utf8');
       const parsed = reportSchema.safeParse(JSON.parse(text));
       return parsed.success ? (parsed.data as unknown as RoundReport) : undefined;
     } catch {

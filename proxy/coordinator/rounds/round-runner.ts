@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino';
 import { type Calibration, type EndCondition, LivePhase } from '../../../policies/index.ts';
-import type { EpochManifest } from '../../../shadow/index.ts';
+import { type EpochManifest, makeEpochManifest } from '../../../shadow/index.ts';
 import { brokenParts, isBroken } from '../../failure/broken.ts';
 import { type Failure, toFailure } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
@@ -251,15 +251,13 @@ export class RoundRunner {
       const frozen = disks?.map(({ device, layers }) => ({ device, layers }));
       return { name, shadow, ...(frozen && { disks: frozen }) };
     });
-    const manifest: EpochManifest = {
-      format: 'umbra-epoch',
-      version: 1,
+    const manifest = makeEpochManifest({
       cluster: this.#config.cluster,
       epoch: this.#epoch,
       round: this.id,
       createdAt: new Date().toISOString(),
       members,
-    };
+    });
     try {
       await this.#publishEpoch(manifest);
     } catch (error) {

@@ -32,7 +32,9 @@ const memory = memoryOf(2);
 
 export const target: Target = {
   covers: [
-    'shadow/sealed.ts',
+    'shadow/sealed-ram.ts',
+    'shadow/sealed-shadow.ts',
+    'shadow/verify.ts',
     'shadow/image-reader.ts',
     'shadow/manifest.ts',
     'shadow/page-index.ts',

@@ -8,22 +8,17 @@ import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { sha256Of, unwrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
-import { type FileStamp, fileStampsAgree, takeFileStamp } from './file-stamp.ts';
-import { ImageReader, verifyImage } from './image-reader.ts';
+import type { FileStamp } from './file-stamp.ts';
 import {
   type BaseName,
-  SHADOW_FILE,
   SHADOW_FORMAT,
   type ShadowBlock,
   type ShadowFile,
   type ShadowManifest,
 } from './manifest.ts';
 import { readManifestInMemory } from './manifest-file.ts';
-import { AS_BASE, decodeIndex, type PageIndex } from './page-index.ts';
-import { retakenFileStamps } from './retaken-stamps.ts';
-
-/** `changed` reads only files the kernel reports as touched since the seal; `all` reads all. */
-export type VerifyMode = 'changed' | 'all';
+import { SHADOW_FILE } from './names.ts';
+import { decodeIndex, type PageIndex } from './page-index.ts';
 
 /** A shadow, with what it refers to. */
 export interface SealedShadow {
@@ -92,7 +87,7 @@ export function readBlocks(shadow: SealedShadow): Promise<SealedBlock[]> {
   return Promise.all(shadow.manifest.blocks.map((block) => readBlock(shadow, block)));
 }
 
-async function readBlock(
+export async function readBlock(
   { directory, manifest }: SealedShadow,
   block: ShadowBlock,
 ): Promise<SealedBlock> {
@@ -116,31 +111,6 @@ export function shadowFiles(
     deviceState,
     ...(vmdesc === undefined ? [] : [vmdesc]),
   ];
-}
-
-/**
- * Were any of its files, or its base's, touched since they were sealed? Costs a stat(2) each.
- */
-export async function isUntouched(shadow: SealedShadow): Promise<boolean> {
-  for (const one of shadowFiles(shadow.manifest)) {
-    if (!(await fileIsUntouched(shadow.directory, one))) return false;
-  }
-  return shadow.base === undefined || isUntouched(shadow.base);
-}
-
-/** @throws ShadowError E_EPOCH_CORRUPT, naming the first file whose content is wrong */
-export async function verifyShadow(shadow: SealedShadow, mode: VerifyMode): Promise<void> {
-  if (mode === 'changed' && (await isUntouched(shadow))) return;
-  if (shadow.base !== undefined) await verifyShadow(shadow.base, mode);
-  const { directory, manifest } = shadow;
-  const { configuration, deviceState, vmdesc } = manifest;
-  const small = [configuration, deviceState, ...(vmdesc === undefined ? [] : [vmdesc])];
-  for (const file of small) await readShadowFile(directory, file);
-  for (const { block, index } of await readBlocks(shadow)) {
-    if (block.kind === 'delta') requireBase(shadow, block);
-    if (mode === 'changed' && (await fileIsUntouched(directory, block))) continue;
-    await verifyImage(join(directory, block.file), index, block.kind);
-  }
 }
 
 /** Reads a small file of a shadow (configuration, device state, vmdesc), checking its digest. */
@@ -167,109 +137,12 @@ function readWhole(path: string, bytes: number): Buffer | undefined {
   }
 }
 
-interface OpenBlock {
-  readonly entries: Int32Array;
-  readonly image: ImageReader;
-  /** The block of the base it is taken against, if it is a delta. */
-  readonly base: ImageReader | undefined;
-}
-
-/** RAM of a sealed shadow, as a source of pages. Close it. */
-export class SealedRam {
-  readonly #pageSize: number;
-  readonly #blocks: (OpenBlock | undefined)[] = [];
-
-  /**
-   * @param leave blocks (by index) that will not be read: the index of a large one takes time
-   * @throws ShadowError E_EPOCH_CORRUPT
-   */
-  static async open(shadow: SealedShadow, leave: ReadonlySet<number> = new Set()) {
-    const { directory, manifest } = shadow;
-    const ram = new SealedRam(manifest.pageSize);
-    try {
-      for (const [at, block] of manifest.blocks.entries()) {
-        if (leave.has(at)) {
-          ram.#blocks.push(undefined);
-          continue;
-        }
-        const { index } = await readBlock(shadow, block);
-        const image = new ImageReader(join(directory, block.file), block.fileBytes, block.kind);
-        const open = { entries: index.entries, image, base: undefined };
-        ram.#blocks[at] = open;
-        if (block.kind === 'delta')
-          ram.#blocks[at] = { ...open, base: readerOfBase(shadow, block) };
-      }
-      return ram;
-    } catch (error) {
-      ram.close();
-      throw error;
-    }
-  }
-
-  private constructor(pageSize: number) {
-    this.#pageSize = pageSize;
-  }
-
-  /** Copies a page to `into[at]`. @returns false if it holds nothing but zeros */
-  read(block: number, offset: number, into: Uint8Array, at: number): boolean {
-    const { entries, image, base } = this.#block(block);
-    const size = this.#pageSize;
-    const entry = entries[offset / size] ?? AS_BASE;
-    if (entry >= 0) return image.read(entry * size, into, at, size);
-    return entry === AS_BASE && (base?.read(offset, into, at, size) ?? false);
-  }
-
-  /** Offsets of the pages that are not as in the base; of all pages, in a full shadow. */
-  ownPages(block: number): number[] {
-    const { entries } = this.#block(block);
-    const own: number[] = [];
-    for (let page = 0; page < entries.length; page++) {
-      if (entries[page] !== AS_BASE) own.push(page * this.#pageSize);
-    }
-    return own;
-  }
-
-  close(): void {
-    for (const block of this.#blocks) {
-      block?.image.close();
-      block?.base?.close();
-    }
-    this.#blocks.length = 0;
-  }
-
-  #block(index: number): OpenBlock {
-    const block = this.#blocks[index];
-    if (block === undefined) throw new ShadowError('E_SHADOW_LAYOUT', `block ${index} is not open`);
-    return block;
-  }
-}
-
 /** The block of the base that a delta refers to. @throws ShadowError E_EPOCH_CORRUPT */
-function requireBase(shadow: SealedShadow, { idstr, bytes }: ShadowBlock): ShadowBlock {
+export function requireBase(shadow: SealedShadow, { idstr, bytes }: ShadowBlock): ShadowBlock {
   const blocks = shadow.base?.manifest.blocks ?? [];
   const block = blocks.find((one) => one.idstr === idstr && one.bytes === bytes);
   if (block?.kind === 'full') return block;
   const { directory } = shadow;
   const message = `${directory}: ${idstr} is not in its base`;
   throw new ShadowError('E_EPOCH_CORRUPT', message, { path: directory });
-}
-
-function readerOfBase(shadow: SealedShadow, block: ShadowBlock): ImageReader {
-  const { file, fileBytes, kind } = requireBase(shadow, block);
-  return new ImageReader(join(shadow.base?.directory ?? '', file), fileBytes, kind);
-}
-
-/** Is this file as it was sealed, or as it was found whole since? Costs a stat(2) or two. */
-export async function fileIsUntouched(
-  directory: string,
-  { file, witness }: { readonly file: string; readonly witness: FileStamp },
-): Promise<boolean> {
-  try {
-    const now = takeFileStamp(join(directory, file));
-    if (fileStampsAgree(now, witness)) return true;
-    const retaken = (await retakenFileStamps(directory))[file];
-    return retaken !== undefined && fileStampsAgree(now, retaken);
-  } catch {
-    return false; // let the full check name what is wrong
-  }
 }
