@@ -23,6 +23,8 @@ export interface DaemonOptions {
   readonly onReady?: () => void;
   /** Start the VMs that have a command and do not run. */
   readonly boot: boolean;
+  /** The agent's class; tests have agents of their own. */
+  readonly agentClass?: typeof LocalAgent;
 }
 
 /**
@@ -39,7 +41,8 @@ export async function runDaemon(config: ClusterConfig, options: DaemonOptions): 
   const onStep = (step: string) => faultPoint(`store/${step}`);
   const catalogue = new Catalogue(config.catalogueDirectory, config.cluster, onStep);
   await catalogue.prepare();
-  const agent = new LocalAgent(config, catalogue, log);
+  const { agentClass: Agent = LocalAgent } = options;
+  const agent = new Agent(config, catalogue, log);
   const coordinator = new Coordinator(config, agent, catalogue, log);
   const ended = new Promise<string>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);

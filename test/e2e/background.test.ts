@@ -8,6 +8,7 @@ import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts'
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { verifyMemory } from '../../tools/testbed/dirty.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
+import { breakDaemon } from '../support/broken-daemon.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 
 const NODES = 2;
@@ -56,12 +57,10 @@ for (const qemu of await findQemus()) {
     assert.match(refused.stdout, /E_BACKGROUND_UNSUPPORTED.*lets a stopped VM run.*all-stopped/);
 
     // Nor is it believed blindly: a round that finds it out too late is none.
-    bed.broken = ['foresight'];
-    await bed.reconfigure(settings);
+    await breakDaemon(bed, ['foresight']);
     const { code, stdout } = await bed.umbra('checkpoint', '--json');
     assert.is(code, 1);
     assert.match(stdout, /E_RESUMED_EARLY.*all-stopped/);
-    bed.broken = [];
     for (let node = 0; node < NODES; node++) {
       const watch = await VmWatch.open(bed, node);
       await watch.running(LIMIT_MS);

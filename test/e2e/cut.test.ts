@@ -8,16 +8,16 @@
  *     n0, n1   ──▶ stopped ──▶ ?                      consistent: nobody hears of them
  *     n2       ──▶ frozen before its stop, VM runs ───────── thawed ──▶ stopped
  *
- * And the same is done with what the cut rests on taken away (proxy/failure/broken.ts): there must be orphans.
+ * And the same is done with what the cut rests on taken away (test/support/broken-daemon.ts): there must be orphans.
  */
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Part } from '../../proxy/failure/broken.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { Catalogue } from '../../shadow/index.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
+import { breakDaemon, type Part } from '../support/broken-daemon.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import {
   countsInShadow,
@@ -74,11 +74,11 @@ function cut(qemu: QemuBinary): void {
   async function run(capture: Capture, broken: readonly Part[]): Promise<void> {
     if (now === `${capture} ${broken}`) return;
     now = `${capture} ${broken}`;
-    bed.broken = broken;
     await bed.reconfigure({
       round: { ...CAPTURES[capture], stopDeadline: STOP_DEADLINE },
       epochs: { keep: EPOCHS + 1 },
     });
+    if (broken.length > 0) await breakDaemon(bed, broken);
   }
 
   /** Waits until everyone has received more from everyone: they do talk. */

@@ -17,7 +17,6 @@ import {
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, stringify } from 'yaml';
-import type { Part } from '../../proxy/failure/broken.ts';
 import { startTimeOf } from '../../proxy/host/known-process.ts';
 import { GuestControl } from '../guest/control.ts';
 import { ensureGuestImage } from '../guest/image.ts';
@@ -63,8 +62,6 @@ export class Testbed {
   readonly file: string;
   readonly nodes: number;
   readonly qemu: QemuBinary;
-  /** What a daemon that is started from now on does without (proxy/failure/broken.ts). */
-  broken: readonly Part[] = [];
   /** The file as it was made. */
   readonly #plain: object;
   readonly #controls = new Map<number, GuestControl>();
@@ -128,7 +125,6 @@ export class Testbed {
       ...process.env,
       UMBRA_HOME: this.home,
       UMBRA_STOP_AT: this.stopAt,
-      UMBRA_BREAK: this.broken.join(','),
     };
     const options = { env, timeout: COMMAND_LIMIT_MS, maxBuffer: 64 * 2 ** 20 };
     return new Promise((resolve) => {

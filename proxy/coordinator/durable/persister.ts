@@ -1,47 +1,33 @@
 /**
- * Brings a cluster's epochs to disk, one after the other, and says what is there.
+ * Enacts the machine that persists epochs (persisting.ts): asks the agent, reads the catalogue, keeps
+ * the timers, and lets callers wait for their turns. The coordinator never touches the disk itself,
+ * because it might hang: processes of the agent do.
  *
- *     IDLE ──wake──▶ PERSISTING the newest epoch that is only in memory ──▶ … ──none left──▶ IDLE
- *                          │                                                  retain, collect
- *                          └──failed──▶ WAITING, and tried again in its time (or at the next epoch)
- *
- * Whoever asks for something goes before that, for so long as it has to wait (disk-turns.ts). We never touch
- * the disk ourselves: the agent's processes do.
- *
- * An epoch that cannot be read, or whose number another epoch has on disk, is given up: to try again
- * would help nobody. Whatever fails, the epoch in memory stands.
+ *     persisting.ts ──ask, persist──▶ agent          callers ──turn──▶ persisting.ts
+ *                   ◀──listed, persisted, failed──            ◀──settle──
  */
 import type { Logger } from 'pino';
-import type { PersistProgress } from '../../../shadow/durable/index.ts';
+import type { PersistProgress, PersistResult } from '../../../shadow/durable/index.ts';
 import { type Catalogue, type EpochManifest, pinnedEpochs } from '../../../shadow/index.ts';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
-import type { Agent, DurableList, DurableRequest } from '../../protocol/agent.ts';
+import type { Agent, DurableList } from '../../protocol/agent.ts';
 import type { PersistConfig } from '../../protocol/cluster.ts';
-import { DurableTurns, type Turn } from './durable-turns.ts';
+import { step } from './persisting.ts';
+import {
+  isUnderWay,
+  lingersSinceMs,
+  type Note,
+  newPersisting,
+  type Persisting,
+  type PersistingAction,
+  type PersistingEvent,
+  type Want,
+} from './persisting-state.ts';
 
-const RETRY_MS = 15_000;
-const RETRY_MAX_MS = 600_000;
-/** How long we wait for the disk when we start, and when we end. */
+/** How long a daemon that starts or ends waits for the disk. */
 const LIFE_LIMIT_MS = 3_000;
 const REMOVE_LIMIT_MS = 30_000;
-const HOPELESS: ReadonlySet<string> = new Set([
-  'E_EPOCH_CORRUPT',
-  'E_EPOCH_EXISTS',
-  'E_MANIFEST_INVALID',
-  'E_MANIFEST_VERSION',
-]);
-const NOTHING: DurableList = {
-  epochs: [],
-  damaged: [],
-  pinned: [],
-  nextEpoch: 1,
-  doubt: undefined,
-};
-
-/** Removed meanwhile, or its round has given it up. */
-const UNWANTED = 'E_PERSIST_UNWANTED';
-const ENDING: Failure = { code: 'E_DAEMON_ENDING', message: 'the daemon is ending' };
 
 export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'durable' | 'durableSilentMs'>;
 
@@ -61,10 +47,24 @@ export interface PersistStatus {
 export interface PersistReport {
   readonly epoch: number;
   readonly durationMs: number;
-  /** Of memory, without holes. */
+  /** Bytes of its shadows in memory, without holes. */
   readonly contentBytes: number;
-  /** What it takes on disk. */
+  /** Bytes that it occupies on disk. */
   readonly storedBytes: number;
+}
+
+/** A caller that waits for its turn. */
+interface Caller {
+  readonly resolve: () => void;
+  readonly reject: (error: UmbraError) => void;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** The latest `persist` of the agent. */
+interface Attempt {
+  readonly startedAt: number;
+  progress: PersistProgress;
+  result: PersistResult | undefined;
 }
 
 export class Persister {
@@ -72,325 +72,257 @@ export class Persister {
   readonly #agent: PersistingAgent;
   readonly #catalogue: Catalogue;
   readonly #log: Logger;
-  readonly #hopeless = new Map<string, Failure>();
-  /** As of the last look. */
-  #view: DurableList = NOTHING;
-  #onLook: () => void = () => {};
-  #persisting: { epoch: number; progress: PersistProgress } | undefined;
-  #failure: Failure | undefined;
-  #attempts = 0;
-  #retryAt: Date | undefined;
-  #retry: NodeJS.Timeout | undefined;
+  #persisting: Persisting;
+  readonly #callers = new Map<number, Caller>();
+  #nextTurn = 1;
+  #attempt: Attempt = newAttempt();
+  #retry: { readonly timer: NodeJS.Timeout; readonly at: Date } | undefined;
   #last: PersistReport | undefined;
-  #working: Promise<void> | undefined;
-  /** Since it began to work. */
-  #woken = false;
-  readonly #turns: DurableTurns;
-  readonly #stopping = new AbortController();
+  /** Settles when the request that is under way is answered. */
+  #answered: Promise<void> = Promise.resolve();
 
   constructor(settings: PersistConfig, agent: PersistingAgent, catalogue: Catalogue, log: Logger) {
     this.#settings = settings;
     this.#agent = agent;
     this.#catalogue = catalogue;
     this.#log = log;
-    const use = {
-      pause: () => this.#pause(),
-      resume: () => this.wake(),
-      end: () => agent.endPersist(),
-      silentMs: () => agent.durableSilentMs(),
-    };
-    this.#turns = new DurableTurns(use, log, this.#stopping.signal);
+    this.#persisting = newPersisting(settings.keep);
   }
 
-  /** Looks at what is on disk, and takes up what was cut short. A failure is told, and tried again. */
+  /**
+   * Looks at what is on disk, for LIFE_LIMIT_MS at most, and then persists in the background. A
+   * failure is in `status`, and is tried again.
+   */
   async start(): Promise<void> {
-    const begun = new Date();
-    const looked = new Promise<void>((done) => {
-      this.#onLook = done;
-    });
-    this.wake();
-    const answered = Promise.race([looked, this.#working]);
-    if (!(await settles(answered, LIFE_LIMIT_MS))) this.#turns.linger(begun, answered);
+    const slow = silent(LIFE_LIMIT_MS);
+    await this.#turn({ kind: 'look' }, LIFE_LIMIT_MS, slow).catch(() => {});
   }
 
   /** Ends what is under way; what is whole on disk stays. */
   async stop(): Promise<void> {
-    this.#stopping.abort(new UmbraError(ENDING));
-    clearTimeout(this.#retry);
-    this.#agent.endPersist();
-    await settles(Promise.resolve(this.#working), LIFE_LIMIT_MS);
-  }
-
-  get #stopped(): boolean {
-    return this.#stopping.signal.aborted;
-  }
-
-  /** Or to wait: somebody else has the disk. */
-  get #hasToStop(): boolean {
-    return this.#stopped || this.#turns.isWanted;
+    this.#handle({ type: 'stop' });
+    const end = performance.now() + LIFE_LIMIT_MS;
+    while (isUnderWay(this.#persisting)) {
+      if (!(await settles(this.#answered, end - performance.now()))) return;
+    }
   }
 
   get status(): PersistStatus {
     const { directory, mode } = this.#settings;
-    const { epoch = 0, progress } = this.#persisting ?? {};
-    const share = progress && Math.min(1, progress.doneBytes / Math.max(1, progress.totalBytes));
+    const { list, epoch, failure, hopeless } = this.#persisting;
+    const { doneBytes, totalBytes } = this.#attempt.progress;
+    const share = Math.min(1, doneBytes / Math.max(1, totalBytes));
     return {
-      ...{ directory, mode, doubt: this.#view.doubt },
-      persisting: share === undefined ? undefined : { epoch, share },
-      failure: this.#turns.silence?.failure ?? this.#failure ?? [...this.#hopeless.values()].at(-1),
-      retryAt: this.#retryAt?.toISOString(),
+      directory,
+      mode,
+      doubt: list.doubt,
+      persisting: epoch && { epoch: epoch.epoch, share },
+      failure: this.#silence?.failure ?? failure ?? [...hopeless.values()].at(-1),
+      retryAt: this.#retry?.at.toISOString(),
       last: this.#last,
     };
   }
 
-  /** What is on disk, as of the last look. */
+  /** What is on disk, as of the last answer. */
   get listing(): Pick<DurableList, 'epochs' | 'damaged' | 'pinned'> {
-    return this.#view;
+    return this.#persisting.list;
   }
 
   /** The number after the highest that was ever on disk. */
   get nextEpoch(): number {
-    return this.#view.nextEpoch;
+    return this.#persisting.list.nextEpoch;
   }
 
-  /** Its shadows in memory are being read. */
+  /** Tells whether the shadows of an epoch are being read from memory. */
   isPersisting(epoch: number): boolean {
-    return this.#persisting?.epoch === epoch;
+    return this.#persisting.epoch?.epoch === epoch;
   }
 
-  /** The epoch on disk; undefined if it is not there. @throws UmbraError if it is damaged */
+  /** Finds an epoch on disk; undefined if it is not there. @throws UmbraError if it is damaged */
   find(epoch: number): EpochManifest | undefined {
-    const broken = this.#view.damaged.find((one) => one.epoch === epoch);
+    const { damaged, epochs } = this.#persisting.list;
+    const broken = damaged.find((one) => one.epoch === epoch);
     if (broken !== undefined) throw new UmbraError(broken.failure);
-    return this.#view.epochs.find((one) => one.epoch === epoch);
+    return epochs.find((one) => one.epoch === epoch);
   }
 
-  /** There may be an epoch to persist. */
+  /** Has the background look for an epoch to persist. */
   wake(): void {
-    this.#woken = true;
-    if (this.#working !== undefined || this.#hasToStop) return;
-    clearTimeout(this.#retry);
-    this.#retryAt = undefined;
-    this.#woken = false;
-    this.#working = this.#work().finally(() => {
-      this.#working = undefined;
-      if (this.#woken) this.wake(); // it may have looked for the last time before
-    });
+    this.#handle({ type: 'wake' });
   }
 
-  /** @throws UmbraError E_DURABLE_SILENT: who asks the disk now would wait */
+  /** Refuses what would wait for the disk now. @throws UmbraError E_DURABLE_SILENT */
   requireAnswer(): void {
-    const { silence } = this.#turns;
+    const silence = this.#silence;
     if (silence !== undefined) throw silence;
   }
 
   /**
    * Brings an epoch to disk that is published nowhere yet, and lists it there.
-   * @throws UmbraError, and it is not listed; if the disk hangs, not for long after it goes on
+   * @throws UmbraError E_DURABLE_SILENT, E_PERSIST_SLOW, or what went wrong: it is not listed then, or
+   *   if the disk hangs, no longer once the disk answers
    */
   async beforeCommit(epoch: EpochManifest): Promise<void> {
     this.requireAnswer();
     const { timeLimitMs } = this.#settings;
-    const bring = async (turn: Turn) => {
-      if (this.#stopped) throw new UmbraError(ENDING);
-      await this.#look();
-      await this.#persist(epoch, async () => !turn.isLate).catch(async (error: unknown) => {
-        await this.#onFull(error);
-        throw error;
-      });
-    };
     const message = `the epoch was not on disk after ${timeLimitMs} ms (persist.timeLimit)`;
-    try {
-      await this.#turns.take(timeLimitMs, bring, { code: 'E_PERSIST_SLOW', message });
-    } catch (error) {
-      this.#failure = toFailure(error, { where: 'persist' });
-      throw error;
-    }
+    await this.#turn({ kind: 'commit', epoch }, timeLimitMs, { code: 'E_PERSIST_SLOW', message });
   }
 
-  /** Of an epoch that is listed on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
+  /** Pins an epoch that is listed on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
   async pin(epoch: number, pinned: boolean): Promise<void> {
     this.requireAnswer();
-    await this.#turns.take(REMOVE_LIMIT_MS, () => this.#ask({ type: 'pin', epoch, pinned }), {
-      code: 'E_DURABLE_SILENT',
-      message: `the disk did not answer in ${REMOVE_LIMIT_MS} ms`,
-    });
+    await this.#turn({ kind: 'pin', epoch, pinned }, REMOVE_LIMIT_MS, silent(REMOVE_LIMIT_MS));
   }
 
   /** Makes an epoch no longer exist on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
   async remove(epoch: number): Promise<void> {
     this.requireAnswer();
-    const retire = async () => {
-      const { epochs, damaged } = this.#view;
-      if (![...epochs, ...damaged].some((one) => one.epoch === epoch)) return;
-      await this.#retire([epoch]);
-    };
-    const message = `the disk did not answer in ${REMOVE_LIMIT_MS} ms`;
-    await this.#turns.take(REMOVE_LIMIT_MS, retire, { code: 'E_DURABLE_SILENT', message });
+    await this.#turn({ kind: 'remove', epoch }, REMOVE_LIMIT_MS, silent(REMOVE_LIMIT_MS));
   }
 
-  /** What is under way in the background is ended, and taken up again when it is woken. */
-  async #pause(): Promise<void> {
-    if (this.#working !== undefined) this.#agent.endPersist();
-    await this.#working;
+  /** The reason to refuse what would wait for the disk; undefined while the disk answers. */
+  get #silence(): UmbraError | undefined {
+    const silentMs = this.#agent.durableSilentMs();
+    const lingersSince = lingersSinceMs(this.#persisting);
+    const since = silentMs === undefined ? lingersSince : Math.floor(Date.now() - silentMs);
+    if (since === undefined) return undefined;
+    const at = new Date(since).toISOString();
+    const message = `the disk of persist.to has not answered since ${at}`;
+    return new UmbraError({ code: 'E_DURABLE_SILENT', message });
   }
 
-  async #work(): Promise<void> {
-    try {
-      await this.#look();
-      for (;;) {
-        const epoch = await this.#nextWanted();
-        if (epoch === undefined || this.#hasToStop) break;
-        try {
-          await this.#persist(epoch, () => this.#isThere(epoch));
-        } catch (error) {
-          if (this.#hasToStop) return; // it was ended, and is taken up again
-          const failure = toFailure(error, { where: `persist epoch ${epoch.epoch}` });
-          if (failure.code === UNWANTED) continue;
-          if (!HOPELESS.has(failure.code)) throw error;
-          // Retired or folded meanwhile, it is not there any more, or is elsewhere: no failure.
-          if (!(await this.#isInMemory(epoch))) continue;
-          this.#hopeless.set(identityOf(epoch), failure);
-          this.#log.error({ failure }, 'an epoch cannot be brought to disk');
-        }
-      }
-      if (!this.#hasToStop) await this.#retain();
-      this.#failure = undefined;
-      this.#attempts = 0;
-    } catch (error) {
-      await this.#onFull(error);
-      this.#fail(error);
-    }
-  }
-
-  /** What is left of an attempt must not keep a disk full. */
-  async #onFull(error: unknown): Promise<void> {
-    if (toFailure(error, {}).code !== 'E_DURABLE_NO_ROOM') return;
-    await this.#ask({ type: 'collect' }).catch((err: unknown) => {
-      this.#log.error({ err }, 'could not clear the disk of an epoch that does not fit');
+  /** Has the disk do something, in turn. @throws UmbraError `slow` after `limitMs`, or what went wrong */
+  #turn(want: Want, limitMs: number, slow: Failure): Promise<void> {
+    const id = this.#nextTurn++;
+    return new Promise((resolve, reject) => {
+      this.#callers.set(id, { resolve, reject, timer: undefined });
+      const turn = { id, want, limitMs, slow, askedAtMs: Date.now() };
+      this.#handle({ type: 'turn', turn });
     });
   }
 
-  /** @param isWanted asked before it is listed, and once more after: what is not is not listed */
-  async #persist(manifest: EpochManifest, isWanted: () => Promise<boolean>): Promise<void> {
-    const { epoch } = manifest;
-    const requireWanted = async () => {
-      if (await isWanted()) return;
-      throw new UmbraError({ code: UNWANTED, message: `epoch ${epoch} is wanted no more` });
-    };
-    await requireWanted();
-    const startedAt = performance.now();
-    this.#persisting = { epoch, progress: { doneBytes: 0, totalBytes: 1 } };
-    try {
-      const { contentBytes, storedBytes } = await this.#agent.persist(manifest, (progress) => {
-        this.#persisting = { epoch, progress };
-      });
-      await requireWanted();
-      const view = await this.#agent.durable({ type: 'publish', epoch: manifest });
-      // Someone was told that it is not there: it must not come to be there afterwards.
-      if (!(await isWanted())) await this.#retire([epoch]);
-      await requireWanted();
-      this.#take(view);
-      const durationMs = performance.now() - startedAt;
-      this.#last = { epoch, durationMs, contentBytes, storedBytes };
-      this.#failure = undefined;
-      this.#log.info(this.#last, 'epoch persisted');
-    } finally {
-      this.#persisting = undefined;
+  #handle(event: PersistingEvent): void {
+    const { doubt } = this.#persisting.list;
+    const { persisting, actions } = step(this.#persisting, event);
+    this.#persisting = persisting;
+    if (persisting.list.doubt !== undefined && doubt === undefined) {
+      const { directory } = this.#settings;
+      this.#log.warn({ directory }, `persist.to: ${persisting.list.doubt}`);
+    }
+    for (const action of actions) this.#enact(action);
+  }
+
+  #enact(action: PersistingAction): void {
+    switch (action.type) {
+      case 'ask':
+        this.#answer(async () => {
+          return { type: 'listed', list: await this.#agent.durable(action.request) };
+        });
+        break;
+      case 'read-memory':
+        this.#answer(() => this.#readMemory());
+        break;
+      case 'persist':
+        this.#answer(() => this.#persist(action.epoch));
+        break;
+      case 'end-persist':
+        this.#agent.endPersist();
+        break;
+      case 'arm-retry': {
+        const timer = setTimeout(() => this.#handle({ type: 'retry' }), action.ms);
+        this.#retry = { timer, at: new Date(Date.now() + action.ms) };
+        break;
+      }
+      case 'disarm-retry':
+        clearTimeout(this.#retry?.timer);
+        this.#retry = undefined;
+        break;
+      case 'arm-limit':
+        this.#arm(action.turn, action.ms, 'late');
+        break;
+      case 'arm-grace':
+        this.#arm(action.turn, action.ms, 'abandon');
+        break;
+      case 'settle':
+        this.#settle(action.turn, action.failure);
+        break;
+      case 'note':
+        this.#note(action.note);
+        break;
     }
   }
 
-  /** The newest first: it is worth the most. Older than what is kept on disk, none is wanted. */
-  async #nextWanted(): Promise<EpochManifest | undefined> {
+  /** Does what the machine has asked for, and tells it what came of that. */
+  #answer(work: () => Promise<PersistingEvent>): void {
+    this.#answered = work().then(
+      (event) => this.#handle(event),
+      (error: unknown) => this.#handle({ type: 'failed', failure: toFailure(error, {}) }),
+    );
+  }
+
+  async #readMemory(): Promise<PersistingEvent> {
     const { epochs } = await this.#catalogue.list();
-    const there = new Set(this.#view.epochs.map(identityOf));
-    const oldest = this.#view.epochs.at(-this.#settings.keep)?.epoch ?? 0;
-    return epochs
-      .slice(-this.#settings.keep)
-      .findLast(
-        (one) =>
-          one.epoch > oldest && !there.has(identityOf(one)) && !this.#hopeless.has(identityOf(one)),
-      );
+    const pinned = await pinnedEpochs(this.#catalogue.directory);
+    return { type: 'memory', memory: { epochs, pinned: [...pinned] } };
   }
 
-  /** It may be made of other shadows by now. */
-  async #isThere(epoch: EpochManifest): Promise<boolean> {
-    const { epochs } = await this.#catalogue.list();
-    return epochs.some((one) => identityOf(one) === identityOf(epoch));
+  async #persist(epoch: EpochManifest): Promise<PersistingEvent> {
+    const attempt = newAttempt();
+    this.#attempt = attempt;
+    attempt.result = await this.#agent.persist(epoch, (progress) => {
+      attempt.progress = progress;
+    });
+    return { type: 'persisted' };
   }
 
-  async #isInMemory(epoch: EpochManifest): Promise<boolean> {
-    const { epochs } = await this.#catalogue.list();
-    return epochs.some((one) => identityOf(one) === identityOf(epoch) && one.round === epoch.round);
+  #arm(turn: number, ms: number, type: 'late' | 'abandon'): void {
+    const caller = this.#callers.get(turn);
+    if (caller === undefined) return;
+    clearTimeout(caller.timer);
+    caller.timer = setTimeout(() => this.#handle({ type, turn }), ms);
   }
 
-  async #retain(): Promise<void> {
-    const pins = await this.#pins();
-    const old = this.#view.epochs
-      .slice(0, -this.#settings.keep)
-      .map(({ epoch }) => epoch)
-      .filter((epoch) => !pins.has(epoch));
-    if (old.length > 0) {
-      await this.#retire(old);
-      this.#log.info({ epochs: old }, 'epochs retired from disk');
-    } else await this.#ask({ type: 'collect' });
+  #settle(turn: number, failure: Failure | undefined): void {
+    const caller = this.#callers.get(turn);
+    if (caller === undefined) return;
+    this.#callers.delete(turn);
+    clearTimeout(caller.timer);
+    if (failure === undefined) caller.resolve();
+    else caller.reject(new UmbraError(failure));
   }
 
-  /** A pin has to outlive what memory holds, as its epoch does. */
-  async #pins(): Promise<ReadonlySet<number>> {
-    const inMemory = await pinnedEpochs(this.#catalogue.directory);
-    const { epochs, pinned } = this.#view;
-    for (const { epoch } of epochs) {
-      if (!inMemory.has(epoch) || pinned.includes(epoch)) continue;
-      await this.#ask({ type: 'pin', epoch, pinned: true });
+  #note(note: Note): void {
+    switch (note.what) {
+      case 'persisted': {
+        const { startedAt, result } = this.#attempt;
+        if (result === undefined) break;
+        const { contentBytes, storedBytes } = result;
+        const durationMs = performance.now() - startedAt;
+        this.#last = { epoch: note.epoch.epoch, durationMs, contentBytes, storedBytes };
+        this.#log.info(this.#last, 'epoch persisted');
+        break;
+      }
+      case 'retired':
+        this.#log.info({ epochs: note.epochs }, 'epochs retired from disk');
+        break;
+      case 'hopeless':
+        this.#log.error({ failure: note.failure }, 'an epoch cannot be brought to disk');
+        break;
+      case 'failed': {
+        const { failure, retryMs } = note;
+        this.#log.error({ failure, retryMs }, 'could not persist; trying again');
+        break;
+      }
     }
-    return new Set([...inMemory, ...this.#view.pinned]);
-  }
-
-  async #look(): Promise<void> {
-    await this.#ask({ type: 'look' });
-    this.#onLook();
-  }
-
-  /** What goes is not offered meanwhile. Who was to do it may die with it done, or not: then we look again. */
-  async #retire(going: readonly number[]): Promise<void> {
-    const stays = ({ epoch }: { readonly epoch: number }) => !going.includes(epoch);
-    const { epochs, damaged } = this.#view;
-    this.#view = {
-      ...this.#view,
-      epochs: epochs.filter(stays),
-      damaged: damaged.filter(stays),
-    };
-    try {
-      await this.#ask({ type: 'retire', epochs: going });
-    } catch (error) {
-      await this.#look().catch(() => {}); // it is tried again, and told what was in the way first
-      throw error;
-    }
-  }
-
-  async #ask(request: DurableRequest): Promise<void> {
-    this.#take(await this.#agent.durable(request));
-  }
-
-  #take(view: DurableList): void {
-    if (view.doubt !== undefined && this.#view.doubt === undefined) {
-      this.#log.warn({ directory: this.#settings.directory }, `persist.to: ${view.doubt}`);
-    }
-    this.#view = view;
-  }
-
-  #fail(error: unknown): void {
-    this.#failure = toFailure(error, { where: 'persist' });
-    if (this.#hasToStop) return;
-    const ms = Math.min(RETRY_MS * 2 ** this.#attempts++, RETRY_MAX_MS);
-    this.#retryAt = new Date(Date.now() + ms);
-    this.#log.error({ failure: this.#failure, retryMs: ms }, 'could not persist; trying again');
-    this.#retry = setTimeout(() => this.wake(), ms);
   }
 }
 
-/** An epoch and its copy: the round it names may become another when it is folded. */
-function identityOf({ epoch, createdAt }: EpochManifest): string {
-  return `${epoch} ${createdAt}`;
+function newAttempt(): Attempt {
+  const progress = { doneBytes: 0, totalBytes: 1 };
+  return { startedAt: performance.now(), progress, result: undefined };
+}
+
+function silent(limitMs: number): Failure {
+  return { code: 'E_DURABLE_SILENT', message: `the disk did not answer in ${limitMs} ms` };
 }

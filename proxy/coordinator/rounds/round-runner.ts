@@ -5,14 +5,12 @@
 import type { Logger } from 'pino';
 import { type Calibration, type EndCondition, LivePhase } from '../../../policies/index.ts';
 import { type EpochManifest, makeEpochManifest } from '../../../shadow/index.ts';
-import { brokenParts, isBroken } from '../../failure/broken.ts';
 import { type Failure, toFailure } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import type { Agent, AgentNotice } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { MemberSample, RoundFacts } from '../../protocol/member.ts';
 import { type RoundReport, reportRound } from '../../protocol/report.ts';
-import { BrokenBarrier } from './broken-barrier.ts';
 import {
   begin,
   isAborting,
@@ -64,8 +62,6 @@ export class RoundRunner {
   readonly #live: LivePhase;
   readonly #graceMs: number;
   #standstill: Standstill | undefined;
-  /** There in the cut test alone. */
-  readonly #brokenBarrier: BrokenBarrier | undefined;
   /** Downtime of each member, as predicted when the live phase ended. */
   readonly #predictions = new Map<string, number>();
   #predictedMs: number | undefined;
@@ -97,9 +93,6 @@ export class RoundRunner {
     this.#log = log.child({ round: id });
     this.#onProgress = onProgress;
     this.#graceMs = graceMs;
-    if (isBroken('barrier')) {
-      this.#brokenBarrier = new BrokenBarrier((one) => agent.command(id, one, 'barrier'));
-    }
   }
 
   /**
@@ -111,8 +104,6 @@ export class RoundRunner {
       this.#finish = resolve;
     });
     const startedAt = performance.now();
-    const broken = brokenParts();
-    if (broken.length > 0) this.#log.warn({ broken }, 'broken on purpose: not a consistent cut');
     await this.#agent.beginRound(this.id);
     this.#keepTime();
     this.#apply(begin(this.#agent.members));
@@ -149,9 +140,7 @@ export class RoundRunner {
     const { member, report, facts, failure } = notice;
     if (report === 'admitted') this.#live.expect(member, facts.reservedBytes ?? 0);
     this.#facts.set(member, { ...this.#facts.get(member), ...facts });
-    const event = { type: 'report', member, report, ...(failure && { failure }) } as const;
-    if (!this.#brokenBarrier?.keeps(event, this.#round)) this.#handle(event);
-    for (const kept of this.#brokenBarrier?.release(this.#round) ?? []) this.#handle(kept);
+    this.#handle({ type: 'report', member, report, ...(failure && { failure }) });
   }
 
   /** @returns false if its epoch is being published, or stands: then nothing ends it */

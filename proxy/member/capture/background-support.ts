@@ -12,7 +12,6 @@
  *     cleaning up        snapshot-end.ts
  */
 import type { QmpClient } from '../../../qmp/index.ts';
-import { isBroken } from '../../failure/broken.ts';
 import type { Failure } from '../../failure/failure.ts';
 import type { KnownProcess } from '../../host/known-process.ts';
 import type { PrepareCommand } from '../../protocol/member.ts';
@@ -125,7 +124,7 @@ async function cutObstacles(qmp: QmpClient, options: BackgroundOptions): Promise
 
 /** Should it be otherwise, the round notices (background-drive.ts). */
 function staysStopped({ version: { major } }: QmpClient): boolean {
-  return major >= 9 || isBroken('foresight');
+  return major >= 9;
 }
 
 /** Where QEMU leaves memory protected when a snapshot is broken off, we must be able to help. */

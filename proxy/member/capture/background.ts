@@ -12,7 +12,6 @@
  * From `migrate` on the stream is read to its end, whatever happens: see snapshot-end.ts.
  */
 import { dirname } from 'node:path';
-import { isBroken } from '../../failure/broken.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { thisProcess } from '../../host/known-process.ts';
 import { type Disk, freezeDisks, writableDisks } from '../qemu/disks.ts';
@@ -92,7 +91,7 @@ export class BackgroundCapture implements CaptureMethod {
 
   async #holdFrames(): Promise<void> {
     const { monitor, journal } = this.#round;
-    const held = isBroken('hold') ? [] : await netdevs(monitor);
+    const held = await netdevs(monitor);
     journal.hold(held);
     try {
       await holdFrames(monitor, held);
