@@ -112,6 +112,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'tools/setup': ['tools/packages', 'tools/qemu', 'tools/guest'],
   'tools/inspect': ['proxy/stream'],
   'tools/lint': [],
+  'tools/reference': ['proxy/config'],
   'tools/cli': ['policies', 'proxy', 'qmp', 'shadow', 'tools/guest', 'tools/qemu', 'tools/setup'],
   'tools/sim': ['policies', 'proxy', 'tools/cli'],
   'tools/sim/faults': ['policies', 'proxy', 'tools/sim'],

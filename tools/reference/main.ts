@@ -1,0 +1,20 @@
+/**
+ * Writes the parts of documents that are made from the sources (documents.ts).
+ *
+ *     npm run reference
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { DOCUMENTS, withPart } from './documents.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+for (const { file, marker, part } of DOCUMENTS) {
+  const path = join(root, file);
+  const before = readFileSync(path, 'utf8');
+  const after = withPart(before, marker, part());
+  if (after === before) continue;
+  writeFileSync(path, after);
+  process.stdout.write(`${file} is written\n`);
+}
