@@ -210,7 +210,7 @@ export interface Agent {
   endFetch(): void;
   /** Reads every byte of an epoch on disk. */
   verifyDurable(epoch: EpochManifest): Promise<void>;
-  planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]>;
+  planRestore(epoch: EpochManifest, mode: RestoreChoice): Promise<RestorePlan[]>;
   /** Members whose VM is alive. */
   alivePids(): Promise<ReadonlyMap<string, number>>;
   killVm(member: string): Promise<void>;
