@@ -21,7 +21,6 @@ export {
   type EvacuationPolicy,
   type Passing,
 } from './evacuation.ts';
-export { type OptionHelp, POLICIES } from './explain.ts';
 export { dalyIntervalMs, type Interval, LEAST_INTERVAL_MS, nextInterval } from './interval.ts';
 export { type LiveDecision, LivePhase, type LivePolicy } from './live-phase.ts';
 export { chooseSlots, type Multiplexing, type SlotDecision } from './multiplexing.ts';

@@ -8,16 +8,11 @@ import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { ClusterConfig } from './cluster.ts';
 import type { RestoredDisk } from './disk-layer.ts';
-import type {
-  CaptureMode,
-  CutMode,
-  DiskMode,
-  DomainPlan,
-  MemberSample,
-  RestoreMode,
-  RoundFacts,
-  SessionMilestone,
-} from './member.ts';
+import type { DomainPlan, MemberSample, RoundFacts, SessionMilestone } from './member.ts';
+import type { RestoreChoice, RestoreMode } from './restore-mode.ts';
+import type { RoundSettings } from './round-settings.ts';
+
+export type { RoundSettings };
 
 export type AgentCommand =
   | 'open'
@@ -29,17 +24,6 @@ export type AgentCommand =
   | 'barrier'
   | 'commit'
   | 'abort';
-
-export interface RoundSettings {
-  /** In the order they are tried. */
-  readonly capture: readonly CaptureMode[];
-  readonly cut: CutMode;
-  readonly disks: DiskMode;
-  readonly memoryBound: number;
-  readonly inFlightBytes: number;
-  readonly stopDeadlineMs: number;
-  readonly silenceMs: number;
-}
 
 /** What a member's session reports, and that its proxy is gone. */
 export type MemberMilestone = SessionMilestone | 'gone';
@@ -226,7 +210,7 @@ export interface Agent {
   endFetch(): void;
   /** Reads every byte of an epoch on disk. */
   verifyDurable(epoch: EpochManifest): Promise<void>;
-  planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]>;
+  planRestore(epoch: EpochManifest, mode: RestoreChoice): Promise<RestorePlan[]>;
   /** Members whose VM is alive. */
   alivePids(): Promise<ReadonlyMap<string, number>>;
   killVm(member: string): Promise<void>;

@@ -1,22 +1,18 @@
-import type {
-  EndCondition,
-  Interval,
-  Multiplexing,
-  RetentionPolicy,
-} from '../../policies/index.ts';
-import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './capture-mode.ts';
+/** A cluster as it is configured: checked, paths absolute, quantities in bytes and milliseconds. */
+import * as z from 'zod';
+import type { Interval, RetentionPolicy } from '../../policies/index.ts';
+import type { RestoreChoice } from './restore-mode.ts';
+import type { RoundConfig } from './round-settings.ts';
 
-/** A cluster as it is configured, resolved and checked: paths absolute, quantities in bytes and milliseconds. */
-
-/** A VM that libvirt runs. */
-export interface LibvirtDomain {
-  readonly uri: string;
-  readonly domain: string;
-}
+/** A VM that libvirt runs: the URI of that libvirt, and the VM's name there. */
+export const libvirtDomainSchema = z.object({ uri: z.string(), domain: z.string() });
+export type LibvirtDomain = Readonly<z.infer<typeof libvirtDomainSchema>>;
 
 export interface MemberConfig {
   readonly name: string;
+  /** The command line of its QEMU; undefined: Umbra does not start it. */
   readonly command: readonly string[] | undefined;
+  /** The QMP socket of its QEMU. */
   readonly qmp: string;
   readonly workingDirectory: string;
   /** The member's own folder: sockets, logs, journal. */
@@ -26,7 +22,21 @@ export interface MemberConfig {
 
 export interface ScheduleConfig {
   readonly interval: Interval;
+  /** The share of its speed that the job loses while memory streams, 0 to 1. */
   readonly liveSlowdown: number;
+}
+
+export interface StoreConfig {
+  readonly headroomBytes: number;
+  /** Undefined: what the host has, less the headroom. */
+  readonly budgetBytes: number | undefined;
+  readonly recycle: boolean;
+  /** Whether only pages that differ from an earlier epoch are stored. */
+  readonly delta: boolean;
+  /** Deltas with more than this share of their base are folded into a new base. */
+  readonly foldAt: number;
+  /** The longest that a round which does not fit waits; 0: it is refused at once. */
+  readonly queueLimitMs: number;
 }
 
 export interface PersistConfig {
@@ -35,48 +45,29 @@ export interface PersistConfig {
   readonly mode: 'background' | 'before-commit';
   /** Content a second, bytes; undefined: no limit. */
   readonly rate: number | undefined;
+  /** Members at once. */
   readonly parallel: number;
+  /** Epochs kept on disk. */
   readonly keep: number;
-  /** How long a round waits for the disk, for before-commit. */
+  /** The longest that a round waits for the disk, with before-commit. */
   readonly timeLimitMs: number;
 }
 
 export interface ClusterConfig {
   readonly cluster: string;
-  /** The cluster's folder, 0700: everything of it is below. */
+  /** The cluster's folder, 0700: all its files are below. */
   readonly directory: string;
   readonly shadowsDirectory: string;
   readonly catalogueDirectory: string;
   readonly members: readonly MemberConfig[];
-  readonly round: {
-    /** In the order they are tried. */
-    readonly capture: readonly CaptureMode[];
-    readonly cut: CutMode;
-    readonly disks: DiskMode;
-    readonly hugePages: HugePageMode;
-    readonly compareEmulated: boolean;
-    readonly stopDeadlineMs: number;
-    readonly endWhen: readonly EndCondition[];
-    readonly multiplexing: Multiplexing;
-    readonly inFlightBytes: number;
-  };
-  readonly store: {
-    readonly headroomBytes: number;
-    readonly budgetBytes: number | undefined;
-    readonly recycle: boolean;
-    /** Store only what differs from an earlier epoch. */
-    readonly delta: boolean;
-    /** Deltas that hold more than this share of their base are folded into a new one. */
-    readonly foldAt: number;
-    /** How long a round that does not fit waits; 0: it is refused at once. */
-    readonly queueLimitMs: number;
-  };
-  /** Checkpoints by themselves; undefined: only when asked for. */
+  readonly round: RoundConfig;
+  readonly store: StoreConfig;
+  /** Undefined: checkpoints are taken only when asked for. */
   readonly schedule: ScheduleConfig | undefined;
   readonly epochs: RetentionPolicy;
-  /** Epochs on disk as well; undefined: in memory only. */
+  /** Undefined: epochs are in memory only. */
   readonly persist: PersistConfig | undefined;
-  readonly restore: { readonly mode: 'auto' | 'map' | 'stream' };
+  readonly restore: { readonly mode: RestoreChoice };
   /** Sockets of the guests' network cards, for Umbra's own switch. */
   readonly switchSockets: readonly string[];
 }

@@ -10,8 +10,8 @@ import type { LiveSample } from '../../policies/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { KnownProcess } from '../host/known-process.ts';
 import type { LinkedMemory } from '../libvirt/memory-link.ts';
-import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './capture-mode.ts';
 import type { SnapshottedDisk } from './disk-layer.ts';
+import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './round-settings.ts';
 
 export type { CaptureMode, CutMode, DiskMode };
 

@@ -1,8 +1,8 @@
 /** What each command does, without how it was spelled. */
 import { existsSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { POLICIES } from '../../policies/index.ts';
 import { forgetVm, recordedVm } from '../../proxy/agent/vms/vm-process.ts';
+import { POLICIES } from '../../proxy/config/explain.ts';
 import type { ClusterStatus, QueuedProgress } from '../../proxy/coordinator/coordinator.ts';
 import type { EpochDetail } from '../../proxy/coordinator/epochs/epochs.ts';
 import type { RestoreProgress } from '../../proxy/coordinator/restores/restore.ts';

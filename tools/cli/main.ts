@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { POLICIES } from '../../policies/index.ts';
+import { POLICY_NAMES } from '../../proxy/config/policy-names.ts';
 import { toFailure } from '../../proxy/failure/failure.ts';
 import { packageFolder } from '../../proxy/host/program.ts';
 import * as commands from './commands.ts';
@@ -187,7 +187,7 @@ program
   });
 
 command('explain', 'say what the policy options mean')
-  .argument('[policy]', `one of: ${Object.keys(POLICIES).join(', ')}`)
+  .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}`)
   .action((policy: string | undefined, options: GlobalOptions) => {
     commands.explain(policy, outputOf(options));
   });

@@ -1,11 +1,22 @@
 /**
- * Writes what is printed from the sources. Tests fail while one of these files is another.
+ * Writes the parts of documents that are made from the sources (documents.ts).
  *
- *     node --import tsx tools/reference/main.ts
+ *     npm run reference
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { codesReference } from '../../proxy/failure/reference.ts';
-import { packageFolder } from '../../proxy/host/program.ts';
+import { DOCUMENTS, withPart } from './documents.ts';
 
-writeFileSync(join(packageFolder(), 'proxy/failure/CODES.md'), codesReference());
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+writeFileSync(join(root, 'proxy/failure/CODES.md'), codesReference());
+for (const { file, marker, part } of DOCUMENTS) {
+  const path = join(root, file);
+  const before = readFileSync(path, 'utf8');
+  const after = withPart(before, marker, part());
+  if (after === before) continue;
+  writeFileSync(path, after);
+  process.stdout.write(`${file} is written\n`);
+}

@@ -15,14 +15,14 @@ import type { EpochManifest } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import type { MemberRestored, RestoringAgent } from '../../protocol/agent.ts';
-import type { RestoreMode } from '../../protocol/member.ts';
 import type { RestoreReport } from '../../protocol/report.ts';
+import type { RestoreChoice } from '../../protocol/restore-mode.ts';
 
 /** Starting hundreds of QEMUs at one instant helps nobody. */
 const LOADS_AT_ONCE = 16;
 
 export interface RestoreOptions {
-  readonly mode: RestoreMode | 'auto';
+  readonly mode: RestoreChoice;
   /** Kill members that still run; without it, they are a reason to refuse. */
   readonly replace: boolean;
   /** `all` reads every byte again before anything is started. */

@@ -25,7 +25,7 @@ import koffi from 'koffi';
 import { measureRoom } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { isAlive, type KnownProcess } from '../../host/known-process.ts';
-import type { HugePageMode } from '../../protocol/capture-mode.ts';
+import type { HugePageMode } from '../../protocol/round-settings.ts';
 import type { RamBlockInfo } from '../qemu/qemu.ts';
 
 // <asm/unistd.h>: the same on every architecture. libc has names for them since 2.36 only.

@@ -93,7 +93,7 @@ test('the least there can be, and every default', () => {
   });
 });
 
-test('the durable tier: relative to the file, a folder a cluster, kept as many as in memory', () => {
+test('the durable tier: relative to the file, a folder a cluster, as many as in memory', () => {
   const config = parse(
     `{cluster: demo, members: [${MEMBER}], epochs: {keep: 3}, persist: {to: disk, rate: 200MiB}}`,
   );
@@ -176,7 +176,7 @@ checkpoint: {every: optimal, mtbf: 24h, liveSlowdown: 0.1}
 /** Policies that contradict each other or themselves: [the settings, what is said]. */
 const CONTRADICTIONS: readonly (readonly [string, RegExp])[] = [
   ['round: {capture: []}', /round\.capture/],
-  ['round: {capture: [precopy, precopy]}', /round\.capture\[1\]: precopy is there already/],
+  ['round: {capture: [precopy, precopy]}', /round\.capture\[1\]: precopy is listed already/],
   ['round: {capture: [stop-copy, precopy]}', /round\.capture\[1\]: never tried/],
   ['round: {capture: [precopy, auto]}', /round\.capture/],
   ['persist: {}', /persist\.to: /],
@@ -203,7 +203,7 @@ const CONTRADICTIONS: readonly (readonly [string, RegExp])[] = [
   ['round: {memoryBound: 0.9}', /round\.memoryBound: must be at least 1/],
   ['round: {maxLive: 1ms}', /round\.maxLive: must be at least 50ms/],
   ['round: {inFlight: 1kB}', /round\.inFlight: must be at least 1MiB/],
-  ['round: {endWhen: [no-progress, no-progress]}', /endWhen\[1\]: no-progress is there already/],
+  ['round: {endWhen: [no-progress, no-progress]}', /endWhen\[1\]: no-progress is listed already/],
   [
     'round: {endWhen: [all-first-pass, no-progress]}',
     /endWhen\[1\]: no-progress never holds before all-first-pass/,
@@ -249,7 +249,11 @@ const WRONG: readonly (readonly [name: string, text: string, expected: readonly 
     '{cluster: a, members: [{name: a, command: [q]}]}',
     [/members\[0\]\.command: has no/],
   ],
-  ['twice the same', `{cluster: a, members: [${MEMBER}, ${MEMBER}]}`, [/members\[1\]\.name: a is/]],
+  [
+    'twice the same',
+    `{cluster: a, members: [${MEMBER}, ${MEMBER}]}`,
+    [/members\[1\]\.name: a is the name of another/],
+  ],
   [
     'an unknown unit',
     `{cluster: a, members: [${MEMBER}], store: {headroom: 3 parsecs}}`,
@@ -289,6 +293,16 @@ const WRONG: readonly (readonly [name: string, text: string, expected: readonly 
     'a path no socket can have',
     `{cluster: a, members: [{name: a, qmp: /${'x'.repeat(120)}}]}`,
     [/members\[0\]\.qmp: 121 bytes are too long/],
+  ],
+  [
+    'an old spelling of a value, naming the new one',
+    `{cluster: a, members: [${MEMBER}], round: {cut: frames held}}`,
+    [/round\.cut: .*; "frames held" is written frames-held now/],
+  ],
+  [
+    'an old name of an option, naming the new one',
+    `{cluster: a, members: [${MEMBER}], round: {protocol: auto}}`,
+    [/round\.protocol: no such option; it is called cut now/],
   ],
   [
     'several at once',

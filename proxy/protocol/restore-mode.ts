@@ -1,0 +1,15 @@
+/** Ways to bring a member's memory back. PURE. */
+import * as z from 'zod';
+
+/**
+ *     map       the VM maps its memory from the epoch
+ *     stream    the memory is sent into a VM with memory of its own
+ *     libvirt   libvirt starts the VM from a file of its own format
+ */
+export const restoreModeSchema = z.enum(['map', 'stream', 'libvirt']);
+export type RestoreMode = z.infer<typeof restoreModeSchema>;
+
+/** The modes an operator can ask for; `auto` maps where the VM allows it. */
+export const RESTORE_CHOICES = ['auto', 'map', 'stream'] as const;
+export const restoreChoiceSchema = z.enum(RESTORE_CHOICES);
+export type RestoreChoice = z.infer<typeof restoreChoiceSchema>;
