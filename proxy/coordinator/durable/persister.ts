@@ -18,6 +18,7 @@ import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import type { Agent, DurableList, DurableRequest } from '../../protocol/agent.ts';
 import type { PersistConfig } from '../../protocol/cluster.ts';
+import type { PersistReport, PersistStatus } from '../../protocol/status.ts';
 import { DurableTurns, type Turn } from './durable-turns.ts';
 
 const RETRY_MS = 15_000;
@@ -44,28 +45,6 @@ const UNWANTED = 'E_PERSIST_UNWANTED';
 const ENDING: Failure = { code: 'E_DAEMON_ENDING', message: 'the daemon is ending' };
 
 export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'durable' | 'durableSilentMs'>;
-
-export interface PersistStatus {
-  readonly directory: string;
-  readonly mode: PersistConfig['mode'];
-  /** Why what is there may not outlive the host's memory. */
-  readonly doubt: string | undefined;
-  readonly persisting: { readonly epoch: number; readonly share: number } | undefined;
-  /** Why the last attempt failed; undefined when one has succeeded since. */
-  readonly failure: Failure | undefined;
-  /** When it is tried again, ISO 8601. */
-  readonly retryAt: string | undefined;
-  readonly last: PersistReport | undefined;
-}
-
-export interface PersistReport {
-  readonly epoch: number;
-  readonly durationMs: number;
-  /** Of memory, without holes. */
-  readonly contentBytes: number;
-  /** What it takes on disk. */
-  readonly storedBytes: number;
-}
 
 export class Persister {
   readonly #settings: PersistConfig;
