@@ -11,38 +11,25 @@ import {
 import { type Failure, toFailure, UmbraError } from '../failure/failure.ts';
 import { faultPoint } from '../failure/fault-point.ts';
 import { clusterFolder } from '../host/folders.ts';
-import type { Agent, CloneOrigin, MemberStatus } from '../protocol/agent.ts';
+import type { Agent, CloneOrigin } from '../protocol/agent.ts';
 import type { ClusterConfig } from '../protocol/cluster.ts';
+import type { EpochDetail } from '../protocol/epoch.ts';
+import type { RestoreOptions } from '../protocol/operator.ts';
+import type { QueuedProgress, RestoreProgress, RoundProgress } from '../protocol/progress.ts';
 import type { RestoreReport, RoundReport } from '../protocol/report.ts';
-import { Persister, type PersistStatus } from './durable/persister.ts';
-import { type EpochDetail, type EpochInfo, Epochs } from './epochs/epochs.ts';
+import type { ClusterStatus } from '../protocol/status.ts';
+import { Persister } from './durable/persister.ts';
+import { Epochs } from './epochs/epochs.ts';
 import { FoldJob } from './epochs/fold-job.ts';
 import { type ChosenEpoch, EpochChoice } from './restores/epoch-choice.ts';
 import { holdEpoch } from './restores/epoch-hold.ts';
-import { type RestoreOptions, type RestoreProgress, restoreEpoch } from './restores/restore.ts';
+import { restoreEpoch } from './restores/restore.ts';
 import { Exclusive } from './rounds/exclusive.ts';
 import { RoundArchive } from './rounds/round-archive.ts';
 import { outcomeOf } from './rounds/round-outcome.ts';
 import { RoundQueue } from './rounds/round-queue.ts';
-import { policyName, type RoundProgress, RoundRunner } from './rounds/round-runner.ts';
-import { Schedule, type ScheduleStatus } from './rounds/schedule.ts';
-
-export interface ClusterStatus {
-  readonly cluster: string;
-  readonly busy: string | undefined;
-  /** The durable tier; undefined if there is none. */
-  readonly persist: PersistStatus | undefined;
-  /** Why a checkpoint waits, if one does. */
-  readonly queued: Failure | undefined;
-  readonly members: readonly MemberStatus[];
-  readonly epochs: readonly EpochInfo[];
-  readonly lastRound: RoundReport | undefined;
-  readonly lastRestore: RestoreReport | undefined;
-  /** Checkpoints by themselves; undefined if none are configured. */
-  readonly schedule: ScheduleStatus | undefined;
-  /** Median of |predicted − real| ÷ real of the last rounds' downtime. */
-  readonly predictionErrorMedian: number | undefined;
-}
+import { policyName, RoundRunner } from './rounds/round-runner.ts';
+import { Schedule } from './rounds/schedule.ts';
 
 export interface Hold {
   readonly id: string;
@@ -54,12 +41,6 @@ export interface CloneRequest extends Omit<RestoreOptions, 'replace'> {
   readonly origin: CloneOrigin;
   /** Of the source; its newest if undefined. */
   readonly epoch: number | undefined;
-}
-
-/** A round that does not fit now, and waits for memory. */
-export interface QueuedProgress {
-  readonly kind: 'queued';
-  readonly why: Failure;
 }
 
 export class Coordinator {

@@ -9,10 +9,12 @@ import type { Failure } from '../failure/failure.ts';
 import type { ClusterConfig } from './cluster.ts';
 import type { RestoredDisk } from './disk-layer.ts';
 import type { DomainPlan, MemberSample, RoundFacts, SessionMilestone } from './member.ts';
+import type { MemberRestored } from './report.ts';
 import type { RestoreChoice, RestoreMode } from './restore-mode.ts';
 import type { RoundSettings } from './round-settings.ts';
+import type { MemberStatus } from './status.ts';
 
-export type { RoundSettings };
+export type { MemberRestored, MemberStatus, RoundSettings };
 
 export type AgentCommand =
   | 'open'
@@ -44,18 +46,6 @@ export type AgentNotice =
       readonly sample: MemberSample;
     };
 
-export interface MemberStatus {
-  readonly member: string;
-  /** QEMU's run state, or `gone`. */
-  readonly status: string;
-  readonly running: boolean;
-  readonly qemuVersion: string;
-  readonly pid: number | undefined;
-  readonly proxyPid: number | undefined;
-  /** Started by Umbra, as opposed to attached. */
-  readonly owned: boolean;
-}
-
 export interface Admission {
   /** Bytes that will be reserved for the round's shadows on this host. */
   readonly neededBytes: number;
@@ -79,17 +69,6 @@ export interface RestorePlan {
   readonly disks: readonly RestoredDisk[];
   /** The folder whose image of main RAM the VM will map, if it does. */
   readonly mappedDirectory: string | undefined;
-}
-
-export interface MemberRestored {
-  readonly member: string;
-  readonly mode: RestoreMode;
-  /** From the start of QEMU to a loaded, paused VM, milliseconds. */
-  readonly loadMs: number;
-  /** Bytes sent into QEMU. */
-  readonly bytes: number;
-  /** Why it was not `map`, where that was found out on the way. */
-  readonly reason?: string | undefined;
 }
 
 /** Another cluster, whose epoch is to run here as well. */

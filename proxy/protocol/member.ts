@@ -6,14 +6,13 @@
  *
  * Requests are answered; commands drive a round and are answered by notices as it moves on.
  */
-import type { LiveSample } from '../../policies/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { KnownProcess } from '../host/known-process.ts';
 import type { LinkedMemory } from '../libvirt/memory-link.ts';
-import type { SnapshottedDisk } from './disk-layer.ts';
+import type { FlowSpan, MemberSample, RoundFacts } from './round-facts.ts';
 import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './round-settings.ts';
 
-export type { CaptureMode, CutMode, DiskMode };
+export type { CaptureMode, CutMode, DiskMode, FlowSpan, MemberSample, RoundFacts };
 
 /** Where a member lives. All paths absolute. */
 export interface MemberLocation {
@@ -158,67 +157,6 @@ export interface DomainLoaded {
 export interface ResumeResult {
   /** QEMU's own time stamp of RESUME, microseconds since 1970. */
   readonly resumedAtUs: number;
-}
-
-/** What the decoder and QEMU have told so far: what policies decide by. */
-export type MemberSample = LiveSample;
-
-/** A stretch of the live phase; milliseconds since 1970. */
-export interface FlowSpan {
-  readonly state: 'live' | 'held';
-  readonly fromMs: number;
-  readonly toMs: number;
-}
-
-/** Facts that come with reports: each is present from the report it belongs to onwards. */
-export interface RoundFacts {
-  readonly reservedBytes?: number;
-  readonly qemuVersion?: string;
-  readonly capture?: CaptureMode;
-  /** Why it is not the capture that was wished for most. */
-  readonly captureReason?: string;
-  /**
-   * How a background snapshot was consistent: nobody ran on before all were cut, or who did had
-   * what it sent held, until then.
-   */
-  readonly cut?: 'all-stopped' | 'frames-held';
-  /** Why frames could not be held, if they could not. */
-  readonly framesNotHeld?: string;
-  /** When held frames were sent, microseconds since 1970. */
-  readonly releasedAtUs?: number;
-  /** While its memory was saved in the background: the share of its time that a vCPU waited for a page. */
-  readonly waitedShare?: number;
-  /** Disks the guest can write to, and if they are part of the epoch, their files. */
-  readonly writableDisks?: readonly string[];
-  readonly disks?: readonly SnapshottedDisk[];
-  /** QEMU's own time stamps, microseconds since 1970. */
-  readonly stoppedAtUs?: number;
-  readonly resumedAtUs?: number;
-  /** Milliseconds from `start` to the stop, from the stop to the last byte, and for sealing. */
-  readonly liveMs?: number;
-  readonly drainMs?: number;
-  readonly sealMs?: number;
-  /** Of the live phase, how long its stream was held, milliseconds; and when it was and was not. */
-  readonly heldMs?: number;
-  readonly flow?: readonly FlowSpan[];
-  /** QEMU's passes over dirty memory, and pages sent again after they had been sent. */
-  readonly passes?: number;
-  readonly repeatedPages?: number;
-  /**
-   * Of an emulated VM: pages QEMU had missed as dirty, which were taken from its memory; and how long it stood
-   * for that to be known, milliseconds.
-   */
-  readonly missedPages?: number;
-  readonly compareMs?: number;
-  /** Bytes received while the VM ran, and after it had stopped. */
-  readonly liveBytes?: number;
-  readonly drainBytes?: number;
-  /** Digest of shadow.json. */
-  readonly shadow?: string;
-  readonly storedBytes?: number;
-  /** All of its memory is stored, or what differs from an earlier shadow. */
-  readonly stored?: 'full' | 'delta';
-  readonly sample?: MemberSample;
 }
 
 export type MemberNotice =

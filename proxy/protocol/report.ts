@@ -1,153 +1,110 @@
-/** What a round or a restore cost and why, as data for people and programs. PURE. */
+/**
+ * Reports: what a round or a restore cost, and why. PURE.
+ *
+ *     members' facts ──▶ coordinator/rounds/round-report.ts ──▶ RoundReport ──▶ --json, rounds/*.json
+ *
+ * A figure that is not known is absent.
+ */
+import * as z from 'zod';
+import { failureSchema } from './failure.ts';
+import { roundFactsSchema } from './round-facts.ts';
 
-import type { Failure } from '../failure/failure.ts';
-import type { MemberRestored } from './agent.ts';
-import type { RoundFacts } from './member.ts';
-import { type Span, timelineOf } from './timeline.ts';
+const number = z.number().optional();
 
-export interface MemberReport extends Omit<RoundFacts, 'flow'> {
-  readonly member: string;
-  /** STOP to RESUME by QEMU's own clock, milliseconds. */
-  readonly downtimeMs: number | undefined;
-  /** How much later than the first member this one stopped, milliseconds. */
-  readonly stopSkewMs: number | undefined;
-  /** Its downtime as predicted when the live phase ended, milliseconds. */
-  readonly predictedDowntimeMs: number | undefined;
-  /**
-   * Of a background capture, milliseconds: how long its memory was saved while it ran, and from its
-   * stop on, how long nobody heard of it.
-   */
-  readonly savingMs: number | undefined;
-  readonly silentMs: number | undefined;
-  readonly timeline: readonly Span[];
-}
+/**
+ * A stretch of a member's round, for a timeline:
+ *
+ *     live      the VM runs, its stream flows
+ *     held      the VM runs, its stream waits
+ *     stopped   the VM is stopped and sends what is left
+ *     drained   the VM is stopped, all has arrived: it waits for the barrier, or to be resumed
+ *     saving    the VM runs, its memory of the cut is being saved (background)
+ */
+export const spanSchema = z
+  .object({
+    state: z.enum(['live', 'held', 'stopped', 'drained', 'saving']),
+    fromMs: z.number().describe('Milliseconds since the round began'),
+    toMs: z.number(),
+  })
+  .meta({ id: 'Span' });
+export type Span = Readonly<z.infer<typeof spanSchema>>;
 
-export interface RoundReport {
-  readonly kind: 'round';
-  readonly round: string;
-  readonly outcome: 'committed' | 'aborted';
-  readonly epoch: number | undefined;
-  readonly startedAt: string;
-  readonly durationMs: number;
-  readonly endReason: string | undefined;
-  /** How the streams shared the time, and what was to end the live phase. */
-  readonly policy: string;
-  /** Cluster downtime as predicted when the live phase ended; undefined if it could not be. */
-  readonly predictedDowntimeMs: number | undefined;
-  /** The same before it was corrected by what earlier rounds have taught. */
-  readonly rawPredictedDowntimeMs: number | undefined;
-  /** |predicted − real| ÷ real. */
-  readonly predictionError: number | undefined;
-  /** First STOP to last RESUME, milliseconds. */
-  readonly clusterDowntimeMs: number | undefined;
-  /** First STOP to last STOP, milliseconds. */
-  readonly skewMs: number | undefined;
-  /** No member resumed before all had stopped, by QEMU's own time stamps. */
-  readonly barrierHeld: boolean | undefined;
-  readonly streamBytes: number;
-  /** While the VMs ran, and after they had stopped. */
-  readonly liveBytes: number;
-  readonly drainBytes: number;
-  readonly repeatedPages: number;
-  readonly storedBytes: number;
-  readonly members: readonly MemberReport[];
-  readonly failure: Failure | undefined;
-}
+export const memberReportSchema = roundFactsSchema
+  .omit({ flow: true })
+  .extend({
+    member: z.string(),
+    downtimeMs: number.describe('STOP to RESUME by QEMU’s clock, milliseconds'),
+    stopSkewMs: number.describe('How much later than the first member it stopped, milliseconds'),
+    predictedDowntimeMs: number.describe('Predicted when the live phase ended, milliseconds'),
+    savingMs: number.describe(
+      'Background capture: how long memory was saved while the VM ran, milliseconds',
+    ),
+    silentMs: number.describe(
+      'Background capture: from the stop until held frames were sent, milliseconds',
+    ),
+    timeline: z.array(spanSchema).readonly(),
+  })
+  .meta({ id: 'MemberReport' });
+export type MemberReport = Readonly<z.infer<typeof memberReportSchema>>;
 
-export interface RestoreReport {
-  readonly kind: 'restore';
-  readonly epoch: number;
-  /** From the request until the last VM runs, by QEMU's own word, milliseconds. */
-  readonly durationMs: number;
-  /** Checking that the epoch is whole, milliseconds. */
-  readonly verifyMs: number;
-  /** Bringing it from disk, milliseconds; undefined if it was in memory. */
-  readonly fetchMs: number | undefined;
-  /** From the first QEMU started to all loaded and paused, milliseconds. */
-  readonly loadMs: number;
-  /** First RESUME to last RESUME, milliseconds. */
-  readonly skewMs: number;
-  readonly killed: readonly string[];
-  readonly members: readonly (MemberRestored & { readonly reason: string | undefined })[];
-}
+export const roundReportSchema = z
+  .object({
+    kind: z.literal('round'),
+    round: z.string(),
+    outcome: z.enum(['committed', 'aborted']),
+    epoch: number,
+    startedAt: z.iso.datetime(),
+    durationMs: z.number(),
+    endReason: z.string().optional().describe('What ended the live phase'),
+    policy: z.string().describe('How streams shared the time, and what was to end the live phase'),
+    predictedDowntimeMs: number.describe(
+      'Downtime of the cluster, as predicted when the live phase ended, milliseconds',
+    ),
+    rawPredictedDowntimeMs: number.describe(
+      'The same prediction before it was corrected by earlier rounds, milliseconds',
+    ),
+    predictionError: number.describe('|predicted − real| ÷ real'),
+    clusterDowntimeMs: number.describe('First STOP to last RESUME, milliseconds'),
+    skewMs: number.describe('First STOP to last STOP, milliseconds'),
+    barrierHeld: z
+      .boolean()
+      .optional()
+      .describe('No member resumed before all had stopped, by QEMU’s time stamps'),
+    streamBytes: z.number(),
+    liveBytes: z.number().describe('Bytes streamed while VMs ran'),
+    drainBytes: z.number().describe('Bytes streamed after VMs had stopped'),
+    repeatedPages: z.number(),
+    storedBytes: z.number().describe('Memory that the shadows take'),
+    members: z.array(memberReportSchema).readonly(),
+    failure: failureSchema.optional(),
+  })
+  .meta({ id: 'RoundReport' });
+export type RoundReport = Readonly<z.infer<typeof roundReportSchema>>;
 
-/** What of a report is not made of the members' facts. */
-export type RoundSummary = Pick<
-  RoundReport,
-  | 'round'
-  | 'epoch'
-  | 'startedAt'
-  | 'durationMs'
-  | 'endReason'
-  | 'policy'
-  | 'predictedDowntimeMs'
-  | 'rawPredictedDowntimeMs'
-> & { readonly failure: Failure | undefined };
+export const memberRestoredSchema = z
+  .object({
+    member: z.string(),
+    mode: z.enum(['map', 'stream', 'libvirt']),
+    loadMs: z.number().describe('From the start of QEMU to a loaded, paused VM, milliseconds'),
+    bytes: z.number().describe('Bytes sent into QEMU'),
+    reason: z.string().optional().describe('Why the mode is not `map`'),
+  })
+  .meta({ id: 'MemberRestored' });
+export type MemberRestored = Readonly<z.infer<typeof memberRestoredSchema>>;
 
-export function reportRound(
-  summary: RoundSummary,
-  facts: ReadonlyMap<string, RoundFacts>,
-  predictions: ReadonlyMap<string, number>,
-): RoundReport {
-  const all = [...facts.values()];
-  const stops = all.flatMap(({ stoppedAtUs }) => stoppedAtUs ?? []);
-  const resumes = all.flatMap(({ resumedAtUs }) => resumedAtUs ?? []);
-  const whole = stops.length === all.length && resumes.length === all.length && all.length > 0;
-  const firstStop = Math.min(...stops);
-  const lastStop = Math.max(...stops);
-  const startedAtMs = Date.parse(summary.startedAt);
-  const clusterDowntimeMs = whole ? milliseconds(Math.max(...resumes) - firstStop) : undefined;
-  return {
-    kind: 'round',
-    ...summary,
-    outcome: summary.failure === undefined ? 'committed' : 'aborted',
-    clusterDowntimeMs,
-    predictionError: relativeError(summary.predictedDowntimeMs, clusterDowntimeMs),
-    skewMs: stops.length > 0 ? milliseconds(lastStop - firstStop) : undefined,
-    barrierHeld: whole ? Math.min(...all.map(heardAtUs)) >= lastStop : undefined,
-    streamBytes: sum(all, ({ liveBytes = 0, drainBytes = 0 }) => liveBytes + drainBytes),
-    liveBytes: sum(all, ({ liveBytes = 0 }) => liveBytes),
-    drainBytes: sum(all, ({ drainBytes = 0 }) => drainBytes),
-    repeatedPages: sum(all, ({ repeatedPages = 0 }) => repeatedPages),
-    storedBytes: sum(all, ({ storedBytes = 0 }) => storedBytes),
-    members: [...facts].map(([member, { flow = [], ...known }]) => ({
-      member,
-      ...known,
-      downtimeMs: difference(known.resumedAtUs, known.stoppedAtUs),
-      stopSkewMs: difference(known.stoppedAtUs, firstStop),
-      predictedDowntimeMs: predictions.get(member),
-      savingMs: savingMs(known),
-      silentMs: difference(known.releasedAtUs, known.stoppedAtUs),
-      timeline: timelineOf({ flow, ...known }, startedAtMs),
-    })),
-  };
-}
-
-function relativeError(predicted: number | undefined, real: number | undefined) {
-  if (predicted === undefined || real === undefined || real <= 0) return undefined;
-  return Math.abs(predicted - real) / real;
-}
-
-function difference(later: number | undefined, earlier: number | undefined): number | undefined {
-  if (later === undefined || earlier === undefined) return undefined;
-  return milliseconds(later - earlier);
-}
-
-function savingMs({ capture, drainMs, stoppedAtUs, resumedAtUs }: RoundFacts): number | undefined {
-  if (capture !== 'background' || drainMs === undefined) return undefined;
-  const stood = difference(resumedAtUs, stoppedAtUs);
-  return stood === undefined ? undefined : Math.max(0, drainMs - stood);
-}
-
-function milliseconds(microseconds: number): number {
-  return microseconds / 1000;
-}
-
-function sum<T>(items: readonly T[], value: (item: T) => number): number {
-  return items.reduce((total, item) => total + value(item), 0);
-}
-
-/** When others could hear of a member again: who runs on behind held frames is silent. */
-function heardAtUs({ releasedAtUs, resumedAtUs = 0 }: RoundFacts): number {
-  return releasedAtUs ?? resumedAtUs;
-}
+export const restoreReportSchema = z
+  .object({
+    kind: z.literal('restore'),
+    epoch: z.number(),
+    durationMs: z
+      .number()
+      .describe('From the request until the last VM ran, by QEMU’s clock, milliseconds'),
+    verifyMs: z.number().describe('Check that the epoch is whole, milliseconds'),
+    fetchMs: number.describe('Copy from disk, milliseconds; absent if it was in memory'),
+    loadMs: z.number().describe('First QEMU started to all loaded and paused, milliseconds'),
+    skewMs: z.number().describe('First RESUME to last RESUME, milliseconds'),
+    killed: z.array(z.string()).readonly().describe('Members whose running VM was killed first'),
+    members: z.array(memberRestoredSchema).readonly(),
+  })
+  .meta({ id: 'RestoreReport' });
+export type RestoreReport = Readonly<z.infer<typeof restoreReportSchema>>;

@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import koffi from 'koffi';
-import type { EpochInfo } from '../../proxy/coordinator/epochs/epochs.ts';
+import type { EpochInfo } from '../../proxy/protocol/epoch.ts';
 import type { QemuBinary } from '../../tools/qemu/qemu.ts';
 import { SlowDisk } from '../../tools/testbed/slow-disk.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';

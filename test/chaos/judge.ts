@@ -14,9 +14,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
-import type { EpochInfo } from '../../proxy/coordinator/epochs/epochs.ts';
+import type { EpochInfo } from '../../proxy/protocol/epoch.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
+import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';

@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { EpochInfo } from '../../proxy/coordinator/epochs/epochs.ts';
+import type { EpochInfo } from '../../proxy/protocol/epoch.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { deflateSync } from 'node:zlib';
 import { RoundArchive } from '../../proxy/coordinator/rounds/round-archive.ts';
-import { reportRound } from '../../proxy/protocol/report.ts';
+import { reportRound } from '../../proxy/coordinator/rounds/round-report.ts';
 import { writeContainer } from '../../shadow/durable/writer.ts';
 import { wrap } from '../../shadow/envelope.ts';
 import { encodeIndex } from '../../shadow/page-index.ts';

@@ -1,7 +1,7 @@
 /** Waits until every member's VM answers: QEMU tells nobody when its monitor is there. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
+import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import type { DaemonClient } from './client.ts';
 
 const DEADLINE_MS = 20_000;

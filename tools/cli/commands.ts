@@ -3,16 +3,19 @@ import { existsSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:
 import { dirname } from 'node:path';
 import { forgetVm, recordedVm } from '../../proxy/agent/vms/vm-process.ts';
 import { POLICIES } from '../../proxy/config/explain.ts';
-import type { ClusterStatus, QueuedProgress } from '../../proxy/coordinator/coordinator.ts';
-import type { EpochDetail } from '../../proxy/coordinator/epochs/epochs.ts';
-import type { RestoreProgress } from '../../proxy/coordinator/restores/restore.ts';
-import type { RoundProgress } from '../../proxy/coordinator/rounds/round-runner.ts';
 import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
 import { clusterFile } from '../../proxy/host/folders.ts';
 import { isAlive, killProcess } from '../../proxy/host/pid-file.ts';
 import { answers, apiSocket } from '../../proxy/host/private-socket.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
+import type { EpochDetail } from '../../proxy/protocol/epoch.ts';
+import type {
+  QueuedProgress,
+  RestoreProgress,
+  RoundProgress,
+} from '../../proxy/protocol/progress.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
+import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import { awaitReady } from './await-ready.ts';
 import { DaemonClient } from './client.ts';
 import { loadConfigFile, storeConfig, storedConfig } from './home.ts';

@@ -1,7 +1,8 @@
 /** Reports as text. */
-import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
-import type { EpochDetail, EpochInfo } from '../../proxy/coordinator/epochs/epochs.ts';
+
+import type { EpochDetail, EpochInfo } from '../../proxy/protocol/epoch.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
+import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import { age, bytes, duration, failureText, table } from './output.ts';
 
 const PAGE_BYTES = 4096;

@@ -1,7 +1,7 @@
 /** A round as it goes on: a bar a member on a terminal, lines otherwise. */
 import { MultiBar, type SingleBar } from 'cli-progress';
-import type { RoundProgress } from '../../proxy/coordinator/rounds/round-runner.ts';
 import type { Failure } from '../../proxy/failure/failure.ts';
+import type { RoundProgress } from '../../proxy/protocol/progress.ts';
 import { bytes } from './output.ts';
 
 /** Off a terminal, a line at each change of state and no more than one this often otherwise. */

@@ -4,8 +4,7 @@
  *     n0  ████░░░░████▒▓      the live phase above, and below, enlarged, the moment all stood
  *     n1  ████████████▒▒
  */
-import type { MemberReport, RoundReport } from '../../proxy/protocol/report.ts';
-import type { Span } from '../../proxy/protocol/timeline.ts';
+import type { MemberReport, RoundReport, Span } from '../../proxy/protocol/report.ts';
 import { bytes, duration } from './output.ts';
 
 const WIDTH = 960;

@@ -8,8 +8,8 @@
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import type { ClusterStatus } from '../../proxy/coordinator/coordinator.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
+import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import { bytes, duration } from '../cli/output.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';

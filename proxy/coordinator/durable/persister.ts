@@ -13,6 +13,7 @@ import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import type { Agent, DurableList } from '../../protocol/agent.ts';
 import type { PersistConfig } from '../../protocol/cluster.ts';
+import type { PersistReport, PersistStatus } from '../../protocol/status.ts';
 import { step } from './persisting.ts';
 import {
   isUnderWay,
@@ -30,28 +31,6 @@ const LIFE_LIMIT_MS = 3_000;
 const REMOVE_LIMIT_MS = 30_000;
 
 export type PersistingAgent = Pick<Agent, 'persist' | 'endPersist' | 'durable' | 'durableSilentMs'>;
-
-export interface PersistStatus {
-  readonly directory: string;
-  readonly mode: PersistConfig['mode'];
-  /** Why what is there may not outlive the host's memory. */
-  readonly doubt: string | undefined;
-  readonly persisting: { readonly epoch: number; readonly share: number } | undefined;
-  /** Why the last attempt failed; undefined when one has succeeded since. */
-  readonly failure: Failure | undefined;
-  /** When it is tried again, ISO 8601. */
-  readonly retryAt: string | undefined;
-  readonly last: PersistReport | undefined;
-}
-
-export interface PersistReport {
-  readonly epoch: number;
-  readonly durationMs: number;
-  /** Bytes of its shadows in memory, without holes. */
-  readonly contentBytes: number;
-  /** Bytes that it occupies on disk. */
-  readonly storedBytes: number;
-}
 
 /** A caller that waits for its turn. */
 interface Caller {

@@ -10,7 +10,6 @@ import { epochsToRetire } from '../../../policies/index.ts';
 import {
   type Catalogue,
   type EpochManifest,
-  type EpochSpace,
   measureEpochs,
   pinEpoch,
   pinnedEpochs,
@@ -18,30 +17,11 @@ import {
   unpinEpoch,
   type VerifyMode,
 } from '../../../shadow/index.ts';
-import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
+import { toFailure, UmbraError } from '../../failure/failure.ts';
 import type { Agent, DurableList } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
+import type { EpochDetail, EpochInfo } from '../../protocol/epoch.ts';
 import type { Persister } from '../durable/persister.ts';
-
-export interface EpochInfo {
-  readonly epoch: number;
-  readonly createdAt: string | undefined;
-  readonly members: number;
-  readonly pinned: boolean;
-  readonly inMemory: boolean;
-  readonly onDisk: boolean;
-  /** How much of it is on disk by now, 0 to 1, if it is being brought there. */
-  readonly persisting: number | undefined;
-  /** Why it cannot be restored, if it cannot. */
-  readonly failure: Failure | undefined;
-}
-
-/** What is known of an epoch when its files are looked at, too. */
-export interface EpochDetail extends EpochInfo {
-  readonly ageMs: number | undefined;
-  /** Of memory; undefined for an epoch that is not there, or whose manifest cannot be read. */
-  readonly space: EpochSpace | undefined;
-}
 
 /** Of one place. */
 type EpochList = Pick<DurableList, 'epochs' | 'damaged'>;

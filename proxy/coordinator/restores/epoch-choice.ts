@@ -4,9 +4,9 @@
  */
 import { type Catalogue, type EpochManifest, ShadowError } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
+import type { RestoreOptions } from '../../protocol/operator.ts';
 import type { Persister } from '../durable/persister.ts';
 import type { Epochs } from '../epochs/epochs.ts';
-import type { RestoreOptions } from './restore.ts';
 
 export interface ChosenEpoch {
   readonly manifest: EpochManifest;

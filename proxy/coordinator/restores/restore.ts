@@ -14,22 +14,13 @@ import type { Logger } from 'pino';
 import type { EpochManifest } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
-import type { MemberRestored, RestoringAgent } from '../../protocol/agent.ts';
+import type { RestoringAgent } from '../../protocol/agent.ts';
+import type { RestoreOptions } from '../../protocol/operator.ts';
+import type { RestoreProgress } from '../../protocol/progress.ts';
 import type { RestoreReport } from '../../protocol/report.ts';
-import type { RestoreChoice } from '../../protocol/restore-mode.ts';
 
 /** Starting hundreds of QEMUs at one instant helps nobody. */
 const LOADS_AT_ONCE = 16;
-
-export interface RestoreOptions {
-  readonly mode: RestoreChoice;
-  /** Kill members that still run; without it, they are a reason to refuse. */
-  readonly replace: boolean;
-  /** `all` reads every byte again before anything is started. */
-  readonly verify: 'changed' | 'all';
-  /** `disk`: what is in memory is not trusted. */
-  readonly from: 'auto' | 'disk';
-}
 
 export interface RestoreWork {
   readonly agent: RestoringAgent;
@@ -39,12 +30,6 @@ export interface RestoreWork {
   readonly askedAt: number;
   readonly log: Logger;
   readonly onProgress: (progress: RestoreProgress) => void;
-}
-
-export interface RestoreProgress {
-  readonly kind: 'restore-progress';
-  readonly step: 'fetch' | 'verify' | 'plan' | 'kill' | 'load' | 'loaded' | 'resume';
-  readonly member?: string;
 }
 
 /**
@@ -122,7 +107,7 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
       loadMs,
       skewMs: (Math.max(...resumes) - Math.min(...resumes)) / 1000,
       killed,
-      members: members as RestoreReport['members'] & MemberRestored[],
+      members,
     };
   } catch (error) {
     log.error({ epoch: epoch.epoch, err: error }, 'restore failed; undoing it');

@@ -10,7 +10,8 @@ import { faultPoint } from '../../failure/fault-point.ts';
 import type { Agent, AgentNotice } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { MemberSample, RoundFacts } from '../../protocol/member.ts';
-import { type RoundReport, reportRound } from '../../protocol/report.ts';
+import type { RoundProgress } from '../../protocol/progress.ts';
+import type { RoundReport } from '../../protocol/report.ts';
 import {
   begin,
   isAborting,
@@ -22,6 +23,7 @@ import {
   type RoundStep,
   step,
 } from './round.ts';
+import { reportRound } from './round-report.ts';
 import { Standstill } from './standstill.ts';
 
 /** How often the live phase is looked at: a look walks over all members, a sample does not. */
@@ -35,17 +37,6 @@ const SIGNS_PER_SILENCE = 8;
 const SILENCE_SHARE = 0.4;
 /** A round in which nothing moves is given up after the live phase's maximum and this. */
 const ROUND_GRACE_MS = 120_000;
-
-export interface RoundProgress {
-  readonly kind: 'progress';
-  readonly round: string;
-  readonly state: string;
-  readonly members: readonly {
-    readonly member: string;
-    readonly phase: string;
-    readonly sample: MemberSample | undefined;
-  }[];
-}
 
 export class RoundRunner {
   readonly id: string;

@@ -12,17 +12,10 @@ import { nextInterval } from '../../../policies/index.ts';
 import { type Failure, toFailure } from '../../failure/failure.ts';
 import type { ScheduleConfig as Settings } from '../../protocol/cluster.ts';
 import type { RoundReport } from '../../protocol/report.ts';
+import type { ScheduleStatus } from '../../protocol/status.ts';
 
 /** A failed first attempt is not repeated at once, though its cost is still unknown. */
 const RETRY_MS = 10_000;
-
-export interface ScheduleStatus {
-  /** When the next checkpoint is due, ISO 8601. */
-  readonly nextAt: string | undefined;
-  readonly reason: string;
-  /** Why the last one it tried was not taken. */
-  readonly failure: Failure | undefined;
-}
 
 export class Schedule {
   readonly #settings: Settings;

@@ -2,12 +2,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  type RestoreOptions,
-  restoreEpoch,
-} from '../../../../proxy/coordinator/restores/restore.ts';
+import { restoreEpoch } from '../../../../proxy/coordinator/restores/restore.ts';
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
 import type { RestorePlan, RestoringAgent } from '../../../../proxy/protocol/agent.ts';
+import type { RestoreOptions } from '../../../../proxy/protocol/operator.ts';
 import type { EpochManifest } from '../../../../shadow/index.ts';
 
 const EPOCH: EpochManifest = {

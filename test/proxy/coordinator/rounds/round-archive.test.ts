@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { RoundArchive } from '../../../../proxy/coordinator/rounds/round-archive.ts';
+import { reportRound } from '../../../../proxy/coordinator/rounds/round-report.ts';
 import type { RoundReport } from '../../../../proxy/protocol/report.ts';
-import { reportRound } from '../../../../proxy/protocol/report.ts';
 
 const test = suite('round archive');
 let folder = '';

@@ -1,9 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { outcomeOf } from '../../../proxy/coordinator/rounds/round-outcome.ts';
-import type { RoundFacts } from '../../../proxy/protocol/member.ts';
-import { type RoundSummary, reportRound } from '../../../proxy/protocol/report.ts';
-import { timelineSvg } from '../../../tools/cli/timeline-svg.ts';
+import { outcomeOf } from '../../../../proxy/coordinator/rounds/round-outcome.ts';
+import {
+  type RoundSummary,
+  reportRound,
+} from '../../../../proxy/coordinator/rounds/round-report.ts';
+import type { RoundFacts } from '../../../../proxy/protocol/member.ts';
+import { timelineSvg } from '../../../../tools/cli/timeline-svg.ts';
 
 const STARTED = Date.parse('2026-01-01T00:00:00.000Z');
 const at = (ms: number) => (STARTED + ms) * 1000;

@@ -1,28 +1,19 @@
 /**
- * A member's round as spans of time, for the report's lanes. PURE.
- *
- *     live      runs, and its stream flows
- *     held      runs, and its stream waits
- *     stopped   stands, and sends what is left
- *     drained   stands, and all has arrived: it waits for the barrier, or to be resumed
- *     saving    runs, and its memory is saved as it was (background)
+ * Spans of a member's round, for the report's timeline (protocol/report.ts, Span). PURE.
  *
  * Times come from QEMU (STOP, RESUME) and from the member's proxy, all by the clock of one host.
  */
-import type { RoundFacts } from './member.ts';
+import type { Span } from '../../protocol/report.ts';
+import type { RoundFacts } from '../../protocol/round-facts.ts';
 
-export interface Span {
-  readonly state: 'live' | 'held' | 'stopped' | 'drained' | 'saving';
-  /** Milliseconds since the round began. */
-  readonly fromMs: number;
-  readonly toMs: number;
-}
-
-/** @param startedAtMs when the round began, milliseconds since 1970 */
+/**
+ * Returns the spans of a member's round, in order.
+ * @param startedAtMs when the round began, milliseconds since 1970
+ */
 export function timelineOf(facts: RoundFacts, startedAtMs: number): readonly Span[] {
   const { flow = [], stoppedAtUs, resumedAtUs, drainMs } = facts;
   const since = (ms: number) => ms - startedAtMs;
-  // A proxy hears of the stop a little later than it was.
+  // A proxy hears of the stop a little later than QEMU's time stamp of it.
   const stopMs = stoppedAtUs === undefined ? Number.POSITIVE_INFINITY : stoppedAtUs / 1000;
   const spans: Span[] = flow
     .filter(({ fromMs }) => fromMs < stopMs)
@@ -47,8 +38,3 @@ export function timelineOf(facts: RoundFacts, startedAtMs: number): readonly Spa
     { state: 'drained', fromMs: drained, toMs: resumed },
   ];
 }
-
-/**
- * How long a stream was read and how long it was held, and when: the live half of a member's timeline.
- * PURE but for the clock it is given.
- */
