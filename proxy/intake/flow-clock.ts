@@ -1,8 +1,16 @@
+/**
+ * Measures how long a stream was read, and draws when it was read and when it was held. PURE.
+ *
+ *     start          note(true)       note(false)      note(true)        end
+ *       ├──── held ─────┼───── live ──────┼──── held ──────┼──── live ────┤
+ *
+ * A rest shorter than LEAST_HELD_MS counts as time held, but is drawn as part of what surrounds it.
+ */
 import type { FlowSpan } from '../protocol/member.ts';
 
-/** Shorter rests, between two passes, are not drawn. */
+/** The shortest rest that is drawn, milliseconds. Rests between two passes are shorter. */
 const LEAST_HELD_MS = 50;
-/** A live phase of a minute in the shortest slots has fewer. */
+/** The most spans that are kept. A live phase of a minute in the shortest slots has fewer. */
 const SPANS_MAX = 1_000;
 
 export class FlowClock {
@@ -13,30 +21,30 @@ export class FlowClock {
   /** Milliseconds read in spans that have ended. */
   #flowedMs = 0;
 
-  /** @param now milliseconds since 1970, never going back */
-  constructor(now: () => number = () => performance.timeOrigin + performance.now()) {
+  /** @param now milliseconds since 1970, never decreasing */
+  constructor(now: () => number) {
     this.#now = now;
   }
 
-  /** The live phase begins. */
+  /** Begins the live phase. */
   start(): void {
     this.#since = this.#now();
   }
 
-  /** The stream is read, or held, from now on. */
+  /** Notes that the stream is read, or held, from now on. */
   note(reading: boolean): void {
     if (reading === this.#reading) return;
     this.#close();
     this.#reading = reading;
   }
 
-  /** Milliseconds of the live phase in which the stream was read. */
+  /** Returns the milliseconds of the live phase in which the stream was read. */
   get flowedMs(): number {
     const present = this.#reading && this.#since !== undefined ? this.#now() - this.#since : 0;
     return this.#flowedMs + present;
   }
 
-  /** The live phase is over: the VM stands. @returns its spans, oldest first */
+  /** Ends the live phase: the VM has stopped. @returns its spans, oldest first */
   end(): readonly FlowSpan[] {
     this.#close();
     this.#since = undefined;

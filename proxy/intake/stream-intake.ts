@@ -1,18 +1,10 @@
 /**
- * Where QEMU's migration stream comes in: listener, socket, decoder, sink, and what is said back.
+ * Receives QEMU's migration stream, and answers on its return path.
  *
- * The stream is read while nothing holds it:
- *
- *     slot      the coordinator's: whose stream may flow now
- *     pace      the member's own: a moment's rest between two passes
- *     kept back the first pass is nearly done, and QEMU would switch over when it is
- *     full      the live limit is reached
- *
- *     listen ──▶ HELD ◀── slot, pace, kept back, full ──▶ FLOWING
- *                  letGo: only the limit holds it now ──▶ drain: nothing does
- *
- * Holding stalls only QEMU's migration thread, and only while the VM runs: once it has stopped, an
- * unread stream blocks QEMU's monitor. So nobody holds a stopped VM's stream.
+ *     QEMU ══▶ listener ──▶ socket ──▶ decoder ──▶ sink ──▶ staging shadow
+ *                             ▲           │
+ *                        gate.ts: read    └─▶ events: all seen, kept back, whole, error
+ *                        or hold
  */
 import type { Socket } from 'node:net';
 import type { StagingShadow } from '../../shadow/index.ts';
@@ -20,14 +12,15 @@ import { UmbraError } from '../failure/failure.ts';
 import { PrecopyDecoder, type StreamMode } from '../stream/decoder.ts';
 import { pong, shut, switchoverAck } from '../stream/return-path.ts';
 import { FlowClock } from './flow-clock.ts';
+import { type Gate, type GateEvent, NEW_GATE, reads, turn } from './gate.ts';
 import { MigrationListener } from './migration-listener.ts';
 import { ShadowSink, type StreamedMemory, type StreamResult } from './shadow-sink.ts';
 
 export interface IntakeEvents {
   readonly onConnected: () => void;
-  /** The last page that had not been sent before has arrived: QEMU's next pass is upon us. */
+  /** The last page that had not been sent before has arrived: QEMU's next pass is near. */
   readonly onAllSeen: () => void;
-  /** The first page has arrived: of a background snapshot, the sign that it was cut. */
+  /** The first page has arrived: the sign that a background snapshot has been cut. */
   readonly onFirstPage: () => void;
   /** The stream is held from now on, with a little of the first pass left. */
   readonly onKeptBack: () => void;
@@ -37,41 +30,49 @@ export interface IntakeEvents {
 }
 
 export interface IntakeLimits {
+  /** The most bytes that are read before `drain`. */
   readonly liveLimitBytes: number;
+  /** The most bytes that are kept outside of the shadow: device state. */
   readonly inFlightBytes: number;
-  /** For a QEMU that cannot be told to wait: the first pass is held with so many pages left. */
+  /**
+   * Pages of the first pass that are left unread until `letGo`, for a QEMU that cannot be told to
+   * wait. 0 for one that can.
+   */
   readonly keepBackPages: number;
-  /** What kind of stream it is. */
   readonly mode: StreamMode;
+}
+
+/** Figures of a stream, as far as it has been read. */
+export interface StreamFigures {
+  readonly bytes: number;
+  /** Milliseconds of the live phase in which the stream was read. */
+  readonly flowedMs: number;
+  readonly seenPages: number;
+  readonly totalPages: number;
+  readonly normalPages: number;
+  readonly zeroPages: number;
+  readonly keptBack: boolean;
 }
 
 export class StreamIntake {
   readonly #sink: ShadowSink;
   readonly #decoder: PrecopyDecoder;
   readonly #events: IntakeEvents;
-  #listener: MigrationListener | undefined;
-  #socket: Socket | undefined;
-  #returnPath = false;
-  #result: StreamResult | undefined;
-  #closed = false;
-  /** What comes is read, and nothing is kept. */
-  #discards = false;
-  #ended: () => void = () => {};
-  readonly clock = new FlowClock();
   readonly #mode: StreamMode;
   readonly #liveLimitBytes: number;
-  #slot = false;
-  #paced = false;
-  #full = false;
   readonly #keepBackPages: number;
-  #keptBack = false;
+  readonly clock = new FlowClock(() => performance.timeOrigin + performance.now());
+  #listener: MigrationListener | undefined;
+  #socket: Socket | undefined;
+  #gate: Gate = NEW_GATE;
+  #returnPath = false;
+  #result: StreamResult | undefined;
   #allSeen = false;
-  #stage: 'live' | 'released' | 'draining' = 'live';
+  #closed = false;
+  /** The stream is read, and what is read is dropped. */
+  #discards = false;
+  #ended: () => void = () => {};
 
-  /**
-   * @param liveLimitBytes no more than this is read before `drain`
-   * @param inFlightBytes no more than this is kept outside of the shadow: device state
-   */
   constructor(
     shadow: StagingShadow,
     { liveLimitBytes, inFlightBytes, keepBackPages, mode }: IntakeLimits,
@@ -104,19 +105,15 @@ export class StreamIntake {
     if (this.#closed) listener.close();
   }
 
-  /** Bytes of the stream that have been read. */
+  /** Returns how many bytes of the stream have been read. */
   get readBytes(): number {
     return this.counters.bytes;
   }
 
-  /** Bytes that may still be read; while nothing limits the stream, any number. */
+  /** Returns how many bytes may still be read: infinitely many once the VM has stopped. */
   get #room(): number {
-    if (this.#stage === 'draining') return Number.POSITIVE_INFINITY;
+    if (this.#gate.stage === 'draining') return Number.POSITIVE_INFINITY;
     return this.#liveLimitBytes - this.readBytes;
-  }
-
-  get keptBack(): boolean {
-    return this.#keptBack;
   }
 
   get counters() {
@@ -128,39 +125,53 @@ export class StreamIntake {
     return this.#sink;
   }
 
+  get figures(): StreamFigures {
+    const { seenPages, totalPages } = this.#sink;
+    const { normalPages, zeroPages } = this.counters;
+    return {
+      bytes: this.readBytes,
+      flowedMs: this.clock.flowedMs,
+      seenPages,
+      totalPages,
+      normalPages,
+      zeroPages,
+      keptBack: this.#gate.keptBack,
+    };
+  }
+
   /** Opens or closes the member's slot. */
   slot(open: boolean): void {
-    this.#slot = open;
-    this.#readOrHold();
+    this.#turn(open ? 'slot-opens' : 'slot-closes');
   }
 
-  /** Rests between two passes, or goes on. */
+  /** Rests between two passes, or no longer. */
   pace(resting: boolean): void {
-    this.#paced = resting;
-    this.#readOrHold();
+    this.#turn(resting ? 'pace-on' : 'pace-off');
   }
 
-  /** The VM is about to stop: slots and pacing are over, the live limit stands. */
+  /** Ends slots and pacing, for the VM is about to stop. The live limit still holds. */
   letGo(): void {
-    if (this.#stage === 'live') this.#stage = 'released';
-    this.#readOrHold();
+    this.#turn('released');
   }
 
-  /** The VM stands: whatever is left is taken, at once. */
+  /** Reads all that is left, for the VM has stopped. */
   drain(): void {
-    this.#stage = 'draining';
+    this.#turn('draining');
+  }
+
+  #turn(event: GateEvent): void {
+    this.#gate = turn(this.#gate, event);
     this.#readOrHold();
   }
 
   #readOrHold(): void {
-    const free = this.#stage === 'released' || (this.#slot && !this.#paced && !this.#keptBack);
-    const reads = this.#stage === 'draining' || (free && !this.#full);
-    this.clock.note(reads);
-    if (reads) this.#socket?.resume();
+    const reading = reads(this.#gate);
+    this.clock.note(reading);
+    if (reading) this.#socket?.resume();
     else this.#socket?.pause();
   }
 
-  /** Tells a source that listens that all has arrived: it ends its migration, completed. */
+  /** Tells a source with a return path that all has arrived: it completes its migration. */
   vote(): void {
     if (this.#returnPath) this.#socket?.write(shut(0));
   }
@@ -170,7 +181,7 @@ export class StreamIntake {
     if (this.#returnPath) this.#socket?.write(switchoverAck());
   }
 
-  /** Without a vote, the source takes this as a failed migration. Idempotent. */
+  /** Closes listener and stream. Without a vote, QEMU's migration then fails. Idempotent. */
   close(): void {
     this.#closed = true;
     this.#listener?.close();
@@ -178,8 +189,8 @@ export class StreamIntake {
   }
 
   /**
-   * Whatever comes from here on is read and forgotten: a background snapshot that is broken off can
-   * harm its VM (snapshot-end.ts).
+   * Reads the rest of the stream and drops it: a background snapshot that is broken off can harm
+   * its VM (proxy/member/repair/snapshot-end.ts).
    * @returns settles when the stream has ended
    */
   discard(): Promise<void> {
@@ -218,10 +229,7 @@ export class StreamIntake {
       this.#events.onError(error);
       return;
     }
-    if (!this.#full && this.#room <= 0) {
-      this.#full = true;
-      this.#readOrHold();
-    }
+    if (!this.#gate.full && this.#room <= 0) this.#turn('limit-reached');
     if (fresh && this.#sink.seenPages > 0) this.#events.onFirstPage();
     this.#keepBack();
     this.#noteAllSeen();
@@ -232,17 +240,16 @@ export class StreamIntake {
     const { seenPages, totalPages } = this.#sink;
     const left = totalPages - seenPages;
     const near = this.#keepBackPages > 0 && totalPages > 0 && left <= this.#keepBackPages;
-    if (!near || this.#keptBack || this.#stage !== 'live') return;
-    this.#keptBack = true;
-    this.#readOrHold();
-    this.#events.onKeptBack();
+    if (!near || this.#gate.keptBack) return;
+    this.#turn('kept-back');
+    if (this.#gate.keptBack) this.#events.onKeptBack();
   }
 
   #noteAllSeen(): void {
     const { seenPages, totalPages } = this.#sink;
     if (this.#allSeen || totalPages === 0 || seenPages < totalPages) return;
     this.#allSeen = true;
-    if (this.#stage === 'live') this.#events.onAllSeen();
+    if (this.#gate.stage === 'live') this.#events.onAllSeen();
   }
 
   #onEnd(): void {

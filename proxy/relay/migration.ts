@@ -46,7 +46,7 @@ export class Migration {
   readonly #channels: Channel[] = [];
   readonly #onOver: (report: MigrationReport) => void;
   readonly #returnPath = new ReturnPathReader();
-  readonly #clock = new FlowClock();
+  readonly #clock = new FlowClock(() => performance.timeOrigin + performance.now());
   #follower: Follower | undefined;
   #copy: ShadowCopy | undefined;
   #handedOver = false;

@@ -88,7 +88,7 @@ for (const qemu of await findQemus()) {
         failure = error;
       },
     });
-    const meter = new LiveMeter();
+    const meter = new LiveMeter(() => performance.now());
     const pacing = new Pacing(monitor, intake, meter, plan.canTrickle);
     const socket = `${bench.directory}/migration.sock`;
     await intake.listen(socket);

@@ -1,14 +1,15 @@
 /**
- * Where a modelled VM's stream comes in, with the rules of the real proxy's intake: it is read
- * while neither slot, nor pace, nor the live limit holds it, and always once the VM stands. A
- * QEMU that sleeps sends nothing to a proxy that reads.
+ * Receives a modelled VM's stream: the real proxy's gate (proxy/intake/gate.ts) and flow clock, with
+ * a modelled QEMU at the other end. A QEMU that sleeps sends nothing to a proxy that reads.
  */
-import type { LiveSample } from '../../policies/index.ts';
+import { FlowClock } from '../../proxy/intake/flow-clock.ts';
+import { type Gate, type GateEvent, NEW_GATE, reads, turn } from '../../proxy/intake/gate.ts';
+import type { StreamFigures } from '../../proxy/intake/stream-intake.ts';
 import type { Events } from './events.ts';
 import type { Host, Stream } from './host.ts';
 import type { ModelledVm } from './vm.ts';
 
-/** Less than this is rounding, bytes. */
+/** The most that is taken for rounding, bytes. */
 const NOTHING = 1e-2;
 
 export class ModelledIntake implements Stream {
@@ -17,20 +18,15 @@ export class ModelledIntake implements Stream {
   readonly #vm: ModelledVm;
   readonly #onSent: () => void;
   readonly #liveLimitBytes: number;
-  #slot = false;
-  #paced = false;
-  #full = false;
-  #sleeps = false;
+  readonly clock: FlowClock;
+  #gate: Gate = NEW_GATE;
+  /** QEMU sends nothing before this time, milliseconds of virtual time. */
+  #asleepUntilMs = 0;
   #closed = false;
-  #stage: 'live' | 'released' | 'draining' = 'live';
-  #reads = false;
-  #sinceMs = 0;
-  #flowedMs = 0;
-  #passAtMs = 0;
 
   /**
    * @param liveLimitBytes the most that is read before `drain`
-   * @param onSent the present pass, or after a stop all there was, has been read
+   * @param onSent called when the present pass, or all there was after a stop, has been read
    */
   constructor(
     events: Events,
@@ -44,10 +40,11 @@ export class ModelledIntake implements Stream {
     this.#vm = vm;
     this.#liveLimitBytes = liveLimitBytes;
     this.#onSent = onSent;
+    this.clock = new FlowClock(() => events.nowMs);
   }
 
   get leftWork(): number {
-    if (this.#stage === 'draining') return this.#vm.leftWork;
+    if (this.#gate.stage === 'draining') return this.#vm.leftWork;
     return this.#vm.workUntil(this.#liveLimitBytes);
   }
 
@@ -58,94 +55,80 @@ export class ModelledIntake implements Stream {
   onReached(): void {
     this.#vm.send(this.leftWork); // what rounding has left
     const isFull = this.#vm.wireBytes >= this.#liveLimitBytes - NOTHING;
-    if (this.#stage !== 'draining' && isFull) {
-      this.#full = true;
-      this.#readOrHold();
-    } else this.#onSent();
-  }
-
-  /** The live phase begins. */
-  start(): void {
-    this.#sinceMs = this.#events.nowMs;
-    this.#passAtMs = this.#events.nowMs;
+    if (this.#gate.stage !== 'draining' && isFull) this.#turn('limit-reached');
+    else this.#onSent();
   }
 
   slot(open: boolean): void {
-    this.#slot = open;
-    this.#readOrHold();
+    this.#turn(open ? 'slot-opens' : 'slot-closes');
   }
 
   pace(resting: boolean): void {
-    this.#paced = resting;
-    this.#readOrHold();
-  }
-
-  /** QEMU itself sends nothing for a while, or goes on. */
-  sleep(sleeping: boolean): void {
-    this.#sleeps = sleeping;
-    this.#readOrHold();
+    this.#turn(resting ? 'pace-on' : 'pace-off');
   }
 
   letGo(): void {
-    if (this.#stage === 'live') this.#stage = 'released';
-    this.#readOrHold();
+    this.#turn('released');
   }
 
   drain(): void {
-    this.#stage = 'draining';
-    this.#readOrHold();
+    this.#turn('draining');
     this.#host.changed(this);
   }
 
-  /** Nothing more comes of it. */
+  /** Has QEMU send nothing for a while. What is left of an earlier sleep is slept, too. */
+  sleep(ms: number): void {
+    const untilMs = this.#events.nowMs + ms;
+    if (untilMs <= this.#asleepUntilMs) return;
+    this.#asleepUntilMs = untilMs;
+    this.#flowOrHold();
+    this.#events.at(untilMs, () => this.#flowOrHold());
+  }
+
+  /** Closes the stream. */
   close(): void {
     this.#closed = true;
     this.#host.hold(this);
   }
 
-  /** QEMU has synced its dirty log. */
+  /** Takes that QEMU has synced its dirty log: there is more to send. */
   onPass(): void {
-    this.#passAtMs = this.#events.nowMs;
     this.#host.changed(this);
   }
 
-  get flowedMs(): number {
-    return this.#flowedMs + (this.#reads ? this.#events.nowMs - this.#sinceMs : 0);
+  /** Brings the VM up to date with what has been read of it. */
+  settle(): void {
+    this.#host.settle(this);
   }
 
-  sample(waits: boolean): LiveSample {
-    this.#host.settle(this);
+  get figures(): StreamFigures {
+    this.settle();
     const vm = this.#vm;
     // The list of RAM blocks is the first thing in the stream: unread, nothing is known.
-    const known = vm.wireBytes > 0;
+    const isKnown = vm.wireBytes > 0;
     return {
-      atMs: this.#events.nowMs,
       bytes: vm.wireBytes,
-      flowedMs: this.flowedMs,
+      flowedMs: this.clock.flowedMs,
       seenPages: vm.seenPages,
-      totalPages: known ? vm.totalPages : 0,
+      totalPages: isKnown ? vm.totalPages : 0,
       normalPages: vm.normalPages,
       zeroPages: vm.zeroPages,
-      passes: vm.passes,
-      passAtMs: this.#passAtMs,
-      waits,
-      keptBack: false,
-      remainingBytes: vm.passes === 0 ? undefined : vm.remainingBytes,
-      passBytes: vm.passBytes,
-      dirtyBytesPerSecond: undefined,
+      keptBack: this.#gate.keptBack,
     };
   }
 
-  #readOrHold(): void {
+  #turn(event: GateEvent): void {
     if (this.#closed) return;
-    const free = this.#stage === 'released' || (this.#slot && !this.#paced);
-    const reads = this.#stage === 'draining' || (free && !this.#full);
-    if (reads !== this.#reads) {
-      if (this.#reads) this.#flowedMs += this.#events.nowMs - this.#sinceMs;
-      this.#sinceMs = this.#events.nowMs;
-      this.#reads = reads;
-    }
-    if (reads && (!this.#sleeps || this.#stage === 'draining')) this.#host.flow(this);
+    this.#gate = turn(this.#gate, event);
+    this.clock.note(reads(this.#gate));
+    this.#flowOrHold();
+  }
+
+  #flowOrHold(): void {
+    if (this.#closed) return;
+    // A VM that has stopped is sent to its end at once: nothing limits its rate any more.
+    const isAsleep = this.#events.nowMs < this.#asleepUntilMs && this.#gate.stage !== 'draining';
+    if (reads(this.#gate) && !isAsleep) this.#host.flow(this);
     else this.#host.hold(this);
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { LiveSample } from '../../policies/index.ts';
 import type { MemberCommand, MemberMilestone } from '../../proxy/coordinator/rounds/round.ts';
+import { LiveMeter, SAMPLE_INTERVAL_MS } from '../../proxy/member/capture/live-meter.ts';
 import {
   IDLE,
   LIVE,
@@ -17,21 +18,10 @@ import { PAGE_BYTES } from './dirty-model.ts';
 import type { Events } from './events.ts';
 import type { Host } from './host.ts';
 import { ModelledIntake } from './intake.ts';
+import { ModelledPacing } from './pacing.ts';
 import type { Random } from './random.ts';
 import { ModelledVm, type VmSpec } from './vm.ts';
 
-const SAMPLE_INTERVAL_MS = 100;
-/** At the start of a pass QEMU is asked what it has found, the stream at rest. */
-const ASK_MS = 2;
-/**
- * A member whose pass finds less than this is slowed to a pass in the window of QEMU's rate limit.
- */
-const TRICKLE_BELOW_BYTES = 2 ** 20;
-const TRICKLE_MS = 100;
-/** Passes over next to nothing that are not slowed: QEMU does thousands a second, we fewer. */
-const SPIN_MS = 1;
-/** In which samples are told no more often than this. */
-const SPIN_SAMPLE_MS = 10;
 /** QEMU switches over when it could send the rest in this time. */
 const CONVERGED_MS = 1;
 const ADMIT_MS = 15;
@@ -82,13 +72,13 @@ export class ModelledMember {
   readonly #random: Random;
   readonly #listener: MemberListener;
   readonly #intake: ModelledIntake;
+  readonly #meter: LiveMeter;
+  readonly #pacing: ModelledPacing;
   #session: Session = NEW_SESSION;
   /** What was begun before it changed happens no more: the member is gone, or has undone. */
   #life = 0;
   #deadline = 0;
   #gone = false;
-  #closingIn = false;
-  #sampledAtMs = 0;
 
   constructor(
     spec: VmSpec,
@@ -107,6 +97,14 @@ export class ModelledMember {
     this.vm = new ModelledVm(spec);
     const liveLimitBytes = options.memoryBound * spec.ramBytes;
     this.#intake = new ModelledIntake(events, host, this.vm, liveLimitBytes, () => this.#onSent());
+    this.#meter = new LiveMeter(() => events.nowMs);
+    this.#pacing = new ModelledPacing({
+      vm: this.vm,
+      intake: this.#intake,
+      meter: this.#meter,
+      after: (ms, happening) => this.#after(ms, happening),
+      sample: () => this.#sampleLive(),
+    });
   }
 
   get isIdle(): boolean {
@@ -122,11 +120,11 @@ export class ModelledMember {
     if (!this.#gone) this.#intake.slot(open);
   }
 
-  /** The end is near: slots and pacing are over. */
+  /** Makes ready for the end, which is near: the slot opens, and QEMU is to be ready to stop. */
   closeIn(): void {
-    if (this.#gone || this.#session.state !== LIVE) return;
-    this.#closingIn = true;
-    this.#intake.letGo();
+    if (this.#gone) return;
+    this.#intake.slot(true);
+    if (!this.options.waits) this.#pacing.closeIn();
   }
 
   /** The proxy dies; its QEMU finds the socket closed, and the VM runs. */
@@ -184,44 +182,53 @@ export class ModelledMember {
   }
 
   #open(): void {
-    if (!this.options.waits) this.vm.migrate(this.#events.nowMs);
+    if (!this.options.waits) this.#migrate();
     this.#handle({ type: 'streaming' });
+  }
+
+  #migrate(): void {
+    this.vm.migrate(this.#events.nowMs);
+    this.#meter.onPass(this.vm.passes);
   }
 
   #start(): void {
     this.record.liveAtMs = this.#events.nowMs;
-    this.#intake.start();
-    this.#tick();
-  }
-
-  #tick(): void {
-    if (this.#session.state !== LIVE) return;
+    this.#intake.clock.start();
     this.#sample();
     this.#after(SAMPLE_INTERVAL_MS, () => this.#tick());
   }
 
+  #tick(): void {
+    if (this.#session.state !== LIVE) return;
+    if (this.options.waits) this.#sample();
+    else this.#pacing.onTick();
+    this.#after(SAMPLE_INTERVAL_MS, () => this.#tick());
+  }
+
   #stop(): void {
-    this.#closingIn = true;
-    this.#intake.letGo();
+    this.#pacing.closeIn();
+    this.#pacing.end();
+    if (!this.options.waits) this.#intake.letGo();
     this.#later(this.spec.stopMs, () => this.#stopped());
   }
 
   #stopped(): void {
     if (!this.vm.runs) return;
-    this.#host.settle(this.#intake);
+    this.#intake.settle();
     const { record, vm } = this;
     const { nowMs } = this.#events;
+    const { flowedMs } = this.#intake.clock;
     record.stoppedAtMs = nowMs;
     record.liveBytes = vm.wireBytes;
     record.passes = vm.passes;
-    record.heldMs = Math.max(0, nowMs - record.liveAtMs - this.#intake.flowedMs);
+    record.heldMs = Math.max(0, nowMs - record.liveAtMs - flowedMs);
     vm.stop(nowMs);
-    if (this.options.waits) vm.migrate(nowMs);
+    if (this.options.waits) this.#migrate();
     this.#intake.drain();
     this.#handle({ type: 'vm-stopped' });
   }
 
-  /** The present pass has been read; of a VM that stands, all but its device state. */
+  /** Takes that the present pass has been read; or, of a stopped VM, all but its device state. */
   #onSent(): void {
     if (!this.vm.runs) {
       this.#intake.close();
@@ -231,38 +238,15 @@ export class ModelledMember {
     const bandwidth = this.#host.rate;
     const found = this.vm.sync(this.#events.nowMs) * PAGE_BYTES;
     if (!this.spec.switchoverAck && found < bandwidth * CONVERGED_MS) this.#stopped();
-    else this.#onPass(found);
+    else this.#pacing.onPass(found, this.#session.state === LIVE);
   }
 
-  #onPass(found: number): void {
-    this.#intake.onPass();
-    const little = found < TRICKLE_BELOW_BYTES;
-    if (this.#closingIn) {
-      if (little) this.#sleep(SPIN_MS);
-      this.#sampleNowAndThen();
-      return;
-    }
-    this.#intake.pace(true);
-    this.#sample();
-    this.#after(ASK_MS, () => {
-      this.#intake.pace(false);
-      if (little && !this.#closingIn) this.#sleep(TRICKLE_MS);
-    });
-  }
-
-  #sleep(ms: number): void {
-    this.#intake.sleep(true);
-    this.#after(ms, () => this.#intake.sleep(false));
+  #sampleLive(): void {
+    if (this.#session.state === LIVE) this.#sample();
   }
 
   #sample(): void {
-    this.#sampledAtMs = this.#events.nowMs;
-    this.#listener.sample(this.#intake.sample(this.options.waits));
-  }
-
-  #sampleNowAndThen(): void {
-    const due = this.#events.nowMs - this.#sampledAtMs >= SPIN_SAMPLE_MS;
-    if (due && this.#session.state === LIVE) this.#sample();
+    this.#listener.sample(this.#meter.sample(this.#intake.figures, this.options.waits));
   }
 
   #drained(): void {

@@ -32,6 +32,7 @@ import type { CaptureMethod } from './method.ts';
 
 export class BackgroundCapture implements CaptureMethod {
   readonly mode = 'background';
+  readonly waits = true;
   readonly #round: MemberRound;
   /** Backends whose frames are held from before the cut until all have been cut (frame-hold.ts). */
   #held: readonly string[] = [];
@@ -44,7 +45,6 @@ export class BackgroundCapture implements CaptureMethod {
 
   constructor(round: MemberRound) {
     this.#round = round;
-    round.meter.waits = true;
   }
 
   async open(): Promise<void> {

@@ -24,6 +24,7 @@ import { admitMember } from './admission.ts';
 import { BackgroundCapture } from './background.ts';
 import { chooseCapture } from './choose-capture.ts';
 import type { SplitMemory } from './huge-pages.ts';
+import { SAMPLE_INTERVAL_MS } from './live-meter.ts';
 import { MemberRound } from './member-round.ts';
 import type { CaptureMethod } from './method.ts';
 import { PrecopyCapture } from './precopy.ts';
@@ -43,7 +44,6 @@ import {
 import { StopCopyCapture } from './stop-copy.ts';
 import { VmEvents } from './vm-events.ts';
 
-const SAMPLE_INTERVAL_MS = 100;
 /** How long putting a VM right is tried before another process is left to it. */
 const UNDO_LIMIT_MS = 60_000;
 
@@ -286,7 +286,8 @@ export class Capture {
   }
 
   #sample(): void {
-    const sample = this.#round.meter.sample(this.#round.intake);
+    const waits = this.#method?.waits ?? false;
+    const sample = this.#round.meter.sample(this.#round.intake?.figures, waits);
     this.#round.addFacts({ sample });
     this.#notify({ type: 'sample', round: this.round, sample });
   }

@@ -1,98 +1,103 @@
 /**
- * What is known of a member while it streams: QEMU's passes, its own view of what is left, counters.
+ * What is known of a member while it streams: QEMU's passes and QEMU's own view of what is left.
+ * PURE: the time comes in, and so do QEMU's events and answers.
  *
- * What a pass has found dirty is known only in the instant it begins, before it is sent; QEMU is asked
- * right then, with the stream held.
+ * What a pass has found dirty is known only in the instant it begins, before it is sent. QEMU is
+ * therefore asked right then, with the stream held (pacing.ts).
  */
-import type { QmpClient } from '../../../qmp/index.ts';
-import type { StreamIntake } from '../../intake/stream-intake.ts';
+import type { StreamFigures } from '../../intake/stream-intake.ts';
 import type { MemberSample } from '../../protocol/member.ts';
 
-/** Between two passes; shorter times are those of QEMU's loop, not of the guest. */
+/** The interval between two samples of a member, milliseconds. */
+export const SAMPLE_INTERVAL_MS = 100;
+/** The shortest time between two passes that says something of the guest, milliseconds. */
 const TELLING_MS = 50;
 
+/** QEMU's answer to `query-migrate`, as far as it matters here. */
+export interface RamStatus {
+  /** Dirty and unsent, bytes. */
+  readonly remainingBytes: number;
+  /** Bytes a second that the guest dirties, by QEMU's own measure; undefined if it has none. */
+  readonly dirtyBytesPerSecond: number | undefined;
+}
+
+const NOTHING_READ: StreamFigures = {
+  bytes: 0,
+  flowedMs: 0,
+  seenPages: 0,
+  totalPages: 0,
+  normalPages: 0,
+  zeroPages: 0,
+  keptBack: false,
+};
+
 export class LiveMeter {
-  /** The member has no live phase. */
-  waits = false;
+  readonly #now: () => number;
   #passes = 0;
   #passAtMs = 0;
   #passBytes: number | undefined;
   #sincePassMs = 0;
   #dirtyRate = 0;
-  #asking: Promise<void> | undefined;
   #remainingBytes: number | undefined;
   #dirtyBytesPerSecond: number | undefined;
 
-  /** QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
+  /** @param now milliseconds of a clock that never goes back */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Returns the number of QEMU's passes over dirty memory, from its MIGRATION_PASS events. */
   get passes(): number {
     return this.#passes;
   }
 
-  /** Bytes the present pass found dirty; undefined until QEMU has said. */
+  /** Returns the bytes that the present pass found dirty; undefined until QEMU has said. */
   get passBytes(): number | undefined {
     return this.#passBytes;
   }
 
-  /** Dirty and unsent, bytes; undefined until QEMU has said. */
+  /** Returns the bytes that are dirty and unsent; undefined until QEMU has said. */
   get remainingBytes(): number | undefined {
     return this.#remainingBytes;
   }
 
-  /** Bytes a second that passes far enough apart to tell have found dirty. */
+  /** Returns the bytes a second found dirty by the last pass that was long enough to tell. */
   get dirtyRate(): number {
     return this.#dirtyRate;
   }
 
+  /** Notes that QEMU begins a pass. @param pass its number, from 1 on */
   onPass(pass: number): void {
     this.#passes = pass;
-    const now = performance.now();
+    const now = this.#now();
     this.#sincePassMs = now - this.#passAtMs;
     this.#passAtMs = now;
     this.#passBytes = undefined;
   }
 
-  /** Asks QEMU what is left, after any question that is still open. Never rejects. */
-  async ask(qmp: QmpClient): Promise<void> {
-    await this.#asking;
-    this.#asking ??= this.#query(qmp).finally(() => {
-      this.#asking = undefined;
-    });
-    await this.#asking;
-  }
-
-  async #query(qmp: QmpClient): Promise<void> {
-    const pass = this.#passes;
-    try {
-      const { ram } = await qmp.execute('query-migrate');
-      if (ram === undefined) return;
-      this.#remainingBytes = ram.remaining;
-      if (pass === this.#passes && pass >= 2 && this.#passBytes === undefined) {
-        this.#passBytes = ram.remaining;
-        if (this.#sincePassMs >= TELLING_MS) {
-          this.#dirtyRate = (ram.remaining / this.#sincePassMs) * 1000;
-        }
+  /** Notes QEMU's answer. @param pass the pass that was under way when QEMU was asked */
+  onAnswer(pass: number, { remainingBytes, dirtyBytesPerSecond }: RamStatus): void {
+    this.#remainingBytes = remainingBytes;
+    if (pass === this.#passes && pass >= 2 && this.#passBytes === undefined) {
+      this.#passBytes = remainingBytes;
+      if (this.#sincePassMs >= TELLING_MS) {
+        this.#dirtyRate = (remainingBytes / this.#sincePassMs) * 1000;
       }
-      const rate = ram['dirty-pages-rate'] * ram['page-size'];
-      this.#dirtyBytesPerSecond = pass >= 2 ? rate : undefined;
-    } catch {
-      // The monitor tells of its own end elsewhere; without an answer nothing is predicted.
     }
+    this.#dirtyBytesPerSecond = pass >= 2 ? dirtyBytesPerSecond : undefined;
   }
 
-  sample(intake: StreamIntake | undefined): MemberSample {
-    const { counters, sink, readBytes = 0, clock } = intake ?? {};
+  /**
+   * @param stream undefined before there is one
+   * @param waits the member has no live phase: it is only copied once it is stopped
+   */
+  sample(stream: StreamFigures | undefined, waits: boolean): MemberSample {
     return {
-      atMs: performance.now(),
-      bytes: readBytes,
-      flowedMs: clock?.flowedMs ?? 0,
-      seenPages: sink?.seenPages ?? 0,
-      totalPages: sink?.totalPages ?? 0,
-      normalPages: counters?.normalPages ?? 0,
-      zeroPages: counters?.zeroPages ?? 0,
+      ...(stream ?? NOTHING_READ),
+      atMs: this.#now(),
       passes: this.#passes,
       passAtMs: this.#passAtMs,
-      waits: this.waits,
-      keptBack: intake?.keptBack ?? false,
+      waits,
       remainingBytes: this.#remainingBytes,
       passBytes: this.#passBytes,
       dirtyBytesPerSecond: this.#dirtyBytesPerSecond,

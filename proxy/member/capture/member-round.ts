@@ -27,7 +27,7 @@ export class MemberRound {
   readonly location: MemberLocation;
   readonly prepare: PrepareCommand;
   readonly journal: Journal;
-  readonly meter = new LiveMeter();
+  readonly meter = new LiveMeter(() => performance.now());
   readonly #enactor: Enactor;
   facts: RoundFacts = {};
   qmp: QmpClient | undefined;

@@ -23,6 +23,8 @@ export interface LiveCapture {
 
 export interface CaptureMethod {
   readonly mode: CaptureMode;
+  /** The member has no live phase. */
+  readonly waits: boolean;
   /** Ends with a stream, or ready for one. */
   open(): Promise<void>;
   /** Of a capture whose stream flows before the stop. */

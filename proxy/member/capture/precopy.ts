@@ -22,6 +22,7 @@ const KEEP_BACK_PAGES = 2048;
 
 export class PrecopyCapture implements CaptureMethod, LiveCapture {
   readonly mode = 'precopy';
+  readonly waits = false;
   readonly live = this;
   readonly #round: MemberRound;
   readonly #sampleLive: () => void;
@@ -87,8 +88,7 @@ export class PrecopyCapture implements CaptureMethod, LiveCapture {
   }
 
   async onTick(): Promise<void> {
-    await this.#round.meter.ask(this.#round.monitor);
-    this.#pacing?.onNews();
+    await this.#pacing?.onTick();
     this.#sampleLive();
   }
 

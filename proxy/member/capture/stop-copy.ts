@@ -6,11 +6,11 @@ import type { CaptureMethod } from './method.ts';
 
 export class StopCopyCapture implements CaptureMethod {
   readonly mode = 'stop-copy';
+  readonly waits = true;
   readonly #round: MemberRound;
 
   constructor(round: MemberRound) {
     this.#round = round;
-    round.meter.waits = true;
   }
 
   async open(): Promise<void> {

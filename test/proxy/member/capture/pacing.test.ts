@@ -24,7 +24,7 @@ function bench(remaining: number, canTrickle = true) {
     return {};
   };
   const intake = { keptBack: false, pace: (rests: boolean) => told.push(rests ? 'rest' : 'flow') };
-  const meter = new LiveMeter();
+  const meter = new LiveMeter(() => performance.now());
   const qmp = { execute } as unknown as QmpClient;
   const pacing = new Pacing(qmp, intake as unknown as StreamIntake, meter, canTrickle);
   const pass = async (number: number) => {
