@@ -109,7 +109,11 @@ test('finish-together: the largest first, and the smallest waits for it', async 
 
 test('no-progress: VMs that write without rest end when waiting buys nothing', async () => {
   await bed.dirty(0, { sizeMiB: 64, pattern: 'random' });
-  const report = await checkpoint({ endWhen: ['no-progress'], memoryBound: 20 });
+  const report = await checkpoint({
+    endWhen: ['no-progress'],
+    memoryBound: 20,
+    maxLive: '30min',
+  });
   assert.match(report.endReason ?? '', /^no-progress: n\d dirties memory as fast as it is sent/);
   assert.match(await bed.shell(0, endMemory()), /verified/);
 });

@@ -49,7 +49,7 @@ test('a shadow’s manifest that has grown is not even read', async () => {
   truncateSync(path, 2 ** 40); // a hole, of a length no memory holds
   const startedAt = performance.now();
   assert.is(await codeOf(openShadow(root)), 'E_MANIFEST_INVALID');
-  assert.ok(performance.now() - startedAt < 2_000);
+  assert.ok(performance.now() - startedAt < 60_000, 'a tebibyte is not read in that');
 });
 
 test('members, blocks and texts of a manifest', async () => {

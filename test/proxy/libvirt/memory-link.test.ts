@@ -22,7 +22,7 @@ import { scratchFolder } from '../../support/scratch.ts';
 
 const PAGE = 4096;
 const NOBODY = 65_534;
-const LIMIT_MS = 5_000;
+const LIMIT_MS = 60_000;
 
 const test = suite('memory link');
 let directory = '';

@@ -11,7 +11,7 @@ import { Requests } from '../../../proxy/member/requests.ts';
 import { roundOf, sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
-const LIMIT_MS = 5_000;
+const LIMIT_MS = 60_000;
 /** For what has been given up to hear of it. */
 const HEAR_MS = 50;
 

@@ -123,7 +123,7 @@ test('with one at once, the second trickles until the first is over', async () =
       await Promise.all([arriving, send(second.source, ending)]);
       const [one, two] = [await bed.report(0), await bed.report(1)];
       assert.equal([one.outcome, two.outcome], ['completed', 'completed']);
-      assert.ok(one.heldMs < 100);
+      assert.ok(one.heldMs < two.heldMs);
       assert.ok(two.heldMs >= 200);
       assert.ok(two.flow.some(({ state }) => state === 'held'));
     },

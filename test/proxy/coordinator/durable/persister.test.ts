@@ -17,7 +17,7 @@ import { Catalogue, type EpochManifest, pinEpoch } from '../../../../shadow/inde
 import { sealEpoch } from '../../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
-const LIMIT_MS = 5_000;
+const LIMIT_MS = 60_000;
 
 const test = suite('persister');
 let root = '';
