@@ -85,7 +85,7 @@ export const clusterSchema = z.strictObject({
       disks: z.enum(DISK_MODES).default('leave'),
       /** What is joined into huge pages after a background capture, so that the next cut is short. */
       hugePages: z.enum(HUGE_PAGE_MODES).default('auto'),
-      /** Without KVM, what precopy streamed is compared with the VM's memory; proxy/member/capture/dirty-log.ts. */
+      /** Without KVM, what precopy streamed is compared with the VM's memory; proxy/member/capture/precopy-support.ts. */
       compareEmulated: z.boolean().default(true),
       /** What ends the live phase of all members; the first that holds does. */
       endWhen: z.array(endCondition).min(1, 'must list at least one').prefault(['all-first-pass']),
