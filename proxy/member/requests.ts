@@ -17,7 +17,9 @@ import type {
   ResumeResult,
 } from '../protocol/member.ts';
 import { mergeLayers } from './qemu/disks.ts';
-import { makeRun, ramBlocks, requireReady } from './qemu/qemu.ts';
+import { ramBlocks } from './qemu/memory.ts';
+import { requireReady } from './qemu/readiness.ts';
+import { makeRun } from './qemu/run-state.ts';
 import { Journal } from './repair/journal.ts';
 import { repairVm } from './repair/repair.ts';
 import { loadDomain } from './restore/domain-load.ts';

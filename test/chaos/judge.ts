@@ -48,7 +48,7 @@ export interface Judgement {
   readonly colour: 'green' | 'red' | 'passed by';
   readonly why: string;
   readonly stoodMs: number;
-  /** In the row's epochs: what QEMU's dirty log had missed (proxy/member/capture/dirty-log.ts). */
+  /** In the row's epochs: what QEMU's dirty log had missed (proxy/member/capture/precopy-support.ts). */
   readonly missedPages?: number;
 }
 

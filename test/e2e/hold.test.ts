@@ -10,13 +10,13 @@ import * as assert from 'uvu/assert';
 import { StreamIntake } from '../../proxy/intake/stream-intake.ts';
 import { LiveMeter } from '../../proxy/member/capture/live-meter.ts';
 import { Pacing } from '../../proxy/member/capture/pacing.ts';
+import { ramBlocks } from '../../proxy/member/qemu/memory.ts';
 import {
   applyMigration,
   hasSwitchoverAck,
-  makeRun,
   planMigration,
-  ramBlocks,
-} from '../../proxy/member/qemu/qemu.ts';
+} from '../../proxy/member/qemu/migration-settings.ts';
+import { makeRun } from '../../proxy/member/qemu/run-state.ts';
 import { StagingShadow } from '../../shadow/index.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { MemberBench } from '../support/member-bench.ts';

@@ -7,7 +7,7 @@ import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { ramBlocks } from '../../proxy/member/qemu/qemu.ts';
+import { ramBlocks } from '../../proxy/member/qemu/memory.ts';
 import { openShadow, SealedRam } from '../../shadow/index.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';

@@ -1,7 +1,7 @@
 /** Private memory of this process in small pages, and what the kernel says of it (mmap(2), madvise(2)). */
 import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
-import { absentBytes } from '../../proxy/member/capture/huge-pages.ts';
+import { absentBytes } from '../../proxy/host/pagemap.ts';
 
 const PAGE_SIZE = 4096;
 const HUGE_BYTES = 2 ** 21;

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, mkdir, readFile, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { joiningObstacle } from '../../proxy/member/capture/huge-pages.ts';
+import { joiningObstacle } from '../../proxy/host/madvise.ts';
 import { measureRoom } from '../../shadow/index.ts';
 import { builtGuestImage } from '../guest/image.ts';
 import { findQemus } from '../qemu/qemu.ts';

@@ -2,7 +2,8 @@
 import { type BlockLayout, openShadow, StagingShadow } from '../../../shadow/index.ts';
 import type { CaptureMode } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
-import { ramBlocks, requireReady } from '../qemu/qemu.ts';
+import { ramBlocks } from '../qemu/memory.ts';
+import { requireReady } from '../qemu/readiness.ts';
 import type { MemberRound } from './member-round.ts';
 
 const PAGE_SIZE = 4096;

@@ -17,7 +17,7 @@ import type { KnownProcess } from '../../host/known-process.ts';
 import type { PrepareCommand } from '../../protocol/member.ts';
 import { snapshotObstacle, writableDisks } from '../qemu/disks.ts';
 import { holdingObstacle, netdevs } from '../qemu/frame-hold.ts';
-import { applyMigration, planMigration, restoreMigration } from '../qemu/qemu.ts';
+import { applyMigration, planMigration, restoreMigration } from '../qemu/migration-settings.ts';
 import { cleansUp } from '../repair/snapshot-end.ts';
 import { liftingObstacle } from '../repair/write-protection.ts';
 

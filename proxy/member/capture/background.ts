@@ -16,17 +16,11 @@ import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { thisProcess } from '../../host/known-process.ts';
 import { type Disk, freezeDisks, writableDisks } from '../qemu/disks.ts';
 import { holdFrames, netdevs, releaseFrames } from '../qemu/frame-hold.ts';
-import {
-  awaitMigrationEnd,
-  hasBalloon,
-  makeRun,
-  type RamBlockInfo,
-  ramBlocks,
-  resumeStanding,
-  stopVm,
-} from '../qemu/qemu.ts';
+import { hasBalloon, type RamBlockInfo, ramBlocks } from '../qemu/memory.ts';
+import { awaitMigrationEnd } from '../qemu/migration.ts';
+import { makeRun, resumeStanding, stopVm } from '../qemu/run-state.ts';
 import { GuestWaits } from './guest-waits.ts';
-import type { SplitMemory } from './huge-pages.ts';
+import type { SplitMemory } from './huge-page-policy.ts';
 import type { MemberRound } from './member-round.ts';
 import type { CaptureMethod } from './method.ts';
 

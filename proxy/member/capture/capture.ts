@@ -23,7 +23,7 @@ import { repairVm } from '../repair/repair.ts';
 import { admitMember } from './admission.ts';
 import { BackgroundCapture } from './background.ts';
 import { chooseCapture } from './choose-capture.ts';
-import type { SplitMemory } from './huge-pages.ts';
+import type { SplitMemory } from './huge-page-policy.ts';
 import { SAMPLE_INTERVAL_MS } from './live-meter.ts';
 import { MemberRound } from './member-round.ts';
 import type { CaptureMethod } from './method.ts';

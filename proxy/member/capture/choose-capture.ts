@@ -7,7 +7,7 @@ import { type Failure, UmbraError } from '../../failure/failure.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
 import { type BackgroundOptions, backgroundObstacles } from './background-support.ts';
-import { type PrecopyOptions, precopyObstacle } from './dirty-log.ts';
+import { type PrecopyOptions, precopyObstacle } from './precopy-support.ts';
 
 export type CaptureOptions = BackgroundOptions & PrecopyOptions;
 

@@ -9,7 +9,7 @@ import {
   type MigrationPlan,
   planMigration,
   type SavedSettings,
-} from '../qemu/qemu.ts';
+} from '../qemu/migration-settings.ts';
 import { Journal } from '../repair/journal.ts';
 import { LiveMeter } from './live-meter.ts';
 import type { SessionEvent } from './session.ts';

@@ -9,7 +9,7 @@
  */
 
 import type { CaptureMode } from '../../protocol/member.ts';
-import type { SplitMemory } from './huge-pages.ts';
+import type { SplitMemory } from './huge-page-policy.ts';
 
 /** While the member is LIVE. */
 export interface LiveCapture {

@@ -8,7 +8,7 @@ import {
   step,
 } from '../../intake/pacing.ts';
 import type { StreamIntake } from '../../intake/stream-intake.ts';
-import { trickle } from '../qemu/qemu.ts';
+import { trickle } from '../qemu/migration-settings.ts';
 import type { LiveMeter } from './live-meter.ts';
 
 export class Pacing {

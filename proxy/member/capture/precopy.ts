@@ -1,17 +1,15 @@
 /** Precopy: memory streams while the VM runs, pass after pass; what is left follows when it stands. */
 
+import { ProcessMemory } from '../../host/process-memory.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
-import {
-  hasSwitchoverAck,
-  type RamBlockInfo,
-  ramBlocks,
-  resumeStanding,
-  stopVm,
-} from '../qemu/qemu.ts';
-import { isEmulated, rewriteMissed, VmMemory } from './dirty-log.ts';
+import { type RamBlockInfo, ramBlocks } from '../qemu/memory.ts';
+import { hasSwitchoverAck } from '../qemu/migration-settings.ts';
+import { resumeStanding, stopVm } from '../qemu/run-state.ts';
+import { rewriteMissed } from './compare-memory.ts';
 import type { MemberRound } from './member-round.ts';
 import type { CaptureMethod, LiveCapture } from './method.ts';
 import { Pacing } from './pacing.ts';
+import { isEmulated } from './precopy-support.ts';
 import { whyStreamEnded } from './stream-end.ts';
 
 /**
@@ -29,7 +27,7 @@ export class PrecopyCapture implements CaptureMethod, LiveCapture {
   #hasSwitchoverAck = false;
   #pacing: Pacing | undefined;
   /** Of an emulated VM, and where in it is what (dirty-log.ts). */
-  #memory: VmMemory | undefined;
+  #memory: ProcessMemory | undefined;
   #blocks: readonly RamBlockInfo[] = [];
 
   /** @param sampleLive tells how far it is, if it is still live */
@@ -66,7 +64,7 @@ export class PrecopyCapture implements CaptureMethod, LiveCapture {
     const { vm, compareEmulated } = prepare;
     if (vm === undefined || !compareEmulated || !(await isEmulated(monitor))) return;
     this.#blocks = await ramBlocks(monitor);
-    this.#memory = new VmMemory(vm);
+    this.#memory = new ProcessMemory(vm);
   }
 
   /** The VM stands until we vote: what QEMU has missed of an emulated one is mended first. Never rejects. */

@@ -2,7 +2,7 @@
 import type { QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import type { StreamIntake } from '../../intake/stream-intake.ts';
-import { restoreMigration } from '../qemu/qemu.ts';
+import { restoreMigration } from '../qemu/migration-settings.ts';
 import type { MemberRound } from './member-round.ts';
 import type { CaptureMethod } from './method.ts';
 

@@ -1,6 +1,6 @@
 /** Stop-copy: the VM stops, everything is copied, it runs again. Slow, and always right. */
 
-import { resumeStanding, stopVm } from '../qemu/qemu.ts';
+import { resumeStanding, stopVm } from '../qemu/run-state.ts';
 import type { MemberRound } from './member-round.ts';
 import type { CaptureMethod } from './method.ts';
 

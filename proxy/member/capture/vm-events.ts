@@ -1,7 +1,7 @@
 /** What QEMU tells of itself in a round: the VM stops and runs, a pass begins, the migration fails. */
 import type { QmpEvent } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
-import { isSwitchover } from '../qemu/qemu.ts';
+import { isSwitchover } from '../qemu/run-state.ts';
 import type { MemberRound } from './member-round.ts';
 import type { CaptureMethod } from './method.ts';
 import { LIVE, STOPPED, STOPPING } from './session.ts';

@@ -2,7 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { QmpClient } from '../../../qmp/index.ts';
 import { memberFile } from '../../host/folders.ts';
 import { MigrationListener } from '../../intake/migration-listener.ts';
-import { awaitMigrationEnd, cancelMigration, isMigrating, ramBlocks } from '../qemu/qemu.ts';
+import { ramBlocks } from '../qemu/memory.ts';
+import { awaitMigrationEnd, cancelMigration, isMigrating } from '../qemu/migration.ts';
 import type { JournalEntry } from './journal.ts';
 import { keepLifting, liftWriteProtection } from './write-protection.ts';
 

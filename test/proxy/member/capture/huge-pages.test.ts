@@ -10,9 +10,9 @@ import {
   anonymousRanges,
   floors,
   hugePages,
-  joinHugePages,
   kindOf,
-} from '../../../../proxy/member/capture/huge-pages.ts';
+} from '../../../../proxy/member/capture/huge-page-policy.ts';
+import { joinHugePages } from '../../../../proxy/member/capture/huge-pages.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 import { splitMemory } from '../../../support/split-memory.ts';
 

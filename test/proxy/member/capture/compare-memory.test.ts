@@ -3,12 +3,10 @@ import koffi from 'koffi';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../../proxy/host/known-process.ts';
+import { ProcessMemory } from '../../../../proxy/host/process-memory.ts';
 import type { StreamedMemory } from '../../../../proxy/intake/shadow-sink.ts';
-import {
-  precopyObstacle,
-  rewriteMissed,
-  VmMemory,
-} from '../../../../proxy/member/capture/dirty-log.ts';
+import { rewriteMissed } from '../../../../proxy/member/capture/compare-memory.ts';
+import { precopyObstacle } from '../../../../proxy/member/capture/precopy-support.ts';
 import type { QmpClient } from '../../../../qmp/index.ts';
 
 const PAGE = 4096;
@@ -103,7 +101,7 @@ for (const [what, blocks] of [
 }
 
 test('memory of another process is read at its addresses; what is not there is an error', () => {
-  const memory = new VmMemory(thisProcess());
+  const memory = new ProcessMemory(thisProcess());
   const known = Buffer.alloc(PAGE, 'known');
   const read = Buffer.alloc(PAGE);
   memory.read(BigInt(koffi.address(known)), read);
@@ -116,8 +114,8 @@ test('memory of another process is read at its addresses; what is not there is a
 
 test('a process that is gone, or another of the same number, is not taken for it', () => {
   const { pid, startTime } = thisProcess();
-  assert.throws(() => new VmMemory({ pid, startTime: `${startTime}0` }), /is gone/);
-  assert.throws(() => new VmMemory({ pid: 2 ** 22 + 1, startTime }), /ENOENT/);
+  assert.throws(() => new ProcessMemory({ pid, startTime: `${startTime}0` }), /is gone/);
+  assert.throws(() => new ProcessMemory({ pid: 2 ** 22 + 1, startTime }), /ENOENT/);
 });
 
 function monitor(major: number, enabled: boolean): QmpClient {
