@@ -14,6 +14,7 @@ import {
 } from '../../../proxy/agent/mapped-holes.ts';
 import { openShadow } from '../../../shadow/index.ts';
 import { roundOf, sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
+import { type Bundled, bundled } from '../../support/bundled.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const MAPPING = fileURLToPath(new URL('../../support/mapping-process.ts', import.meta.url));
@@ -22,6 +23,12 @@ const test = suite('mapped holes');
 let root = '';
 let processes: ChildProcess[] = [];
 let held: HeldRounds;
+let program: Bundled;
+
+test.before(async () => {
+  program = await bundled(MAPPING);
+});
+test.after(() => program.remove());
 
 test.before.each(() => {
   held = new HeldRounds();
@@ -47,7 +54,7 @@ const isHeld = (round: string) => held.has(round);
 
 /** A process that has mapped it and read all of it: what were holes is memory. */
 async function mapping(path: string): Promise<ChildProcess> {
-  const child = fork(MAPPING, [path]);
+  const child = fork(program.path, [path], { execArgv: [] });
   processes.push(child);
   const [message] = await Promise.race([once(child, 'message'), once(child, 'exit')]);
   assert.is(message, 'mapped');
