@@ -1,6 +1,7 @@
 /**
- * Runs the tests: every *.test.ts below test/, each in a process of its own, e2e last and one at a
- * time. The last line is `N passed, N failed`; a file that reports no tests at all has failed.
+ * Runs the tests: every *.test.ts below test/. The unit tests run two files at a time and many to a
+ * process (runner/run-files.ts); the e2e tests run last, one at a time, each in a process of its
+ * own. The last line is `N passed, N failed`; a file that reports no tests at all has failed.
  *
  *     npm test                  everything
  *     npm test -- unit          all but e2e
@@ -10,17 +11,14 @@ import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import pLimit from 'p-limit';
+import { type FileResult, type Outcome, readOutcome } from './runner/outcome.ts';
+import { runFiles } from './runner/run-files.ts';
 
 const UNIT_AT_ONCE = 2;
 const UNIT_LIMIT_MS = 120_000;
 const E2E_LIMIT_MS = 30 * 60_000;
-
-interface Outcome {
-  readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
-}
+/** Begun first: begun last, one would run on while the other process has nothing to do. */
+const LONGEST = ['sim/comparison', 'sim/faults/faults', 'fuzz/fuzz', 'shadow/durable/power-cut'];
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const words = process.argv.slice(2);
@@ -30,26 +28,46 @@ const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .filter((file) => words.every((word) => (word === 'unit' ? !isE2e(file) : file.includes(word))))
   .sort();
 
-const limit = pLimit(UNIT_AT_ONCE);
-const unit = files.filter((file) => !isE2e(file)).map((file) => limit(() => run(file)));
-const outcomes = await Promise.all(unit);
-for (const file of files.filter(isE2e)) outcomes.push(await run(file));
+const unit = files.filter((file) => !isE2e(file));
+const inOrder = [...unit.filter(isLong), ...unit.filter((file) => !isLong(file))];
+const paths = inOrder.map((file) => join(folder, file));
+const results = await runFiles(paths, {
+  processes: UNIT_AT_ONCE,
+  limitMs: UNIT_LIMIT_MS,
+  onResult: (path, result, tookMs) => {
+    print(path, result, tookMs);
+    if (result.outcome.failed > 0) process.stdout.write(`${result.output}\n`);
+  },
+});
+for (const file of files.filter(isE2e)) results.push(await runE2e(join(folder, file)));
 
-const total = (key: keyof Outcome) => outcomes.reduce((sum, outcome) => sum + outcome[key], 0);
+const total = (key: keyof Outcome) => results.reduce((sum, { outcome }) => sum + outcome[key], 0);
 const skipped = total('skipped');
 if (skipped > 0) process.stdout.write(`${skipped} skipped: they do not count as passed\n`);
 process.stdout.write(`${total('passed')} passed, ${total('failed')} failed\n`);
 process.exitCode = total('failed') === 0 && total('passed') > 0 && skipped === 0 ? 0 : 1;
 
+function isLong(file: string): boolean {
+  return LONGEST.includes(file.replace(/\.test\.ts$/, ''));
+}
+
 function isE2e(file: string): boolean {
   return file.startsWith('e2e/');
 }
 
-async function run(file: string): Promise<Outcome> {
+function print(path: string, { outcome, why }: FileResult, tookMs: number): void {
+  const { passed, failed } = outcome;
+  const mark = failed === 0 ? 'ok  ' : 'FAIL';
+  const seconds = (tookMs / 1000).toFixed(1);
+  const note = why === undefined ? '' : ` (${why})`;
+  process.stdout.write(`${mark} ${relative('.', path)}: ${passed} in ${seconds} s${note}\n`);
+}
+
+/** Prints the output of the file as it comes. */
+async function runE2e(path: string): Promise<FileResult> {
   const startedAt = performance.now();
-  const limitMs = isE2e(file) ? E2E_LIMIT_MS : UNIT_LIMIT_MS;
   // Its own process group: whatever a test that is killed leaves behind goes with it.
-  const child = spawn(process.execPath, ['--import', 'tsx/esm', join(folder, file)], {
+  const child = spawn(process.execPath, ['--import', 'tsx/esm', path], {
     detached: true,
     env: { ...process.env, FORCE_COLOR: '0' },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -59,33 +77,18 @@ async function run(file: string): Promise<Outcome> {
     stream.setEncoding('utf8');
     stream.on('data', (text: string) => {
       output += text;
-      if (isE2e(file)) process.stdout.write(text);
+      process.stdout.write(text);
     });
   }
   let late = false;
   const timer = setTimeout(() => {
     late = true;
     if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
-  }, limitMs);
+  }, E2E_LIMIT_MS);
   const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
   clearTimeout(timer);
-  const outcome = read(output, code);
-  const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-  const { passed, failed } = outcome;
-  const name = relative('.', join(folder, file));
-  const why = late ? ` (stopped after ${limitMs / 1000} s)` : '';
-  process.stdout.write(
-    `${failed === 0 ? 'ok  ' : 'FAIL'} ${name}: ${passed} in ${seconds} s${why}\n`,
-  );
-  if (failed > 0 && !isE2e(file)) process.stdout.write(`${output}\n`);
-  return outcome;
-}
-
-/** uvu prints a summary for each process. No summary: it crashed, or forgot to call `.run()`. */
-function read(output: string, code: number | null): Outcome {
-  const number = (label: string) =>
-    Number(new RegExp(`${label}:\\s+(\\d+)`).exec(output)?.[1] ?? 0);
-  const [tests, passed, skipped] = [number('Total'), number('Passed'), number('Skipped')];
-  const failed = Math.max(tests - passed - skipped, code === 0 && tests > 0 ? 0 : 1);
-  return { passed, failed, skipped };
+  const why = late ? `stopped after ${E2E_LIMIT_MS / 1000} s` : undefined;
+  const result = { outcome: readOutcome(output, code), output, why };
+  print(path, result, performance.now() - startedAt);
+  return result;
 }

@@ -69,14 +69,14 @@ export function pageWrites(
       return pagesIn(model.bytesPerSecond, toMs - fromMs);
     case 'bursts': {
       const { offsetMs, bytesPerSecond } = model;
-      const until = (ms: number) => timeIn(ms + offsetMs, BURST_PERIOD_MS, BURST_MS);
       const rate = bytesPerSecond * (BURST_PERIOD_MS / BURST_MS);
-      return pagesIn(rate, until(toMs) - until(fromMs));
+      const from = timeIn(fromMs + offsetMs, BURST_PERIOD_MS, BURST_MS);
+      return pagesIn(rate, timeIn(toMs + offsetMs, BURST_PERIOD_MS, BURST_MS) - from);
     }
     case 'phases': {
       const { first, second, phaseMs, offsetMs } = model;
-      const until = (ms: number) => timeIn(ms + offsetMs, 2 * phaseMs, phaseMs);
-      const inFirst = until(toMs) - until(fromMs);
+      const from = timeIn(fromMs + offsetMs, 2 * phaseMs, phaseMs);
+      const inFirst = timeIn(toMs + offsetMs, 2 * phaseMs, phaseMs) - from;
       if (region === 0) return pagesIn(first.bytesPerSecond, inFirst);
       return pagesIn(second.bytesPerSecond, toMs - fromMs - inFirst);
     }

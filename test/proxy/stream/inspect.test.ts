@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import { formatReport } from '../../../tools/inspect/format.ts';
 import { inspectStream } from '../../../tools/inspect/inspect.ts';
+import { bundled } from '../../support/bundled.ts';
 import * as b from './builder.ts';
 
 const test = suite('the stream inspector');
@@ -77,8 +78,9 @@ test('a refused stream is shown as far as it goes', () =>
 
 test('the program', () =>
   withFile(stream, async (path) => {
+    const program = await bundled(MAIN);
     const run = (...args: string[]): ReturnType<typeof spawnSync> =>
-      spawnSync(process.execPath, ['--import', 'tsx', MAIN, ...args], { encoding: 'utf8' });
+      spawnSync(process.execPath, [program.path, ...args], { encoding: 'utf8' });
     const json = run('--json', path);
     assert.equal(json.status, 0);
     assert.equal(JSON.parse(String(json.stdout)).counters.normalPages, 5);
@@ -91,6 +93,7 @@ test('the program', () =>
       assert.equal(wrong.status, 2);
       assert.match(String(wrong.stderr), /^usage:/);
     }
+    program.remove();
   }));
 
 test.run();

@@ -6,11 +6,18 @@ import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../../proxy/failure/failure.ts';
+import { type Bundled, bundled } from '../../support/bundled.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const MAIN = fileURLToPath(new URL('../../../tools/cli/main.ts', import.meta.url));
 const test = suite('home');
 let home = '';
+let umbra: Bundled;
+
+test.before(async () => {
+  umbra = await bundled(MAIN);
+});
+test.after(() => umbra.remove());
 
 test.before.each(() => {
   home = mkdtempSync(join(scratchFolder(), 'umbra-home-'));
@@ -20,7 +27,7 @@ test.after.each(() => rmSync(home, { recursive: true, force: true }));
 /** How the command fails. */
 function failureOf(...words: string[]): string {
   const env = { ...process.env, UMBRA_HOME: home };
-  const command = ['--import', 'tsx', MAIN, ...words, '--json'];
+  const command = [umbra.path, ...words, '--json'];
   const { status, stdout } = spawnSync(process.execPath, command, { encoding: 'utf8', env });
   assert.is(status, 1, stdout);
   return (JSON.parse(stdout) as { failure: Failure }).failure.code;

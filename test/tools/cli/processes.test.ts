@@ -15,12 +15,17 @@ const LIMIT_MS = 30_000;
 
 const test = suite('daemon and command');
 let home = '';
+const before = process.env.UMBRA_HOME;
 
 test.before.each(() => {
   home = mkdtempSync(join(scratchFolder(), 'umbra-home-'));
   process.env.UMBRA_HOME = home;
 });
-test.after.each(() => rmSync(home, { recursive: true, force: true }));
+test.after.each(() => {
+  if (before === undefined) delete process.env.UMBRA_HOME;
+  else process.env.UMBRA_HOME = before;
+  rmSync(home, { recursive: true, force: true });
+});
 
 async function until(what: string, holds: () => boolean): Promise<void> {
   for (const end = performance.now() + LIMIT_MS; !holds(); await delay(5)) {

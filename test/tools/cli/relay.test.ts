@@ -8,12 +8,19 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { type Bundled, bundled } from '../../support/bundled.ts';
 import { lookAtTree } from '../../support/closed-tree.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const MAIN = fileURLToPath(new URL('../../../tools/cli/main.ts', import.meta.url));
 const test = suite('relay command');
 let folder = '';
+let umbra: Bundled;
+
+test.before(async () => {
+  umbra = await bundled(MAIN);
+});
+test.after(() => umbra.remove());
 
 test.before.each(() => {
   folder = mkdtempSync(join(scratchFolder(), 'umbra-relay-'));
@@ -24,8 +31,8 @@ const at = (name: string): string => join(folder, name);
 
 function start() {
   const places = ['--listen', `unix://${at('in.sock')}`, '--to', `unix://${at('to.sock')}`];
-  const words = [MAIN, 'relay', ...places, '--report', at('reports'), '--json'];
-  const child = spawn(process.execPath, ['--import', 'tsx', ...words]);
+  const words = [umbra.path, 'relay', ...places, '--report', at('reports'), '--json'];
+  const child = spawn(process.execPath, words);
   return { child, lines: createInterface(child.stdout)[Symbol.asyncIterator]() };
 }
 

@@ -54,23 +54,27 @@ const ROUND_EVENTS: Record<Exclude<RoundEvent['type'], 'report'>, true> = {
   'publish-failed': true,
 };
 
-const LINES = [
-  ...STATE_NAMES.flatMap((state) =>
-    Object.keys(SESSION_EVENTS).map((event) => `member ${state} × ${event}`),
-  ),
-  ...ROUND_STATE_NAMES.flatMap((state) =>
-    [...Object.keys(ROUND_EVENTS), ...Object.keys(REPORTS)].map(
-      (event) => `round ${state} × ${event}`,
-    ),
-  ),
-];
+type Row = Readonly<Record<string, string>>;
+
+/** The name of each cell, by state and event: made once, for each is counted many times. */
+const SESSION_CELLS = STATE_NAMES.map((state) =>
+  rowOf(`member ${state}`, Object.keys(SESSION_EVENTS)),
+);
+const ROUND_CELLS = ROUND_STATE_NAMES.map((state) =>
+  rowOf(`round ${state}`, [...Object.keys(ROUND_EVENTS), ...Object.keys(REPORTS)]),
+);
+const LINES = [...SESSION_CELLS, ...ROUND_CELLS].flatMap((row) => Object.values(row));
+
+function rowOf(state: string, events: readonly string[]): Row {
+  return Object.fromEntries(events.map((event) => [event, `${state} × ${event}`]));
+}
 
 export function sessionCell({ state }: Session, { type }: SessionEvent): string {
-  return `member ${STATE_NAMES[state]} × ${type}`;
+  return SESSION_CELLS[state]?.[type] ?? '';
 }
 
 export function roundCell({ state }: Round, event: RoundEvent): string {
-  return `round ${ROUND_STATE_NAMES[state]} × ${event.type === 'report' ? event.report : event.type}`;
+  return ROUND_CELLS[state]?.[event.type === 'report' ? event.report : event.type] ?? '';
 }
 
 export class Coverage {

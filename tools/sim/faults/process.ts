@@ -5,6 +5,13 @@
 import type { Events, Happening } from '../events.ts';
 import type { Random } from '../random.ts';
 
+/** What is to happen, in which life of the process, and whether it is still wanted. */
+interface Planned {
+  readonly life: number;
+  readonly happening: Happening;
+  isWanted: boolean;
+}
+
 export class ModelledProcess {
   readonly #events: Events;
   readonly #random: Random;
@@ -27,17 +34,12 @@ export class ModelledProcess {
 
   /** @returns what calls it off */
   after(ms: number, happening: Happening): () => void {
-    const life = this.#life;
-    let wanted = true;
-    const happen = (): void => {
-      if (!wanted || life !== this.#life || !this.#alive) return;
-      // What waits for it then comes from several sockets: in no order.
-      if (this.isFrozen) this.#events.at(this.#thawsAtMs + this.#random.next(), happen);
-      else happening();
-    };
-    this.#events.after(ms, happen);
+    const planned = { life: this.#life, happening, isWanted: true };
+    // Closures without a name: tsx defines the name of each that has one, which takes as long as
+    // all else here does.
+    this.#events.after(ms, () => this.#happen(planned));
     return () => {
-      wanted = false;
+      planned.isWanted = false;
     };
   }
 
@@ -54,5 +56,15 @@ export class ModelledProcess {
     this.#alive = true;
     this.#life += 1;
     this.#thawsAtMs = 0;
+  }
+
+  #happen(planned: Planned): void {
+    if (!planned.isWanted || planned.life !== this.#life || !this.#alive) return;
+    // What waits for it then comes from several sockets: in no order.
+    if (!this.isFrozen) planned.happening();
+    else {
+      const atMs = this.#thawsAtMs + this.#random.next();
+      this.#events.at(atMs, () => this.#happen(planned));
+    }
   }
 }

@@ -15,6 +15,7 @@ import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
 import { parseMaps } from '../../../../proxy/host/proc-maps.ts';
 import { openShadow } from '../../../../shadow/index.ts';
 import { roundOf, sealEpoch } from '../../../shadow/durable/sealed-epoch.ts';
+import { type Bundled, bundled } from '../../../support/bundled.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const MAPPING = fileURLToPath(new URL('../../../support/mapping-process.ts', import.meta.url));
@@ -23,6 +24,12 @@ const test = suite('mapped holes');
 let root = '';
 let processes: ChildProcess[] = [];
 let held: RoundsInUse;
+let program: Bundled;
+
+test.before(async () => {
+  program = await bundled(MAPPING);
+});
+test.after(() => program.remove());
 
 test.before.each(() => {
   held = new RoundsInUse();
@@ -48,7 +55,7 @@ const isHeld = (round: string) => held.has(round);
 
 /** A process that has mapped it and read all of it: what were holes is memory. */
 async function mapping(path: string): Promise<ChildProcess> {
-  const child = fork(MAPPING, [path]);
+  const child = fork(program.path, [path], { execArgv: [] });
   processes.push(child);
   const [message] = await Promise.race([once(child, 'message'), once(child, 'exit')]);
   assert.is(message, 'mapped');
