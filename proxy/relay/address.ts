@@ -1,4 +1,4 @@
-/** Where a relay listens and where it connects to: `tcp://HOST:PORT`, `unix://PATH`. PURE. */
+/** Addresses a relay listens on and connects to: `tcp://HOST:PORT`, `unix://PATH`. PURE. */
 import { UmbraError } from '../failure/failure.ts';
 import { SOCKET_PATH_BYTES_MAX } from '../host/linux.ts';
 
@@ -8,7 +8,7 @@ export type Address =
 
 const PORT_MAX = 65_535;
 
-/** @throws UmbraError E_RELAY_ADDRESS */
+/** Parses an address. @throws UmbraError E_RELAY_ADDRESS */
 export function parseAddress(text: string): Address {
   const unix = /^unix:\/\/(\/.+)$/.exec(text)?.[1];
   if (unix !== undefined) {

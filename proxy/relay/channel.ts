@@ -1,10 +1,10 @@
 /**
- * One relayed connection: a source's socket, one of ours to the destination, and a flow each way.
+ * One relayed connection: the source's socket, the relay's own to the destination, a flow each way.
  *
  *     CONNECTING ──▶ OPEN ──end of both──▶ CLOSED
  *         └────────────┴───error, reset──▶ DEAD      both sides are reset
  *
- * A reset is passed on as a reset, where the kernel knows one (TCP): an orderly end would tell QEMU
+ * A reset is passed on as a reset where the kernel has one (TCP): an orderly end would tell QEMU
  * that its peer has finished.
  */
 import { Socket } from 'node:net';
@@ -16,18 +16,18 @@ import type { Inlet } from './inlet.ts';
 import { IN_FLIGHT_BYTES } from './limits.ts';
 
 const CONNECT_LIMIT_MS = 10_000;
-/** A peer that vanished without a word is found out by the kernel after this and ten seconds. */
+/** Silence after which the kernel probes a peer; ten seconds later a vanished one is found out. */
 const KEEP_ALIVE_MS = 10_000;
 
 export interface ChannelEvents {
-  /** Its first bytes have come. */
+  /** Reports the kind of the connection, told by its first bytes. */
   readonly onKind: (kind: ChannelKind) => void;
-  /** From the source; begins with the first byte, after `onKind`. */
+  /** Passes on the source's bytes, from the first one, after `onKind`. */
   readonly onSourceChunk: (chunk: Buffer) => void;
   readonly onSourceEnd: () => void;
   readonly onTargetChunk: (chunk: Buffer) => void;
   readonly onDead: (failure: Failure) => void;
-  /** Both sockets are gone; the last event. */
+  /** Reports that both sockets are closed; the last event. */
   readonly onClosed: () => void;
 }
 
@@ -38,7 +38,7 @@ export class Channel {
   readonly up: Flow;
   readonly down: Flow;
   #kind: ChannelKind | undefined;
-  /** What came before there was enough to tell the kind. */
+  /** Bytes that came before there were enough to tell the kind. */
   #mark: Buffer[] = [];
   #connected = false;
   #failure: Failure | undefined;
@@ -55,7 +55,7 @@ export class Channel {
     this.up = new Flow(inlet, this.#target, {
       onChunk: (chunk) => this.#onSourceChunk(chunk),
       onEnd: () => {
-        this.#tell();
+        this.#reportKind();
         events.onSourceEnd();
       },
     });
@@ -66,7 +66,7 @@ export class Channel {
     source.once('error', (error: NodeJS.ErrnoException) => this.#lost('source', error));
     this.#target.once('error', (error: NodeJS.ErrnoException) => this.#lost('target', error));
     for (const socket of [source, this.#target]) {
-      socket.on('error', () => {}); // one that follows from the first
+      socket.on('error', () => {}); // it follows from the first
       socket.once('close', () => this.#onSocketClosed());
     }
   }
@@ -79,7 +79,7 @@ export class Channel {
     return this.#failure;
   }
 
-  /** Resolves when the destination has accepted, or the channel is dead. Never rejects. */
+  /** Connects to the destination. Resolves when it accepts or the channel dies; never rejects. */
   async connect(address: Address): Promise<void> {
     if (this.#failure !== undefined) return;
     const target = this.#target;
@@ -113,10 +113,7 @@ export class Channel {
     this.#events.onDead(this.#failure);
   }
 
-  /**
-   * Is one side unable to move what the other has sent?
-   * @returns for how long it has been, milliseconds
-   */
+  /** Returns for how long one side has taken none of the bytes of the other, milliseconds. */
   stalledMs(now: number): number {
     const pending = [this.up.pendingBytes, this.down.pendingBytes];
     const moved = pending.every((bytes, at) => bytes === 0 || bytes !== this.#pending[at]);
@@ -132,16 +129,16 @@ export class Channel {
     }
     this.#mark.push(Buffer.from(chunk));
     const length = this.#mark.reduce((sum, one) => sum + one.length, 0);
-    if (length >= MARK_BYTES) this.#tell();
+    if (length >= MARK_BYTES) this.#reportKind();
   }
 
-  /** Tells kind and first bytes, also of a connection that ended before there were enough. */
-  #tell(): void {
+  /** Reports kind and first bytes, even if the connection ended before there were enough. */
+  #reportKind(): void {
     if (this.#kind !== undefined) return;
     const first = Buffer.concat(this.#mark);
     this.#mark = [];
     const kind = classify(first) ?? 'other';
-    this.#events.onKind(kind); // which migration's it is depends on the others' kinds
+    this.#events.onKind(kind); // its migration is chosen by the kinds of the others
     this.#kind = kind;
     if (first.length > 0) this.#events.onSourceChunk(first);
   }
@@ -164,7 +161,7 @@ export class Channel {
   }
 }
 
-/** A unix socket has no reset: closing it with bytes unread is what its peer sees as one. */
+/** Resets a connection. A unix socket has no reset: its peer sees one if bytes were left unread. */
 function reset(socket: Socket): void {
   if (socket.destroyed) return;
   const isTcp = socket.remotePort !== undefined;

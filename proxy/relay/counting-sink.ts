@@ -1,10 +1,10 @@
-/** Where pages go that nobody keeps: they are counted, to tell how far a migration has come. */
+/** A sink that counts pages and keeps none: it tells how far a migration has come. */
 import type { PrecopySink, RamBlock } from '../stream/sink.ts';
 
 export class CountingSink implements PrecopySink {
   machineType = '';
   pageSize = 0;
-  /** As the stream lists them; empty until it has. */
+  /** RAM blocks, as the stream lists them; empty until it has. */
   layout: readonly RamBlock[] = [];
   totalPages = 0;
   /** Pages sent at least once. */
@@ -32,7 +32,7 @@ export class CountingSink implements PrecopySink {
     this.#mark(block, offset);
   }
 
-  /** What XBZRLE is applied to matters to nobody here. */
+  /** Leaves the page that XBZRLE is applied to as it is: content does not matter here. */
   load(): void {}
 
   returnPath(): void {

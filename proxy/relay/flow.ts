@@ -1,23 +1,23 @@
 /**
  * One direction of a relayed connection: what is read from one socket is written to the other.
  *
- *     FLOWS ◀──────▶ PRESSED       the other side does not take more: nothing is read until it does
+ *     FLOWS ◀──────▶ PRESSED       the other side takes no more: nothing is read until it does
  *       │ ▲
  *       ▼ │
- *     TRICKLES                     held: a chunk now and then, so that the reader stays in the picture
+ *     TRICKLES                     held: a chunk at intervals, so that the follower misses nothing
  *
  * End of stream is passed on as such (half-close); errors are the channel's (channel.ts).
  */
 import type { Socket } from 'node:net';
 import { Inlet } from './inlet.ts';
 
-/** Held streams move by a chunk (1 MiB at most) this often: 5 MiB/s at most. */
+/** Interval at which a held stream moves by a chunk (1 MiB at most): 5 MiB/s at most. */
 const SIP_INTERVAL_MS = 200;
-/** A source that waits for us has bytes ready: one that is silent for so long does not. */
+/** Silence after which a held source has no bytes ready: it is not waiting for the relay. */
 const SILENCE_MS = 1_000;
 
 export interface FlowEvents {
-  /** After the chunk was handed on. It dies with the call: its memory is used again. */
+  /** Shows a chunk that was passed on. It is a view: its memory is used again after the call. */
   readonly onChunk: (chunk: Buffer) => void;
   readonly onEnd: () => void;
 }
@@ -32,10 +32,10 @@ export class Flow {
   #stopped = false;
   #pressed = false;
   #sips: NodeJS.Timeout | undefined;
-  /** Since when a chunk has been waited for, by performance.now(). */
+  /** Time since which a chunk has been waited for, by performance.now(). */
   #sipAt: number | undefined;
 
-  /** @param source an inlet where much is to be read */
+  /** @param source an inlet for the direction with much to read */
   constructor(source: Inlet | Socket, to: Socket, events: FlowEvents) {
     const from = source instanceof Inlet ? source.socket : source;
     this.#from = from;
@@ -72,23 +72,25 @@ export class Flow {
     return this.#bytes;
   }
 
-  /** Bytes read and not yet taken by the kernel for the other side. */
+  /** Returns the bytes read and not yet taken by the kernel for the other side. */
   get pendingBytes(): number {
     return this.#to.writableLength;
   }
 
-  /** It is held, and there has been nothing to hold for a while. */
+  /** Returns true if it is held and nothing has come for SILENCE_MS. */
   get isSilent(): boolean {
     return this.#sipAt !== undefined && performance.now() - this.#sipAt >= SILENCE_MS;
   }
 
-  /** Both sockets are connected. */
+  /** Starts the flow: both sockets are connected. */
   open(): void {
     this.#open = true;
     this.#readOrWait();
   }
 
-  /** Nothing is read at all. Only for a moment: a source that stands must not be kept waiting. */
+  /**
+   * Stops reading altogether. Only briefly: a source with a stopped VM must not be kept waiting.
+   */
   stop(): void {
     this.#stopped = true;
     this.#readOrWait();
@@ -99,7 +101,7 @@ export class Flow {
     this.#readOrWait();
   }
 
-  /** It trickles from now on. Idempotent. */
+  /** Lets it trickle from now on. Idempotent. */
   hold(): void {
     if (this.#sips !== undefined || this.#from.readableEnded || this.#from.destroyed) return;
     this.#sips = setInterval(() => {

@@ -1,11 +1,11 @@
 /**
- * Follows a main channel as it goes by: how much memory there is, how much of it has been sent once,
- * whether the VM stands by now. What it cannot read it says, and looks no further; the bytes are
- * relayed all the same.
+ * Follows a main channel as it passes: how much memory there is, how much of it was sent once,
+ * whether the VM is stopped by now. If it cannot read the stream it gives the reason and stops
+ * following; the bytes are relayed all the same.
  *
- *     FOLLOWS ──RAM END──▶ DONE          the VM stands; device state is nobody's business
+ *     FOLLOWS ──RAM END──▶ DONE          the VM is stopped; device state is not followed
  *        ├──unreadable──▶ BLIND          postcopy, a device that streams
- *        └──a copy is taken──▶ DONE      that reads all of it (shadow-copy.ts)
+ *        └──a copy is taken──▶ DONE      the copy reads all of it (shadow-copy.ts)
  */
 import { PrecopyDecoder } from '../stream/decoder.ts';
 import { CountingSink } from './counting-sink.ts';
@@ -19,7 +19,7 @@ export class Follower {
     return this.#decoder.counters;
   }
 
-  /** Why it follows no longer, if it does not. */
+  /** Returns why it no longer follows; undefined while it does. */
   get trouble(): string | undefined {
     return this.#trouble;
   }

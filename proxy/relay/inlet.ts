@@ -1,17 +1,17 @@
 /**
- * Where a flow's bytes come from: a socket, read into buffers of ours that are used again.
+ * The source of a flow's bytes: a socket, read into buffers that are used again.
  *
- *     free ──kernel reads into it──▶ lent, until the other side has taken it ──▶ free
+ *     free ──the kernel reads into it──▶ lent, until the other side has taken it ──▶ free
  */
 import type { Socket } from 'node:net';
 import { adoptSocket } from '../host/adopted-socket.ts';
 import { IN_FLIGHT_BYTES } from './limits.ts';
 
-/** Large ones: source, relay and destination take turns on the cores less often. */
+/** Large buffers: source, relay and destination switch on the cores less often. */
 const BUFFER_BYTES = 2 ** 20;
 const BUFFERS = IN_FLIGHT_BYTES / BUFFER_BYTES;
 
-/** @param chunk the listener's until it calls `release` */
+/** A listener of bytes. `chunk` is the listener's until it calls `release`. */
 export type OnBytes = (chunk: Buffer, release: () => void) => void;
 
 export class Inlet {
@@ -20,7 +20,7 @@ export class Inlet {
   #lent = 0;
   #onBytes: OnBytes = (_, release) => release();
 
-  /** @param accepted paused, and no longer to be used */
+  /** @param accepted a paused socket; the caller must not use it any more */
   constructor(accepted: Socket) {
     this.socket = adoptSocket(accepted, {
       highWaterMark: IN_FLIGHT_BYTES,
@@ -33,7 +33,7 @@ export class Inlet {
     this.#onBytes = listener;
   }
 
-  /** So much is lent that nothing may be read until some is back. */
+  /** Returns true while so much is lent that nothing more may be read. */
   get isStarved(): boolean {
     return this.#lent >= BUFFERS;
   }

@@ -1,8 +1,11 @@
-/** What a migration may have in memory here, besides its shadow; and how many connections a route takes. */
+/** Limits of a migration's memory in the relay, its shadow apart, and of a route's connections. */
 
-/** Read ahead and not yet taken by the other side, at most: each way, and a connection. */
+/** Most bytes read and not yet taken by the other side, for each direction of a connection. */
 export const IN_FLIGHT_BYTES = 4 * 2 ** 20;
-/** Put by for a shadow that is not begun yet; the migration is stopped beyond. */
+/** Most bytes kept aside for a shadow that has not begun; beyond, the migration is stopped. */
 export const BACKLOG_BYTES = 16 * 2 ** 20;
-/** At once: a migration of 255 multifd channels, its main one and preempt's; beyond, they are hung up on. */
+/**
+ * Most connections at once: 255 multifd channels of a migration, its main one, preempt's, and some.
+ * More are closed.
+ */
 export const CONNECTIONS_MAX = 300;

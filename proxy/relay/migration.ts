@@ -1,11 +1,12 @@
 /**
- * One migration that goes by: its connections, what can be read of it, and how it ended.
+ * One migration that passes: its connections, what can be read of it, and how it ended.
  *
  *     one connection       main, or TLS
  *     multifd              main and N multifd, each a connection; with TLS, 1 + N of TLS
  *
- * Its connections share one fate: when one dies before the destination has said that all is there, all
- * are reset, or QEMU waits for the others (7.2 for minutes). It is over when the last has closed.
+ * Its connections share one fate: when one dies before the destination has confirmed the migration,
+ * all are reset, or QEMU would wait for the others (7.2 for minutes). It is over when the last has
+ * closed.
  */
 import { type Estimate, estimate, nothingKnown, type Passing } from '../../policies/index.ts';
 import { type Failure, UmbraError } from '../failure/failure.ts';
@@ -35,12 +36,12 @@ export interface MigrationContext {
   readonly to: string;
 }
 
-/** Of a source that has sent less, nobody can tell whether it waits for us. */
+/** Bytes after which a silent source counts as one that does not wait for the relay. */
 const TELLING_BYTES = 64 * 1024;
 
 export class Migration {
   readonly #location: MigrationContext;
-  readonly #keeper: RelayStore | undefined;
+  readonly #store: RelayStore | undefined;
   readonly #startedAt = new Date();
   readonly #since = performance.now();
   readonly #channels: Channel[] = [];
@@ -52,24 +53,24 @@ export class Migration {
   #handedOver = false;
   #estimate: Estimate = nothingKnown();
   #held = false;
-  /** It has flowed: whatever can only be held at its beginning cannot be any more. */
+  /** True once it has flowed: a stream that can be held only at its beginning no longer can be. */
   #begun = false;
-  #letGo = false;
+  #released = false;
   #open = 0;
   #failure: Failure | undefined;
   #over = false;
 
   /**
-   * @param keeper keeps its shadow, if one is wanted
+   * @param store keeps its shadow, if one is wanted
    * @param onOver called once, when its last connection has closed
    */
   constructor(
     location: MigrationContext,
-    keeper: RelayStore | undefined,
+    store: RelayStore | undefined,
     onOver: (report: MigrationReport) => void,
   ) {
     this.#location = location;
-    this.#keeper = keeper;
+    this.#store = store;
     this.#onOver = onOver;
     this.#clock.start();
   }
@@ -82,7 +83,7 @@ export class Migration {
     return this.#over;
   }
 
-  /** Can a connection of this kind be another of its own? There is one main, and all is TLS or none. */
+  /** Tells whether a connection can belong to it: one main channel, and all in TLS or none. */
   fits(kind: ChannelKind): boolean {
     const has = (wanted: ChannelKind) => this.#channels.some((one) => one.kind === wanted);
     switch (kind) {
@@ -97,7 +98,7 @@ export class Migration {
     }
   }
 
-  /** A connection that is this migration's, as far as can be told. */
+  /** Adds a connection that belongs to it, as far as is known. */
   join(channel: Channel): void {
     this.#channels.push(channel);
     this.#open++;
@@ -105,7 +106,7 @@ export class Migration {
     if (this.#held) channel.up.hold();
   }
 
-  /** Its first bytes have shown that it is another's. */
+  /** Removes a connection whose first bytes show that it belongs to another migration. */
   leave(channel: Channel): void {
     this.#channels.splice(this.#channels.indexOf(channel), 1);
     this.#open--;
@@ -121,8 +122,8 @@ export class Migration {
     const follower = new Follower();
     this.#follower = follower;
     faultPoint('relay/told');
-    if (this.#keeper === undefined) return;
-    this.#copy = new ShadowCopy(this.#keeper, this.#location.name, follower.sink, {
+    if (this.#store === undefined) return;
+    this.#copy = new ShadowCopy(this.#store, this.#location.name, follower.sink, {
       onFull: (full) => (full ? channel.up.stop() : channel.up.go()),
     });
     if (this.#transport === 'parallel') this.#copy.lose(unreadable('multifd'));
@@ -131,7 +132,7 @@ export class Migration {
 
   onSourceChunk(channel: Channel, chunk: Buffer): void {
     if (channel.kind !== 'main') return;
-    // The copy reads all from the beginning: once it does, one reader is enough.
+    // The copy reads the stream from its beginning: once it reads, one reader is enough.
     this.#handedOver ||= this.#copy?.sink !== undefined;
     if (!this.#handedOver) this.#follower?.write(chunk);
     this.#copy?.write(chunk);
@@ -159,15 +160,15 @@ export class Migration {
     this.#endIfClosed();
   }
 
-  /** Ends it: the source's VM runs on. */
+  /** Ends it: the VM keeps running at the source. */
   abort(failure: Failure): void {
     this.#failure ??= failure;
     for (const channel of this.#channels) channel.die(failure);
   }
 
-  /** Others go first. Without effect on one that was let go. */
+  /** Lets it wait for others. Without effect on a released one. */
   hold(): void {
-    if (this.#held || this.#letGo) return;
+    if (this.#held || this.#released) return;
     this.#held = true;
     this.#clock.note(false);
     for (const { up } of this.#channels) up.hold();
@@ -182,13 +183,16 @@ export class Migration {
     for (const { up } of this.#channels) up.free();
   }
 
-  /** For how long the side that is to take bytes has taken none, milliseconds; the longest counts. */
+  /**
+   * Returns for how long a side has taken none of the bytes that wait for it, at most;
+   * milliseconds.
+   */
   stalledMs(now: number): number {
     return Math.max(0, ...this.#channels.map((channel) => channel.stalledMs(now)));
   }
 
-  /** As the policy sees it, now. */
-  look(): Passing {
+  /** Updates the estimate and releases it if it must be. @returns the policy's view of it */
+  tick(): Passing {
     const { seenPages = 0, totalPages = 0 } = this.#pages ?? {};
     const { normalPages = 0, zeroPages = 0 } =
       this.#copy?.counters ?? this.#follower?.counters ?? {};
@@ -209,22 +213,22 @@ export class Migration {
       passBytes: undefined,
       dirtyBytesPerSecond: undefined,
     });
-    this.#letGo ||= this.#mustGo();
-    if (this.#letGo) this.free();
-    return { released: this.#letGo, estimate: this.#estimate };
+    this.#released ||= this.#mustBeReleased();
+    if (this.#released) this.free();
+    return { released: this.#released, estimate: this.#estimate };
   }
 
-  /** A VM may stand behind it by now, or nobody could tell if it did. */
-  #mustGo(): boolean {
+  /** Returns true if the VM may be stopped by now, or if that could not be told. */
+  #mustBeReleased(): boolean {
     if (this.#pages?.ramEnded || this.#estimate.firstPassDone) return true;
     const silent = this.#channels.every(({ up }) => up.isSilent);
     if (silent && this.#streamBytes >= TELLING_BYTES) return true;
-    const told = this.#channels.some(({ kind }) => kind !== undefined);
-    return this.#begun && told && !this.#tells;
+    const known = this.#channels.some(({ kind }) => kind !== undefined);
+    return this.#begun && known && !this.#countsPages;
   }
 
-  /** Pages can be told as they come. */
-  get #tells(): boolean {
+  /** Returns true while pages can be counted as they pass. */
+  get #countsPages(): boolean {
     if (this.#transport !== 'single') return false;
     return this.#handedOver
       ? this.#copy?.sink !== undefined
@@ -240,7 +244,7 @@ export class Migration {
     return {
       migration,
       name,
-      state: this.#letGo ? 'released' : this.#held ? 'held' : 'flows',
+      state: this.#released ? 'released' : this.#held ? 'held' : 'flows',
       transport: this.#transport,
       streamBytes,
       ramBytes,
@@ -250,7 +254,7 @@ export class Migration {
     };
   }
 
-  /** Whoever reads the main channel: the copy once it does, else the follower. */
+  /** Returns the sink of the main channel's reader: the copy once it reads, else the follower. */
   get #pages() {
     return this.#copy?.sink ?? this.#follower?.sink;
   }
@@ -273,7 +277,7 @@ export class Migration {
     return {
       streamBytes: this.#streamBytes,
       ramBytes: totalPages > 0 ? totalPages * pageSize : undefined,
-      seenShare: this.#tells && totalPages > 0 ? seenPages / totalPages : undefined,
+      seenShare: this.#countsPages && totalPages > 0 ? seenPages / totalPages : undefined,
     };
   }
 
@@ -290,9 +294,9 @@ export class Migration {
     void this.#settle().then((shadow) => this.#onOver(this.#report(shadow)));
   }
 
-  /** Nothing is kept of a migration that has failed, nor of one nobody here could read. */
+  /** Keeps the shadow, unless the migration failed or could not be read. */
   async #settle(): Promise<ShadowReport | undefined> {
-    if (this.#keeper === undefined) return undefined;
+    if (this.#store === undefined) return undefined;
     const { outcome, failure } = outcomeOf(this.#end);
     if (this.#copy === undefined) {
       return { kept: false, failure: unreadable(this.#channels[0]?.kind ?? 'other') };

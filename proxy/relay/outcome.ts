@@ -1,18 +1,18 @@
-/** How a migration ended, from what was seen of it. PURE. */
+/** The outcome of a migration, from what was seen of it. PURE. */
 import type { Failure } from '../failure/failure.ts';
 import type { ChannelKind } from './classify.ts';
 import type { Outcome, ShadowReport } from './report.ts';
 
 export interface End {
-  /** What the destination has said on the return path: 0, all is there; undefined: nothing. */
+  /** Verdict of the destination on the return path: 0 confirms; undefined if it sent none. */
   readonly verdict: number | undefined;
-  /** Why its connections were reset, if they were. */
+  /** Reason why its connections were reset, if they were. */
   readonly failure: Failure | undefined;
-  /** The source waits for a verdict. */
+  /** True if the source waits for a verdict. */
   readonly returnPathOpened: boolean;
 }
 
-/** What the destination has said counts before how the connections went. */
+/** Returns the outcome. The destination's verdict counts before the end of the connections. */
 export function outcomeOf({ verdict, failure, returnPathOpened }: End): {
   readonly outcome: Outcome;
   readonly failure?: Failure;
@@ -24,13 +24,13 @@ export function outcomeOf({ verdict, failure, returnPathOpened }: End): {
     return { outcome: 'failed', failure: { code: 'E_RELAY_REFUSED', message } };
   }
   if (returnPathOpened) {
-    const message = 'it was ended before the destination had said that all is there';
+    const message = 'it ended before the destination had confirmed it';
     return { outcome: 'failed', failure: { code: 'E_RELAY_CANCELLED', message } };
   }
   return { outcome: 'closed' };
 }
 
-/** @param trouble why the stream could not be followed, if it could not */
+/** Returns notes for the report. @param trouble why the stream could not be followed, if so */
 export function notesOf(trouble: string | undefined, shadow: ShadowReport | undefined): string[] {
   const notes: string[] = [];
   if (trouble !== undefined) notes.push(`the stream could not be followed: ${trouble}`);
@@ -40,7 +40,7 @@ export function notesOf(trouble: string | undefined, shadow: ShadowReport | unde
   return notes;
 }
 
-/** Why there is no shadow of a migration with such a connection. */
+/** Returns why a migration with a connection of this kind leaves no shadow. */
 export function unreadable(kind: ChannelKind): Failure {
   const why = {
     main: 'its stream could not be read',

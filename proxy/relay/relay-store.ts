@@ -1,12 +1,12 @@
 /**
- * Where shadows of migrations are kept: a catalogue of its own, an epoch a migration.
+ * The shadows of migrations: a catalogue of its own, an epoch a migration.
  *
- *     STORE/epochs/000003.json      epoch 3: one member, the VM that went by
+ *     STORE/epochs/000003.json      epoch 3: one member, the VM that passed
  *     STORE/shadows/ROUND/MEMBER    its shadow
  *     STORE/lock                    one relay at a time
  *
- * What is kept, what is being staged, and what is on its way never take more than the budget: a VM for
- * which there is no room goes by without a shadow.
+ * Shadows kept, shadows being staged, and bytes in flight never take more than the budget. A VM for
+ * which there is no room passes without a shadow.
  */
 import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
@@ -36,24 +36,24 @@ import type { ShadowReport } from './report.ts';
 
 export interface RelayStoreOptions {
   readonly directory: string;
-  /** undefined: what the host has, less the headroom. */
+  /** Memory for all of it; undefined: the host's, less the headroom. */
   readonly budgetBytes: number | undefined;
   readonly headroomBytes: number;
-  /** The newest so many epochs of each VM stay. */
+  /** Number of epochs that stay of each VM, the newest. */
   readonly keep: number;
 }
 
 /** A shadow that is being written. */
 export interface Staged {
   readonly shadow: StagingShadow;
-  /** Makes it an epoch. @throws ShadowError; it is still to be discarded then */
+  /** Makes it an epoch. @throws ShadowError; it must still be discarded then */
   keep(result: StreamResult, machineType: string): Promise<ShadowReport>;
   discard(): Promise<void>;
 }
 
-/** The catalogue's name, as epochs carry it. */
+/** Cluster name in the catalogue's epochs. */
 export const RELAY_CLUSTER = 'relay';
-/** What a migration may have in memory besides its shadow: put by, and between the sockets. */
+/** Memory of a migration besides its shadow: kept aside, and between the sockets. */
 const PASSING_BYTES = BACKLOG_BYTES + 2 * IN_FLIGHT_BYTES;
 
 export class RelayStore {
@@ -64,18 +64,18 @@ export class RelayStore {
   /** Bytes that rounds being staged may take, by round. */
   readonly #granted = new Map<string, number>();
 
-  /** @throws UmbraError E_DAEMON_RUNS, ShadowError */
+  /** Opens the store and removes leftovers. @throws UmbraError E_DAEMON_RUNS, ShadowError */
   static async open(options: RelayStoreOptions): Promise<RelayStore> {
     const { directory } = options;
     makeTrustedFolder(directory);
     makeOwnFolder(shadowsOf(directory));
-    const keeper = new RelayStore(options, lockCluster(directory, RELAY_CLUSTER));
+    const store = new RelayStore(options, lockCluster(directory, RELAY_CLUSTER));
     try {
-      await keeper.#catalogue.prepare();
-      await collectLeftovers(keeper.#shadows, keeper.#catalogue);
-      return keeper;
+      await store.#catalogue.prepare();
+      await collectLeftovers(store.#shadows, store.#catalogue);
+      return store;
     } catch (error) {
-      keeper.close();
+      store.close();
       throw error;
     }
   }
@@ -90,13 +90,16 @@ export class RelayStore {
     this.#lock.release();
   }
 
-  /** @throws UmbraError E_BUDGET, ShadowError E_STORE_NO_ROOM, E_STORE_IO; nothing is left behind */
+  /**
+   * Reserves the shadow of a VM.
+   * @throws UmbraError E_BUDGET, ShadowError E_STORE_NO_ROOM, E_STORE_IO; nothing is left behind
+   */
   stage(member: string, blocks: readonly BlockLayout[], pageSize: number): Promise<Staged> {
     return this.#turn(async () => {
       const epoch = await this.#catalogue.nextEpoch();
       const round = roundName(epoch, randomBytes(ROUND_RANDOM_BYTES));
       const lengths = blocks.map(({ length }) => length);
-      // What an epoch that has gone has left is used again: fresh memory is several times slower.
+      // Memory of retired epochs is used again: fresh memory is several times slower.
       const spareBytes = await pruneSpares(this.#shadows, { full: lengths, deltas: [] });
       const moreBytes = await this.#grant(sum(lengths), spareBytes);
       const { headroomBytes } = this.#options;
@@ -113,7 +116,10 @@ export class RelayStore {
     });
   }
 
-  /** All of its memory if that fits, else what is left. @param spareBytes it will take over */
+  /**
+   * Grants all of a VM's memory if that fits, else what is left.
+   * @param spareBytes memory of retired epochs that it will use again
+   */
   async #grant(ramBytes: number, spareBytes: number): Promise<number> {
     const { budgetBytes } = this.#options;
     const rounds = [...this.#granted.keys()];

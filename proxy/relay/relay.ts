@@ -1,5 +1,5 @@
 /**
- * The relay: routes side by side, the migrations on them, and who is told about those.
+ * The relay: routes side by side, the migrations on them, and the reports about those.
  *
  *     OPEN ──drain──▶ DRAINING ──the last migration is over──▶ ENDED
  *       └──────────────┴──end──▶ every migration is reset ───────▲
@@ -12,36 +12,36 @@ import { Route, type RouteOptions } from './route.ts';
 
 export interface RelayOptions {
   readonly routes: readonly RouteOptions[];
-  /** A side that takes none of the bytes that wait for it for so long is given up, milliseconds. */
+  /** Milliseconds after which a side that takes none of the bytes waiting for it is given up. */
   readonly stallLimitMs: number;
-  /** Whose turn it is; undefined: all flow at once. */
+  /** Policy of turns; undefined: all flow at once. */
   readonly evacuation: EvacuationPolicy | undefined;
-  /** At once, on a route; by default what a migration may have. */
+  /** Most connections at once on a route; by default CONNECTIONS_MAX. */
   readonly connectionsMax?: number;
-  /** Keeps a shadow of each VM that goes by; it is ours to close. */
-  readonly keeper: RelayStore | undefined;
+  /** Keeps a shadow of each VM that passes; the relay closes it. */
+  readonly store: RelayStore | undefined;
 }
 
 export interface RelayEvents {
-  /** Every half second, while there are migrations. */
+  /** Reports progress every half second, while there are migrations. */
   readonly onProgress: (migrations: readonly MigrationProgress[]) => void;
   readonly onReport: (report: MigrationReport) => void;
 }
 
-const LOOK_INTERVAL_MS = 50;
-/** Progress is told at every so many looks. */
-const LOOKS_PER_PROGRESS = 10;
+const TICK_MS = 50;
+/** Ticks from one report of progress to the next. */
+const TICKS_PER_PROGRESS = 10;
 
 export class Relay {
   readonly #options: RelayOptions;
   readonly #events: RelayEvents;
   readonly #routes: Route[] = [];
-  /** In the order in which they came. */
+  /** Migrations under way, in the order in which they came. */
   readonly #migrations = new Map<string, Migration>();
-  /** When the first of those there are came, by performance.now(). */
+  /** Time at which the first migration under way came, by performance.now(). */
   #since = 0;
   #timer: NodeJS.Timeout | undefined;
-  #looks = 0;
+  #ticks = 0;
   #draining = false;
   #ended: () => void = () => {};
   /** Resolves when it has drained. */
@@ -49,7 +49,7 @@ export class Relay {
     this.#ended = resolve;
   });
 
-  /** @throws UmbraError E_RELAY_LISTEN; nothing listens then */
+  /** Opens all routes. @throws UmbraError E_RELAY_LISTEN; nothing listens then */
   static async open(options: RelayOptions, events: RelayEvents): Promise<Relay> {
     const relay = new Relay(options, events);
     try {
@@ -64,7 +64,7 @@ export class Relay {
       relay.drain();
       throw error;
     }
-    relay.#timer = setInterval(() => relay.#look(), LOOK_INTERVAL_MS);
+    relay.#timer = setInterval(() => relay.#tick(), TICK_MS);
     return relay;
   }
 
@@ -73,14 +73,14 @@ export class Relay {
     this.#events = events;
   }
 
-  /** Takes no new migrations; those under way go on to their end. Idempotent. */
+  /** Takes no new migrations; those under way continue to their end. Idempotent. */
   drain(): void {
     this.#draining = true;
     for (const route of this.#routes) route.close();
     this.#endIfDrained();
   }
 
-  /** Ends the migrations that are under way, too: their VMs run on where they are. */
+  /** Ends the migrations under way, too: their VMs keep running where they are. */
   end(): void {
     this.drain();
     const message = 'the relay was ended';
@@ -89,11 +89,11 @@ export class Relay {
     }
   }
 
-  #look(): void {
+  #tick(): void {
     this.#giveUpStalled();
     this.#steer();
-    this.#looks++;
-    if (this.#migrations.size === 0 || this.#looks % LOOKS_PER_PROGRESS !== 0) return;
+    this.#ticks++;
+    if (this.#migrations.size === 0 || this.#ticks % TICKS_PER_PROGRESS !== 0) return;
     this.#events.onProgress([...this.#migrations.values()].map(({ progress }) => progress));
   }
 
@@ -110,7 +110,7 @@ export class Relay {
   #steer(): void {
     const { evacuation } = this.#options;
     if (evacuation === undefined) return;
-    const passing = new Map([...this.#migrations].map(([id, migration]) => [id, migration.look()]));
+    const passing = new Map([...this.#migrations].map(([id, migration]) => [id, migration.tick()]));
     const chosen = chooseMigrations(passing, performance.now() - this.#since, evacuation);
     for (const [id, migration] of this.#migrations) {
       if (chosen.has(id)) migration.free();
@@ -127,7 +127,7 @@ export class Relay {
 
   #onOver(migration: Migration, report: MigrationReport): void {
     this.#migrations.delete(migration.id);
-    // Who connects and says nothing was looking for an open port.
+    // A client that connects and sends nothing was only looking for an open port.
     const { streamBytes, returnBytes, failure } = report;
     const silent = streamBytes + returnBytes === 0 && failure === undefined;
     if (!silent) this.#events.onReport(report);
@@ -138,7 +138,7 @@ export class Relay {
   #endIfDrained(): void {
     if (!this.#draining || this.#migrations.size > 0) return;
     clearInterval(this.#timer);
-    this.#options.keeper?.close();
+    this.#options.store?.close();
     this.#ended();
   }
 }

@@ -1,14 +1,15 @@
-/** What a relay tells of a migration: while it goes on, and when it is over. PURE. */
+/** Reports of a relay: progress of a migration, and its outcome. PURE. */
 import type { Failure } from '../failure/failure.ts';
 import type { FlowSpan } from '../protocol/member.ts';
 import type { ChannelKind } from './classify.ts';
 
-/** By what its connections are: `parallel` is multifd. */
+/** Kind of a migration, by its connections: `parallel` is multifd. */
 export type Transport = 'single' | 'parallel' | 'encrypted' | 'unknown';
 
 /**
- * `completed`: the destination said so, on the return path. `closed`: all ended in order, but nobody
- * here could read whether it went well (TLS, no return path).
+ * Outcome of a migration. `completed`: the destination has confirmed it on the return path.
+ * `closed`: all connections ended in order, but the verdict could not be read (TLS, no return
+ * path).
  */
 export type Outcome = 'completed' | 'closed' | 'failed';
 
@@ -25,7 +26,7 @@ export type ShadowReport =
 
 export interface MigrationReport {
   readonly migration: string;
-  /** The route's name: whose migration it is. */
+  /** Name of the route. */
   readonly name: string;
   readonly listen: string;
   readonly to: string;
@@ -34,23 +35,23 @@ export interface MigrationReport {
   readonly transport: Transport;
   readonly outcome: Outcome;
   readonly failure?: Failure;
-  /** Of the VM's memory; undefined where the stream cannot be read. */
+  /** Size of the VM's memory; undefined where the stream cannot be read. */
   readonly ramBytes?: number;
   readonly machineType?: string;
   readonly streamBytes: number;
   readonly returnBytes: number;
   readonly bytesPerSecond: number;
   readonly channels: readonly ChannelReport[];
-  /** For how long others went first, milliseconds; and when. */
+  /** Time it waited for others, milliseconds; and the spans. */
   readonly heldMs: number;
   readonly flow: readonly FlowSpan[];
-  /** What has become of its shadow, if one was wanted. */
+  /** Outcome of its shadow, if one was wanted. */
   readonly shadow?: ShadowReport;
-  /** What the operator should know besides. */
+  /** Further notes for the operator. */
   readonly notes: readonly string[];
 }
 
-/** `let go`: it is past what can be held. */
+/** State of a migration's turn. `released`: it can no longer be held. */
 export type FlowState = 'flows' | 'held' | 'released';
 
 export interface MigrationProgress {
@@ -60,31 +61,33 @@ export interface MigrationProgress {
   readonly transport: Transport;
   readonly streamBytes: number;
   readonly ramBytes: number | undefined;
-  /** Of the memory, sent at least once: 0 to 1. */
+  /** Share of the memory that was sent at least once, 0 to 1. */
   readonly share: number | undefined;
   readonly bytesPerSecond: number;
-  /** Until all memory has been sent once; what comes then depends on how fast the guest rewrites it. */
+  /**
+   * Time until all memory was sent once, milliseconds. The rest depends on what the guest rewrites.
+   */
   readonly etaMs: number | undefined;
 }
 
-/** What is known of a migration's way at an instant. */
+/** Position of a migration at one instant. */
 export interface Position {
   readonly streamBytes: number;
   readonly ramBytes: number | undefined;
-  /** Of all, sent once; undefined where pages cannot be told. */
+  /** Share of all pages sent once; undefined where pages cannot be counted. */
   readonly seenShare: number | undefined;
 }
 
 /**
- * Pages of zeros take next to no bytes, so where pages cannot be told the share is the least, and the
- * time the most it can be.
+ * Returns the share of memory sent. Zero pages take next to no bytes: where pages cannot be
+ * counted, the share is a lower bound, and the time left an upper one.
  */
 export function shareOf({ streamBytes, ramBytes, seenShare }: Position): number | undefined {
   if (seenShare !== undefined) return seenShare;
   return ramBytes === undefined ? undefined : Math.min(1, streamBytes / ramBytes);
 }
 
-/** @param elapsedMs in which the position was reached */
+/** Returns the time left, milliseconds. @param elapsedMs time in which the share was reached */
 export function etaOf(share: number | undefined, elapsedMs: number): number | undefined {
   if (share === undefined || share === 0) return undefined;
   return share >= 1 ? 0 : (elapsedMs * (1 - share)) / share;

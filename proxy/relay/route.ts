@@ -1,10 +1,11 @@
 /**
- * One pair of addresses: connections come in at one and go out to the other, in the order in which they
- * came. A QEMU before 8.0 takes the first that arrives for the main channel, so each is made when the
- * one before is.
+ * One pair of addresses: connections are accepted at one and made to the other, in the order in
+ * which they came. QEMU before 8.0 takes the first that arrives for the main channel, so each is
+ * made after the one before it.
  *
- * To which migration a connection belongs is known for certain only by its first bytes, and some
- * never send any: it joins the one that is under way, and leaves it when it turns out to be of another.
+ * The migration a connection belongs to is certain only by its first bytes, and some connections
+ * never send any. It joins the migration under way, and leaves it if it turns out to belong to
+ * another.
  */
 import { randomBytes } from 'node:crypto';
 import { lstatSync, rmSync } from 'node:fs';
@@ -24,9 +25,9 @@ export interface RouteOptions {
   readonly to: Address;
 }
 
-/** Of all routes. */
+/** Options of all routes. */
 export interface SharedOptions {
-  readonly keeper: RelayStore | undefined;
+  readonly store: RelayStore | undefined;
   readonly connectionsMax?: number;
 }
 
@@ -37,17 +38,17 @@ export interface RouteEvents {
 
 export class Route {
   readonly settings: RouteOptions;
-  readonly #keeper: RelayStore | undefined;
+  readonly #store: RelayStore | undefined;
   readonly #connectionsMax: number;
   readonly #events: RouteEvents;
   readonly #server: Server;
-  /** The one new connections join. */
+  /** Migration that new connections join. */
   #present: Migration | undefined;
   #connecting: Promise<void> = Promise.resolve();
-  /** Connections that came in and have not gone. */
+  /** Connections accepted and not closed. */
   #open = 0;
 
-  /** @throws UmbraError E_RELAY_LISTEN */
+  /** Listens on the route's address. @throws UmbraError E_RELAY_LISTEN */
   static async open(
     options: RouteOptions,
     shared: SharedOptions,
@@ -68,14 +69,14 @@ export class Route {
 
   private constructor(settings: RouteOptions, shared: SharedOptions, events: RouteEvents) {
     this.settings = settings;
-    this.#keeper = shared.keeper;
+    this.#store = shared.store;
     this.#connectionsMax = shared.connectionsMax ?? CONNECTIONS_MAX;
     this.#events = events;
     const options = { allowHalfOpen: true, pauseOnConnect: true };
     this.#server = createServer(options, (socket) => this.#accept(socket));
   }
 
-  /** Takes no new connections; those there are go on. Idempotent. */
+  /** Takes no new connections; present ones continue. Idempotent. */
   close(): void {
     this.#server.close();
   }
@@ -117,7 +118,7 @@ export class Route {
     const { name, listen, to } = this.settings;
     const id = `${name}-${randomBytes(4).toString('hex')}`;
     const location = { id, name, listen: formatAddress(listen), to: formatAddress(to) };
-    const migration: Migration = new Migration(location, this.#keeper, (report) => {
+    const migration: Migration = new Migration(location, this.#store, (report) => {
       this.#events.onOver(migration, report);
     });
     this.#present = migration;
@@ -126,7 +127,7 @@ export class Route {
   }
 }
 
-/** What an earlier relay left; anything but a socket is somebody's. */
+/** Removes the socket of an earlier relay; any other file is left alone. */
 function removeStaleSocket(path: string): void {
   try {
     if (lstatSync(path).isSocket()) rmSync(path);

@@ -1,12 +1,12 @@
 /**
- * The shadow of one migration: what goes by on its main channel is decoded into staging, and kept as an
- * epoch when the destination has said that all is there.
+ * The shadow of one migration: its main channel is decoded into staging as it passes, and kept as
+ * an epoch when the destination has confirmed the migration.
  *
  *     WAITS ──its turn, and the block list is known──▶ STAGES ──there is room──▶ TAKES ──▶ WHOLE
- *       └── chunks are put by, so many at most ──────────┘                        │         │
+ *       └── chunks are kept aside, within a limit ───────┘                        │         │
  *                                                          any trouble ──▶ LOST ◀─┘   keep ─┴─▶ KEPT
  *
- * Losing it never touches the migration: the VM moves on without.
+ * A lost shadow never touches the migration.
  */
 import type { Failure } from '../failure/failure.ts';
 import { toFailure } from '../failure/failure.ts';
@@ -24,12 +24,12 @@ const WHOLE = 3;
 const LOST = 4;
 
 export interface CopyEvents {
-  /** Nothing more can be put by for now; the stream is to stop, or to go on. */
+  /** Stops the stream while nothing more can be kept aside, and lets it continue. */
   readonly onFull: (full: boolean) => void;
 }
 
 export class ShadowCopy {
-  readonly #keeper: RelayStore;
+  readonly #store: RelayStore;
   readonly #member: string;
   readonly #head: CountingSink;
   readonly #events: CopyEvents;
@@ -45,15 +45,15 @@ export class ShadowCopy {
   #failure: Failure | undefined;
   #ended = false;
 
-  /** @param head what the stream's beginning has told so far */
-  constructor(keeper: RelayStore, member: string, head: CountingSink, events: CopyEvents) {
-    this.#keeper = keeper;
+  /** @param head sink of the follower, which has read the stream's beginning */
+  constructor(store: RelayStore, member: string, head: CountingSink, events: CopyEvents) {
+    this.#store = store;
     this.#member = member;
     this.#head = head;
     this.#events = events;
   }
 
-  /** Pages, once they are taken; undefined before, and when it is lost. */
+  /** Returns the sink of pages; undefined before any is taken, and when the shadow is lost. */
   get sink(): ShadowSink | undefined {
     return this.#state === LOST ? undefined : this.#sink;
   }
@@ -62,7 +62,7 @@ export class ShadowCopy {
     return this.#decoder?.counters;
   }
 
-  /** The migration's turn has come. Idempotent. */
+  /** Begins to stage: the migration's turn has come. Idempotent. */
   begin(): void {
     this.#turn = true;
     this.#stageIfReady();
@@ -81,7 +81,7 @@ export class ShadowCopy {
     this.#stageIfReady();
   }
 
-  /** The source has sent its last byte. */
+  /** Ends the stream: the source has sent its last byte. */
   end(): void {
     this.#ended = true;
     if (this.#state !== TAKES) return;
@@ -92,7 +92,7 @@ export class ShadowCopy {
     }
   }
 
-  /** There will be none. The first reason stays. */
+  /** Gives the shadow up. The first reason stays. */
   lose(failure: Failure): void {
     if (this.#state === LOST) return;
     this.#state = LOST;
@@ -101,7 +101,7 @@ export class ShadowCopy {
   }
 
   /**
-   * The migration is over.
+   * Keeps the shadow, or discards it: the migration is over.
    * @param failure why nothing is to be kept, if so
    */
   async settle(failure: Failure | undefined): Promise<ShadowReport> {
@@ -111,7 +111,7 @@ export class ShadowCopy {
       const message = 'the stream was not whole';
       this.lose({ code: 'E_STREAM_TRUNCATED', message });
     } else if (this.#sink?.seenPages !== this.#sink?.totalPages) {
-      const message = `${this.#sink?.seenPages} of ${this.#sink?.totalPages} pages came by here`;
+      const message = `${this.#sink?.seenPages} of ${this.#sink?.totalPages} pages passed here`;
       this.lose({ code: 'E_RELAY_SHADOW', message });
     }
     const staged = this.#staged;
@@ -138,7 +138,7 @@ export class ShadowCopy {
     try {
       const { layout, pageSize } = this.#head;
       const blocks = layout.map(({ idstr, usedLength }) => ({ idstr, length: usedLength }));
-      const staged = await this.#keeper.stage(this.#member, blocks, pageSize);
+      const staged = await this.#store.stage(this.#member, blocks, pageSize);
       this.#staged = staged;
       if (this.#state === LOST) return; // it was lost meanwhile: settle discards it
       this.#sink = new ShadowSink(staged.shadow, {

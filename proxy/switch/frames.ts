@@ -1,23 +1,23 @@
 /**
- * QEMU's stream netdev:   length, 4 bytes big endian | Ethernet frame   and again
+ * Frames of QEMU's stream netdev:   length, 4 bytes big endian | Ethernet frame | length | …
  *
- * A frame is handed on together with its length field, ready to be written to another port.
+ * A frame is passed on together with its length field, ready to be written to another port.
  */
-export const lengthBytes = 4;
+export const LENGTH_BYTES = 4;
 
 /** QEMU's own limit (its NET_BUFSIZE): a 64 KiB segment and its headers. */
-export const frameBytesMax = 4096 + 65536;
+export const FRAME_BYTES_MAX = 4096 + 65536;
 
-/** Destination, source, type. */
-export const frameBytesMin = 14;
+/** The shortest frame: destination, source, type. */
+export const FRAME_BYTES_MIN = 14;
 
-/** Thrown by `FrameDecoder.write`; there is no way to find the next frame in such a stream. */
+/** An impossible length, thrown by `FrameDecoder.write`: the next frame cannot be found. */
 export class FrameLengthError extends Error {
   override readonly name = 'FrameLengthError';
   readonly code = 'SWITCH_FRAME_LENGTH';
 
   constructor(length: number) {
-    super(`a frame of ${length} bytes is announced; the limit is ${frameBytesMax}`);
+    super(`a frame of ${length} bytes is announced; the limit is ${FRAME_BYTES_MAX}`);
   }
 }
 
@@ -33,13 +33,14 @@ export class FrameDecoder {
   }
 
   /**
+   * Takes any cut of the stream; calls back with each whole frame.
    * `wire` in the callback is a view, valid until the callback returns.
-   * @throws FrameLengthError; the decoder is of no use afterwards.
+   * @throws FrameLengthError; the decoder must not be used afterwards
    */
   write(chunk: Buffer): void {
     let at = this.#heldBytes > 0 ? this.#finishHeld(chunk) : 0;
-    while (chunk.length - at >= lengthBytes) {
-      const end = at + lengthBytes + checkedLength(chunk, at);
+    while (chunk.length - at >= LENGTH_BYTES) {
+      const end = at + LENGTH_BYTES + checkedLength(chunk, at);
       if (end > chunk.length) break;
       this.#onFrame(chunk.subarray(at, end));
       at = end;
@@ -50,14 +51,14 @@ export class FrameDecoder {
   /** Completes the held frame from the start of `chunk`; returns how much of it that took. */
   #finishHeld(chunk: Buffer): number {
     let at = 0;
-    if (this.#heldBytes < lengthBytes) {
-      at = this.#hold(chunk, 0, Math.min(lengthBytes - this.#heldBytes, chunk.length));
-      if (this.#heldBytes < lengthBytes) return at;
+    if (this.#heldBytes < LENGTH_BYTES) {
+      at = this.#hold(chunk, 0, Math.min(LENGTH_BYTES - this.#heldBytes, chunk.length));
+      if (this.#heldBytes < LENGTH_BYTES) return at;
     }
     const held = this.#heldBuffer();
-    const missing = lengthBytes + checkedLength(held, 0) - this.#heldBytes;
+    const missing = LENGTH_BYTES + checkedLength(held, 0) - this.#heldBytes;
     at = this.#hold(chunk, at, Math.min(at + missing, chunk.length));
-    if (this.#heldBytes === lengthBytes + held.readUInt32BE(0)) {
+    if (this.#heldBytes === LENGTH_BYTES + held.readUInt32BE(0)) {
       const wire = held.subarray(0, this.#heldBytes);
       this.#heldBytes = 0;
       this.#onFrame(wire);
@@ -72,13 +73,13 @@ export class FrameDecoder {
   }
 
   #heldBuffer(): Buffer {
-    this.#held ??= Buffer.allocUnsafe(lengthBytes + frameBytesMax);
+    this.#held ??= Buffer.allocUnsafe(LENGTH_BYTES + FRAME_BYTES_MAX);
     return this.#held;
   }
 }
 
 function checkedLength(bytes: Buffer, at: number): number {
   const length = bytes.readUInt32BE(at);
-  if (length > frameBytesMax) throw new FrameLengthError(length);
+  if (length > FRAME_BYTES_MAX) throw new FrameLengthError(length);
   return length;
 }

@@ -8,7 +8,7 @@ Joins the guests behind QEMU's stream netdev sockets into one Ethernet segment. 
 go. Ends on SIGTERM, SIGINT, or when FOLDER disappears; SIGUSR2 prints each port's counters.
 `;
 
-const folderCheckMs = 500;
+const FOLDER_CHECK_MS = 500;
 
 function main(): void {
   const { port: paths = [], 'until-gone': folder } = parseArgs({
@@ -21,7 +21,7 @@ function main(): void {
       ? undefined
       : setInterval(() => {
           if (!existsSync(folder)) end();
-        }, folderCheckMs);
+        }, FOLDER_CHECK_MS);
   const end = (): void => {
     clearInterval(watch);
     ethernet.close();

@@ -1,12 +1,12 @@
 import { connect, type Socket } from 'node:net';
 import { FrameDecoder } from './frames.ts';
 
-/** Bytes waiting for a guest that does not read (it is stopped); frames beyond are dropped. */
-export const queueBytesMax = 512 * 1024;
+/** Most bytes that wait for a guest that does not read (it is stopped); more frames are dropped. */
+export const QUEUE_BYTES_MAX = 512 * 1024;
 
-/** A guest that is gone is dialled again and again: at first at once, then ten times a second. */
-const redialMsMin = 10;
-const redialMsMax = 100;
+/** Pause before a lost guest is dialled again: doubles from the least to the most. */
+const REDIAL_MS_MIN = 10;
+const REDIAL_MS_MAX = 100;
 
 export interface PortStats {
   readonly path: string;
@@ -29,7 +29,7 @@ export class Port {
   readonly #events: PortEvents;
   #socket: Socket | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #redialMs = redialMsMin;
+  #redialMs = REDIAL_MS_MIN;
   #connected = false;
   #closed = false;
   #connects = 0;
@@ -52,14 +52,14 @@ export class Port {
     this.#socket?.destroy();
   }
 
-  /** Sends or drops, as a switch does; whoever needs the data will send it again. */
+  /** Sends a frame, or drops it, as a switch does: the guests' protocols retransmit. */
   send(wire: Buffer): void {
     const socket = this.#socket;
     if (!this.#connected || socket === undefined) {
       this.#framesDropped++;
       return;
     }
-    if (socket.writableLength + wire.length > queueBytesMax) {
+    if (socket.writableLength + wire.length > QUEUE_BYTES_MAX) {
       this.#framesDropped++;
       return;
     }
@@ -89,7 +89,7 @@ export class Port {
     socket.on('connect', () => {
       this.#connected = true;
       this.#connects++;
-      this.#redialMs = redialMsMin;
+      this.#redialMs = REDIAL_MS_MIN;
     });
     socket.on('data', (chunk: Buffer) => {
       try {
@@ -99,7 +99,7 @@ export class Port {
         socket.destroy(error as Error);
       }
     });
-    // 'close' follows and does what is to be done.
+    // 'close' follows.
     socket.on('error', () => {});
     socket.on('close', () => this.#lost());
   }
@@ -112,6 +112,6 @@ export class Port {
     }
     if (this.#closed) return;
     this.#timer = setTimeout(() => this.#dial(), this.#redialMs);
-    this.#redialMs = Math.min(this.#redialMs * 2, redialMsMax);
+    this.#redialMs = Math.min(this.#redialMs * 2, REDIAL_MS_MAX);
   }
 }

@@ -1,5 +1,5 @@
 import { Fabric } from './fabric.ts';
-import { lengthBytes } from './frames.ts';
+import { LENGTH_BYTES } from './frames.ts';
 import { Port, type PortStats } from './port.ts';
 
 /** An Ethernet switch in user space between the network sockets of QEMUs. */
@@ -7,7 +7,7 @@ export class Switch {
   readonly #fabric: Fabric;
   readonly #ports: readonly Port[];
 
-  /** One port for each path of a QEMU `-netdev stream,server=on,addr.type=unix` socket. */
+  /** @param paths sockets of QEMU's `-netdev stream,server=on,addr.type=unix`, a port each */
   constructor(paths: readonly string[]) {
     this.#fabric = new Fabric(paths.length);
     this.#ports = paths.map(
@@ -19,7 +19,7 @@ export class Switch {
     );
   }
 
-  /** Dials all ports and keeps at it until `close()`; no guest needs to be there yet. */
+  /** Dials all ports, and dials lost ones again until `close()`. No guest needs to be there yet. */
   start(): void {
     for (const port of this.#ports) port.start();
   }
@@ -33,7 +33,7 @@ export class Switch {
   }
 
   #forward(port: number, wire: Buffer): void {
-    for (const to of this.#fabric.route(port, wire.subarray(lengthBytes))) {
+    for (const to of this.#fabric.route(port, wire.subarray(LENGTH_BYTES))) {
       this.#ports[to]?.send(wire);
     }
   }

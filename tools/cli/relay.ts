@@ -34,7 +34,7 @@ export async function relay(flags: RelayFlags, output: Output): Promise<boolean>
   let well = true;
   const unused = new Set(routes.map(({ name }) => name));
   const opened = await Relay.open(
-    { routes, stallLimitMs, evacuation, keeper },
+    { routes, stallLimitMs, evacuation, store: keeper },
     {
       onProgress: (migrations: readonly MigrationProgress[]) => view.show(migrations),
       onReport: (report: MigrationReport) => {

@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
 import { Fabric } from '../../../proxy/switch/fabric.ts';
-import { FrameDecoder, FrameLengthError, frameBytesMax } from '../../../proxy/switch/frames.ts';
+import { FrameDecoder, FrameLengthError, FRAME_BYTES_MAX } from '../../../proxy/switch/frames.ts';
 import { atRandom } from '../../proxy/stream/cuts.ts';
 import { codeOf, type Target } from '../target.ts';
 
@@ -26,7 +26,7 @@ function decode(input: Buffer, chunks: Iterable<Buffer>): string {
   const fabric = new Fabric(PORTS);
   let at = 0;
   const decoder = new FrameDecoder((wire) => {
-    assert.ok(wire.length <= 4 + frameBytesMax);
+    assert.ok(wire.length <= 4 + FRAME_BYTES_MAX);
     assert.ok(wire.equals(input.subarray(at, at + wire.length)), 'another frame than came');
     const port = at % PORTS;
     const ports = fabric.route(port, wire.subarray(4));

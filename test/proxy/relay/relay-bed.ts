@@ -37,7 +37,7 @@ export class RelayBed {
         routes: [{ name: 'vm', listen, to }],
         stallLimitMs: 30_000,
         evacuation: undefined,
-        keeper: undefined,
+        store: undefined,
         ...options,
       },
       {

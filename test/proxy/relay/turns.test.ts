@@ -64,7 +64,7 @@ async function migrate(bed: RelayBed): Promise<void> {
 
 interface Store {
   readonly directory: string;
-  readonly keeper: RelayStore;
+  readonly store: RelayStore;
 }
 
 async function withStore(
@@ -74,8 +74,8 @@ async function withStore(
   const directory = mkdtempSync(join(scratchFolder(), 'umbra-keep-'));
   try {
     const { budgetBytes, keep = 2 } = options;
-    const keeper = await RelayStore.open({ directory, budgetBytes, headroomBytes: 0, keep });
-    await use({ directory, keeper });
+    const store = await RelayStore.open({ directory, budgetBytes, headroomBytes: 0, keep });
+    await use({ directory, store });
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
@@ -84,14 +84,14 @@ async function withStore(
 const test = suite('relay turns');
 
 test('shadows are their owner’s alone, and none is kept where others may write', async () => {
-  await withStore({}, async ({ directory, keeper }) => {
+  await withStore({}, async ({ directory, store }) => {
     await withBed(
       'tcp',
       async (bed) => {
         await migrate(bed);
         assert.ok((await bed.report()).shadow?.kept);
       },
-      { keeper },
+      { store },
     );
     const { files, open } = lookAtTree(directory);
     assert.ok(files > 4);
@@ -167,7 +167,7 @@ test('a source that is silent while it is held does not wait for us, and is let 
 });
 
 test('a completed migration leaves an epoch that holds its memory, byte for byte', async () => {
-  await withStore({}, async ({ directory, keeper }) => {
+  await withStore({}, async ({ directory, store }) => {
     await withBed(
       'tcp',
       async (bed) => {
@@ -177,7 +177,7 @@ test('a completed migration leaves an epoch that holds its memory, byte for byte
         assert.ok(shadow?.kept);
         await requireContent(directory, shadow.epoch);
       },
-      { keeper },
+      { store },
     );
   });
 });
@@ -199,7 +199,7 @@ async function requireContent(directory: string, epoch: number): Promise<void> {
 }
 
 test('one that waited its turn with its beginning put by is whole, too', async () => {
-  await withStore({}, async ({ keeper }) => {
+  await withStore({}, async ({ store }) => {
     await withBed(
       'tcp',
       async (bed) => {
@@ -217,7 +217,7 @@ test('one that waited its turn with its beginning put by is whole, too', async (
         assert.ok(shadow?.kept);
         assert.ok(heldMs > 100);
       },
-      { keeper, evacuation: ONE },
+      { store, evacuation: ONE },
     );
   });
 });
@@ -231,7 +231,7 @@ test('no epoch of what failed, was refused, was encrypted, parallel, or lacks a 
     ['another machine’s', Buffer.concat([opening, Buffer.alloc(4096, 0xee)]), shut(0)],
     ['ended early', Buffer.concat([opening, firstHalf]), undefined],
   ];
-  await withStore({}, async ({ directory, keeper }) => {
+  await withStore({}, async ({ directory, store }) => {
     await withBed(
       'tcp',
       async (bed) => {
@@ -251,14 +251,14 @@ test('no epoch of what failed, was refused, was encrypted, parallel, or lacks a 
         assert.equal(readdirSync(shadowsOf(directory)), []);
         assert.equal((await relayCatalogue(directory).list()).epochs, []);
       },
-      { keeper },
+      { store },
     );
   });
 });
 
 test('what does not fit the budget goes by without a shadow, and older epochs make room', async () => {
   const room = 40 * MiB;
-  await withStore({ budgetBytes: room, keep: 1 }, async ({ directory, keeper }) => {
+  await withStore({ budgetBytes: room, keep: 1 }, async ({ directory, store }) => {
     await withBed(
       'tcp',
       async (bed) => {
@@ -275,10 +275,10 @@ test('what does not fit the budget goes by without a shadow, and older epochs ma
         assert.is(rounds.length, 1);
         await requireContent(directory, 3); // written over what the first has left
       },
-      { keeper },
+      { store },
     );
   });
-  await withStore({ budgetBytes: 20 * MiB }, async ({ keeper }) => {
+  await withStore({ budgetBytes: 20 * MiB }, async ({ store }) => {
     await withBed(
       'tcp',
       async (bed) => {
@@ -287,13 +287,13 @@ test('what does not fit the budget goes by without a shadow, and older epochs ma
         assert.equal([outcome, shadow?.kept], ['completed', false]);
         if (shadow?.kept === false) assert.match(shadow.failure.code, /E_STORE_NO_ROOM|E_BUDGET/);
       },
-      { keeper },
+      { store },
     );
   });
 });
 
 test('a store has one relay at a time', async () => {
-  await withStore({}, async ({ directory, keeper }) => {
+  await withStore({}, async ({ directory, store }) => {
     const again = RelayStore.open({
       directory,
       budgetBytes: undefined,
@@ -305,7 +305,7 @@ test('a store has one relay at a time', async () => {
       (error: { code: string }) => error.code,
     );
     assert.is(code, 'E_DAEMON_RUNS');
-    keeper.close();
+    store.close();
   });
 });
 

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { FrameDecoder, frameBytesMax, lengthBytes } from '../../../proxy/switch/frames.ts';
+import { FrameDecoder, FRAME_BYTES_MAX, LENGTH_BYTES } from '../../../proxy/switch/frames.ts';
 import { wireFrame } from '../../support/switch-peer.ts';
 
 const frames = [
@@ -47,8 +47,8 @@ test('at every pair of splits', () => {
 });
 
 test('the largest frame passes, in pieces too', () => {
-  const wire = Buffer.alloc(lengthBytes + frameBytesMax, 7);
-  wire.writeUInt32BE(frameBytesMax);
+  const wire = Buffer.alloc(LENGTH_BYTES + FRAME_BYTES_MAX, 7);
+  wire.writeUInt32BE(FRAME_BYTES_MAX);
   for (const cut of [1, 4, 5, wire.length - 1]) {
     const seen = decode([wire.subarray(0, cut), wire.subarray(cut), stream]);
     assert.is(seen.length, 1 + frames.length);
@@ -57,8 +57,8 @@ test('the largest frame passes, in pieces too', () => {
 });
 
 test('a longer one is refused before a byte of it is kept', () => {
-  const wire = Buffer.alloc(lengthBytes);
-  wire.writeUInt32BE(frameBytesMax + 1);
+  const wire = Buffer.alloc(LENGTH_BYTES);
+  wire.writeUInt32BE(FRAME_BYTES_MAX + 1);
   const refused = (error: Error) => 'code' in error && error.code === 'SWITCH_FRAME_LENGTH';
   assert.throws(() => decode([wire]), refused);
   assert.throws(() => decode([wire.subarray(0, 3), wire.subarray(3)]), refused);

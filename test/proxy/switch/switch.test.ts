@@ -4,7 +4,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { queueBytesMax } from '../../../proxy/switch/port.ts';
+import { QUEUE_BYTES_MAX } from '../../../proxy/switch/port.ts';
 import { Switch } from '../../../proxy/switch/switch.ts';
 import { eventually, SwitchPeer, wireFrame, withFolder } from '../../support/switch-peer.ts';
 
@@ -104,7 +104,7 @@ test('what a stopped guest does not read is bounded, dropped whole, and harms no
     const [a, b, c] = [guestAt(guests, 0), guestAt(guests, 1), guestAt(guests, 2)];
     b.pause();
     const payload = 'x'.repeat(1400);
-    const count = Math.ceil((8 * queueBytesMax) / 1400);
+    const count = Math.ceil((8 * QUEUE_BYTES_MAX) / 1400);
     for (let i = 0; i < count; i++) a.send(wireFrame(0xff, 1, `${i} ${payload}`));
     await eventually(() => c.frames.length === count, 10_000);
     const stopped = ethernet.stats[1];
