@@ -51,7 +51,7 @@ export class BlockList implements Stage {
     return this.#need;
   }
 
-  /** Index of a block, or -1. */
+  /** Returns the index of a block, or -1. */
   indexOf(idstr: string): number {
     return this.#indices.get(idstr) ?? -1;
   }
@@ -104,7 +104,7 @@ export class BlockList implements Stage {
   }
 }
 
-/** A be64 as a number; inexact above 2^53, where every caller's check fails anyway. */
+/** Reads a be64 as a number; inexact above 2^53, where every caller's check fails anyway. */
 function readBe64(bytes: Buffer, at: number): number {
   return bytes.readUInt32BE(at) * TWO_POW_32 + bytes.readUInt32BE(at + 4);
 }

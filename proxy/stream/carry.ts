@@ -7,7 +7,7 @@ export class Carry {
   bytes = Buffer.allocUnsafeSlow(512);
   #length = 0;
 
-  /** No item is cut: the next one begins in the chunk. */
+  /** Returns true if no item is cut: the next one begins in the chunk. */
   get isEmpty(): boolean {
     return this.#length === 0;
   }
@@ -24,7 +24,7 @@ export class Carry {
     return taken;
   }
 
-  /** Is an item of `need` bytes whole? If so, the next `fill` begins a new one. */
+  /** Tells whether an item of `need` bytes is whole; if so, the next `fill` begins a new one. */
   release(need: number): boolean {
     if (this.#length < need) return false;
     this.#length = 0;

@@ -56,22 +56,22 @@ export class Configuration implements Stage {
     return this.#machineType;
   }
 
-  /** Bytes in a target page. */
+  /** Returns the size of a target page, bytes. */
   get pageSize(): number {
     return this.#pageSize;
   }
 
-  /** x-ignore-shared is on: the block list carries guest addresses. */
+  /** Returns true if x-ignore-shared is on: the block list carries guest addresses. */
   get ignoreShared(): boolean {
     return this.#ignoreShared;
   }
 
-  /** The section so far, verbatim. */
+  /** Returns the section so far, verbatim. */
   get raw(): Buffer {
     return this.#raw.subarray(0, this.#rawLength);
   }
 
-  /** The byte after the section turned out to be 05. */
+  /** Begins a subsection: the byte after the section turned out to be 05. */
   beginSubsection(): void {
     this.#keep(Buffer.of(QEMU_VM_SUBSECTION), 0, 1);
     this.#await(SUBSECTION_LENGTH, 1);

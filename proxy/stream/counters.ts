@@ -1,4 +1,4 @@
-/** What has been decoded so far. `zeroPages` compares with QEMU's `duplicate`, for example. */
+/** Counts of what was decoded so far. `zeroPages` compares with QEMU's `duplicate`, for example. */
 export interface StreamCounters {
   /** Bytes given to `write`. */
   bytes: number;

@@ -89,17 +89,17 @@ export class PrecopyDecoder {
     this.#mode = options.mode ?? 'precopy';
   }
 
-  /** A live object: read it, do not keep it for comparison. */
+  /** Returns the counters: a live object, to be read and not kept for comparison. */
   get counters(): Readonly<StreamCounters> {
     return this.#counters;
   }
 
-  /** Stream offset of the first byte not yet decoded. */
+  /** Returns the stream offset of the first byte not yet decoded. */
   get position(): number {
     return this.#position;
   }
 
-  /** Bytes of memory that the decoder holds; bounded by the limits, never by the stream. */
+  /** Returns the bytes of memory in use; the limits bound them, never the stream. */
   get bufferedBytes(): number {
     const configuration = this.#configuration?.raw.length ?? 0;
     return this.#carry.bytes.length + configuration + (this.#tail?.capacity ?? 0);
@@ -127,7 +127,7 @@ export class PrecopyDecoder {
   }
 
   /**
-   * The transport is at its end. Completes the stream or fails it.
+   * Completes the stream or fails it: the transport is at its end.
    * @throws StreamError E_STREAM_TRUNCATED, or what the sink throws
    */
   end(): void {
@@ -180,7 +180,7 @@ export class PrecopyDecoder {
     return next;
   }
 
-  /** One transition: `need` bytes at `bytes[at]` are there. */
+  /** Makes one transition with the `need` bytes at `bytes[at]`. */
   #step(bytes: Buffer, at: number, need: number): void {
     this.#location.offset = this.#position;
     switch (this.#state) {
@@ -292,7 +292,7 @@ export class PrecopyDecoder {
     this.#await(CONFIGURATION, this.#configuration?.need ?? 0);
   }
 
-  /** The first section behind CONFIGURATION has come, so the page size is settled. */
+  /** Reports the machine: the first section after CONFIGURATION settles the page size. */
   #knowMachine(): RamSection {
     if (this.#ram !== undefined) return this.#ram;
     const machine = this.#configuration ?? {

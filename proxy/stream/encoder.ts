@@ -20,14 +20,14 @@ export interface PageSource {
 }
 
 export interface EncodeOptions {
-  /** As the decoder gave it; empty if the source sent none. */
+  /** Configuration as the decoder gave it; empty if the source sent none. */
   readonly configuration: Uint8Array;
   readonly deviceState: Uint8Array;
   /** QEMU loads a stream without, and logs that it expected one. */
   readonly vmdesc?: string | undefined;
   /** Blocks (by index) that are listed without any page: their memory is already in place. */
   readonly omit?: ReadonlySet<number>;
-  /** Of these blocks (by index) only the pages at these offsets: the others are already in place. */
+  /** Offsets of the pages to send, for blocks (by index) whose other pages are in place. */
   readonly only?: ReadonlyMap<number, readonly number[]>;
   /**
    * Blocks (by index) that the destination is known to start all zero: their zero pages are
@@ -91,7 +91,7 @@ function verify(blocks: readonly RamBlock[], options: EncodeOptions): void {
   }
 }
 
-/** Header, CONFIGURATION and RAM START. */
+/** Encodes header, CONFIGURATION and RAM START. */
 function opening(blocks: readonly RamBlock[], configuration: Uint8Array): Uint8Array {
   const writer = new Writer(8 + configuration.length + 32 + blocks.length * (8 + 256 + 8));
   writer.u32(wire.QEMU_VM_FILE_MAGIC);
@@ -152,7 +152,7 @@ function* pages(source: PageSource, options: EncodeOptions): Generator<Uint8Arra
   yield writer.take();
 }
 
-/** RAM END. */
+/** Encodes RAM END. */
 function closing(): Uint8Array {
   const writer = new Writer(32);
   writer.u8(wire.QEMU_VM_SECTION_END);
@@ -195,13 +195,13 @@ class Writer {
     this.#length = this.bytes.writeUInt32BE(value, this.#length);
   }
 
-  /** A page-aligned address with flags in its low bits. */
+  /** Writes a page-aligned address with flags in its low bits. */
   u64(address: number, flags: number): void {
     this.u32(Math.floor(address / wire.TWO_POW_32));
     this.u32(((address % wire.TWO_POW_32) | flags) >>> 0);
   }
 
-  /** Latin-1 both ways: the bytes of a name come back as they came. */
+  /** Writes a name in Latin-1, as it was read: its bytes stay the same. */
   name(text: string): void {
     this.u8(text.length);
     this.#length += this.bytes.write(text, this.#length, 'latin1');
@@ -222,7 +222,7 @@ class Writer {
     this.u32(RAM_SECTION_ID);
   }
 
-  /** The chunk; nothing may be written after. */
+  /** Returns the chunk; nothing may be written after. */
   take(): Uint8Array {
     return this.bytes.subarray(0, this.#length);
   }

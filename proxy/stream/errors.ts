@@ -1,6 +1,6 @@
 /**
- * Why a stream was refused. One table: the key is the stable code, the value tells the operator
- * what it means and what to do. `StreamError.message` adds what was seen and where.
+ * Reasons to refuse a stream. The key is the stable code, the value tells the operator what it
+ * means and what to do. `StreamError.message` adds what was seen and where.
  */
 export const STREAM_ERRORS = {
   E_STREAM_MAGIC:

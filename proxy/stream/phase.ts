@@ -1,4 +1,4 @@
-/** How far a stream is, for its owner. */
+/** Progress of a stream, for its owner. */
 export const PHASE = {
   /** Before the RAM block list. */
   header: 'header',

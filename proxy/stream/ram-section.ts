@@ -49,7 +49,7 @@ export class RamSection implements Stage {
   readonly #pageSize: number;
   readonly #flagMask: number;
   readonly #ignoreShared: boolean;
-  /** Where XBZRLE pages and filled pages are built; valid for one sink call. */
+  /** Buffer in which XBZRLE pages and filled pages are built; valid for one sink call. */
   readonly #scratch: Buffer;
   #list: BlockList | undefined;
   #state = ITEM;
@@ -82,12 +82,12 @@ export class RamSection implements Stage {
     return this.#need;
   }
 
-  /** Bytes in a target page. */
+  /** Returns the size of a target page, bytes. */
   get pageSize(): number {
     return this.#pageSize;
   }
 
-  /** The block list has been read, so the sink knows the machine. */
+  /** Returns true once the block list was read: the sink knows the machine. */
   get hasBlocks(): boolean {
     return this.#list !== undefined && this.#state !== LIST;
   }
@@ -229,7 +229,7 @@ export class RamSection implements Stage {
     this.#blockLength = block.usedLength;
   }
 
-  /** The block is known: what is left of a page item is its content. */
+  /** Reads the content of a page item, whose block is known. */
   #pageItem(): boolean {
     if (this.#offset >= this.#blockLength) {
       const name = this.#list?.blocks[this.#block]?.idstr;
@@ -309,13 +309,13 @@ export class RamSection implements Stage {
   }
 }
 
-/** What inflateSync returns with `info`, which its types leave out; the object itself is stable. */
+/** Types the result of inflateSync with `info`, which its own types leave out. */
 function inflated(result: unknown): { page: Buffer; taken: number } {
   const { buffer, engine } = result as { buffer: Buffer; engine: { bytesWritten: number } };
   return { page: buffer, taken: engine.bytesWritten };
 }
 
-/** The most zlib may need for `bytes` bytes: zlib's own compressBound, QEMU's check too. */
+/** Returns the most bytes zlib may need for `bytes` bytes: its compressBound, QEMU's check too. */
 function compressBound(bytes: number): number {
   return bytes + (bytes >> 12) + (bytes >> 14) + (bytes >> 25) + 13;
 }

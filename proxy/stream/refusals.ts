@@ -17,7 +17,7 @@ export function refuseMagic(location: StreamPosition, magic: number): StreamErro
   return location.error('E_STREAM_MAGIC', `The first bytes are ${seen}${hint}`);
 }
 
-/** What QEMU's destination demands of a command's length; the variable ones are all refused. */
+/** Lengths that QEMU's destination demands of commands; commands of variable length are refused. */
 const LENGTHS: Readonly<Record<number, number>> = {
   [wire.MIG_CMD_OPEN_RETURN_PATH]: 0,
   [wire.MIG_CMD_PING]: 4,
@@ -35,7 +35,9 @@ const REFUSED: Readonly<Record<number, StreamErrorCode>> = {
   [wire.MIG_CMD_RECV_BITMAP]: 'E_STREAM_POSTCOPY',
 };
 
-/** @returns undefined for a command that belongs to precopy and has the right length */
+/**
+ * Returns the refusal of a command; undefined if it belongs to precopy and has the right length.
+ */
 export function refuseCommand(
   location: StreamPosition,
   command: number,

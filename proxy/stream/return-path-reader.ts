@@ -9,7 +9,7 @@
 const MIG_RP_MSG_SHUT = 1;
 const MIG_RP_MSG_RECV_BITMAP = 5;
 const TYPE_MAX = 7;
-/** Of what is kept: SHUT's status. Longer payloads are passed over. */
+/** Bytes of a payload that are kept: SHUT's status. The rest of longer ones is skipped. */
 const KEPT_BYTES = 4;
 const HEAD_BYTES = 4;
 
@@ -23,12 +23,12 @@ export class ReturnPathReader {
   #blind = false;
   #verdict: number | undefined;
 
-  /** The status of SHUT: 0, the destination has loaded all; undefined before it has come. */
+  /** Returns the status of SHUT: 0 if the destination has loaded all; undefined before it came. */
   get verdict(): number | undefined {
     return this.#verdict;
   }
 
-  /** Any cut will do. Never throws: what cannot be read is not for us to judge. */
+  /** Takes any cut of the stream. Never throws: what cannot be read is left to the source. */
   write(chunk: Uint8Array): void {
     for (let at = 0; at < chunk.length && !this.#blind; ) {
       if (this.#headBytes < HEAD_BYTES) {

@@ -1,7 +1,7 @@
 /**
- * What the decoder tells its owner, in stream order. The decoder knows no shadow store and no
- * socket: whoever owns it joins them here. An exception thrown by a sink fails the decoder and
- * reaches the caller of `write` unchanged. A sink must not call back into the decoder.
+ * Calls of the decoder to its owner, in stream order. The decoder knows no shadow store and no
+ * socket: its owner joins them here. An exception thrown by a sink fails the decoder and reaches
+ * the caller of `write` unchanged. A sink must not call back into the decoder.
  */
 export interface RamBlock {
   readonly idstr: string;
@@ -13,7 +13,7 @@ export interface RamBlock {
   readonly guestAddress?: number;
 }
 
-/** How the end was established: the VMDESC walk met it, its JSON fits, or the transport closed. */
+/** Evidence of the end: the VMDESC walk met it, its JSON fits, or the transport closed. */
 export type EndEvidence = 'walk' | 'json' | 'eof';
 
 export interface PrecopyResult {
@@ -27,13 +27,15 @@ export interface PrecopyResult {
 }
 
 export interface PrecopySink {
-  /** CONFIGURATION is complete. `machineType` is '' if the source sent none. */
+  /**
+   * Reports the machine: CONFIGURATION is complete. `machineType` is '' if the source sent none.
+   */
   machine(machineType: string, pageSize: number): void;
   /** RAM START: the blocks, in stream order. May throw to refuse the machine. */
   blocks(blocks: readonly RamBlock[]): void;
   /**
-   * New content of one page: `pageSize` bytes at `chunk[at]`. The bytes die with the call: a view
-   * that is kept would pin a whole chunk, or see the next page.
+   * Takes new content of one page: `pageSize` bytes at `chunk[at]`. The bytes are valid during the
+   * call: a view that is kept would pin a whole chunk, or see the next page.
    * @param block index into the list given to `blocks`
    * @param offset bytes from the start of the block
    */
@@ -44,11 +46,11 @@ export interface PrecopySink {
   load(block: number, offset: number, into: Uint8Array): void;
   /** The source opened the return path, and will wait for SHUT after its last byte. */
   returnPath(): void;
-  /** Answer PONG with the same value on the return path. */
+  /** Asks for PONG with the same value on the return path. */
   ping(value: number): void;
   /** The RAM END section is complete: the VM is stopped and the RAM image is final. */
   ramEnd(): void;
-  /** The stream is whole. The arrays belong to the sink from here on. */
+  /** Ends the stream: it is whole. The arrays belong to the sink from here on. */
   complete(result: PrecopyResult): void;
   /** Optional trace: a section or command begins, e.g. 'ram PART' or 'COMMAND PING'. */
   section?(name: string, offset: number): void;

@@ -60,7 +60,7 @@ export class Tail {
     this.#pageSize = pageSize;
   }
 
-  /** Bytes of memory held. */
+  /** Returns the bytes of memory in use. */
   get capacity(): number {
     return this.#bytes.length;
   }
@@ -77,7 +77,7 @@ export class Tail {
     this.#length = total;
   }
 
-  /** In-band end, see above. */
+  /** Finds the in-band end, see above. */
   findEnd(): TailEnd | undefined {
     for (const at of this.#candidates()) {
       const text = this.#text(at);
@@ -94,7 +94,7 @@ export class Tail {
   }
 
   /**
-   * The transport closed: what is here is all there is.
+   * Finds the end now that the transport is closed and nothing more comes.
    * @throws StreamError E_STREAM_TRUNCATED
    */
   close(): TailEnd {
@@ -127,8 +127,8 @@ export class Tail {
   }
 
   /**
-   * Without VMDESC only the last section's footer tells an end from a cut that happens to fall
-   * behind a zero byte, of which device state is full.
+   * Tells an end from a cut. Without VMDESC only the last section's footer can: device state is
+   * full of zero bytes, and a cut may fall behind one.
    */
   #endsOnEof(): boolean {
     const eof = this.#length - 1;

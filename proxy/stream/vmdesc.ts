@@ -23,7 +23,7 @@ export interface DeviceExtent {
   readonly instanceId: number;
   readonly sectionId: number;
   readonly versionId: number;
-  /** Of the section's type byte, bytes from the start of the device state. */
+  /** Offset of the section's type byte from the start of the device state, bytes. */
   readonly offset: number;
   /** Whole section with header and footer, bytes. */
   readonly length: number;
@@ -41,7 +41,7 @@ export interface Vmdesc {
   readonly devices: readonly Record<string, unknown>[];
 }
 
-/** @returns undefined if the text is not JSON, or is not a description */
+/** Parses a description; undefined if the text is not JSON, or is not one. */
 export function parseVmdesc(text: string): Vmdesc | undefined {
   const json = parseJson(text);
   if (!isRecord(json) || !Array.isArray(json.devices) || typeof json.page_size !== 'number') {
@@ -52,7 +52,7 @@ export function parseVmdesc(text: string): Vmdesc | undefined {
   return { pageSize: json.page_size, devices };
 }
 
-/** @returns the value, or undefined if the text is not JSON (whose values never are undefined) */
+/** Parses JSON; undefined if the text is not JSON, whose values never are undefined. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -75,7 +75,7 @@ export function walkDevices(deviceState: Uint8Array, vmdesc: Vmdesc): DeviceWalk
   return { exact: at === bytes.length - 1 && bytes[at] === QEMU_VM_EOF, devices };
 }
 
-/** The section header of a device, if it is the described one. */
+/** Tells whether a section header is that of the described device. */
 export function matchHeader(bytes: Buffer, at: number, device: Record<string, unknown>): boolean {
   if (at + 6 > bytes.length || bytes[at] !== QEMU_VM_SECTION_FULL) return false;
   const nameEnd = at + 6 + bytes.readUInt8(at + 5);
@@ -107,7 +107,7 @@ function extent(
   };
 }
 
-/** Bytes of a description's fields and subsections; NaN if it makes no sense. */
+/** Returns the bytes of a description's fields and subsections; NaN if it makes no sense. */
 function bodyLength(description: Record<string, unknown>, depth: number): number {
   if (depth > DEPTH_MAX) return Number.NaN;
   let total = 0;

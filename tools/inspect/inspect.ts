@@ -23,7 +23,7 @@ export interface BlockReport extends RamBlock {
 
 export interface StreamReport {
   readonly phase: Phase;
-  /** Why the stream was refused, if it was. */
+  /** Reason why the stream was refused, if it was. */
   readonly error?: { readonly code: string; readonly message: string; readonly offset: number };
   readonly machineType: string;
   readonly pageSize: number;

@@ -8,7 +8,9 @@ import { inspectStream } from './inspect.ts';
 
 const USAGE = 'usage: inspect [--json] [--background] FILE\n';
 
-/** @returns exit status: 0 whole stream, 1 refused or unreadable, 2 wrong usage */
+/**
+ * Runs the program. @returns exit status: 0 whole stream, 1 refused or unreadable, 2 wrong usage
+ */
 export async function main(args: readonly string[]): Promise<number> {
   const parsed = parse(args);
   if (parsed === undefined) {

@@ -13,7 +13,7 @@ export interface PackageFile {
   readonly sha256: string;
 }
 
-/** Root would hand the download to the user _apt, who cannot write to a private cache. */
+/** As root, apt would download as the user _apt, which cannot write to a private cache. */
 const asOurselves = ['-o', `APT::Sandbox::User=${process.getuid?.() === 0 ? 'root' : ''}`];
 
 /**
@@ -29,8 +29,8 @@ export async function updateAptLists(): Promise<void> {
 }
 
 /**
- * What `apt-get download` would fetch for each package, without fetching.
- * @throws SetupError SETUP_PACKAGE_UNKNOWN when apt knows one of them not, or has no lists.
+ * Returns what `apt-get download` would fetch for each package, without fetching it.
+ * @throws SetupError SETUP_PACKAGE_UNKNOWN when apt does not know a package, or has no lists
  */
 export async function resolvePackages(
   names: readonly string[],
@@ -53,7 +53,7 @@ export async function resolvePackages(
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** A line of --print-uris: 'URI' FILE-NAME SIZE SHA256:DIGEST */
+/** Parses a line of --print-uris: 'URI' FILE-NAME SIZE SHA256:DIGEST */
 export function parsePrintedUri(line: string): PackageFile {
   const match = /^'[^']+' (([^ _/]+)_[^ /]+\.deb) ([0-9]+) SHA256:([0-9a-f]{64})$/.exec(
     line.trim(),
@@ -92,7 +92,7 @@ export async function downloadPackages(
   return paths;
 }
 
-/** apt escapes the colon of an epoch in the names of the files that it writes. */
+/** Moves a download into a folder. apt escapes the colon of an epoch in the names of its files. */
 async function takeDownload(file: PackageFile, scratch: string, folder: string): Promise<void> {
   const path = join(scratch, file.fileName.replaceAll(':', '%3a'));
   const digest = await digestOf(path);

@@ -4,7 +4,7 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-/** Everything built or downloaded lives here and can be deleted at any time. */
+/** Returns the folder of everything built or downloaded; it can be deleted at any time. */
 export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
   if (environment.UMBRA_CACHE) return environment.UMBRA_CACHE;
   if (environment.XDG_CACHE_HOME) return join(environment.XDG_CACHE_HOME, 'umbra');

@@ -1,4 +1,4 @@
-/** What can go wrong while setting up; the code is stable, the message is for people. */
+/** Errors of the set-up; the code is stable, the message is for people. */
 export type SetupErrorCode =
   | 'SETUP_COMMAND_FAILED'
   | 'SETUP_PACKAGES_MISSING'

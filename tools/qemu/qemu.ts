@@ -4,16 +4,16 @@ import { runCommand } from '../packages/command.ts';
 import { secondQemuArgs, secondQemuBinary } from './second-qemu.ts';
 
 export interface QemuBinary {
-  /** As the program says itself, such as `7.2.22`. */
+  /** Version that the program reports, such as `7.2.22`. */
   readonly version: string;
   readonly binary: string;
-  /** What must come first on its command line, such as `-L FOLDER`. */
+  /** Arguments that must come first on its command line, such as `-L FOLDER`. */
   readonly args: readonly string[];
 }
 
 const programName = 'qemu-system-x86_64';
 
-/** The QEMUs of this machine: the system's first, then the cached second one. May be none. */
+/** Finds the QEMUs of this machine: the system's, then the cached second one. There may be none. */
 export async function findQemus(): Promise<QemuBinary[]> {
   const system = (process.env.PATH ?? '').split(delimiter).map((dir) => join(dir, programName));
   const first = await firstExecutable(system);
@@ -25,7 +25,7 @@ export async function findQemus(): Promise<QemuBinary[]> {
   return found.filter((qemu) => qemu !== undefined);
 }
 
-/** `undefined` for a program that does not run here (a library is missing, another processor). */
+/** Describes a QEMU; undefined if it does not run here (missing library, another processor). */
 export async function describe(
   binary: string,
   args: readonly string[],

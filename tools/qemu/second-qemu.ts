@@ -69,7 +69,7 @@ async function privateApt(state: string): Promise<string[]> {
   return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
 }
 
-/** Where the system itself gets Debian 12 from: backports are on the same mirror. */
+/** Returns the mirror that the system gets Debian 12 from: backports are on the same one. */
 async function systemMirror(): Promise<string> {
   const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)';
   const targets = await runCommand('apt-get', ['indextargets', '--format', format]);

@@ -15,12 +15,12 @@ const probeMs = 5_000;
 export interface AcceleratorInputs {
   readonly qemu: QemuBinary;
   readonly image: Pick<GuestImage, 'kernel'>;
-  /** For tests. Default: `process.env`. */
+  /** Environment, by default `process.env`; tests give their own. */
   readonly environment?: NodeJS.ProcessEnv;
 }
 
 /**
- * KVM where it works, TCG otherwise. Decided by trying: /dev/kvm can be there and accept a machine
+ * Chooses KVM where it works, TCG otherwise. It tries: /dev/kvm can be there and accept a machine
  * that then hangs before its first line. The answer is kept until the next boot of the host.
  * UMBRA_ACCEL overrides it.
  * @throws SetupError SETUP_BAD_ACCELERATOR for another value of UMBRA_ACCEL than tcg and kvm.
@@ -46,7 +46,7 @@ export async function accelerator(inputs: AcceleratorInputs): Promise<Accelerato
   return accel;
 }
 
-/** One answer for each boot of the host and each QEMU: kernels, modules and rights change. */
+/** Returns the file of the answer, one for each boot and QEMU: kernels, modules, rights change. */
 async function noteFile(qemu: QemuBinary): Promise<string> {
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   return join(cacheFolder(), `accelerator-${qemu.version}-${bootId}`);

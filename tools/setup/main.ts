@@ -38,7 +38,7 @@ async function main(): Promise<void> {
   await report(image);
 }
 
-/** A fresh container has no package lists, or lists so old that what they name is gone. */
+/** Retries with new package lists: a fresh container has none, or lists whose packages are gone. */
 async function withAptLists<T>(attempt: () => Promise<T>): Promise<T> {
   try {
     return await attempt();

@@ -27,7 +27,7 @@ export const requirements: readonly Requirement[] = [
   { debianPackage: 'apt', probe: 'apt-get', purpose: 'downloads packages' },
 ];
 
-/** What the tests with libvirt, and the relay's benchmark, need besides. */
+/** Requirements of the tests with libvirt, and of the relay's benchmark. */
 export const libvirtRequirements: readonly Requirement[] = [
   { debianPackage: 'libvirt-daemon', probe: 'libvirtd', purpose: 'pretends to be a host' },
   {
@@ -42,7 +42,7 @@ export const libvirtRequirements: readonly Requirement[] = [
   { debianPackage: 'socat', probe: 'socat', purpose: 'is what our relay is compared with' },
 ];
 
-/** `exists` and `path` are for tests. */
+/** Returns the requirements that are missing. Tests give `exists` and `path`. */
 export function missingRequirements(
   wanted: readonly Requirement[] = requirements,
   path: string = process.env.PATH ?? '',
@@ -54,7 +54,7 @@ export function missingRequirements(
   );
 }
 
-/** What a person without root has to run, in one line. */
+/** Returns the command that an operator without root has to have run, in one line. */
 export function installCommand(missing: readonly Requirement[]): string {
   const names = [...new Set(missing.map(({ debianPackage }) => debianPackage))];
   return `sudo apt-get install --no-install-recommends -y ${names.join(' ')}`;
