@@ -9,6 +9,7 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import { ShadowError } from './errors.ts';
+import { type FormatVersion, requireFeatures, requireVersion } from './format-version.ts';
 
 /** A manifest larger than this is damaged or hostile. */
 export const MANIFEST_LIMIT_BYTES = 16 * 1024 * 1024;
@@ -23,10 +24,11 @@ const envelopeSchema = z.object({
   body: z.looseObject({ format: z.string(), version: z.number().int() }),
 });
 
-/** What a manifest says it is, and the one version of it that this Umbra reads. */
-export interface ManifestFormat<T> {
-  readonly name: string;
-  readonly version: number;
+/** Features that a reader of the file has to know; absent if there is none (format-version.ts). */
+export const requiresSchema = z.array(z.string().min(1).max(64)).max(64).optional();
+
+/** A kind of manifest: its versions, and the schema of the newest, which holds for the one before. */
+export interface ManifestFormat<T> extends FormatVersion {
   readonly schema: z.ZodType<T>;
 }
 
@@ -56,18 +58,17 @@ export function unwrap<T>(text: string, format: ManifestFormat<T>, path: string)
   const envelope = envelopeSchema.safeParse(json);
   if (!envelope.success) throw invalid(z.prettifyError(envelope.error));
   const { body } = json as z.infer<typeof envelopeSchema>;
-  // Before the digest: a later version may take another.
   const { name, version, schema } = format;
   if (body.format !== name) throw invalid(`its format is ${body.format}, not ${name}`);
-  if (body.version !== version) {
-    const message = `${path}: format version ${body.version}; this Umbra reads ${version}`;
-    const hint = body.version > version ? 'Use a newer Umbra.' : 'Take a new checkpoint.';
-    throw new ShadowError('E_MANIFEST_VERSION', `${message}. ${hint}`, { path });
-  }
+  // Before the digest: another version may take it otherwise.
+  requireVersion(format, body.version, path);
   if (sha256Of(JSON.stringify(body)) !== envelope.data.sha256) {
     throw invalid('its digest does not match');
   }
-  const parsed = schema.safeParse(body);
+  const required = requiresSchema.safeParse(body.requires);
+  if (!required.success) throw invalid(z.prettifyError(required.error));
+  requireFeatures(format, required.data ?? [], path);
+  const parsed = schema.safeParse({ ...body, version });
   if (!parsed.success) throw invalid(z.prettifyError(parsed.error));
   return parsed.data;
 }

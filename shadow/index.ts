@@ -1,7 +1,7 @@
 export { Catalogue, type DamagedEpoch, type Listing } from './catalogue.ts';
 export { type CollectOptions, collectLeftovers } from './collect.ts';
 export { sha256Of } from './envelope.ts';
-export { ShadowError, type ShadowErrorCode } from './errors.ts';
+export { isOfAnotherUmbra, ShadowError, type ShadowErrorCode } from './errors.ts';
 export { foldShadow } from './fold.ts';
 export {
   type BaseName,

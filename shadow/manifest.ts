@@ -6,15 +6,22 @@
  *
  * The epoch names each shadow.json by digest, and that names each file by digest (an image by that of
  * its index, which has checksums of the image), and its base, so an epoch is either whole or found
- * out. A reader refuses any version but its own (E_MANIFEST_VERSION).
+ * out. A reader gives the shape of the newest version, also of a file of the one before.
  */
 import * as z from 'zod';
-import { countSchema, fileNameSchema, type ManifestFormat, sha256Schema } from './envelope.ts';
+import {
+  countSchema,
+  fileNameSchema,
+  type ManifestFormat,
+  requiresSchema,
+  sha256Schema,
+} from './envelope.ts';
 import { fileStampSchema } from './file-stamp.ts';
 
-/** Of shadow.json: 2 knows deltas and page indices. */
-export const SHADOW_VERSION = 2;
-const EPOCH_VERSION = 1;
+/** Version of shadow.json: 1 was never released, 0.1 wrote 2. */
+export const SHADOW_VERSION = 3;
+/** Version of an epoch's manifest: 0.1 wrote 1. */
+const EPOCH_VERSION = 2;
 /** Of any machine QEMU knows; memory is allocated by it. */
 const PAGE_BYTES_MIN = 1024;
 const PAGE_BYTES_MAX = 65_536;
@@ -60,6 +67,7 @@ const identitySchema = z.object({
 const shadowManifestSchema = z.object({
   format: z.literal('umbra-shadow'),
   version: z.literal(SHADOW_VERSION),
+  requires: requiresSchema,
   member: fileNameSchema,
   round: fileNameSchema,
   identity: identitySchema,
@@ -92,6 +100,7 @@ const epochMemberSchema = z.object({
 const epochManifestSchema = z.object({
   format: z.literal('umbra-epoch'),
   version: z.literal(EPOCH_VERSION),
+  requires: requiresSchema,
   cluster: z.string().max(64),
   epoch: z.number().int().positive(),
   round: fileNameSchema,
@@ -110,12 +119,14 @@ export type EpochManifest = z.infer<typeof epochManifestSchema>;
 export const SHADOW_FORMAT: ManifestFormat<ShadowManifest> = {
   name: 'umbra-shadow',
   version: SHADOW_VERSION,
+  first: 2,
   schema: shadowManifestSchema,
 };
 
 export const EPOCH_FORMAT: ManifestFormat<EpochManifest> = {
   name: 'umbra-epoch',
   version: EPOCH_VERSION,
+  first: 1,
   schema: epochManifestSchema,
 };
 

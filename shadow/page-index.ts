@@ -16,6 +16,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { ShadowError } from './errors.ts';
+import { PAGE_INDEX_FORMAT, requireVersion } from './format-version.ts';
 
 export const AS_BASE = -1;
 export const ZEROS = -2;
@@ -24,7 +25,6 @@ export const ZEROS = -2;
 export const CHUNK_SLOTS = 256;
 
 const MAGIC = Buffer.from('UMBRAIDX');
-const VERSION = 1;
 const HEADER_BYTES = 24;
 const WORD_BYTES = 4;
 
@@ -40,7 +40,12 @@ export interface PageIndex {
 export function encodeIndex({ pageSize, entries, slots, checksums }: PageIndex): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);
-  for (const [index, value] of [VERSION, pageSize, entries.length, slots].entries()) {
+  for (const [index, value] of [
+    PAGE_INDEX_FORMAT.version,
+    pageSize,
+    entries.length,
+    slots,
+  ].entries()) {
     header.writeUInt32LE(value, MAGIC.length + index * WORD_BYTES);
   }
   return Buffer.concat([header, bytesOf(entries), bytesOf(checksums)]);
@@ -63,11 +68,7 @@ export function decodeIndex(
   const isIndex = data.length >= HEADER_BYTES && data.subarray(0, MAGIC.length).equals(MAGIC);
   if (!isIndex) throw corrupt('not a page index');
   const word = (index: number) => data.readUInt32LE(MAGIC.length + index * WORD_BYTES);
-  if (word(0) > VERSION) {
-    const message = `${path}: index version ${word(0)}; this Umbra reads ${VERSION}`;
-    throw new ShadowError('E_MANIFEST_VERSION', `${message}. Use a newer Umbra.`, { path });
-  }
-  if (word(0) !== VERSION) throw corrupt('not a page index');
+  requireVersion(PAGE_INDEX_FORMAT, word(0), path);
   const slots = word(3);
   if (word(1) !== pageSize || word(2) !== pages) throw corrupt('it is of another RAM block');
   if (slots > pages) throw corrupt(`${slots} slots for ${pages} pages`);

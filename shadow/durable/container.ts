@@ -19,8 +19,8 @@
  */
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { CONTAINER_FORMAT } from '../format-version.ts';
 
-export const CONTAINER_VERSION = 1;
 /** Content of one batch, at most: what is in memory of a file is a few of these. */
 export const BATCH_BYTES = 2 ** 20;
 /** An extent is a page at least, but for the last one of a file. */
@@ -78,7 +78,7 @@ export function keyOf(shadowSha256: string, file: string): Buffer {
 export function encodeHeader(fileBytes: number, key: Buffer): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);
-  header.writeUInt32LE(CONTAINER_VERSION, 8);
+  header.writeUInt32LE(CONTAINER_FORMAT.version, 8);
   header.writeBigUInt64LE(BigInt(fileBytes), 12);
   key.copy(header, 20);
   return sealed(header);

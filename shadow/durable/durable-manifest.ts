@@ -1,11 +1,18 @@
 /**
  * What says that a member's shadow is whole on disk: `durable.json`, written last of its folder.
- * In the envelope of all manifests (../envelope.ts); a reader of version n refuses n+1.
+ * In the envelope of all manifests (../envelope.ts).
  */
 import * as z from 'zod';
-import { countSchema, fileNameSchema, type ManifestFormat, sha256Schema } from '../envelope.ts';
+import {
+  countSchema,
+  fileNameSchema,
+  type ManifestFormat,
+  requiresSchema,
+  sha256Schema,
+} from '../envelope.ts';
 
-export const DURABLE_VERSION = 1;
+/** 0.1 wrote 1. */
+export const DURABLE_VERSION = 2;
 
 const containedSchema = z.object({
   /** The file's name in the shadow's folder; its container is FILE.umbra. */
@@ -25,6 +32,7 @@ const baseSchema = z.object({ round: fileNameSchema, shadow: sha256Schema });
 const durableManifestSchema = z.object({
   format: z.literal('umbra-durable-shadow'),
   version: z.literal(DURABLE_VERSION),
+  requires: requiresSchema,
   round: fileNameSchema,
   member: fileNameSchema,
   /** SHA-256 of its shadow.json. */
@@ -40,5 +48,6 @@ export type ContainedFile = z.infer<typeof containedSchema>;
 export const DURABLE_FORMAT: ManifestFormat<DurableManifest> = {
   name: 'umbra-durable-shadow',
   version: DURABLE_VERSION,
+  first: 1,
   schema: durableManifestSchema,
 };

@@ -14,7 +14,7 @@ import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Catalogue, type Listing } from '../catalogue.ts';
 import { wrap } from '../envelope.ts';
-import { ShadowError } from '../errors.ts';
+import { isOfAnotherUmbra, ShadowError } from '../errors.ts';
 import { RAMFS_MAGIC, TMPFS_MAGIC } from '../libc.ts';
 import type { EpochManifest } from '../manifest.ts';
 import { epochFile } from '../names.ts';
@@ -145,7 +145,11 @@ export class DurableStore {
   async publish(epoch: EpochManifest, onStep: PersistOptions['onStep']): Promise<void> {
     const name = epochFile(epoch.epoch);
     const path = join(this.#catalogue.directory, name);
-    const other = await this.#catalogue.read(epoch.epoch).catch(() => undefined);
+    const other = await this.#catalogue.read(epoch.epoch).catch((error: unknown) => {
+      // What another Umbra has written is not written over.
+      if (error instanceof ShadowError && isOfAnotherUmbra(error)) throw error;
+      return undefined;
+    });
     if (other !== undefined && other.createdAt !== epoch.createdAt) {
       const message = `there is another epoch ${epoch.epoch} on disk, of ${other.createdAt}`;
       throw new ShadowError('E_EPOCH_EXISTS', message, { path });

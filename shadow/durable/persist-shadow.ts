@@ -5,7 +5,7 @@
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { wrap } from '../envelope.ts';
-import { ShadowError } from '../errors.ts';
+import { isOfAnotherUmbra, ShadowError } from '../errors.ts';
 import { type FileStamp, fileStampsAgree, takeFileStamp } from '../file-stamp.ts';
 import { STAT_BLOCK_BYTES } from '../libc.ts';
 import type { BaseName, ShadowManifest } from '../manifest.ts';
@@ -41,7 +41,8 @@ export async function baseOfShadow(source: string, shadow: string): Promise<Base
  * Brings a shadow to disk. Does nothing if it is there.
  * @param source the sealed shadow's folder
  * @param target its folder on disk
- * @throws ShadowError E_EPOCH_CORRUPT (the source), E_DURABLE_NO_ROOM, E_DURABLE_IO
+ * @throws ShadowError E_EPOCH_CORRUPT (the source), E_DURABLE_NO_ROOM, E_DURABLE_IO;
+ * E_MANIFEST_VERSION, E_MANIFEST_FEATURE if what is there was written by another Umbra
  */
 export async function persistShadow(
   source: string,
@@ -49,7 +50,7 @@ export async function persistShadow(
   name: ShadowName,
   options: WriteOptions,
 ): Promise<DurableManifest> {
-  const there = await readDurable(target, name).catch(() => undefined);
+  const there = await readIfWhole(target, name);
   if (there !== undefined) {
     for (const { footer } of there.files) options.onContent(footer.contentBytes);
     return there;
@@ -84,6 +85,14 @@ export async function persistShadow(
   );
   options.onStep('shadow/manifest-named');
   return durable;
+}
+
+/** Reads what says that a shadow is on disk. What another Umbra has written is not written over. */
+async function readIfWhole(target: string, name: ShadowName): Promise<DurableManifest | undefined> {
+  return readDurable(target, name).catch((error: unknown) => {
+    if (error instanceof ShadowError && isOfAnotherUmbra(error)) throw error;
+    return undefined;
+  });
 }
 
 /**

@@ -6,9 +6,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { uncompress } from 'lz4-napi';
 import { ShadowError } from '../errors.ts';
+import { CONTAINER_FORMAT, isReadable, requireVersion } from '../format-version.ts';
 import {
   BATCH_HEADER_BYTES,
-  CONTAINER_VERSION,
   chainOf,
   decodeBatchHeader,
   decodeExtents,
@@ -66,8 +66,8 @@ export async function peekContainer(path: string, key: Buffer): Promise<Footer |
     const reader = new ContainerReader(path, handle);
     const header = decodeHeader(await reader.piece(0, HEADER_BYTES));
     const footer = decodeFooter(await reader.piece(size - FOOTER_BYTES, FOOTER_BYTES));
-    const ours = header?.version === CONTAINER_VERSION && header.key.equals(key);
-    return ours && footer?.containerBytes === size ? footer : undefined;
+    if (header === undefined || !isReadable(CONTAINER_FORMAT, header.version)) return undefined;
+    return header.key.equals(key) && footer?.containerBytes === size ? footer : undefined;
   } finally {
     await handle.close();
   }
@@ -141,13 +141,7 @@ class ContainerReader {
   async #header(key: Buffer): Promise<number> {
     const header = decodeHeader(await this.piece(0, HEADER_BYTES));
     if (header === undefined) throw this.#damage(0, 'header');
-    if (header.version > CONTAINER_VERSION) {
-      const found = `container version ${header.version}; this Umbra reads ${CONTAINER_VERSION}`;
-      const path = this.#path;
-      const message = `${path}: ${found}. Use a newer Umbra.`;
-      throw new ShadowError('E_MANIFEST_VERSION', message, { path });
-    }
-    if (header.version !== CONTAINER_VERSION) throw this.#damage(0, 'header');
+    requireVersion(CONTAINER_FORMAT, header.version, this.#path);
     if (!header.key.equals(key)) throw this.#damage(0, 'header: it is another file’s');
     return header.fileBytes;
   }

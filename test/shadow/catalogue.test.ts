@@ -15,6 +15,7 @@ import {
   Catalogue,
   collectLeftovers,
   type EpochManifest,
+  makeEpochManifest,
   type ShadowError,
   StagingShadow,
 } from '../../shadow/index.ts';
@@ -33,16 +34,14 @@ test.before.each(async () => {
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 function manifest(epoch: number, changes: Partial<EpochManifest> = {}): EpochManifest {
-  return {
-    format: 'umbra-epoch',
-    version: 1,
+  return makeEpochManifest({
     cluster: 'demo',
     epoch,
     round: roundOf(epoch),
     createdAt: '2030-01-01T00:00:00.000Z',
     members: [{ name: 'a', shadow: 'f'.repeat(64) }],
     ...changes,
-  };
+  });
 }
 
 function roundOf(epoch: number): string {
@@ -154,7 +153,7 @@ const DAMAGE: readonly (readonly [name: string, code: string, text: (whole: stri
     [
       'a newer version',
       'E_MANIFEST_VERSION',
-      (whole) => whole.replace('"version":1', '"version":2'),
+      (whole) => whole.replace('"version":2', '"version":3'),
     ],
   ];
 

@@ -8,6 +8,7 @@ import {
   collectLeftovers,
   type EpochManifest,
   isUntouched,
+  makeEpochManifest,
   openShadow,
   SealedRam,
   type SealedShadow,
@@ -240,15 +241,13 @@ test('a base is kept as long as an epoch’s shadow is a delta of it', async () 
 });
 
 function epoch(number: number, round: string, { sha256: shadow }: SealedShadow): EpochManifest {
-  return {
-    format: 'umbra-epoch',
-    version: 1,
+  return makeEpochManifest({
     cluster: 'demo',
     epoch: number,
     round,
     createdAt: '2030-01-01T00:00:00.000Z',
     members: [{ name: 'a', shadow }],
-  };
+  });
 }
 
 function flip(path: string): void {

@@ -4,15 +4,17 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { MANIFEST_LIMIT_BYTES, unwrap, wrap } from '../../shadow/envelope.ts';
-import { Catalogue, type EpochManifest, openShadow, type ShadowError } from '../../shadow/index.ts';
+import { Catalogue, makeEpochManifest, openShadow, type ShadowError } from '../../shadow/index.ts';
 import { SHADOW_FORMAT } from '../../shadow/manifest.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
-const EPOCH: EpochManifest = {
-  ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch: 7, round: 'r000007-0123abcd' },
+const EPOCH = makeEpochManifest({
+  cluster: 'demo',
+  epoch: 7,
+  round: 'r000007-0123abcd',
   createdAt: '2030-01-01T00:00:00.000Z',
   members: [{ name: 'a', shadow: 'f'.repeat(64) }],
-};
+});
 
 const test = suite('limits of the store');
 let root = '';

@@ -14,6 +14,7 @@ import * as assert from 'uvu/assert';
 import {
   Catalogue,
   type EpochManifest,
+  makeEpochManifest,
   measureEpochs,
   pinEpoch,
   pinnedEpochs,
@@ -37,15 +38,13 @@ test.after.each(() => rmSync(root, { recursive: true, force: true }));
 const roundOf = (epoch: number) => `r${String(epoch).padStart(6, '0')}-0123abcd`;
 
 function epoch(number: number, members: readonly string[] = ['a']): EpochManifest {
-  return {
-    format: 'umbra-epoch',
-    version: 1,
+  return makeEpochManifest({
     cluster: 'demo',
     epoch: number,
     round: roundOf(number),
     createdAt: '2030-01-01T00:00:00.000Z',
     members: members.map((name) => ({ name, shadow: 'f'.repeat(64) })),
-  };
+  });
 }
 
 /** A shadow's folder: an image of so many pages, and a manifest of one page. */

@@ -8,6 +8,7 @@ import {
   Catalogue,
   collectLeftovers,
   foldShadow,
+  makeEpochManifest,
   type OnStep,
   openShadow,
   type SealedShadow,
@@ -68,15 +69,14 @@ async function take(catalogue: Catalogue, shadows: string, epoch: number): Promi
     else ram?.writePage(at, memory, at);
   }
   const { sha256: shadow } = await staged.seal(SEAL_INPUT);
-  await catalogue.publish({
-    format: 'umbra-epoch',
-    version: 1,
+  const manifest = makeEpochManifest({
     cluster: 'demo',
     epoch,
     round,
     createdAt: '2030-01-01T00:00:00.000Z',
     members: [{ name: 'a', shadow }],
   });
+  await catalogue.publish(manifest);
 }
 
 async function baseFor(catalogue: Catalogue, shadows: string): Promise<SealedShadow | undefined> {

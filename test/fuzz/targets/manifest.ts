@@ -13,10 +13,17 @@ import { codeOf, type Target } from '../target.ts';
 const FORMATS: readonly ManifestFormat<object>[] = [SHADOW_FORMAT, EPOCH_FORMAT, DURABLE_FORMAT];
 
 export const target: Target = {
-  covers: ['shadow/envelope.ts', 'shadow/manifest.ts', 'shadow/durable/durable-manifest.ts'],
+  covers: [
+    'shadow/envelope.ts',
+    'shadow/format-version.ts',
+    'shadow/manifest.ts',
+    'shadow/durable/durable-manifest.ts',
+  ],
   inputBytesMax: 100_000,
   words: [
-    '"version":3',
+    '"version":1',
+    '"version":4',
+    '"requires":["stripes"]',
     '"base":',
     '"../x"',
     '"/x"',

@@ -31,7 +31,7 @@ import {
   STORED_MAX,
 } from '../../../shadow/durable/container.ts';
 import { Pace } from '../../../shadow/durable/pace.ts';
-import { readContainer } from '../../../shadow/durable/reader.ts';
+import { peekContainer, readContainer } from '../../../shadow/durable/reader.ts';
 import { batchesOf, writeContainer } from '../../../shadow/durable/writer.ts';
 import type { ShadowError } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
@@ -233,12 +233,29 @@ test('a missing container is found', async () => {
   assert.is(await refusal(path('nowhere')), 'E_EPOCH_CORRUPT');
 });
 
-test('a newer version is refused by name', async () => {
+test('another version is refused by name, newer or older, and is never called damaged', async () => {
   const { bytes } = await specimen();
-  bytes.writeUInt32LE(2, 8);
-  bytes.writeUInt32LE(crc32(bytes.subarray(0, HEADER_BYTES - 4)), HEADER_BYTES - 4);
-  assert.is(await refusal(harmed(bytes)), 'E_MANIFEST_VERSION');
+  for (const version of [0, 3]) {
+    const other = withVersion(bytes, version);
+    assert.is(await refusal(harmed(other)), 'E_MANIFEST_VERSION', `version ${version}`);
+    assert.is(await peekContainer(harmed(other), KEY), undefined);
+  }
 });
+
+test('the version before is read as this one', async () => {
+  const { bytes } = await specimen();
+  assert.is(bytes.readUInt32LE(8), 2);
+  const older = harmed(withVersion(bytes, 1));
+  assert.is(await refusal(older), undefined);
+  assert.ok(await peekContainer(older, KEY));
+});
+
+function withVersion(container: Buffer, version: number): Buffer {
+  const bytes = Buffer.from(container);
+  bytes.writeUInt32LE(version, 8);
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, HEADER_BYTES - 4)), HEADER_BYTES - 4);
+  return bytes;
+}
 
 test('lengths are bounded, however well they are sealed', () => {
   const fine = {

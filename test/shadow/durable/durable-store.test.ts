@@ -444,12 +444,26 @@ test('swapped epoch manifests are not those epochs', async () => {
   );
 });
 
-test('a newer durable.json is refused by name', async () => {
+test('a durable.json of another version is refused by name, and not written over', async () => {
   const epoch = await sealEpoch(shadows, 1);
   await persist(epoch);
-  forge(1, 'a', (body) => ({ ...body, version: 2 }));
-  assert.is(await codeOf(store.verify(epoch, quiet)), 'E_MANIFEST_VERSION');
-  assert.is(await codeOf(fetch(1)), 'E_MANIFEST_VERSION');
+  for (const version of [0, 3]) {
+    forge(1, 'a', (body) => ({ ...body, version }));
+    const path = disk(1, 'a', 'durable.json');
+    const written = readFileSync(path, 'utf8');
+    assert.is(await codeOf(store.verify(epoch, quiet)), 'E_MANIFEST_VERSION');
+    assert.is(await codeOf(fetch(1)), 'E_MANIFEST_VERSION');
+    assert.is(await codeOf(persist(epoch)), 'E_MANIFEST_VERSION');
+    assert.is(readFileSync(path, 'utf8'), written);
+  }
+});
+
+test('a durable.json that requires what is not known is refused by name, and not written over', async () => {
+  const epoch = await sealEpoch(shadows, 1);
+  await persist(epoch);
+  forge(1, 'a', (body) => ({ ...body, requires: ['stripes'] }));
+  assert.is(await codeOf(fetch(1)), 'E_MANIFEST_FEATURE');
+  assert.is(await codeOf(persist(epoch)), 'E_MANIFEST_FEATURE');
 });
 
 test('names in a manifest do not reach out of their folder', async () => {

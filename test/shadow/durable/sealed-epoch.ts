@@ -3,7 +3,12 @@ import { randomFillSync } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DurableStore, Pace, type PersistStep } from '../../../shadow/durable/index.ts';
-import { type EpochManifest, openShadow, StagingShadow } from '../../../shadow/index.ts';
+import {
+  type EpochManifest,
+  makeEpochManifest,
+  openShadow,
+  StagingShadow,
+} from '../../../shadow/index.ts';
 
 export const PAGE = 4096;
 export const PAGES = 640;
@@ -66,15 +71,13 @@ export async function sealEpoch(
     });
     sealed.push({ name: member, shadow: sha256 });
   }
-  return {
-    format: 'umbra-epoch',
-    version: 1,
+  return makeEpochManifest({
     cluster: 'demo',
     epoch,
     round,
     createdAt: `2030-01-01T00:00:0${epoch}.000Z`,
     members: sealed,
-  };
+  });
 }
 
 /** All steps there are, in their order. */
