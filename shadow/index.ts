@@ -3,6 +3,7 @@ export { type CollectOptions, collectLeftovers } from './collect.ts';
 export { sha256Of } from './envelope.ts';
 export { isOfAnotherUmbra, ShadowError, type ShadowErrorCode } from './errors.ts';
 export { foldShadow } from './fold.ts';
+export { type FormatVersion, isReadable } from './format-version.ts';
 export {
   type BaseName,
   type EpochManifest,

@@ -23,7 +23,18 @@ export const target: Target = {
     'proxy/host/known-process.ts',
   ],
   inputBytesMax: 8_000,
-  words: ['"held":', '"snapshot":', '"stopping":true', '"pid":1', '"startTime":', '{}', '[]'],
+  words: [
+    '"version":2',
+    '"version":9',
+    '"requires":["x"]',
+    '"held":',
+    '"snapshot":',
+    '"stopping":true',
+    '"pid":1',
+    '"startTime":',
+    '{}',
+    '[]',
+  ],
   mutate: mutateLines,
   check(input) {
     writeFileSync(file, input);
