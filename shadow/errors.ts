@@ -77,7 +77,7 @@ export class ShadowError extends Error {
   }
 }
 
-/** Tells whether this error says that a file is of another version of Umbra. Such a file is not damaged. */
+/** Tells whether an error says that a file is of another version of Umbra, which is no damage. */
 export function isOfAnotherUmbra({ code }: { readonly code: string }): boolean {
   return code === 'E_MANIFEST_VERSION' || code === 'E_MANIFEST_FEATURE';
 }

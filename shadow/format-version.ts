@@ -1,37 +1,36 @@
 /**
- * Versions of the files that Umbra writes, and which of them this Umbra reads. A version belongs to a
- * release, not to a change: what comes after 0.1.0 goes into the next version, as fields that may be
- * absent.
+ * Versions of the files that Umbra writes, and which of them this Umbra reads. A version belongs to
+ * a release, not to a change: what comes after 0.1.0 goes into the next version, as fields that may
+ * be absent.
  *
  *     release   shadow.json   every other format
  *     0.1       2             1
- *     0.2       3             2                     this one writes it, and reads it and the one before
+ *     0.2       3             2                    written; read, as is the version before
  *
- *     found                       outcome
- *     newer than what we write    E_MANIFEST_VERSION
- *     ours, or the one before     read, unless …
- *       it requires a feature     E_MANIFEST_FEATURE, if this Umbra does not know the feature
- *     older                       E_MANIFEST_VERSION, with the releases that read it
+ *     found                        outcome
+ *     newer than this one writes   E_MANIFEST_VERSION
+ *     that one, or the one before  read, unless it requires an unknown feature: E_MANIFEST_FEATURE
+ *     older                        E_MANIFEST_VERSION, with the releases that read it
  *
- * A file whose version is not read is never called damaged: only a checksum, or the schema of a version
- * that is read, says that. A field that a reader does not know is ignored. A writer whose file means
- * something else to a reader that ignores such a field names the feature in `requires`. Binary files
+ * A file of a version that is not read is never called damaged: only a checksum, or the schema of a
+ * version that is read, can say that. A reader ignores fields that it does not know. If ignoring a
+ * field would change what the file means, its writer names the feature in `requires`. Binary files
  * carry no such list: the manifest that names them lists what they require.
  *
  * PURE.
  */
 import { ShadowError } from './errors.ts';
 
-/** Releases whose formats count as versions, the oldest first. */
+/** Releases whose formats count as versions, oldest first. */
 const RELEASES = ['0.1', '0.2'] as const;
 
-/** A format, and its versions. */
+/** Format of a file, and its versions. */
 export interface FormatVersion {
-  /** What is in such a file, in words or as it names itself. */
+  /** Name of the format, as in `format` of a manifest. */
   readonly name: string;
-  /** The version that this Umbra writes. It reads the one before, too. */
+  /** Version that this Umbra writes. It reads the one before, too. */
   readonly version: number;
-  /** The version that release 0.1 wrote. */
+  /** Version that release 0.1 wrote. */
   readonly first: number;
   /** Features that a file may require and this Umbra knows. */
   readonly features?: readonly string[];

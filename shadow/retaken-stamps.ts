@@ -1,13 +1,13 @@
 /**
- * Stamps of a sealed shadow's files that were taken after its seal, because those in its manifest cannot
- * agree any more: of a shadow that was fetched from disk, after every byte was compared with its digest;
- * of an image whose holes were taken back (reclaim-holes.ts), if it was untouched before.
+ * Stamps of a sealed shadow's files that were taken after its seal, because those in its manifest
+ * can no longer agree: of a shadow that was fetched from disk, after every byte was compared with
+ * its digest; of an image whose holes were freed (reclaim-holes.ts), if it was untouched before.
  *
  *     FOLDER/witnesses.json   {"format": "umbra-file-stamps", "version": 2,
  *                              "shadow": SHA-256 of shadow.json, "files": {NAME: stamp, …}}
  *
- * Version 1 has neither format nor version. A file that cannot be read, or of a version that this Umbra
- * does not read, counts as absent: the shadow's files are then read in full.
+ * Version 1 has neither format nor version. A file that cannot be read, or of a version that this
+ * Umbra does not read, counts as absent: the shadow's files are then read in full.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

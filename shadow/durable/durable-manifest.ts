@@ -1,6 +1,7 @@
 /**
- * What says that a member's shadow is whole on disk: `durable.json`, written last of its folder.
- * In the envelope of all manifests (../envelope.ts).
+ * Manifest of a member's shadow on disk: `durable.json`, written last of its folder. Where it is,
+ * the shadow is whole. It is in the envelope of all manifests (../envelope.ts). What it requires of
+ * readers holds for its containers, too.
  */
 import * as z from 'zod';
 import {
@@ -11,13 +12,13 @@ import {
   sha256Schema,
 } from '../envelope.ts';
 
-/** 0.1 wrote 1. */
+/** Version of durable.json: 0.1 wrote 1. */
 export const DURABLE_VERSION = 2;
 
 const containedSchema = z.object({
-  /** The file's name in the shadow's folder; its container is FILE.umbra. */
+  /** Name of the file in the shadow's folder; its container is FILE.umbra. */
   file: fileNameSchema,
-  /** Its length, holes included. */
+  /** Length of the file, holes included. */
   bytes: countSchema,
   footer: z.object({
     batches: countSchema,
@@ -37,7 +38,7 @@ const durableManifestSchema = z.object({
   member: fileNameSchema,
   /** SHA-256 of its shadow.json. */
   shadow: sha256Schema,
-  /** The shadow it is a delta of. */
+  /** Shadow that it is a delta of. */
   base: baseSchema.optional(),
   files: z.array(containedSchema).min(1).max(4096),
 });
