@@ -10,7 +10,7 @@
  *     footer   "DONE" │ batches u32 │ content bytes u64 │ container bytes u64 │ chain u32 │ crc u32
  *
  *     key      sha-256 of the shadow's digest and the file's name: finds a container out of place
- *     method   0: as it is; 1: one lz4 block behind its content's length (u32), as lz4-napi makes it
+ *     method   0: as it is; 1: one lz4 block behind its content's length (u32), as by lz4-napi
  *     extents  where a batch's content belongs, ascending through the container; the rest are holes
  *     crc      CRC-32 of all before it in the same header; `stored crc` covers the extents, too;
  *              `chain` covers all batch headers: none can be missing, or of another container

@@ -49,7 +49,7 @@ for (const format of FORMATS) {
   });
 }
 
-test('of an old version, the releases that read it are named', () => {
+test('the error of an old version names the releases that read it', () => {
   const later = { name: 'umbra-epoch', version: 3, first: 1 };
   const { message } = refusal(() => requireVersion(later, 1, '/file'));
   assert.match(message, 'this one reads 2 and 3. Umbra 0.1 and 0.2 can read it.');
@@ -79,24 +79,24 @@ test('a list of no required features is as good as none', () => {
   assert.equal(read({ ...EPOCH, requires: [] }), { ...EPOCH, requires: [] });
 });
 
-test('a required feature is refused before the rest is looked at, whatever that has become', () => {
+test('an unknown feature is refused before the schema, which it may have changed', () => {
   const future = { format: 'umbra-epoch', version: 2, requires: ['stripes'], stripes: 4 };
   assert.is(refusal(() => read(future)).code, 'E_MANIFEST_FEATURE');
 });
 
-test('a version is refused before the digest is looked at, which may be another', () => {
+test('a version is refused before the digest is compared, which it may have changed', () => {
   const text = wrap({ ...EPOCH, version: 3 }).replace(/[0-9a-f]{64}/, '0'.repeat(64));
   assert.is(refusal(() => unwrap(text, EPOCH_FORMAT, '/file')).code, 'E_MANIFEST_VERSION');
 });
 
-test('damage is told as damage: also in the name of a required feature', () => {
+test('damage is reported as damage, also in the name of a required feature', () => {
   const body = { ...EPOCH, requires: ['hosts'] };
   const text = wrap(body).replace('"hosts"', '"hostz"');
   assert.is(refusal(() => unwrap(text, EPOCH_FORMAT, '/file')).code, 'E_MANIFEST_INVALID');
   assert.is(refusal(() => read({ ...EPOCH, requires: 'hosts' })).code, 'E_MANIFEST_INVALID');
 });
 
-test('what is written has the newest version', () => {
+test('a manifest is written in the newest version', () => {
   const text = wrap(EPOCH);
   const { sha256, body } = JSON.parse(text) as { sha256: string; body: { version: number } };
   assert.is(body.version, 2);

@@ -1,6 +1,6 @@
 /**
- * What Umbra 0.1.0 has left behind is read, restored, verified, folded and persisted by this one:
- * release-0.1.0/README.md says what the files are. Epochs of 0.1.0 stay readable until 0.3.0.
+ * Reads, restores, verifies, folds and persists files that Umbra 0.1.0 wrote:
+ * release-0.1.0/README.md says what they are. Epochs of 0.1.0 stay readable until 0.3.0.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -51,7 +51,7 @@ const FILES = fileURLToPath(new URL('release-0.1.0/files.tar.gz', import.meta.ur
 const ROUND_4 = 'r000004-0123abcd';
 const quiet = () => {};
 
-/** Facts that the script of the files has noted, from what it had the release write. */
+/** Facts that the script of the files noted: what it had the release write. */
 interface Expected {
   readonly epochs: Readonly<Record<string, Readonly<Record<string, ExpectedMember>>>>;
   readonly recycled: number;
@@ -65,7 +65,7 @@ interface ExpectedMember {
   readonly deviceState: string;
 }
 
-const test = suite('what 0.1.0 has written');
+const test = suite('files of release 0.1.0');
 let root = '';
 let shadows = '';
 let catalogue: Catalogue;
@@ -87,6 +87,7 @@ function open({ round, members }: EpochManifest, at: number): Promise<SealedShad
   return openShadow(join(shadows, round, member?.name ?? ''), member?.shadow);
 }
 
+/** Reads all RAM of a shadow. @returns the SHA-256 of each block */
 async function memoryOf(shadow: SealedShadow): Promise<Record<string, string>> {
   const { blocks, pageSize } = shadow.manifest;
   const ram = await SealedRam.open(shadow);
@@ -131,7 +132,7 @@ function versionIn(path: string): number {
   return body.version;
 }
 
-/** Every file below the folder, with its content. */
+/** Reads every file below a folder. @returns their digests by name */
 function contentOf(folder: string): Record<string, string> {
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort();
   const files = names.filter((name) => statSync(join(folder, name)).isFile());
@@ -197,7 +198,7 @@ test('a whole epoch and a delta verify, and hold what was written', async () => 
   assert.is(shadow.manifest.identity.machineType, 'pc-i440fx-7.2');
 });
 
-test('on another host no stamp agrees: everything is read, and a flipped bit is found', async () => {
+test('on another host no stamp agrees: all is read, and a flipped bit is found', async () => {
   const epoch = await catalogue.read(3);
   const shadow = await open(epoch, 0);
   assert.is(await isUntouched(shadow), false);
@@ -207,7 +208,7 @@ test('on another host no stamp agrees: everything is read, and a flipped bit is 
   assert.is(await codeOf(verifyShadow(shadow, 'all')), 'E_EPOCH_CORRUPT');
 });
 
-test('a delta is folded; its epoch is replaced by one of this version with the same content', async () => {
+test('a delta is folded, and its epoch replaced by one of this version', async () => {
   const epoch = await catalogue.read(3);
   const before = contentOf(shadows);
   const members = [];
@@ -289,7 +290,7 @@ test('persisting again leaves every byte on disk as 0.1.0 wrote it', async () =>
   for (const epoch of (await store.list()).epochs) await store.verify(epoch, quiet);
 });
 
-test('what 0.1.0 had begun to persist is completed; its containers are kept', async () => {
+test('a persist that 0.1.0 had begun is completed, and its containers are kept', async () => {
   const folder = join(store.directory, 'rounds', 'r000003-0123abcd', 'a');
   for (const file of ['durable.json', 'vmdesc.json.umbra']) rmSync(join(folder, file));
   const kept = join(folder, 'ram-0.delta.umbra');
@@ -302,7 +303,7 @@ test('what 0.1.0 had begun to persist is completed; its containers are kept', as
   await store.verify(await catalogue.read(3), quiet);
 });
 
-test('holes of an image that a VM had read are taken back', async () => {
+test('holes of an image that a VM has read are freed', async () => {
   const epoch = await catalogue.read(2);
   rmSync(join(shadows, epoch.round), { recursive: true });
   await fetchEpoch(store, epoch, {
@@ -351,7 +352,7 @@ test('images of retired epochs are used again', async () => {
   assert.is(readdirSync(join(shadows, 'spare')).length, 2);
 });
 
-test('epochs are retired, and what no other needs is collected', async () => {
+test('epochs are retired, and rounds that no other epoch needs are collected', async () => {
   await catalogue.retire(2);
   assert.equal(await collectLeftovers(shadows, catalogue), []);
   await requireWhole(await catalogue.read(3));

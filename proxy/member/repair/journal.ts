@@ -1,7 +1,7 @@
 /**
  * The journal of a round: a file on tmpfs, there for as long as a round holds a VM. It says what to
- * repair if the member's proxy dies. It is written before the VM is touched, and removed when the VM is
- * as it was before the round.
+ * repair if the member's proxy dies. It is written before the VM is touched, and removed when the
+ * VM is as it was before the round.
  *
  *     FOLDER/round.json   {"format": "umbra-round-journal", "version": 2,
  *                          "round": ID, "stopping": BOOL, "held": [NETDEV, …],
@@ -15,8 +15,8 @@
  *                (snapshot-end.ts)
  *
  * Version 1 has neither format nor version. A journal is never refused, because a VM must not stay
- * stopped: of one from a newer Umbra, or one that requires an unknown feature, the known fields are
- * taken, and the VM is resumed; of a damaged one nothing is taken, and the VM is resumed.
+ * stopped. Of one from a newer Umbra, or one that requires an unknown feature, the known fields are
+ * taken, and the VM is resumed. Of a damaged one nothing is taken, and the VM is resumed.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import * as z from 'zod';
@@ -77,7 +77,7 @@ export class Journal {
     if (entry !== undefined) this.write({ ...entry, stopping });
   }
 
-  /** Notes the network backends whose frames are about to be held. Does nothing without an entry. */
+  /** Notes the network backends whose frames will be held. Does nothing without an entry. */
   hold(held: readonly string[]): void {
     const entry = this.read();
     if (entry !== undefined) this.write({ ...entry, held: [...held] });

@@ -1,4 +1,4 @@
-/** A container gives back what went in, and whatever is wrong with it is found before it is used. */
+/** A container gives back its content, and damage to it is found before any of it is used. */
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
@@ -76,7 +76,7 @@ async function refusal(container: string, key = KEY): Promise<string | undefined
   );
 }
 
-/** A file of `pages`, of which those that `fill` answers for have content. */
+/** Makes a file in which the pages that `fill` returns have content, and the others are holes. */
 function sparse(name: string, bytes: number, fill: (page: number) => Buffer | undefined): string {
   const fd = openSync(path(name), 'w');
   ftruncateSync(fd, bytes);
@@ -115,7 +115,7 @@ for (const [name, bytes, fill] of SHAPES) {
   });
 }
 
-test('holes cost nothing, and text less than it is long', async () => {
+test('holes take no space, and text takes less than its length', async () => {
   const source = sparse('source', 4096 * PAGE, (page) => (page < 256 ? text(page) : undefined));
   const { contentBytes, containerBytes } = await write(source, path('container'));
   assert.is(contentBytes, 256 * PAGE);
@@ -137,7 +137,7 @@ test('batches are filled, no run of content is lost, and none is too large', () 
   assert.ok(total(batches[0] ?? []) === BATCH_BYTES);
 });
 
-/** A small container with batches of both methods, and where its parts begin. */
+/** Makes a small container with batches of both methods. @returns it, and where its parts begin */
 async function specimen(): Promise<{ bytes: Buffer; batches: number[] }> {
   const source = sparse('source', 600 * PAGE, (page) => {
     return page < 256 ? noise() : page > 300 && page < 560 ? text(page) : undefined;
@@ -177,7 +177,7 @@ test('a flipped bit is found, wherever it is', async () => {
   }
 });
 
-test('a container that was cut is found, wherever it was', async () => {
+test('a container that was cut off is found, wherever it was cut', async () => {
   const { bytes, batches } = await specimen();
   const edges = [0, HEADER_BYTES, ...batches, bytes.length - FOOTER_BYTES];
   const inside = batches.flatMap((at) => [at + BATCH_HEADER_BYTES, at + BATCH_HEADER_BYTES + 40]);
@@ -233,7 +233,7 @@ test('a missing container is found', async () => {
   assert.is(await refusal(path('nowhere')), 'E_EPOCH_CORRUPT');
 });
 
-test('another version is refused by name, newer or older, and is never called damaged', async () => {
+test('a newer or older version is refused by name, and not called damaged', async () => {
   const { bytes } = await specimen();
   for (const version of [0, 3]) {
     const other = withVersion(bytes, version);
@@ -242,7 +242,7 @@ test('another version is refused by name, newer or older, and is never called da
   }
 });
 
-test('the version before is read as this one', async () => {
+test('the version before is read like this one', async () => {
   const { bytes } = await specimen();
   assert.is(bytes.readUInt32LE(8), 2);
   const older = harmed(withVersion(bytes, 1));
@@ -257,10 +257,15 @@ function withVersion(container: Buffer, version: number): Buffer {
   return bytes;
 }
 
-test('lengths are bounded, however well they are sealed', () => {
+test('lengths are limited, even if all checksums are right', () => {
   const fine = {
-    ...{ index: 0, extents: 1, method: METHOD_LZ4, contentBytes: PAGE, storedBytes: PAGE },
-    ...{ contentCrc: 0, storedCrc: 0 },
+    index: 0,
+    extents: 1,
+    method: METHOD_LZ4,
+    contentBytes: PAGE,
+    storedBytes: PAGE,
+    contentCrc: 0,
+    storedCrc: 0,
   };
   assert.ok(decodeBatchHeader(encodeBatchHeader(fine)));
   const wrong = [
@@ -292,7 +297,7 @@ test('extents ascend, stay in the file and add up', () => {
   assert.is(ask(far, 0, 25, 5), undefined);
 });
 
-test('a pace is kept, and a pause is not made up for', async () => {
+test('a pace is kept, and a pause is not caught up', async () => {
   let now = 0;
   const clock = {
     now: () => now,
