@@ -1,12 +1,12 @@
 /**
- * How far a shadow may grow beyond what was reserved for it. Only a delta grows: nobody knows before a
- * round how much of the memory has changed. What it takes is counted here, against what admission has
- * given it and against what the host has left.
+ * Limit on how far a shadow may grow beyond what was reserved for it. Only a delta grows, because
+ * before a round nothing tells how much of the memory has changed. Every byte it takes is counted
+ * against what admission has granted, and against what the host has left.
  */
 import { ShadowError } from './errors.ts';
 import { measureRoom } from './room.ts';
 
-/** The host is asked again after so many bytes. */
+/** Bytes after which the host's free memory is measured again. */
 const LOOK_BYTES = 16 * 2 ** 20;
 
 export class Allowance {
@@ -16,8 +16,8 @@ export class Allowance {
   #sinceLook = LOOK_BYTES;
 
   /**
-   * @param limitBytes the most it may take
-   * @param headroomBytes what must stay free for the rest of the host
+   * @param limitBytes most that the shadow may take
+   * @param headroomBytes must stay free for the rest of the host
    */
   constructor(directory: string, limitBytes: number, headroomBytes: number) {
     this.#directory = directory;
@@ -25,7 +25,10 @@ export class Allowance {
     this.#headroomBytes = headroomBytes;
   }
 
-  /** @throws ShadowError E_STORE_NO_ROOM, with `missingBytes` */
+  /**
+   * Counts bytes that the shadow is about to take.
+   * @throws ShadowError E_STORE_NO_ROOM, with `missingBytes`
+   */
   take(bytes: number): void {
     this.#leftBytes -= bytes;
     if (this.#leftBytes < 0) {

@@ -1,4 +1,7 @@
-/** One RAMBlock of the shadow a delta is taken against: what its pages are compared with. */
+/**
+ * RAM block of the shadow that a delta is taken against: its pages are what new ones are compared
+ * with.
+ */
 import { join } from 'node:path';
 import { Mapping } from './mapping.ts';
 import { ZEROS } from './page-index.ts';
@@ -10,7 +13,10 @@ export class BaseImage {
   readonly #entries: Int32Array;
   readonly #mapping: Mapping;
 
-  /** @throws ShadowError E_EPOCH_CORRUPT, E_STORE_IO */
+  /**
+   * @param directory folder of the base
+   * @throws ShadowError E_EPOCH_CORRUPT, E_STORE_IO
+   */
   constructor(directory: string, { block, index }: SealedBlock) {
     this.length = block.bytes;
     this.#pageSize = index.pageSize;
@@ -18,18 +24,20 @@ export class BaseImage {
     this.#mapping = new Mapping(join(directory, block.file), block.fileBytes);
   }
 
-  /** Is the page at `chunk[at]` what the base has at this offset? A page of zeros never is. */
+  /**
+   * Tells whether the base has the page `chunk[at]` at this offset. It never has a page of zeros.
+   */
   has(offset: number, chunk: Uint8Array, at: number): boolean {
-    // A hole is not to be touched.
+    // A hole must not be touched: a read fault would fill it.
     return !this.isZero(offset) && this.#mapping.equals(offset, chunk, at, this.#pageSize);
   }
 
-  /** Is the page zeros in the base? */
+  /** Tells whether the page at this offset is zeros in the base. */
   isZero(offset: number): boolean {
     return this.#entries[offset / this.#pageSize] === ZEROS;
   }
 
-  /** Copies a page as the base has it. */
+  /** Copies a page of the base. */
   copy(offset: number, into: Uint8Array): void {
     if (this.isZero(offset)) into.fill(0);
     else this.#mapping.copy(offset, into);

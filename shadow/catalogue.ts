@@ -1,14 +1,14 @@
 /**
- * The catalogue: which epochs a cluster has. A directory with one manifest an epoch.
+ * The catalogue: a folder that says which epochs a cluster has, with one manifest an epoch.
  *
  *     CATALOGUE/000007.json        published: epoch 7 exists, whole
- *     CATALOGUE/.000008.json.tmp   being written; ignored, collected later
+ *     CATALOGUE/.000008.json.tmp   being written; ignored, and collected later
  *     CATALOGUE/.highest           highest number of a removed epoch; there from the beginning
  *
- * Publishing is one link(2) of a complete, synced file: before it the previous epoch is the truth,
- * after it the new one. A folded epoch's manifest is replaced by rename(2). Retiring removes the manifest
- * first and the shadows after, so a crash in between leaves unnamed shadows (collected), never a named
- * epoch without its shadows.
+ * Publishing is one link(2) of a complete, synced file: before it the previous epoch is the newest,
+ * after it the new one. The manifest of a folded epoch is replaced by rename(2). Retiring removes
+ * the manifest first and the shadows afterwards. A crash in between leaves shadows that no manifest
+ * names (they are collected), and never a manifest without its shadows.
  */
 import { link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,9 +17,13 @@ import { ShadowError } from './errors.ts';
 import { EPOCH_FORMAT, type EpochManifest } from './manifest.ts';
 import { readManifestInMemory } from './manifest-file.ts';
 import { epochFile, epochOfFile } from './names.ts';
-import { NOBODY_TOLD, type OnStep } from './steps.ts';
+import { IGNORE_STEPS, type OnStep } from './steps.ts';
 import { isFull, overwriteSynced, syncFolder, writeSynced } from './synced.ts';
 
+/**
+ * Epoch whose manifest this Umbra cannot read; the error says whether it is damaged or of another
+ * version.
+ */
 export interface DamagedEpoch {
   readonly epoch: number;
   readonly error: ShadowError;
@@ -36,16 +40,17 @@ export class Catalogue {
   readonly #cluster: string;
   readonly #onStep: OnStep;
 
-  /** @param onStep told of every step (steps.ts) */
-  constructor(directory: string, cluster: string, onStep: OnStep = NOBODY_TOLD) {
+  /** @param onStep called after every step (steps.ts) */
+  constructor(directory: string, cluster: string, onStep: OnStep = IGNORE_STEPS) {
     this.directory = directory;
     this.#cluster = cluster;
     this.#onStep = onStep;
   }
 
+  /** Makes the folder, unless it is there. */
   async prepare(): Promise<void> {
     await mkdir(this.directory, { recursive: true, mode: 0o700 });
-    // When an epoch is removed for want of room, there is none for this.
+    // Now, because an epoch may be removed for want of room: then there is none for this file.
     const isThere = await stat(this.#highest).then(
       ({ size }) => size > 0,
       () => false,
@@ -56,7 +61,7 @@ export class Catalogue {
     });
   }
 
-  /** Every epoch, and for those that cannot be read, why. */
+  /** Lists every epoch, and for those that cannot be read, why. */
   async list(): Promise<Listing> {
     const epochs: EpochManifest[] = [];
     const damaged: DamagedEpoch[] = [];
@@ -71,7 +76,10 @@ export class Catalogue {
     return { epochs, damaged };
   }
 
-  /** @throws ShadowError E_EPOCH_UNKNOWN, E_MANIFEST_INVALID, E_MANIFEST_VERSION */
+  /**
+   * Reads the manifest of an epoch.
+   * @throws ShadowError E_EPOCH_UNKNOWN, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE
+   */
   async read(epoch: number): Promise<EpochManifest> {
     const path = this.#path(epoch);
     let text: string;
@@ -91,7 +99,10 @@ export class Catalogue {
     return manifest;
   }
 
-  /** The number the next epoch gets. No number is used twice, not even a removed epoch's. */
+  /**
+   * Returns the number of the next epoch. No number is used twice, not even that of a removed
+   * epoch.
+   */
   async nextEpoch(): Promise<number> {
     const used = await readFile(this.#highest, 'utf8').then(Number, () => 0);
     return Math.max((await this.#numbers()).at(-1) ?? 0, Number.isSafeInteger(used) ? used : 0) + 1;
@@ -99,7 +110,7 @@ export class Catalogue {
 
   /**
    * Makes an epoch exist, atomically.
-   * @throws ShadowError E_EPOCH_EXISTS
+   * @throws ShadowError E_EPOCH_EXISTS, E_STORE_NO_ROOM, E_STORE_IO
    */
   async publish(manifest: EpochManifest): Promise<void> {
     const path = this.#path(manifest.epoch);
@@ -123,15 +134,15 @@ export class Catalogue {
     try {
       await syncFolder(this.directory);
     } catch (cause) {
-      await rm(path, { force: true }); // it must not exist by halves
+      await rm(path, { force: true }); // an epoch exists on its device, or not at all
       throw new ShadowError('E_STORE_IO', `cannot sync ${path}`, { path, cause });
     }
     this.#onStep('commit/synced');
   }
 
   /**
-   * Lets an epoch be made of other shadows with the same content, atomically.
-   * @throws ShadowError E_EPOCH_UNKNOWN when it exists no more
+   * Replaces the shadows of an epoch by others with the same content, atomically.
+   * @throws ShadowError E_EPOCH_UNKNOWN if the epoch no longer exists
    */
   async replace(manifest: EpochManifest): Promise<void> {
     const path = this.#path(manifest.epoch);
@@ -151,8 +162,8 @@ export class Catalogue {
   }
 
   /**
-   * Makes an epoch no longer exist. Its shadows are the caller's to remove, afterwards. It takes no memory,
-   * for this is how memory is got back.
+   * Removes an epoch from the catalogue; the caller removes its shadows afterwards. It takes no
+   * memory, because it is how memory is freed.
    */
   async retire(epoch: number): Promise<void> {
     const isNewest = epoch >= ((await this.#numbers()).at(-1) ?? 0);
@@ -166,7 +177,10 @@ export class Catalogue {
     this.#onStep('retire/synced');
   }
 
-  /** What is listed tells the others' numbers. @returns false if there is no room for it */
+  /**
+   * Notes the highest number of a removed epoch. Numbers of listed epochs need no note.
+   * @returns false if there is no room for the note
+   */
   async #noteHighest(highest: number): Promise<boolean> {
     const draft = `${this.#highest}.tmp`;
     try {

@@ -1,8 +1,9 @@
 /**
- * Removes what no epoch needs any more: folders that a retired epoch, an aborted round or a crash left.
+ * Removes round folders that no epoch needs any more: a retired epoch, an aborted round or a crash
+ * left them.
  *
- *     epochs ──▶ rounds they name ──▶ rounds those are deltas of        needed
- *     the other rounds' folders, unless the caller keeps them           removed, or recycled
+ *     epochs ──▶ rounds they name ──▶ rounds those are deltas of     needed
+ *     other rounds, unless the caller keeps them                     removed, or recycled
  */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,27 +12,30 @@ import { ShadowError } from './errors.ts';
 import { isRoundName } from './names.ts';
 import { readBaseName } from './sealed-shadow.ts';
 import { recycleShadows } from './spares.ts';
-import { NOBODY_TOLD, type OnStep } from './steps.ts';
+import { IGNORE_STEPS, type OnStep } from './steps.ts';
 
 export interface CollectOptions {
+  /**
+   * Tells whether a round is still written, or otherwise in use. Asked again before each removal.
+   */
   readonly keep?: (round: string) => boolean;
-  /** Told of leftovers that stay because they are kept. */
+  /** Called for each leftover that stays because it is kept. */
   readonly onKept?: (round: string) => void;
-  /** Told of an epoch that does not say what it needs: nothing is removed while there is one. */
+  /** Called for an epoch that does not say what it needs: nothing is removed while there is one. */
   readonly onBlocked?: (epoch: number, error: ShadowError) => void;
+  /** Keep images for the next round, as spares. */
   readonly recycle?: boolean;
   readonly onStep?: OnStep;
 }
 
 /**
- * Removes the folders of rounds that no epoch needs: what a retired epoch, an aborted round or a crash
- * left. An epoch needs its own round's, and those its shadows are deltas of. Nothing is removed while a
- * manifest cannot be read, for it might name any of them.
+ * Removes the folders of rounds that no epoch needs. An epoch needs its own round, and the rounds
+ * its shadows are deltas of. Nothing is removed while a manifest cannot be read, because it might
+ * name any round.
  *
- * A round may be staged and published meanwhile, if it is kept from before its folder is made until after
- * it is published: then what is there, what is kept and what is named are looked at in that order.
- * @param keep what is still being written, and whatever else is in use; asked again before each removal
- * @param recycle keep images for the next round, as spares
+ * A round may be staged and published at the same time, provided the caller keeps it from before
+ * its folder is made until after it is published: this function reads folders first, then what is
+ * kept, then what epochs name.
  * @returns the rounds removed
  */
 export async function collectLeftovers(
@@ -39,11 +43,11 @@ export async function collectLeftovers(
   catalogue: Catalogue,
   options: CollectOptions = {},
 ): Promise<string[]> {
-  const { keep = () => false, onKept = () => {}, recycle = false, onStep = NOBODY_TOLD } = options;
+  const { keep = () => false, onKept = () => {}, recycle = false, onStep = IGNORE_STEPS } = options;
   const { onBlocked = () => {} } = options;
   const entries = await readdir(shadowsDirectory, { withFileTypes: true });
   const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
-  const rounds = folders.filter((name) => isRoundName(name)); // others are not ours
+  const rounds = folders.filter((name) => isRoundName(name)); // Umbra made no others
   const kept = new Set(rounds.filter(keep));
   const needed = await neededRounds(shadowsDirectory, catalogue, onBlocked);
   if (needed === undefined) return [];
@@ -62,7 +66,7 @@ export async function collectLeftovers(
   return removed;
 }
 
-/** Rounds whose folders epochs are made of; undefined if some cannot tell. */
+/** Finds the rounds that epochs need; undefined if the manifest of one cannot be read. */
 async function neededRounds(
   shadowsDirectory: string,
   catalogue: Catalogue,

@@ -1,20 +1,22 @@
 /**
- * What every manifest of ours is wrapped in: a digest of the rest, so that one is either as it was
- * written or found out.
+ * Envelope of every manifest: a digest of the rest, so that a manifest is either as it was written
+ * or found to be damaged.
  *
- *     {"sha256": HEX, "body": {"format": NAME, "version": N, …}}
+ *     {"sha256": HEX, "body": {"format": NAME, "version": N, "requires": [FEATURE, …], …}}
  *
  * The digest covers the body as written: it is taken before any schema reorders keys.
+ * format-version.ts says which versions are read, and what `requires` is for.
  */
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import { ShadowError } from './errors.ts';
+import { type FormatVersion, requireFeatures, requireVersion } from './format-version.ts';
 
-/** A manifest larger than this is damaged or hostile. */
+/** Length, bytes, beyond which a manifest is damaged or hostile. */
 export const MANIFEST_LIMIT_BYTES = 16 * 1024 * 1024;
 
 export const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/);
-/** A file name and nothing more: manifests must not reach out of their folder. */
+/** File name and nothing more: a manifest must not reach out of its folder. */
 export const fileNameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/);
 export const countSchema = z.number().int().nonnegative();
 
@@ -23,25 +25,29 @@ const envelopeSchema = z.object({
   body: z.looseObject({ format: z.string(), version: z.number().int() }),
 });
 
-/** What a manifest says it is, and the one version of it that this Umbra reads. */
-export interface ManifestFormat<T> {
-  readonly name: string;
-  readonly version: number;
+/** Features that a reader of the file has to know; absent if there are none (format-version.ts). */
+export const requiresSchema = z.array(z.string().min(1).max(64)).max(64).optional();
+
+/** Kind of manifest: its versions, and a schema for the newest, which the one before satisfies. */
+export interface ManifestFormat<T> extends FormatVersion {
   readonly schema: z.ZodType<T>;
 }
 
+/** Returns the SHA-256, in hexadecimal digits. */
 export function sha256Of(data: string | Uint8Array): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
-/** One line of JSON. */
+/** Puts a body into an envelope. @returns one line of JSON */
 export function wrap(body: object): string {
   return `${JSON.stringify({ sha256: sha256Of(JSON.stringify(body)), body })}\n`;
 }
 
 /**
+ * Reads a manifest of the version this Umbra writes, or the one before.
  * @param path for messages
- * @throws ShadowError E_MANIFEST_INVALID, E_MANIFEST_VERSION
+ * @returns the body, in the shape of the newest version
+ * @throws ShadowError E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE
  */
 export function unwrap<T>(text: string, format: ManifestFormat<T>, path: string): T {
   const invalid = (why: string, cause?: unknown) =>
@@ -56,18 +62,17 @@ export function unwrap<T>(text: string, format: ManifestFormat<T>, path: string)
   const envelope = envelopeSchema.safeParse(json);
   if (!envelope.success) throw invalid(z.prettifyError(envelope.error));
   const { body } = json as z.infer<typeof envelopeSchema>;
-  // Before the digest: a later version may take another.
   const { name, version, schema } = format;
   if (body.format !== name) throw invalid(`its format is ${body.format}, not ${name}`);
-  if (body.version !== version) {
-    const message = `${path}: format version ${body.version}; this Umbra reads ${version}`;
-    const hint = body.version > version ? 'Use a newer Umbra.' : 'Take a new checkpoint.';
-    throw new ShadowError('E_MANIFEST_VERSION', `${message}. ${hint}`, { path });
-  }
+  // Before the digest, which another version may compute otherwise.
+  requireVersion(format, body.version, path);
   if (sha256Of(JSON.stringify(body)) !== envelope.data.sha256) {
     throw invalid('its digest does not match');
   }
-  const parsed = schema.safeParse(body);
+  const required = requiresSchema.safeParse(body.requires);
+  if (!required.success) throw invalid(z.prettifyError(required.error));
+  requireFeatures(format, required.data ?? [], path);
+  const parsed = schema.safeParse({ ...body, version });
   if (!parsed.success) throw invalid(z.prettifyError(parsed.error));
   return parsed.data;
 }

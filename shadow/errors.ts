@@ -21,6 +21,10 @@ export const SHADOW_ERRORS = {
     meaning: 'A file was written by a release of Umbra whose format this one does not read.',
     hint: 'Restore it with that release, as the message names it.',
   },
+  E_MANIFEST_FEATURE: {
+    meaning: 'A file requires a feature, which the message names, that this Umbra does not know.',
+    hint: 'Restore it with the newer Umbra that wrote it.',
+  },
   E_EPOCH_UNKNOWN: {
     meaning: 'There is no such epoch.',
     status: 404,
@@ -71,4 +75,9 @@ export class ShadowError extends Error {
     this.path = context.path;
     this.missingBytes = context.missingBytes;
   }
+}
+
+/** Tells whether an error says that a file is of another version of Umbra, which is no damage. */
+export function isOfAnotherUmbra({ code }: { readonly code: string }): boolean {
+  return code === 'E_MANIFEST_VERSION' || code === 'E_MANIFEST_FEATURE';
 }

@@ -1,9 +1,11 @@
 /**
- * Was this file touched since it was sealed? The kernel knows: a sealed file's inode, size,
- * modification and change times stay as they were unless someone wrote to it, and times of
- * change cannot be set back. While they stand, and the host has not been rebooted, a restore may
- * trust the digest taken at the seal instead of reading all of it again; otherwise it must not.
- * (A flipped bit of RAM is beyond this check; `verify` reads everything.)
+ * Stamps: what stat(2) says of a sealed file, to tell later whether the file was touched since. A
+ * sealed file's inode, size, modification time and change time stay as they are unless a process
+ * writes to it, and the change time cannot be set back. As long as they agree, and the host has not
+ * been rebooted, a restore may trust the digest taken at the seal instead of reading the whole file
+ * again. A flipped bit of RAM is beyond this check: verifying `all` reads everything.
+ *
+ * Manifests call a stamp `witness`.
  */
 import { readFileSync, statSync } from 'node:fs';
 import * as z from 'zod';
@@ -20,7 +22,7 @@ export type FileStamp = z.infer<typeof fileStampSchema>;
 
 let bootId: string | undefined;
 
-/** @param path in memory: nothing waits for a disk */
+/** Takes a file's stamp. Synchronous: the file is in memory, so nothing waits for a disk. */
 export function takeFileStamp(path: string): FileStamp {
   const stats = statSync(path, { bigint: true });
   bootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -33,6 +35,7 @@ export function takeFileStamp(path: string): FileStamp {
   };
 }
 
+/** Tells whether a file that had stamp `a` and has stamp `b` was left untouched. */
 export function fileStampsAgree(a: FileStamp, b: FileStamp): boolean {
   return (
     a.boot === b.boot &&

@@ -1,37 +1,38 @@
 /**
- * Folding: a delta and its base become a full shadow, against which later epochs are taken. What has
- * changed since the base would otherwise be stored again with every epoch.
+ * Folding: a delta and its base become a full shadow, which later epochs are taken against.
+ * Otherwise every epoch would store again what has changed since the base.
  *
- *     read delta and base ──▶ full images, staged like a round's ──▶ sealed ──▶ the epoch names it
- *       └ untouched, or whole: before and after
+ *     verify ──▶ read delta and base ──▶ full images, staged like a round's ──▶ verify ──▶ seal
  *
- * The copy gets checksums and witnesses of its own, which vouch for whatever was copied. So what was touched
- * since its seal is held against its own first; and again when all was read, for it may be touched meanwhile.
+ * The new shadow gets checksums and stamps of its own, which vouch for whatever was copied. Files
+ * that were touched since their seal are therefore verified before the copy, and again after it,
+ * because they may be touched while they are read.
  *
- * Until the epoch's manifest is replaced (catalogue.ts) nothing refers to the new shadow, and after it
- * nothing of that epoch to the old one: whatever dies in between leaves a folder to be collected.
+ * Until the epoch's manifest is replaced (catalogue.ts) nothing refers to the new shadow;
+ * afterwards nothing of that epoch refers to the old one. A crash in between leaves a folder that
+ * is collected.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { SealedRam } from './sealed-ram.ts';
 import { readShadowFile, type SealedShadow } from './sealed-shadow.ts';
 import { type Sealed, type StagingLocation, StagingShadow } from './staging.ts';
-import { NOBODY_TOLD, type OnStep } from './steps.ts';
+import { IGNORE_STEPS, type OnStep } from './steps.ts';
 import { verifyShadow } from './verify.ts';
 
-/** Pages copied before others have their turn: 1 MiB. */
+/** Pages copied between two turns of the event loop: 1 MiB. */
 const PAGES_A_TURN = 256;
 
 /**
  * Writes a full shadow with the content of a delta, which stays as it is.
- * @param onStep told what is done, for tests to stop there
- * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT (naming the file); or the signal's
- * reason. Nothing is left behind.
+ * @param onStep called after every step, for tests that end the process there
+ * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT (naming the file); or the
+ * signal's reason. Nothing is left behind.
  */
 export async function foldShadow(
   shadow: SealedShadow,
   location: StagingLocation,
   signal: AbortSignal,
-  onStep: OnStep = NOBODY_TOLD,
+  onStep: OnStep = IGNORE_STEPS,
 ): Promise<Sealed> {
   const { directory, manifest } = shadow;
   const { pageSize, identity, vmdesc } = manifest;
@@ -73,7 +74,7 @@ async function copyPages(
       for (let offset = 0; offset < bytes; offset += pageSize) {
         const at = offset % pages.length;
         if (at === 0) {
-          image?.flush(); // what was read before is lent until here
+          image?.flush(); // pages read before are borrowed until here
           signal.throwIfAborted();
           await nextTurn();
         }

@@ -1,7 +1,7 @@
 /**
- * Reads sealed images without waking their holes. A read fault on a mapping of a sparse tmpfs file
- * allocates a page for every hole it touches, read(2) does not (mm/shmem.c): so whole images are read
- * with read(2), however fast a mapping would be.
+ * Reads sealed images without filling their holes. A read fault on a mapping of a sparse tmpfs file
+ * allocates a page for every hole it touches; read(2) does not (mm/shmem.c). Whole images are
+ * therefore read with read(2), however fast a mapping would be.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -9,13 +9,16 @@ import { ShadowError } from './errors.ts';
 import type { ImageKind } from './names.ts';
 import { CHUNK_SLOTS, chunkChecksum, heldSlots, type PageIndex } from './page-index.ts';
 
-/** Whole images are read in order, deltas in the order of pages, which is not theirs. */
+/**
+ * Bytes read at once: whole images are read in order, deltas in the order of the block's pages,
+ * which is not the order of the file.
+ */
 const WINDOW_BYTES: Readonly<Record<ImageKind, number>> = { full: 2 ** 20, delta: 2 ** 16 };
 
 /**
- * Holds an image against its index: what it holds by the checksums; and in a whole one, which QEMU maps as it
- * is, what it does not hold must be zeros.
- * @throws ShadowError E_EPOCH_CORRUPT when it has another length or content, or cannot be read
+ * Verifies an image against its index: the slots it holds by their checksums. In a whole image,
+ * which QEMU maps as it is, all other slots must be zeros.
+ * @throws ShadowError E_EPOCH_CORRUPT if it has another length or content, or cannot be read
  */
 export async function verifyImage(path: string, index: PageIndex, kind: ImageKind): Promise<void> {
   const { pageSize, slots, checksums } = index;
@@ -43,7 +46,10 @@ export async function verifyImage(path: string, index: PageIndex, kind: ImageKin
   }
 }
 
-/** @param held of the slots whose content `piece` begins with */
+/**
+ * Tells whether slots that hold no page are zeros.
+ * @param held of the slots whose content `piece` begins with
+ */
 function holesAreZeros(piece: Buffer, zeros: Buffer, held: Uint8Array, pageSize: number): boolean {
   const count = Math.min(CHUNK_SLOTS, held.length);
   for (let slot = held.indexOf(0); slot !== -1 && slot < count; ) {
@@ -57,7 +63,7 @@ function holesAreZeros(piece: Buffer, zeros: Buffer, held: Uint8Array, pageSize:
   return true;
 }
 
-/** One image, read page by page in ascending order or nearly so. Close it. */
+/** Reader of one image, page by page in ascending order or nearly so. Close it. */
 export class ImageReader {
   readonly #path: string;
   readonly #fd: number;
@@ -83,7 +89,9 @@ export class ImageReader {
     }
   }
 
-  /** Copies `length` bytes to `into[at]`. @returns false, copying nothing, if all of them are zero */
+  /**
+   * Copies `length` bytes to `into[at]`. @returns false, copying nothing, if all of them are zero
+   */
   read(offset: number, into: Uint8Array, at: number, length: number): boolean {
     if (offset < this.#start || offset + length > this.#start + this.#filled) this.#fill(offset);
     const from = offset - this.#start;

@@ -1,8 +1,9 @@
 export { Catalogue, type DamagedEpoch, type Listing } from './catalogue.ts';
 export { type CollectOptions, collectLeftovers } from './collect.ts';
 export { sha256Of } from './envelope.ts';
-export { ShadowError, type ShadowErrorCode } from './errors.ts';
+export { isOfAnotherUmbra, ShadowError, type ShadowErrorCode } from './errors.ts';
 export { foldShadow } from './fold.ts';
+export { type FormatVersion, isReadable } from './format-version.ts';
 export {
   type BaseName,
   type EpochManifest,

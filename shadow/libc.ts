@@ -1,7 +1,7 @@
 /**
- * Calls into libc that Node does not have, and numbers of the kernel that go with them. The only file
- * of shadow that knows koffi. A call that runs on another thread returns its error itself: errno belongs
- * to a thread, and koffi reads that of the main one.
+ * Calls into libc that Node does not have, and numbers of the kernel that go with them. The only
+ * file of shadow that knows koffi. A call that runs on another thread returns its error itself:
+ * every thread has an errno of its own, and koffi reads that of the main thread.
  */
 import koffi from 'koffi';
 
@@ -13,7 +13,7 @@ export const STAT_BLOCK_BYTES = 512;
 export const TMPFS_MAGIC = 0x01021994;
 export const RAMFS_MAGIC = 0x858458f6;
 
-/** What lseek(2) looks for (linux/fs.h). */
+/** Data and holes, as lseek(2) looks for them (linux/fs.h). */
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 
@@ -55,12 +55,15 @@ export function viewOf(address: bigint, bytes: number): Buffer {
   return Buffer.from(koffi.view(address, bytes));
 }
 
-/** Drops a range of a mapping from what is resident; the file keeps its content. */
+/** Drops a range of a mapping from the process's resident memory; the file keeps its content. */
 export function dropResident(address: bigint, bytes: number): void {
   madvise(address, bytes, MADV_DONTNEED);
 }
 
-/** Tells whether this kernel can populate a mapping (since Linux 5.14), by populating its first page. */
+/**
+ * Populates the first page of a mapping.
+ * @returns false if this kernel cannot do that (before Linux 5.14)
+ */
 export function canPopulate(address: bigint): boolean {
   const failed = madvise(address, PAGE_BYTES, MADV_POPULATE_READ) !== 0;
   return !(failed && koffi.errno() === ERRNO.EINVAL);

@@ -1,10 +1,15 @@
-/** Reads the file of a manifest, or of anything as small: its length is looked at before it is read. */
+/**
+ * Reads the file of a manifest, or another of that size: its length is checked before it is read.
+ */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { MANIFEST_LIMIT_BYTES } from './envelope.ts';
 import { ShadowError } from './errors.ts';
 
-/** @throws ShadowError E_MANIFEST_INVALID when it is longer than any; and what the system says */
+/**
+ * Reads a manifest from a disk.
+ * @throws ShadowError E_MANIFEST_INVALID if it is longer than any manifest; errors of the system
+ */
 export async function readManifestFile(path: string): Promise<string> {
   const handle = await open(path, 'r');
   try {
@@ -17,8 +22,10 @@ export async function readManifestFile(path: string): Promise<string> {
 }
 
 /**
- * The same of a file in memory (tmpfs). Nothing waits for a disk there: it takes some microseconds, where six
- * turns of Node's thread pool take a millisecond, and a restore waits for several such files.
+ * Reads a manifest from memory (tmpfs), synchronously: nothing waits for a disk there. That takes
+ * some microseconds, where six turns of Node's thread pool take a millisecond, and a restore waits
+ * for several such files.
+ * @throws as `readManifestFile` does
  */
 export function readManifestInMemory(path: string): string {
   const fd = openSync(path, 'r');

@@ -4,19 +4,28 @@
  *     shadow.json    one member: identity, RAM blocks, device state     in its shadow's folder
  *     000007.json    one epoch: which shadows belong together           in the catalogue
  *
- * The epoch names each shadow.json by digest, and that names each file by digest (an image by that of
- * its index, which has checksums of the image), and its base, so an epoch is either whole or found
- * out. A reader refuses any version but its own (E_MANIFEST_VERSION).
+ * The epoch names each shadow.json by its digest. Each shadow.json names its base and every file by
+ * digest; an image by the digest of its index, which has checksums of the image. An epoch is
+ * therefore either whole, or found not to be. A reader gives the shape of the newest version, also
+ * of a file of the version before.
  */
 import * as z from 'zod';
-import { countSchema, fileNameSchema, type ManifestFormat, sha256Schema } from './envelope.ts';
+import {
+  countSchema,
+  fileNameSchema,
+  type ManifestFormat,
+  requiresSchema,
+  sha256Schema,
+} from './envelope.ts';
 import { fileStampSchema } from './file-stamp.ts';
 
-/** Of shadow.json: 2 knows deltas and page indices. */
-export const SHADOW_VERSION = 2;
-const EPOCH_VERSION = 1;
-/** Of any machine QEMU knows; memory is allocated by it. */
+/** Version of shadow.json: 1 was never released, 0.1 wrote 2. */
+export const SHADOW_VERSION = 3;
+/** Version of an epoch's manifest: 0.1 wrote 1. */
+const EPOCH_VERSION = 2;
+/** Least page size of any machine that QEMU knows. */
 const PAGE_BYTES_MIN = 1024;
+/** Largest one. Memory is allocated by it. */
 const PAGE_BYTES_MAX = 65_536;
 
 const fileSchema = z.object({
@@ -31,13 +40,13 @@ const blockSchema = z.object({
   /** Length of the RAM block. */
   bytes: countSchema,
   kind: z.enum(['full', 'delta']),
-  /** The image, and its length. */
+  /** File of the image, and its length. */
   file: fileNameSchema,
   fileBytes: countSchema,
   witness: fileStampSchema,
-  /** Memory the image occupies. */
+  /** Memory the image occupies, bytes. */
   storedBytes: countSchema,
-  /** Where pages are, and checksums of the image (page-index.ts). */
+  /** Page index: where pages are, and checksums of the image (page-index.ts). */
   index: fileSchema,
 });
 
@@ -47,10 +56,10 @@ const identitySchema = z.object({
   qemuVersion: z.string().max(256),
   uuid: z.string().max(64),
   name: z.string().max(256),
-  /** How the VM was started: argv, and the folder relative paths are taken from. */
+  /** Command line that started the VM, and the folder that its relative paths start from. */
   commandLine: z.array(z.string().max(65_536)).max(4096),
   workingDirectory: z.string().max(4096),
-  /** Of a VM that libvirt has started. */
+  /** XML of the domain, of a VM that libvirt has started. */
   domainXml: z
     .string()
     .max(8 * 2 ** 20)
@@ -60,11 +69,12 @@ const identitySchema = z.object({
 const shadowManifestSchema = z.object({
   format: z.literal('umbra-shadow'),
   version: z.literal(SHADOW_VERSION),
+  requires: requiresSchema,
   member: fileNameSchema,
   round: fileNameSchema,
   identity: identitySchema,
   pageSize: z.number().int().min(PAGE_BYTES_MIN).max(PAGE_BYTES_MAX),
-  /** What deltas are taken against: the same member's full shadow of another round, by digest. */
+  /** Base of its deltas: the same member's full shadow of another round, by digest. */
   base: z.object({ round: fileNameSchema, shadow: sha256Schema }).optional(),
   blocks: z.array(blockSchema).min(1).max(1024),
   configuration: fileSchema,
@@ -72,7 +82,10 @@ const shadowManifestSchema = z.object({
   vmdesc: fileSchema.optional(),
 });
 
-/** A disk as it was at the cut: files nobody writes any more, the newest first. They are not ours to copy. */
+/**
+ * Disk as it was at the cut: layers that no VM writes to any more, the newest first. Umbra does not
+ * copy them.
+ */
 const frozenDiskSchema = z.object({
   device: z.string().min(1).max(255),
   layers: z
@@ -85,17 +98,18 @@ const frozenDiskSchema = z.object({
 const epochMemberSchema = z.object({
   name: fileNameSchema,
   shadow: sha256Schema,
-  /** Absent if it has none, or if they are not part of epochs (round.disks). */
+  /** Absent if the VM has none, or if disks are not part of epochs (round.disks). */
   disks: z.array(frozenDiskSchema).max(256).optional(),
 });
 
 const epochManifestSchema = z.object({
   format: z.literal('umbra-epoch'),
   version: z.literal(EPOCH_VERSION),
+  requires: requiresSchema,
   cluster: z.string().max(64),
   epoch: z.number().int().positive(),
   round: fileNameSchema,
-  /** ISO 8601. */
+  /** Time of the commit, ISO 8601. */
   createdAt: z.string().max(40),
   members: z.array(epochMemberSchema).min(1).max(10_000),
 });
@@ -110,12 +124,14 @@ export type EpochManifest = z.infer<typeof epochManifestSchema>;
 export const SHADOW_FORMAT: ManifestFormat<ShadowManifest> = {
   name: 'umbra-shadow',
   version: SHADOW_VERSION,
+  first: 2,
   schema: shadowManifestSchema,
 };
 
 export const EPOCH_FORMAT: ManifestFormat<EpochManifest> = {
   name: 'umbra-epoch',
   version: EPOCH_VERSION,
+  first: 1,
   schema: epochManifestSchema,
 };
 
@@ -127,7 +143,7 @@ export function makeEpochManifest(facts: EpochFacts): EpochManifest {
   return { format: 'umbra-epoch', version: EPOCH_VERSION, ...facts };
 }
 
-/** The main RAM block: the one a `map` restore does not send. */
+/** Returns the index of the main RAM block: the one that a `map` restore does not send. */
 export function mainRamIndex(manifest: ShadowManifest): number {
   const { blocks } = manifest;
   return blocks.reduce(

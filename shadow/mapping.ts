@@ -1,18 +1,20 @@
 /**
- * Sealed files in memory, to be compared with at memory speed. The only place that maps anything.
+ * Mappings of sealed files, to compare pages with them at memory speed. No other file maps
+ * anything.
  *
  *     file     |   window   |   window   |   window   | …      32 MiB each, the last is shorter
  *                    ▲             ▲
- *                  two of them are resident, the ones that were used last; others are let go (madvise)
+ *                  the two windows used last stay resident, the others are dropped (madvise)
  *
- * A stream goes through memory in order, so a process that compares with gigabytes does not hold them. A
- * page beyond the file's end kills whoever reads it (SIGBUS), and so does a view that outlives its
- * mapping: so views never leave this file, only sealed files are mapped, and their length is
- * checked first. A hole of a tmpfs file is filled when it is read through a mapping: ask for pages it
- * holds.
+ * A stream goes through memory in order, so windows keep a process that compares gigabytes from
+ * holding them all. To read a page beyond the end of a mapped file kills the process (SIGBUS), and
+ * so does a view that is used after its mapping has ended. Views therefore never leave this file,
+ * only sealed files are mapped, and their length is checked first. Reading a hole of a tmpfs file
+ * through a mapping fills it: callers ask only for pages that the file holds.
  *
- * Views are made once, each as long as one may be: they cost the garbage collector as if they held what
- * they show (a view a window kept it busy for most of a round), and V8 has none of more than 4 GiB.
+ * Views are made once, each as long as one may be. They cost the garbage collector as if they held
+ * what they show (one view a window kept it busy for most of a round), and V8 has none of more than
+ * 4 GiB.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { ShadowError } from './errors.ts';
@@ -27,7 +29,7 @@ import {
 } from './libc.ts';
 
 const WINDOW_BYTES = 32 * 2 ** 20;
-/** What is populated at once, on another thread. */
+/** Bytes populated by one call, on another thread. */
 const POPULATED_BYTES = 256 * 2 ** 20;
 /** A multiple of every page size, so that no page lies in two views. */
 const VIEW_BYTES = 2 ** 30;
@@ -37,7 +39,7 @@ export class Mapping {
   readonly #length: number;
   readonly #address: bigint;
   #views: readonly Buffer[];
-  /** Starts of the windows that are resident; used last comes first. */
+  /** Starts of the resident windows; the one used last comes first. */
   #windows: readonly number[] = [];
 
   /**
@@ -61,7 +63,7 @@ export class Mapping {
     }
   }
 
-  /** Are `count` bytes at `offset` of the file those at `bytes[at]`? */
+  /** Tells whether `count` bytes at `offset` of the file equal those at `bytes[at]`. */
   equals(offset: number, bytes: Uint8Array, at: number, count: number): boolean {
     const { view, from } = this.#viewAt(offset, count);
     return view.compare(bytes, at, at + count, from, from + count) === 0;
@@ -73,14 +75,14 @@ export class Mapping {
     view.copy(into, 0, from, from + into.length);
   }
 
-  /** Idempotent. */
+  /** Ends the mapping. Idempotent. */
   close(): void {
     if (this.#views.length === 0) return;
     this.#views = [];
     unmap(this.#address, this.#length);
   }
 
-  /** What shows these bytes, and where in it they begin. */
+  /** Finds the view that shows these bytes, and where in it they begin. */
   #viewAt(offset: number, count: number): { readonly view: Buffer; readonly from: number } {
     const view = this.#views[Math.floor(offset / VIEW_BYTES)];
     const from = offset % VIEW_BYTES;
@@ -104,8 +106,8 @@ export class Mapping {
 }
 
 /**
- * Has a file's holes be memory, as reading them through a mapping would, but without the SIGBUS that ends
- * whoever reads when there is none. Its content, size and times stay as they are.
+ * Fills a file's holes with memory, as reading them through a mapping would, but without the SIGBUS
+ * that ends the reader if there is no memory. Content, size and times of the file stay as they are.
  * @returns false if this kernel cannot (before Linux 5.14): nothing is done
  * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO
  */

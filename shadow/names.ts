@@ -1,7 +1,7 @@
 /**
- * Names of what a store and a catalogue hold. No other file builds or takes apart one of them.
+ * Names of what a store and a catalogue hold. No other file builds or takes apart any of them.
  *
- *     STORE/shadows/r000007-1a2b3c4d/MEMBER/      a round's folder: the epoch it is for, a random part
+ *     STORE/shadows/r000007-1a2b3c4d/MEMBER/      folder of a round: its epoch, a random part
  *         ram-0.img  ram-0.delta                  image of RAM block 0, in full or as a delta
  *         ram-0.idx                               its page index
  *         shadow.json                             the shadow's manifest
@@ -17,7 +17,10 @@ export const SHADOW_FILE = 'shadow.json';
 /** Random bytes in the name of a round. */
 export const ROUND_RANDOM_BYTES = 4;
 
-/** How an image stores a RAM block: every page in its place, or only pages that differ from a base. */
+/**
+ * Kind of an image: every page of the block in its place, or only those that differ from a base,
+ * packed.
+ */
 export type ImageKind = 'full' | 'delta';
 
 const EPOCH_DIGITS = 6;
@@ -35,7 +38,7 @@ export function roundName(epoch: number, random: Uint8Array): string {
   return `r${digitsOf(epoch)}-${Buffer.from(random).toString('hex')}`;
 }
 
-/** Tells whether this is the name of a round: what is called otherwise is not ours to remove. */
+/** Tells whether this is the name of a round. Umbra removes no folder with another name. */
 export function isRoundName(name: string): boolean {
   return ROUND_NAME.test(name);
 }

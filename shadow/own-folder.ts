@@ -1,13 +1,13 @@
 /**
- * Folders that hold guests' memory, or sockets that lead to it. Their place may be known to everyone
- * (/dev/shm/umbra-1000), and there before us: whoever made it could read, or replace, what we put there. So one
- * is used only if
+ * Folders that hold guests' memory, or sockets that lead to it. Their path may be known to every
+ * user (/dev/shm/umbra-1000), and the folder may be there before Umbra: the user that made it could
+ * read, or replace, what is put there. A folder is therefore used only if it is
  *
- *     own       it is a folder and no link, ours, and nobody else may enter         0700
- *     trusted   it is ours or root's, and nobody else may write to it               0755, say
+ *     own       a folder and not a link, of our user, closed to all others          0700
+ *     trusted   of our user or root, and no other user may write to it              e.g. 0755
  *
- * A link that leads to one is trusted as its owner is. Folders above are not looked at: /dev/shm and /tmp let
- * nobody rename what is ours (sticky).
+ * A link that leads to a folder is trusted as its owner is. Folders above are not checked: in
+ * /dev/shm and /tmp no other user can rename what is ours (sticky bit).
  */
 import { lstatSync, mkdirSync, type Stats, statSync } from 'node:fs';
 import { ShadowError } from './errors.ts';
@@ -15,7 +15,10 @@ import { ShadowError } from './errors.ts';
 const OF_OTHERS = 0o077;
 const WRITABLE_BY_OTHERS = 0o022;
 
-/** Makes it, unless it is there. @throws ShadowError E_FOLDER_UNSAFE, and what the system says */
+/**
+ * Makes a folder of our own, unless it is there.
+ * @throws ShadowError E_FOLDER_UNSAFE; errors of the system
+ */
 export function makeOwnFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
   const stats = lstatSync(path);
@@ -24,13 +27,19 @@ export function makeOwnFolder(path: string): void {
   if ((stats.mode & OF_OTHERS) !== 0) throw unsafe(path, `is open to others (${modeOf(stats)})`);
 }
 
-/** Makes it, unless it is there; then others may look into it. @throws as `makeOwnFolder` does */
+/**
+ * Makes a folder, unless it is there; other users may be able to read one that is.
+ * @throws as `makeOwnFolder` does
+ */
 export function makeTrustedFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
   requireTrustedFolder(path);
 }
 
-/** @throws ShadowError E_FOLDER_UNSAFE, and what the system says */
+/**
+ * Checks that a folder can be trusted.
+ * @throws ShadowError E_FOLDER_UNSAFE; errors of the system
+ */
 export function requireTrustedFolder(path: string): void {
   for (const stats of [lstatSync(path), statSync(path)]) {
     const isTrusted = stats.uid === ourUid() || stats.uid === 0;

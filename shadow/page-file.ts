@@ -1,12 +1,13 @@
 /**
- * A file of pages in slots, while it is written.
+ * File of pages in slots, while it is written.
  *
- * Pages that follow each other are gathered and written with one pwritev(2). Into reserved tmpfs pages
- * that is the fastest way there is: a whole page needs no clearing first, and no fault maps it
- * (measured: 10 GB/s, against 3 GB/s for copies into a mapping on first touch).
+ * Pages that follow each other are gathered and written with one pwritev(2). Into reserved tmpfs
+ * pages that is the fastest way there is: a whole page needs no clearing first, and no fault maps
+ * it (measured: 10 GB/s, against 3 GB/s for copies into a mapping on first touch).
  *
- * Checksums are taken of pages as they come, while they are in the cache. That works as long as slots
- * of a chunk are written in order and once; of other chunks they are taken when the file is sealed.
+ * Checksums are computed as pages come, while these are in the processor's cache. That works as
+ * long as the slots of a chunk are written in order, each once; those of other chunks are computed
+ * at the seal.
  */
 import { closeSync, ftruncateSync, readSync, writevSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -17,27 +18,27 @@ import { punchHole } from './reservation.ts';
 
 /** Well below IOV_MAX (1024); a read of the stream brings 15 pages. */
 const RUN_PAGES_MAX = 256;
-/** Pieces of work after which the process looks at what else there is. */
+/** Chunks summed between two turns of the event loop. */
 const PIECES_A_TURN = 16;
 const HOLES_A_TURN = 256;
-/** A chunk whose slots did not come in order, each once. */
+/** Mark of a chunk whose slots did not come in order, each once. */
 const STALE = -1;
 
 export class PageFile {
   readonly #path: string;
   readonly #fd: number;
   readonly #pageSize: number;
-  /** Which slots hold a page. */
+  /** One for each slot that holds a page. */
   readonly #held: Uint8Array;
   readonly #sums: Uint32Array;
-  /** Of each chunk, the slot after the last that was summed up, or STALE. */
+  /** Slot after the last that was summed, for each chunk; or STALE. */
   readonly #next: Int32Array;
   #run: Uint8Array[] = [];
   #runStart = 0;
   #runEnd = 0;
   #open = true;
 
-  /** @param fd the file's, from now on closed here */
+  /** @param fd descriptor of the file, closed by this object from now on */
   constructor(fd: number, path: string, pageSize: number, slots: number) {
     this.#fd = fd;
     this.#path = path;
@@ -48,7 +49,10 @@ export class PageFile {
     this.#next = new Int32Array(chunks);
   }
 
-  /** Takes the page at `chunk[at]`. The bytes must stay as they are until `flush`. */
+  /**
+   * Takes the page at `chunk[at]`. The bytes are borrowed: they must stay as they are until
+   * `flush`.
+   */
   write(slot: number, chunk: Uint8Array, at: number): void {
     this.#requireOpen();
     if (slot !== this.#runEnd || this.#run.length >= RUN_PAGES_MAX) this.flush();
@@ -60,14 +64,14 @@ export class PageFile {
     this.#sum(slot, page);
   }
 
-  /** Copies whole slots from there on, as many as fit. */
+  /** Copies as many whole slots as fit, from `slot` on. */
   read(slot: number, into: Uint8Array): void {
     this.#requireOpen();
     this.flush();
     readSync(this.#fd, into, 0, into.length, slot * this.#pageSize);
   }
 
-  /** What the slot holds means nothing any more. */
+  /** Notes that a slot holds no page any more. */
   drop(slot: number): void {
     this.#requireOpen();
     this.flush();
@@ -75,7 +79,7 @@ export class PageFile {
     this.#next[Math.floor(slot / CHUNK_SLOTS)] = STALE;
   }
 
-  /** Writes what has been gathered. Until then the pages are only borrowed. */
+  /** Writes the pages that have been gathered, which are not borrowed any more. */
   flush(): void {
     if (this.#run.length === 0) return;
     const run = this.#run;
@@ -87,7 +91,7 @@ export class PageFile {
     throw new ShadowError('E_STORE_IO', message, { path: this.#path });
   }
 
-  /** Frees slots that hold nothing, whatever a recycled file had there. */
+  /** Frees the memory of slots that hold no page, which a recycled file may have had there. */
   async trim(): Promise<void> {
     this.flush();
     const held = this.#held;
@@ -113,7 +117,7 @@ export class PageFile {
     this.#attempt(() => ftruncateSync(this.#fd, slots * this.#pageSize));
   }
 
-  /** Checksums of the first so many slots. */
+  /** Returns the checksums of the first so many slots. */
   async checksums(slots: number): Promise<Uint32Array> {
     this.flush();
     const held = this.#held.subarray(0, slots);
@@ -131,7 +135,9 @@ export class PageFile {
     return sums;
   }
 
-  /** Any later use throws E_SHADOW_CLOSED. Idempotent; what was not flushed is lost. */
+  /**
+   * Closes the file: any later use throws E_SHADOW_CLOSED. Idempotent; pages not flushed are lost.
+   */
   close(): void {
     if (!this.#open) return;
     this.#open = false;

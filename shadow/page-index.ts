@@ -1,5 +1,5 @@
 /**
- * Which pages of a RAMBlock an image holds, where, and what they add up to.
+ * Page index of an image: which pages of a RAM block it holds, in which slots, and their checksums.
  *
  *     0        "UMBRAIDX"
  *     8        version, page size, pages of the block, slots of the image       u32 each
@@ -10,21 +10,22 @@
  *              −1    it is as in the base
  *              −2    it is zeros
  *
- * A full image holds page n in slot n, so that QEMU can map it, and refers to no base. A delta has its
- * pages packed, in the order in which they came. Little endian, as the machines it stays on. Whoever
- * names an index names its SHA-256, and by it all of the image.
+ * A full image holds page n in slot n, so that QEMU can map it, and refers to no base. A delta has
+ * its pages packed, in the order in which they came. Little endian, as are the machines it stays
+ * on. Versions 1 and 2 are alike. A manifest names an index by its SHA-256, and thereby the whole
+ * image.
  */
 import { crc32 } from 'node:zlib';
 import { ShadowError } from './errors.ts';
+import { PAGE_INDEX_FORMAT, requireVersion } from './format-version.ts';
 
 export const AS_BASE = -1;
 export const ZEROS = -2;
 
-/** 1 MiB of pages of 4 KiB. */
+/** Slots that share a checksum: 1 MiB of pages of 4 KiB. */
 export const CHUNK_SLOTS = 256;
 
 const MAGIC = Buffer.from('UMBRAIDX');
-const VERSION = 1;
 const HEADER_BYTES = 24;
 const WORD_BYTES = 4;
 
@@ -37,16 +38,22 @@ export interface PageIndex {
   readonly checksums: Uint32Array;
 }
 
+/** Encodes an index in the newest version. */
 export function encodeIndex({ pageSize, entries, slots, checksums }: PageIndex): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);
-  for (const [index, value] of [VERSION, pageSize, entries.length, slots].entries()) {
+  for (const [index, value] of [
+    PAGE_INDEX_FORMAT.version,
+    pageSize,
+    entries.length,
+    slots,
+  ].entries()) {
     header.writeUInt32LE(value, MAGIC.length + index * WORD_BYTES);
   }
   return Buffer.concat([header, bytesOf(entries), bytesOf(checksums)]);
 }
 
-/** What an index must agree with: its manifest. */
+/** Facts of the shadow's manifest that its index must agree with. */
 export interface IndexOptions {
   readonly pageSize: number;
   readonly pages: number;
@@ -54,7 +61,10 @@ export interface IndexOptions {
   readonly path: string;
 }
 
-/** @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION */
+/**
+ * Decodes and checks an index.
+ * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION
+ */
 export function decodeIndex(
   data: Buffer,
   { pageSize, pages, kind, path }: IndexOptions,
@@ -63,11 +73,7 @@ export function decodeIndex(
   const isIndex = data.length >= HEADER_BYTES && data.subarray(0, MAGIC.length).equals(MAGIC);
   if (!isIndex) throw corrupt('not a page index');
   const word = (index: number) => data.readUInt32LE(MAGIC.length + index * WORD_BYTES);
-  if (word(0) > VERSION) {
-    const message = `${path}: index version ${word(0)}; this Umbra reads ${VERSION}`;
-    throw new ShadowError('E_MANIFEST_VERSION', `${message}. Use a newer Umbra.`, { path });
-  }
-  if (word(0) !== VERSION) throw corrupt('not a page index');
+  requireVersion(PAGE_INDEX_FORMAT, word(0), path);
   const slots = word(3);
   if (word(1) !== pageSize || word(2) !== pages) throw corrupt('it is of another RAM block');
   if (slots > pages) throw corrupt(`${slots} slots for ${pages} pages`);
@@ -97,7 +103,7 @@ function requireSound(
   }
 }
 
-/** Slots that hold a page, and pages they hold. */
+/** Returns 1 for each slot that holds a page, and 0 for the others. */
 export function heldSlots({ entries, slots }: PageIndex): Uint8Array {
   const held = new Uint8Array(slots);
   for (let page = 0; page < entries.length; page++) {
@@ -108,10 +114,10 @@ export function heldSlots({ entries, slots }: PageIndex): Uint8Array {
 }
 
 /**
- * Sums up a chunk of an image.
- * @param data the chunk's bytes, from its first slot on
- * @param held which slots of the image hold a page
- * @param from the chunk's first slot
+ * Computes the checksum of one chunk of an image.
+ * @param data bytes of the chunk, from its first slot on
+ * @param held 1 for each slot of the image that holds a page
+ * @param from first slot of the chunk
  */
 export function chunkChecksum(
   data: Uint8Array,

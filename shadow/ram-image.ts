@@ -1,13 +1,13 @@
 /**
- * The image of one RAMBlock while it is written: the pages of a full one stand where they stand in the
- * block, those of a delta are packed, and pages equal to the base's are not stored.
+ * Image of one RAM block, while it is written. A full image has each page where the block has it. A
+ * delta has its pages packed, and does not store those that equal the base's.
  *
  *     page comes ──▶ is zeros ──▶ noted: as in the base, or zeros
  *                └─▶ has a slot ──▶ written there
  *                └─▶ has none ──▶ equal to the base: noted
- *                             └─▶ else: gets the next slot, or in a full image its own
+ *                             └─▶ else: gets the next slot; in a full image, its own
  *
- * A page that never came is zeros, in either kind: QEMU sends every page once.
+ * A page that never came is zeros, in either kind: QEMU sends every page at least once.
  */
 
 import type { Allowance } from './allowance.ts';
@@ -18,13 +18,13 @@ import { AS_BASE, type PageIndex, ZEROS } from './page-index.ts';
 import { createReserved } from './reservation.ts';
 
 export interface ImageOptions {
-  /** Where images are that may be written again. */
+  /** Folder of images that may be written again. */
   readonly spares?: string | undefined;
-  /** What its pages are compared with, if it is a delta. */
+  /** Base of a delta, which its pages are compared with. */
   readonly base?: BaseImage | undefined;
-  /** Bytes that are its own from the start; by default those of all pages. */
+  /** Bytes reserved from the start; by default those of all pages. */
   readonly reservedBytes?: number;
-  /** For what comes beyond. */
+  /** Limit on growth beyond the reserved bytes. */
   readonly allowance?: Allowance | undefined;
 }
 
@@ -42,16 +42,25 @@ export class RamImage {
   readonly #entries: Int32Array;
   readonly #base: BaseImage | undefined;
   readonly #allowance: Allowance | undefined;
-  /** Pages for which there is memory already. */
+  /** Pages that have memory reserved. */
   #reserved: number;
-  /** Slots that were ever taken: they have memory until the seal, also when their page has become zero. */
+  /**
+   * Slots that were ever taken. They keep their memory until the seal, even if their page becomes
+   * zeros.
+   */
   #slots = 0;
-  /** Of a delta, those among them that are free again. */
+  /** Slots of a delta that were taken and are free again. */
   readonly #free: number[] = [];
-  /** Of a full image, in which a slot is one page's alone, those that were ever taken; empty of a delta. */
+  /**
+   * One for each slot of a full image that was ever taken; a slot belongs to one page there. Empty
+   * for a delta.
+   */
   readonly #taken: Uint8Array;
 
-  /** @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO */
+  /**
+   * Makes the image's file, with the memory it is to have from the start.
+   * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO
+   */
   static async create(
     path: string,
     length: number,
@@ -91,8 +100,10 @@ export class RamImage {
   }
 
   /**
-   * Takes the page at `chunk[at]`. The bytes must stay as they are until `flush`.
-   * @throws ShadowError E_SHADOW_LAYOUT for a page outside the block, E_SHADOW_CLOSED, E_STORE_NO_ROOM
+   * Takes the page at `chunk[at]`. The bytes are borrowed: they must stay as they are until
+   * `flush`.
+   * @throws ShadowError E_SHADOW_LAYOUT for a page outside the block, E_SHADOW_CLOSED,
+   * E_STORE_NO_ROOM
    */
   writePage(offset: number, chunk: Uint8Array, at: number): void {
     const page = this.#pageAt(offset);
@@ -108,6 +119,7 @@ export class RamImage {
     this.#file.write(slot, chunk, at);
   }
 
+  /** Notes that a page is zeros. @throws ShadowError E_SHADOW_LAYOUT, E_SHADOW_CLOSED */
   zeroPage(offset: number): void {
     const page = this.#pageAt(offset);
     const slot = this.#entries[page] ?? ZEROS;
@@ -118,7 +130,7 @@ export class RamImage {
   }
 
   /**
-   * Copies whole pages from there on, as many as fit.
+   * Copies as many whole pages as fit, from `offset` on.
    * @throws ShadowError E_SHADOW_LAYOUT for a page outside the block, E_SHADOW_CLOSED
    */
   readPages(offset: number, into: Uint8Array): void {
@@ -131,23 +143,26 @@ export class RamImage {
       const part = into.subarray(at, at + count * size);
       if (slot >= 0) this.#file.read(slot, part);
       else if (slot === AS_BASE) this.#base?.copy(page * size, part);
-      else part.fill(0); // whatever a recycled image has there
+      else part.fill(0); // a recycled image may have something else there
       page += count;
       at += count * size;
     }
   }
 
-  /** Is the page so many pages on in a slot so many slots on? */
+  /** Tells whether the page `count` pages on is in the slot `count` slots on. */
   #follows(page: number, count: number): boolean {
     return this.#entries[page + count] === (this.#entries[page] ?? ZEROS) + count;
   }
 
-  /** Writes what has been gathered. Until then the pages are only borrowed. */
+  /** Writes the pages that have been gathered, which are not borrowed any more. */
   flush(): void {
     this.#file.flush();
   }
 
-  /** Frees what holds no page, and sums up the rest. The image is only to be closed after this. */
+  /**
+   * Frees memory that holds no page, and computes checksums. The image may only be closed after
+   * this.
+   */
   async seal(): Promise<SealedImage> {
     const pageSize = this.#pageSize;
     const entries = this.#entries;
@@ -160,12 +175,14 @@ export class RamImage {
     return { index: { pageSize, entries, slots, checksums }, storedBytes: stored * pageSize };
   }
 
-  /** Any later use throws E_SHADOW_CLOSED. Idempotent; what was not flushed is lost. */
+  /**
+   * Closes the image: any later use throws E_SHADOW_CLOSED. Idempotent; pages not flushed are lost.
+   */
   close(): void {
     this.#file.close();
   }
 
-  /** What was dropped has its memory still: only one that was never taken costs any. */
+  /** Takes a slot for a page. Only a slot that was never taken costs memory. */
   #newSlot(page: number): number {
     const full = this.#base === undefined;
     const free = full ? undefined : this.#free.pop();

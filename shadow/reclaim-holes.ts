@@ -1,16 +1,17 @@
 /**
- * Takes back the memory that holes of a sealed image have become by being read through a mapping: a VM
- * that was restored from it reads pages of zeros, and the kernel puts a page of the image behind each.
+ * Frees the memory that holes of a sealed image have become by being read through a mapping: a VM
+ * that was restored from the image reads pages of zeros, and the kernel puts a page of the file
+ * behind each.
  *
  *     index says     held   zeros  held   zeros           what is held is not touched
  *     before         ████   ████   ████   ····
- *     after          ████   ····   ████   ····            the same bytes, for whoever reads them
+ *     after          ████   ····   ████   ····            every reader sees the same bytes
  *
- * Pages a VM has written are its own, and stay. An image that was touched since its seal is left alone:
- * what may have rotted must not get a new witness.
+ * Pages that a VM has written are its own, and stay. An image that was touched since its seal is
+ * left alone: damaged content must not get new stamps.
  *
- * Not while a background snapshot of a VM that has it mapped is under way: it would take the protection
- * off those pages.
+ * Do not call this during a background snapshot of a VM that has the image mapped: it would remove
+ * the write protection of those pages.
  */
 import { closeSync, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -25,7 +26,11 @@ import { fileIsUntouched } from './untouched.ts';
 
 const PUNCHES_A_TURN = 64;
 
-/** @returns bytes taken back @throws ShadowError E_EPOCH_CORRUPT, E_STORE_IO */
+/**
+ * Frees the memory of all holes of a shadow's full images.
+ * @returns bytes freed
+ * @throws ShadowError E_EPOCH_CORRUPT, E_STORE_IO
+ */
 export async function reclaimHoles(shadow: SealedShadow): Promise<number> {
   const { directory, manifest } = shadow;
   let reclaimed = 0;
@@ -43,9 +48,9 @@ async function reclaimImage(
 ): Promise<number> {
   const path = join(directory, block.file);
   const held = heldSlots(index);
-  const heldBytes = held.reduce((count, one) => count + one, 0) * pageSize;
+  const wantedBytes = held.reduce((count, one) => count + one, 0) * pageSize;
   const before = (await stat(path)).blocks * STAT_BLOCK_BYTES;
-  if (before <= heldBytes || !(await fileIsUntouched(directory, block))) return 0;
+  if (before <= wantedBytes || !(await fileIsUntouched(directory, block))) return 0;
   const kept = await retakenFileStamps(directory);
   const fd = openSync(path, 'r+');
   try {

@@ -1,8 +1,7 @@
 /**
- * Files whose memory is theirs from the start. `fallocate` takes every page when the file is made, so
- * that a full tmpfs is an error then and not in the middle of a stream; a hole gives pages back.
- *
- * Node has no fallocate(2), hence the call into libc.
+ * Files whose memory is reserved from the start. `fallocate` takes every page when the file is
+ * made, so that a full tmpfs is an error then, and not a signal in the middle of a stream. Punching
+ * a hole gives pages back.
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import { ShadowError } from './errors.ts';
@@ -12,17 +11,18 @@ import { type SpareTaker, takeSpare } from './spares.ts';
 const O_NEW = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
 const STEP_BYTES = 256 * 2 ** 20;
 
-/** How a file is to be made. */
+/** Options of a file that is made. */
 export interface FileOptions extends SpareTaker {
-  /** Bytes from its beginning that are its own from the start. */
+  /** Bytes from the file's beginning that are reserved from the start. */
   readonly reservedBytes: number;
-  /** Folder of images that may be used again. */
+  /** Folder of images that may be written again. */
   readonly spares?: string | undefined;
 }
 
 /**
- * Makes a file: holes and reserved memory, all zeros, or what a spare had in it.
- * @returns its descriptor, open for reading and writing; the caller's to close
+ * Makes a file of holes and reserved memory. It reads as zeros, or, if a spare was taken, as what
+ * the spare had in it.
+ * @returns its descriptor, open for reading and writing; the caller closes it
  * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; no file is left
  */
 export async function createReserved(
@@ -40,7 +40,7 @@ export async function createReserved(
     throw new ShadowError('E_STORE_IO', `cannot make ${path}: ${code}`, { path, cause });
   }
   try {
-    // A packed image may be longer than it has to be: that is memory it will want.
+    // A delta may keep a longer spare than it needs now: it will need that memory later.
     if (kind === 'full' || fstatSync(fd).size < length) ftruncateSync(fd, length);
     for (let offset = 0; offset < reservedBytes; offset += STEP_BYTES) {
       // On another thread: to reserve gigabytes takes seconds.
@@ -58,7 +58,9 @@ export async function createReserved(
   }
 }
 
-/** Gives a range back to the system; it reads as zeros from now on. */
+/**
+ * Frees the memory of a range, which reads as zeros from then on. @throws ShadowError E_STORE_IO
+ */
 export function punchHole(fd: number, path: string, offset: number, length: number): void {
   const errno = freeRange(fd, offset, length);
   if (errno !== 0) throw systemError('cannot free a range of', path, length, errno);

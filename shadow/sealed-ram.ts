@@ -9,18 +9,20 @@ import { readBlock, requireBase, type SealedShadow } from './sealed-shadow.ts';
 interface OpenBlock {
   readonly entries: Int32Array;
   readonly image: ImageReader;
-  /** The block of the base it is taken against, if it is a delta. */
+  /** Image of the base's block, if this one is a delta. */
   readonly base: ImageReader | undefined;
 }
 
-/** RAM of a sealed shadow, as a source of pages. Close it. */
+/** Source of a sealed shadow's pages. Close it. */
 export class SealedRam {
   readonly #pageSize: number;
   readonly #blocks: (OpenBlock | undefined)[] = [];
 
   /**
-   * @param leave blocks (by index) that will not be read: the index of a large one takes time
-   * @throws ShadowError E_EPOCH_CORRUPT
+   * Opens the images of a shadow.
+   * @param leave indices of blocks that will not be read: the page index of a large block takes
+   * time
+   * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION
    */
   static async open(shadow: SealedShadow, leave: ReadonlySet<number> = new Set()) {
     const { directory, manifest } = shadow;
@@ -58,7 +60,7 @@ export class SealedRam {
     return entry === AS_BASE && (base?.read(offset, into, at, size) ?? false);
   }
 
-  /** Offsets of the pages that are not as in the base; of all pages, in a full shadow. */
+  /** Lists the offsets of pages that are not as in the base; of all pages, in a full shadow. */
   ownPages(block: number): number[] {
     const { entries } = this.#block(block);
     const own: number[] = [];

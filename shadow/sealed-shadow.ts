@@ -1,8 +1,9 @@
 /**
- * A sealed shadow, opened to be verified, restored, or compared with. It is never written to again.
+ * A sealed shadow, opened to be verified, restored, or compared with. No process writes to it any
+ * more.
  *
  *     STORE/shadows/ROUND/MEMBER        the shadow
- *     STORE/shadows/BASE ROUND/MEMBER   what its deltas are taken against, if it has any
+ *     STORE/shadows/BASE ROUND/MEMBER   the base of its deltas, if it has any
  */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -20,7 +21,7 @@ import { readManifestInMemory } from './manifest-file.ts';
 import { SHADOW_FILE } from './names.ts';
 import { decodeIndex, type PageIndex } from './page-index.ts';
 
-/** A shadow, with what it refers to. */
+/** Sealed shadow, and its base if it has one. */
 export interface SealedShadow {
   readonly directory: string;
   readonly manifest: ShadowManifest;
@@ -29,16 +30,17 @@ export interface SealedShadow {
   readonly base: SealedShadow | undefined;
 }
 
-/** An image and where its pages are. */
+/** RAM block of a sealed shadow, with its page index. */
 export interface SealedBlock {
   readonly block: ShadowBlock;
   readonly index: PageIndex;
 }
 
 /**
- * Reads a shadow's manifest, and its base's, and holds them against the digests they are named by.
- * @param sha256 as its epoch names it
- * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION
+ * Reads the manifests of a shadow and of its base, and checks them against the digests that name
+ * them.
+ * @param sha256 digest by which the epoch names the shadow; undefined: not checked
+ * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE
  */
 export async function openShadow(directory: string, sha256?: string): Promise<SealedShadow> {
   const { path, manifest, found } = readManifest(directory, sha256);
@@ -57,7 +59,9 @@ export async function openShadow(directory: string, sha256?: string): Promise<Se
   throw new ShadowError('E_MANIFEST_INVALID', message, { path });
 }
 
-/** What a shadow is a delta of, if it is one. @throws as `openShadow` does */
+/**
+ * Reads which shadow this one is a delta of; undefined if it is none. @throws as `openShadow` does
+ */
 export async function readBaseName(directory: string): Promise<BaseName | undefined> {
   return readManifest(directory).manifest.base;
 }
@@ -82,11 +86,17 @@ function readManifest(directory: string, sha256?: string) {
   return { path, manifest, found };
 }
 
-/** Where pages of its blocks are, in the order of the manifest. */
+/**
+ * Reads the page indices of a shadow's RAM blocks, in the order of its manifest.
+ * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION
+ */
 export function readBlocks(shadow: SealedShadow): Promise<SealedBlock[]> {
   return Promise.all(shadow.manifest.blocks.map((block) => readBlock(shadow, block)));
 }
 
+/**
+ * Reads the page index of one RAM block. @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION
+ */
 export async function readBlock(
   { directory, manifest }: SealedShadow,
   block: ShadowBlock,
@@ -99,7 +109,7 @@ export async function readBlock(
   throw new ShadowError('E_EPOCH_CORRUPT', `${path} is of another image`, { path });
 }
 
-/** Every file of a shadow but its manifest, its base's apart. */
+/** Lists every file of a shadow except its manifest; files of its base are not among them. */
 export function shadowFiles(
   manifest: ShadowManifest,
 ): { readonly file: string; readonly witness: FileStamp }[] {
@@ -113,7 +123,11 @@ export function shadowFiles(
   ];
 }
 
-/** Reads a small file of a shadow (configuration, device state, vmdesc), checking its digest. */
+/**
+ * Reads a small file of a shadow (configuration, device state, vmdesc, index), and checks its
+ * digest.
+ * @throws ShadowError E_EPOCH_CORRUPT
+ */
 export async function readShadowFile(directory: string, file: ShadowFile): Promise<Buffer> {
   const path = join(directory, file.file);
   const data = readWhole(path, file.bytes);
@@ -123,7 +137,7 @@ export async function readShadowFile(directory: string, file: ShadowFile): Promi
   return data;
 }
 
-/** @returns undefined if it is of another length: what it may have become is not read */
+/** Reads a file of known length. @returns undefined, reading nothing, if it has another length */
 function readWhole(path: string, bytes: number): Buffer | undefined {
   try {
     const fd = openSync(path, 'r');
@@ -137,7 +151,7 @@ function readWhole(path: string, bytes: number): Buffer | undefined {
   }
 }
 
-/** The block of the base that a delta refers to. @throws ShadowError E_EPOCH_CORRUPT */
+/** Finds the block of the base that a delta refers to. @throws ShadowError E_EPOCH_CORRUPT */
 export function requireBase(shadow: SealedShadow, { idstr, bytes }: ShadowBlock): ShadowBlock {
   const blocks = shadow.base?.manifest.blocks ?? [];
   const block = blocks.find((one) => one.idstr === idstr && one.bytes === bytes);

@@ -1,14 +1,14 @@
 /**
- * Memory epochs take, by folder. An epoch reaches the folders it names, and, of a shadow that is stored
- * as a difference, the folder of its base:
+ * Memory that epochs occupy, by folder. An epoch reaches the folders of its own shadows and, for a
+ * shadow that is a delta, the folder of its base:
  *
  *     epoch 7 ──▶ r000007/a ──base──▶ r000005/a ◀── r000005 ◀── epoch 5
  *
- *     own      folders no other epoch reaches: what removing this one alone would free
- *     shared   folders others reach, too: each counts in full for every epoch that does
+ *     own      folders that no other epoch reaches: removing this epoch alone would free them
+ *     shared   folders that others reach, too: each counts in full for every epoch that reaches it
  *
- * By the kernel's count of blocks, as in room.ts. An image that was unlinked but is still mapped by a VM
- * belongs to no epoch, and is not seen.
+ * Counted by the kernel's blocks, as in room.ts. An image that is unlinked but still mapped by a VM
+ * belongs to no epoch, and is not counted.
  */
 import { join } from 'node:path';
 import type { EpochManifest } from './manifest.ts';
@@ -20,7 +20,7 @@ export interface EpochSpace {
   readonly sharedBytes: number;
 }
 
-/** @returns by epoch; a folder that is gone counts nothing */
+/** Measures the memory of epochs. @returns by epoch; a folder that is gone counts nothing */
 export async function measureEpochs(
   shadowsDirectory: string,
   epochs: readonly EpochManifest[],
@@ -49,7 +49,7 @@ async function foldersOf(shadows: string, epoch: EpochManifest): Promise<Readonl
   for (const { name } of epoch.members) {
     const folder = join(shadows, epoch.round, name);
     folders.add(folder);
-    // One that cannot be read names no base; that it is damaged is a matter of `verify`.
+    // A shadow that cannot be read names no base; to find out why is the task of `verify`.
     const base = await readBaseName(folder).catch(() => undefined);
     if (base !== undefined) folders.add(join(shadows, base.round, name));
   }

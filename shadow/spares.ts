@@ -1,15 +1,15 @@
 /**
- * Images of retired epochs, kept to be written again: a page of memory that is there already takes a
- * copy, a fresh one must first be found and cleared (measured: a third to a tenth of the speed).
+ * Spares: images of retired epochs, kept to be written again. Memory that a file already has takes
+ * a copy; fresh memory must first be found and cleared (measured: a third to a tenth of the speed).
  *
  *     SHADOWS/spare/full-LENGTH-INODE.img      holes where pages were zero
- *     SHADOWS/spare/delta-LENGTH-INODE.img     all of it memory
+ *     SHADOWS/spare/delta-LENGTH-INODE.img     memory throughout
  *
- * What is in a spare means nothing. It is claimed by rename(2), so two cannot have the same; every page
- * of it is written in a round, or freed when its shadow is sealed.
+ * The content of a spare means nothing: every page of it is written in a round, or freed when its
+ * shadow is sealed. A spare is claimed by rename(2), so that two images cannot claim the same one.
  *
- * An image that a VM was restored from may still be mapped by that VM, which would see what is written
- * to it: such an image is never kept.
+ * An image that a VM was restored from may still be mapped by that VM, which would see what is
+ * written to it. Such an image never becomes a spare.
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { access, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -21,19 +21,19 @@ const SPARE = 'spare';
 const MAPPED = 'mapped';
 const NAME = /^(full|delta)-(\d+)-\d+\.img$/;
 
-/** Where a store keeps its spares. */
+/** Returns the folder in which a store keeps its spares. */
 export function spareDirectory(shadowsDirectory: string): string {
   return join(shadowsDirectory, SPARE);
 }
 
-/** From now on, a VM may have this shadow's images mapped. */
+/** Notes that a VM may have this shadow's images mapped, from now on. */
 export function markMapped(shadowDirectory: string): void {
   writeFileSync(join(shadowDirectory, MAPPED), '', { mode: 0o600 });
 }
 
 /**
- * Removes a round's shadows, all but the images nobody can have mapped. What was not sealed is not kept
- * either: a round that was aborted leaves nothing.
+ * Removes a round's shadows, but keeps as spares the images that no VM can have mapped. Images of a
+ * shadow that was not sealed are removed, too: an aborted round leaves nothing.
  */
 export async function recycleShadows(shadowsDirectory: string, round: string): Promise<void> {
   const spares = spareDirectory(shadowsDirectory);
@@ -54,18 +54,18 @@ export async function recycleShadows(shadowsDirectory: string, round: string): P
   await rm(join(shadowsDirectory, round), { recursive: true, force: true });
 }
 
-/** What the next round can use: an image takes over one spare, or none. */
+/** Spares that the next round can use: each of its images takes over one spare, or none. */
 export interface SparesWanted {
   /** Lengths of the full images it will write. */
   readonly full: readonly number[];
-  /** What each of its deltas is expected to take, bytes. */
+  /** Lengths that its deltas are expected to have, bytes. */
   readonly deltas: readonly number[];
 }
 
 /**
- * Drops the spares that the next round cannot use. For a delta, the one is kept that comes nearest to what it
- * is expected to take, and is no longer.
- * @returns bytes of memory the rest occupies
+ * Removes the spares that the next round cannot use. For each delta it keeps the longest spare that
+ * does not exceed the expected length.
+ * @returns bytes of memory that the remaining spares occupy
  */
 export async function pruneSpares(
   shadowsDirectory: string,
@@ -93,18 +93,19 @@ function longestFirst(a: Spare, b: Spare): number {
   return b.length - a.length;
 }
 
-/** The image that looks for a spare. */
+/** Image that could take over a spare. */
 export interface SpareTaker {
   readonly kind: ImageKind;
-  /** Of a full image, all of it; of a delta, what it is to have from the start. */
+  /** Length of a full image; of a delta, the length it is to have from the start. */
   readonly length: number;
-  /** Of the block: a delta never has more. */
+  /** Length of the RAM block: no delta is longer. */
   readonly blockBytes: number;
 }
 
 /**
- * Moves a spare to `path`, if there is one that will do: a full image of that length, or the delta that
- * is nearest to it.
+ * Moves a spare to `path`, if one fits: for a full image, one of exactly its length; for a delta,
+ * the one whose length is nearest.
+ * @returns false if none fits
  */
 export async function takeSpare(
   spares: string,
@@ -122,7 +123,7 @@ export async function takeSpare(
       return true;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      // another member was faster: the next one
+      // another member has claimed it: try the next one
     }
   }
   return false;

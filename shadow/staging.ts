@@ -1,12 +1,12 @@
 /**
- * A member's shadow while it is being written. It belongs to a round, and nothing can restore it
- * before an epoch names it.
+ * A member's shadow, while it is written. It belongs to a round, and nothing can restore it before
+ * an epoch names it.
  *
- *     reserve ──▶ OPEN ──seal──▶ SEALED (never written again, shadow.json last)
+ *     reserve ──▶ OPEN ──seal──▶ SEALED (no longer written; shadow.json comes last)
  *                  └──discard──▶ gone
  *
- *     FOLDER/ram-0.img …   one a RAMBlock, in the order of the block list; ram-0.delta if it is a delta
- *     FOLDER/ram-0.idx …   where its pages are, and checksums
+ *     FOLDER/ram-0.img …   image of each RAM block, in the block list's order; or ram-0.delta
+ *     FOLDER/ram-0.idx …   its page index: where its pages are, and checksums
  *     FOLDER/configuration.bin, device-state.bin, vmdesc.json
  *     FOLDER/shadow.json
  */
@@ -37,23 +37,25 @@ export interface SealInput {
   readonly vmdesc: string | undefined;
 }
 
-/** Where a shadow goes, and whose it is. */
+/** Folder of a shadow, and the member and round it belongs to. */
 export interface StagingLocation {
   /** STORE/shadows/ROUND/MEMBER; it does not exist yet. */
   readonly directory: string;
   readonly member: string;
   readonly round: string;
-  /** Folder of images that may be used again. */
+  /** Folder of images that may be written again. */
   readonly spares?: string | undefined;
 }
 
-/** What a shadow may take, and when. */
+/** Memory that a shadow may take. */
 export interface StagingOptions {
-  /** To store only what differs from it. */
+  /** Base: only what differs from it is stored. */
   readonly base?: SealedShadow | undefined;
-  /** Bytes that are the shadow's own from the start, given back at the seal if they are not used. */
+  /** Bytes reserved from the start; unused ones are given back at the seal. */
   readonly reservedBytes: number;
-  /** Bytes that may come to that as pages come, and what must stay free on the host. */
+  /**
+   * Bytes that it may take beyond those, as pages come; and bytes that must stay free on the host.
+   */
   readonly moreBytes: number;
   readonly headroomBytes: number;
 }
@@ -75,13 +77,13 @@ export class StagingShadow {
   readonly #images: RamImage[] = [];
   readonly #kinds: ImageKind[] = [];
   readonly #baseImages: BaseImage[] = [];
-  /** Indices into the layout, in the stream's order, of the blocks the stream carries. */
+  /** Indices into the layout of the blocks that the stream carries, in the stream's order. */
   #streamed: readonly number[] | undefined;
   #open = true;
 
   /**
    * Makes the folder, and the images with the memory they are to have from the start.
-   * @param options without any, every byte of every block is reserved
+   * @param options undefined: every byte of every block is reserved
    * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_EPOCH_CORRUPT; nothing is left behind
    */
   static async reserve(
@@ -97,7 +99,7 @@ export class StagingShadow {
       await shadow.#makeImages(options);
       return shadow;
     } catch (error) {
-      await shadow.discard().catch(() => {}); // the first error is the one to tell
+      await shadow.discard().catch(() => {}); // the first error is the one to report
       if (error instanceof ShadowError) throw error;
       const message = `cannot make ${directory}: ${(error as Error).message}`;
       throw new ShadowError('E_STORE_IO', message, { path: directory, cause: error });
@@ -117,7 +119,10 @@ export class StagingShadow {
     this.#base = base;
   }
 
-  /** A block the base has not, or has with another length, is stored in full. */
+  /**
+   * Makes the images. A block that the base does not have, or has with another length, is stored in
+   * full.
+   */
   async #makeImages(options: StagingOptions | undefined): Promise<void> {
     const { directory, pageSize } = this;
     const { spares } = this.#location;
@@ -144,10 +149,10 @@ export class StagingShadow {
   }
 
   /**
-   * Matches the stream's block list with what was reserved. A reserved block the stream does not
-   * carry (QEMU does not migrate it) is dropped.
-   * @returns the images in the stream's order
-   * @throws ShadowError E_SHADOW_LAYOUT when names or sizes disagree
+   * Matches the stream's block list with the reserved blocks. A reserved block that the stream does
+   * not carry (QEMU does not migrate it) is dropped.
+   * @returns the images, in the stream's order
+   * @throws ShadowError E_SHADOW_LAYOUT if names or sizes disagree
    */
   match(blocks: readonly { readonly idstr: string; readonly usedLength: number }[]): RamImage[] {
     const disagree = (why: string) =>
@@ -166,7 +171,11 @@ export class StagingShadow {
     return this.#streamed.map((index) => this.#image(index));
   }
 
-  /** Frees what holds nothing, and writes the indices and, last, shadow.json. */
+  /**
+   * Seals the shadow: frees memory that holds no page, writes the page indices and, last,
+   * shadow.json.
+   * @throws ShadowError E_SHADOW_CLOSED, E_STORE_NO_ROOM, E_STORE_IO
+   */
   async seal(input: SealInput): Promise<Sealed> {
     if (!this.#open) throw new ShadowError('E_SHADOW_CLOSED', 'sealed or discarded already');
     this.#open = false;

@@ -1,6 +1,6 @@
 /**
- * What can be half done when the power goes: every step after which the store's files are as no other
- * step leaves them. Whoever takes a step tells its name; tests end the process right there, at each.
+ * Steps of the store, by name: after each of them its files are as after no other step. Code that
+ * takes a step calls its OnStep; tests end the process right there, at every step.
  */
 export const STORE_STEPS = [
   'commit/drafted',
@@ -20,6 +20,7 @@ export const STORE_STEPS = [
 
 export type StoreStep = (typeof STORE_STEPS)[number];
 
+/** Called when a step has been taken. */
 export type OnStep = (step: StoreStep) => void;
 
-export const NOBODY_TOLD: OnStep = () => {};
+export const IGNORE_STEPS: OnStep = () => {};

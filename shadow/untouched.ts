@@ -1,6 +1,6 @@
 /**
- * Tells whether a sealed shadow's files are as they were sealed, from what stat(2) says of them. Nothing
- * is read: file-stamp.ts says why that suffices.
+ * Tells whether files of a sealed shadow are as they were sealed, from what stat(2) says of them.
+ * Nothing is read: file-stamp.ts says why that suffices.
  */
 import { join } from 'node:path';
 import { type FileStamp, fileStampsAgree, takeFileStamp } from './file-stamp.ts';
@@ -8,7 +8,8 @@ import { retakenFileStamps } from './retaken-stamps.ts';
 import { type SealedShadow, shadowFiles } from './sealed-shadow.ts';
 
 /**
- * Were any of its files, or its base's, touched since they were sealed? Costs a stat(2) each.
+ * Tells whether all files of a shadow and of its base are as they were sealed. Costs one stat(2) a
+ * file.
  */
 export async function isUntouched(shadow: SealedShadow): Promise<boolean> {
   for (const one of shadowFiles(shadow.manifest)) {
@@ -17,7 +18,10 @@ export async function isUntouched(shadow: SealedShadow): Promise<boolean> {
   return shadow.base === undefined || isUntouched(shadow.base);
 }
 
-/** Is this file as it was sealed, or as it was found whole since? Costs a stat(2) or two. */
+/**
+ * Tells whether a file is as it was sealed, or as a later verification found it whole. Costs a
+ * stat(2), and reads the later stamps if they are needed.
+ */
 export async function fileIsUntouched(
   directory: string,
   { file, witness }: { readonly file: string; readonly witness: FileStamp },
@@ -28,6 +32,6 @@ export async function fileIsUntouched(
     const retaken = (await retakenFileStamps(directory))[file];
     return retaken !== undefined && fileStampsAgree(now, retaken);
   } catch {
-    return false; // let the full check name what is wrong
+    return false; // the full verification will name what is wrong
   }
 }

@@ -4,10 +4,17 @@ import { verifyImage } from './image-reader.ts';
 import { readBlocks, readShadowFile, requireBase, type SealedShadow } from './sealed-shadow.ts';
 import { fileIsUntouched, isUntouched } from './untouched.ts';
 
-/** `changed` reads only files the kernel reports as touched since the seal; `all` reads all. */
+/**
+ * Extent of a verification: `changed` reads only images that the kernel reports as touched since
+ * the seal; `all` reads all of them.
+ */
 export type VerifyMode = 'changed' | 'all';
 
-/** @throws ShadowError E_EPOCH_CORRUPT, naming the first file whose content is wrong */
+/**
+ * Verifies a shadow and its base.
+ * @throws ShadowError E_EPOCH_CORRUPT, naming the first file whose content is wrong;
+ * E_MANIFEST_VERSION
+ */
 export async function verifyShadow(shadow: SealedShadow, mode: VerifyMode): Promise<void> {
   if (mode === 'changed' && (await isUntouched(shadow))) return;
   if (shadow.base !== undefined) await verifyShadow(shadow.base, mode);

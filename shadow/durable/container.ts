@@ -1,6 +1,6 @@
 /**
- * A container: one file of a sealed shadow, as it lies on disk. Knows nothing of what the file means.
- * Little-endian, no padding:
+ * Container: one file of a sealed shadow, as it is stored on disk. The container does not know what
+ * the file means. Little-endian, no padding:
  *
  *     header   "UMBRADUR" │ version u32 │ file bytes u64 │ key 32 B │ crc u32
  *     batch    "BTCH" │ index u32 │ extents u32 │ method u32 │ content bytes u32 │ stored bytes u32
@@ -9,23 +9,28 @@
  *     batch …
  *     footer   "DONE" │ batches u32 │ content bytes u64 │ container bytes u64 │ chain u32 │ crc u32
  *
- * key      sha-256 of the shadow's digest and the file's name: a container in another's place is found
- * method   0: as it is; 1: one lz4 block behind its content's length (u32), as lz4-napi makes it
- * extents  where a batch's content belongs, ascending through the whole container; between are holes
- * crc      CRC-32 of what stands before it in the same header; `stored crc` covers the extents, too;
- *          `chain` covers all batch headers, so that none can be missing, or be of another time
+ *     key      sha-256 of the shadow's digest and the file's name: finds a container out of place
+ *     method   0: as it is; 1: one lz4 block behind its content's length (u32), as by lz4-napi
+ *     extents  where a batch's content belongs, ascending through the container; the rest are holes
+ *     crc      CRC-32 of all before it in the same header; `stored crc` covers the extents, too;
+ *              `chain` covers all batch headers: none can be missing, or of another container
  *
- * No footer, no container: a file that was cut anywhere shows. PURE.
+ * A container without a footer was cut off, and is none. Versions 1 and 2 are alike.
+ *
+ * PURE.
  */
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { CONTAINER_FORMAT } from '../format-version.ts';
 
-export const CONTAINER_VERSION = 1;
-/** Content of one batch, at most: what is in memory of a file is a few of these. */
+/** Most content of one batch. A few batches of a file are in memory at a time. */
 export const BATCH_BYTES = 2 ** 20;
-/** An extent is a page at least, but for the last one of a file. */
+/** Most extents of a batch: each has at least a page, except the last of a file. */
 export const EXTENTS_MAX = 1024;
-/** What lz4 adds at worst (its own bound: n/255 + 16), and the length before it. */
+/**
+ * Most stored bytes of a batch: with what lz4 adds at worst (by its own bound, n/255 + 16), and the
+ * length before the block.
+ */
 export const STORED_MAX = BATCH_BYTES + Math.ceil(BATCH_BYTES / 255) + 20;
 
 export const HEADER_BYTES = 56;
@@ -40,7 +45,7 @@ export const FOOTER_MAGIC = Buffer.from('DONE', 'latin1').readUInt32LE();
 export const METHOD_RAW = 0;
 export const METHOD_LZ4 = 1;
 
-/** A run of content: `bytes` of it, at `offset` of the file. */
+/** Run of content: `bytes` of it, at `offset` of the file. */
 export interface Extent {
   readonly offset: number;
   readonly bytes: number;
@@ -70,7 +75,7 @@ export interface Footer {
   readonly chain: number;
 }
 
-/** What ties a container to its place. */
+/** Returns the key that ties a container to its shadow and its file. */
 export function keyOf(shadowSha256: string, file: string): Buffer {
   return createHash('sha256').update(`${shadowSha256}/${file}`).digest();
 }
@@ -78,13 +83,16 @@ export function keyOf(shadowSha256: string, file: string): Buffer {
 export function encodeHeader(fileBytes: number, key: Buffer): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);
-  header.writeUInt32LE(CONTAINER_VERSION, 8);
+  header.writeUInt32LE(CONTAINER_FORMAT.version, 8);
   header.writeBigUInt64LE(BigInt(fileBytes), 12);
   key.copy(header, 20);
   return sealed(header);
 }
 
-/** Of any version: this much of the layout stays. @returns undefined for what is no header */
+/**
+ * Decodes the header of any version: this much of the layout stays.
+ * @returns undefined if it is damaged, or no header
+ */
 export function decodeHeader(header: Buffer): Header | undefined {
   if (!header.subarray(0, MAGIC.length).equals(MAGIC) || !isSealed(header)) return undefined;
   const fileBytes = readCount(header, 12);
@@ -101,7 +109,10 @@ export function encodeBatchHeader(batch: BatchHeader): Buffer {
   return sealed(header);
 }
 
-/** @returns undefined for what is damaged, or is larger than any batch */
+/**
+ * Decodes a batch header.
+ * @returns undefined if it is damaged, or describes more than a batch may have
+ */
 export function decodeBatchHeader(header: Buffer): BatchHeader | undefined {
   if (!isSealed(header)) return undefined;
   const [magic, index = 0, extents = 0, method = 0, contentBytes = 0, storedBytes = 0] = Array.from(
@@ -121,8 +132,8 @@ export function decodeBatchHeader(header: Buffer): BatchHeader | undefined {
 }
 
 /**
- * Takes a batch header into the chain, without its own CRC: what ends with its CRC always leaves a CRC
- * in the same state, whatever it says.
+ * Adds a batch header to the chain, without its own CRC: a CRC over data that ends with its CRC is
+ * the same whatever the data.
  */
 export function chainOf(batchHeader: Buffer, chain: number): number {
   return crc32(batchHeader.subarray(0, -4), chain);
@@ -138,7 +149,8 @@ export function encodeExtents(extents: readonly Extent[]): Buffer {
 }
 
 /**
- * @param from where the batch before ended in the file
+ * Decodes a table of extents.
+ * @param from end of the batch before, in the file
  * @returns undefined unless they ascend, stay in the file and add up to the batch's content
  */
 export function decodeExtents(
@@ -189,7 +201,7 @@ export function footersAgree(a: Footer, b: Footer): boolean {
   );
 }
 
-/** The last four bytes become the CRC of the rest. */
+/** Puts the CRC of all before them into the last four bytes. */
 function sealed(bytes: Buffer): Buffer {
   bytes.writeUInt32LE(crc32(bytes.subarray(0, -4)), bytes.length - 4);
   return bytes;

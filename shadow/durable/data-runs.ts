@@ -1,13 +1,14 @@
 /**
- * Where a file has content, as the filesystem knows it: SEEK_DATA and SEEK_HOLE of lseek(2), which Node
- * has not. On tmpfs that is exact to the page. A filesystem that does not know says "all of it".
+ * Finds the content of a sparse file, by SEEK_DATA and SEEK_HOLE of lseek(2), which Node does not
+ * have. On tmpfs the result is exact to the page. A filesystem that does not know its holes reports
+ * all of the file.
  */
 import { ShadowError } from '../errors.ts';
 import { errnoName, findNext, SEEK_DATA, SEEK_HOLE } from '../libc.ts';
 import type { Extent } from './container.ts';
 
 /**
- * Runs of content, ascending, none longer than `most` bytes.
+ * Returns the runs of content, ascending, none longer than `most` bytes.
  * @throws ShadowError E_STORE_IO
  */
 export function* dataRuns(
@@ -27,7 +28,7 @@ export function* dataRuns(
   }
 }
 
-/** @returns undefined when there is nothing of the kind up to the end */
+/** Finds the next data or hole. @returns undefined if there is none up to the end */
 function seek(fd: number, path: string, from: number, whence: number): number | undefined {
   const found = findNext(fd, from, whence);
   if (found === undefined) return undefined;

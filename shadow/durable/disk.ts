@@ -1,10 +1,13 @@
-/** What the system says about the durable tier's disk, told by our codes. */
+/** Errors of the durable tier's disk, by Umbra's codes. */
 import type { FileHandle } from 'node:fs/promises';
 import { ShadowError } from '../errors.ts';
 
 const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
-/** What the system says about the disk, as our error. Errors that have a code of ours stay. */
+/**
+ * Turns an error of the system into one of the durable tier. An error that has a code of ours
+ * stays.
+ */
 export function diskError(what: string, path: string, cause: unknown): ShadowError {
   if (cause instanceof ShadowError) return cause;
   const { code = String(cause) } = cause as NodeJS.ErrnoException;
@@ -16,6 +19,10 @@ export function diskError(what: string, path: string, cause: unknown): ShadowErr
   });
 }
 
+/**
+ * Runs work on the disk, and turns its errors into E_DURABLE_NO_ROOM or E_DURABLE_IO.
+ * @param what the work, as in `cannot WHAT PATH`
+ */
 export async function onDisk<T>(what: string, path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -24,7 +31,9 @@ export async function onDisk<T>(what: string, path: string, work: () => Promise<
   }
 }
 
-/** write(2) may write less than it was given: the next one then says why. */
+/**
+ * Writes all parts. A writev(2) may write less than it was given; the next one then reports why.
+ */
 export async function writeAll(handle: FileHandle, parts: readonly Buffer[]): Promise<void> {
   let rest = parts.filter(({ length }) => length > 0);
   while (rest.length > 0) {

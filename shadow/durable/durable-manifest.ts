@@ -1,16 +1,24 @@
 /**
- * What says that a member's shadow is whole on disk: `durable.json`, written last of its folder.
- * In the envelope of all manifests (../envelope.ts); a reader of version n refuses n+1.
+ * Manifest of a member's shadow on disk: `durable.json`, written last of its folder. Where it is,
+ * the shadow is whole. It is in the envelope of all manifests (../envelope.ts). What it requires of
+ * readers holds for its containers, too.
  */
 import * as z from 'zod';
-import { countSchema, fileNameSchema, type ManifestFormat, sha256Schema } from '../envelope.ts';
+import {
+  countSchema,
+  fileNameSchema,
+  type ManifestFormat,
+  requiresSchema,
+  sha256Schema,
+} from '../envelope.ts';
 
-export const DURABLE_VERSION = 1;
+/** Version of durable.json: 0.1 wrote 1. */
+export const DURABLE_VERSION = 2;
 
 const containedSchema = z.object({
-  /** The file's name in the shadow's folder; its container is FILE.umbra. */
+  /** Name of the file in the shadow's folder; its container is FILE.umbra. */
   file: fileNameSchema,
-  /** Its length, holes included. */
+  /** Length of the file, holes included. */
   bytes: countSchema,
   footer: z.object({
     batches: countSchema,
@@ -25,11 +33,12 @@ const baseSchema = z.object({ round: fileNameSchema, shadow: sha256Schema });
 const durableManifestSchema = z.object({
   format: z.literal('umbra-durable-shadow'),
   version: z.literal(DURABLE_VERSION),
+  requires: requiresSchema,
   round: fileNameSchema,
   member: fileNameSchema,
   /** SHA-256 of its shadow.json. */
   shadow: sha256Schema,
-  /** The shadow it is a delta of. */
+  /** Shadow that it is a delta of. */
   base: baseSchema.optional(),
   files: z.array(containedSchema).min(1).max(4096),
 });
@@ -40,5 +49,6 @@ export type ContainedFile = z.infer<typeof containedSchema>;
 export const DURABLE_FORMAT: ManifestFormat<DurableManifest> = {
   name: 'umbra-durable-shadow',
   version: DURABLE_VERSION,
+  first: 1,
   schema: durableManifestSchema,
 };

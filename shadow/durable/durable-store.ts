@@ -1,20 +1,21 @@
 /**
- * Epochs on disk, where they outlive the host's RAM. A folder a cluster:
+ * Epochs on disk, where they outlive the host's RAM. A folder for each cluster:
  *
- *     DIR/CLUSTER/rounds/ROUND/MEMBER/   one shadow (shadow-folder.ts), once for all that refer to it
+ *     DIR/CLUSTER/rounds/ROUND/MEMBER/   a shadow (shadow-folder.ts), once for all that refer to it
  *     DIR/CLUSTER/epochs/000007.json     the epoch's own manifest: epoch 7 is whole on disk
  *     DIR/CLUSTER/epochs/000007.pin      an operator wants it kept (pins.ts)
  *     DIR/CLUSTER/epochs/.000007.json.PID.tmp
  *
- * Persisting writes shadows, bases first, then the manifest; retiring removes the manifest, then every
- * shadow that no manifest needs any more. So whatever is cut short leaves shadows nobody lists, which
- * are completed by the next attempt or collected; never an epoch that lacks one.
+ * Persisting writes shadows, bases first, then the manifest. Retiring removes the manifest, then
+ * every shadow that no manifest needs any more. Work that is cut short therefore leaves shadows
+ * that no manifest lists, which the next attempt completes or collects; never an epoch that lacks a
+ * shadow.
  */
 import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Catalogue, type Listing } from '../catalogue.ts';
 import { wrap } from '../envelope.ts';
-import { ShadowError } from '../errors.ts';
+import { isOfAnotherUmbra, ShadowError } from '../errors.ts';
 import { RAMFS_MAGIC, TMPFS_MAGIC } from '../libc.ts';
 import type { EpochManifest } from '../manifest.ts';
 import { epochFile } from '../names.ts';
@@ -31,23 +32,24 @@ import { contentBytes, readDurable, type ShadowName } from './shadow-folder.ts';
 import { verifyDurable } from './verify-durable.ts';
 import type { WriteOptions } from './writer.ts';
 
+/** Filesystems that are lost with the host's RAM. */
 const MEMORY_FILESYSTEMS: ReadonlySet<number> = new Set([TMPFS_MAGIC, RAMFS_MAGIC]);
 
 export interface PersistProgress {
-  /** Content, bytes; what was on disk already counts as done. */
+  /** Content, bytes. Shadows that were on disk already count as done. */
   readonly doneBytes: number;
   readonly totalBytes: number;
 }
 
 export interface PersistOptions extends Omit<WriteOptions, 'onContent'> {
-  /** Members at once. */
+  /** Members that are persisted at once. */
   readonly parallel: number;
   readonly onProgress: (progress: PersistProgress) => void;
 }
 
 export interface PersistResult {
   readonly contentBytes: number;
-  /** What it takes on disk. */
+  /** Bytes it takes on disk. */
   readonly storedBytes: number;
 }
 
@@ -55,13 +57,15 @@ export class DurableStore {
   readonly directory: string;
   readonly #catalogue: Catalogue;
 
-  /** @param directory of one cluster, DIR/CLUSTER */
+  /** @param directory folder of one cluster, DIR/CLUSTER */
   constructor(directory: string, cluster: string) {
     this.directory = directory;
     this.#catalogue = new Catalogue(join(directory, 'epochs'), cluster);
   }
 
-  /** @throws ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM */
+  /**
+   * Makes the folders, unless they are there. @throws ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM
+   */
   async prepare(): Promise<void> {
     await onDisk('make', this.directory, async () => {
       makeOwnFolder(this.directory);
@@ -71,7 +75,10 @@ export class DurableStore {
     });
   }
 
-  /** Why what is stored there may not outlive what it is meant to; undefined if all is well. */
+  /**
+   * Tells why epochs on this disk may be lost together with the memory; undefined if there is no
+   * doubt.
+   */
   async doubt(shadowsDirectory: string): Promise<string | undefined> {
     return onDisk('look at', this.directory, async () => {
       const { type } = await statfs(this.directory);
@@ -81,31 +88,37 @@ export class DurableStore {
     });
   }
 
+  /** Lists the epochs on disk, and those whose manifests cannot be read. */
   list(): Promise<Listing> {
     return onDisk('list', this.directory, () => this.#catalogue.list());
   }
 
-  /** Epochs an operator wants kept, by number. */
+  /** Returns the numbers of pinned epochs. */
   async pinned(): Promise<number[]> {
     const { directory } = this.#catalogue;
     return [...(await onDisk('list', directory, () => pinnedEpochs(directory)))];
   }
 
-  /** Idempotent. @throws ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM */
+  /**
+   * Pins an epoch, or removes its pin. Idempotent. @throws ShadowError E_DURABLE_IO,
+   * E_DURABLE_NO_ROOM
+   */
   async pin(epoch: number, pinned: boolean): Promise<void> {
     const { directory } = this.#catalogue;
     const change = pinned ? pinEpoch : unpinEpoch;
     await onDisk('write', directory, () => change(directory, epoch));
   }
 
+  /** Returns the number that comes after every epoch that was ever on this disk. */
   nextEpoch(): Promise<number> {
     return onDisk('list', this.directory, () => this.#catalogue.nextEpoch());
   }
 
   /**
-   * Brings the shadows of an epoch to disk, with the bases they refer to; what is there is kept.
-   * Afterwards `publish` makes it an epoch.
-   * @throws ShadowError E_EPOCH_CORRUPT (in the store), E_DURABLE_NO_ROOM, E_DURABLE_IO
+   * Brings the shadows of an epoch to disk, with the bases they refer to; those that are there are
+   * kept. Afterwards `publish` lists the epoch.
+   * @throws ShadowError E_EPOCH_CORRUPT (in the store), E_DURABLE_NO_ROOM, E_DURABLE_IO,
+   * E_MANIFEST_VERSION, E_MANIFEST_FEATURE
    */
   async persistShadows(
     epoch: EpochManifest,
@@ -138,14 +151,18 @@ export class DurableStore {
   }
 
   /**
-   * Lists an epoch whose shadows are on disk. Listed again it is replaced by itself.
-   * @throws ShadowError E_EPOCH_EXISTS if another is listed under its number; E_DURABLE_NO_ROOM,
-   * E_DURABLE_IO
+   * Lists an epoch whose shadows are on disk. To list it again replaces its manifest by the same.
+   * @throws ShadowError E_EPOCH_EXISTS if another is listed under its number; E_MANIFEST_VERSION,
+   * E_MANIFEST_FEATURE if one of another Umbra is; E_DURABLE_NO_ROOM, E_DURABLE_IO
    */
   async publish(epoch: EpochManifest, onStep: PersistOptions['onStep']): Promise<void> {
     const name = epochFile(epoch.epoch);
     const path = join(this.#catalogue.directory, name);
-    const other = await this.#catalogue.read(epoch.epoch).catch(() => undefined);
+    const other = await this.#catalogue.read(epoch.epoch).catch((error: unknown) => {
+      // What another Umbra has written is not written over.
+      if (error instanceof ShadowError && isOfAnotherUmbra(error)) throw error;
+      return undefined;
+    });
     if (other !== undefined && other.createdAt !== epoch.createdAt) {
       const message = `there is another epoch ${epoch.epoch} on disk, of ${other.createdAt}`;
       throw new ShadowError('E_EPOCH_EXISTS', message, { path });
@@ -157,7 +174,7 @@ export class DurableStore {
     onStep('epoch/named');
   }
 
-  /** Makes epochs no longer exist on disk, and removes what none of the others needs. */
+  /** Removes epochs from the list, and the shadows that none of the others needs. */
   async retire(epochs: readonly number[], onStep: PersistOptions['onStep']): Promise<void> {
     await onDisk('remove epochs in', this.directory, async () => {
       for (const epoch of epochs) {
@@ -170,9 +187,9 @@ export class DurableStore {
   }
 
   /**
-   * Removes shadows that no epoch needs, and drafts: not to be called while one is being persisted.
-   * Nothing goes while a manifest cannot be read, for it might need any of them.
-   * @returns ROUND/MEMBER of what was removed
+   * Removes shadows that no epoch needs, and drafts. Do not call it while one is being persisted.
+   * Nothing is removed while a manifest cannot be read, because it might need any of them.
+   * @returns ROUND/MEMBER of each shadow removed
    */
   async collect(): Promise<string[]> {
     const { epochs, damaged } = await this.list();
@@ -201,29 +218,30 @@ export class DurableStore {
     });
   }
 
-  /** Memory that shadows take when they are fetched, bytes. */
+  /** Returns the memory that shadows take when they are fetched, bytes. */
   async contentBytes(names: readonly ShadowName[]): Promise<number> {
     const manifests = await Promise.all(names.map((name) => readDurable(this.#folder(name), name)));
     return sum(manifests.map(contentBytes));
   }
 
   /**
-   * Shadows of an epoch, bases first: what has to be in the store before it can be restored.
-   * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION
+   * Lists the shadows of an epoch, bases first: they have to be in the store before it can be
+   * restored.
+   * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE
    */
   shadows(epoch: EpochManifest): Promise<ShadowName[]> {
     return this.#durableNames(epoch);
   }
 
-  /** See fetchShadow. */
+  /** Fetches a shadow into a store: fetchShadow of this store. */
   fetch(name: ShadowName, target: string, onContent: (bytes: number) => void): Promise<void> {
     return fetchShadow(this.#folder(name), target, name, onContent);
   }
 
   /**
    * Reads every byte of an epoch on disk, and of the bases it refers to.
-   * @throws ShadowError E_EPOCH_UNKNOWN, E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION,
-   * E_DURABLE_IO
+   * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION,
+   * E_MANIFEST_FEATURE, E_DURABLE_IO
    */
   async verify(
     epoch: EpochManifest,

@@ -1,14 +1,15 @@
-/** Names the shadows that an epoch is made of, and the bases that those are deltas of. */
+/** Lists the shadows that an epoch is made of, and the bases that those are deltas of. */
 import { join } from 'node:path';
 import type { BaseName, EpochManifest } from '../manifest.ts';
 import { baseOfShadow } from './persist-shadow.ts';
 import type { ShadowName } from './shadow-folder.ts';
 
+/** Lists the shadows of an epoch, in the order of its members. */
 export function shadowsOf({ round, members }: EpochManifest): ShadowName[] {
   return members.map(({ name, shadow }) => ({ round, member: name, shadow }));
 }
 
-/** Adds what they are deltas of, before them; each once. A base is never a delta itself. */
+/** Adds the bases of shadows, before them; each once. A base is never a delta itself. */
 export async function withBases(
   names: readonly ShadowName[],
   baseOf: (name: ShadowName) => Promise<BaseName | undefined>,
@@ -24,7 +25,7 @@ export async function withBases(
   return [...all.values()];
 }
 
-/** Folders of rounds in a store that persisting an epoch reads: its own, and those of its bases. */
+/** Lists the rounds whose folders persisting an epoch reads: its own, and those of its bases. */
 export async function roundsRead(
   epoch: EpochManifest,
   shadowsDirectory: string,

@@ -1,10 +1,10 @@
 /**
  * Brings an epoch from disk into a store, bases first:
  *
- *     SHADOWS/STAGING/MEMBER   being fetched; no epoch names it, so what a crash leaves is collected
+ *     SHADOWS/STAGING/MEMBER   being fetched; no epoch names it: after a crash it is collected
  *     SHADOWS/ROUND/MEMBER     moved there when every byte has been checked
  *
- * What is there already, and whole, stays: several epochs may share a base.
+ * A shadow that is in the store already, and whole, stays: several epochs may share a base.
  */
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -18,21 +18,23 @@ import type { ShadowName } from './shadow-folder.ts';
 
 export interface FetchOptions {
   readonly shadowsDirectory: string;
-  /** A name for the folder to fetch into, of the form of a round's. */
+  /** Folder to fetch into, named like a round's. */
   readonly staging: string;
-  /** How closely to look at what is in the store already. */
+  /** Extent to which shadows that are in the store already are verified. */
   readonly trust: VerifyMode;
   /** Memory that must stay free, bytes. */
   readonly headroomBytes: number;
-  /** Asked before anything is written. @throws what forbids it */
+  /** Called before anything is written. @throws to forbid it */
   readonly admit?: (neededBytes: number) => Promise<void>;
   readonly onProgress: (progress: PersistProgress) => void;
 }
 
 /**
+ * Fetches the shadows of an epoch that the store does not have whole.
  * @returns bytes fetched
  * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO, E_DURABLE_IO, E_EPOCH_CORRUPT,
- * E_MANIFEST_INVALID, E_MANIFEST_VERSION; whole shadows may be left that no epoch names
+ * E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE; whole shadows may be left that no
+ * epoch names
  */
 export async function fetchEpoch(
   store: DurableStore,
@@ -59,7 +61,7 @@ export async function fetchEpoch(
       const target = join(shadowsDirectory, name.round, name.member);
       await store.fetch(name, staged, onContent);
       await mkdir(dirname(target), { recursive: true, mode: 0o700 });
-      await rm(target, { recursive: true, force: true }); // damaged, or not all of it
+      await rm(target, { recursive: true, force: true }); // damaged, or incomplete
       await rename(staged, target);
     }
   } finally {

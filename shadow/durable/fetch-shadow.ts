@@ -9,11 +9,11 @@ import { readContained, readDurable, type ShadowName } from './shadow-folder.ts'
 import { SparseFile, storeError } from './sparse-file.ts';
 
 /**
- * Makes a shadow's folder again from disk: the same bytes, holes where holes were; then checks all of
- * it against the digests of its own manifest.
- * @param target must not exist; on failure, what is there is the caller's to remove
- * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_STORE_NO_ROOM,
- * E_STORE_IO, E_DURABLE_IO
+ * Makes a shadow's folder again from disk: the same bytes, holes where holes were. Then it checks
+ * all of it against the digests of the shadow's own manifest.
+ * @param target must not exist; on failure, the caller removes what is there
+ * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE,
+ * E_STORE_NO_ROOM, E_STORE_IO, E_DURABLE_IO
  */
 export async function fetchShadow(
   source: string,
@@ -41,7 +41,7 @@ export async function fetchShadow(
   );
 }
 
-/** Sealed files were synced once, and the store need not be on tmpfs. */
+/** Syncs the files: they were synced when they were sealed, and the store need not be on tmpfs. */
 async function syncAll(folder: string, files: readonly ContainedFile[]): Promise<void> {
   for (const { file } of files) {
     const handle = await open(join(folder, file), 'r');

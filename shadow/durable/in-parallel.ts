@@ -1,8 +1,12 @@
-/** Does work on many items, some of them at once. */
+/** Does work on many items, a limited number of them at once. */
 import pLimit from 'p-limit';
 import { ShadowError } from '../errors.ts';
 
-/** A failure is told only when nothing goes on behind its back any more. */
+/**
+ * Runs the work on every item. After a failure no other item is begun, and the failure is reported
+ * only when no work is running any more.
+ * @param limit items at once
+ */
 export async function inParallel<A, B>(
   limit: number,
   items: readonly A[],

@@ -1,6 +1,6 @@
 /**
- * Keeps work to a rate: after so many bytes it waits until they were due. Time comes as an argument.
- * A pause of the work is not made up for by a burst, but for a short one.
+ * Keeps work to a rate: it waits until the bytes done so far are due. After a pause, at most
+ * BURST_MS of unused rate is caught up. PURE: time comes as an argument.
  */
 export interface Clock {
   now(): number;
@@ -8,7 +8,7 @@ export interface Clock {
 }
 
 const BURST_MS = 100;
-/** Shorter waits cost more than they pace. */
+/** Shortest wait: shorter ones cost more than they pace. */
 const LEAST_WAIT_MS = 2;
 
 export class Pace {
@@ -16,14 +16,14 @@ export class Pace {
   readonly #clock: Clock;
   #dueMs: number;
 
-  /** @param bytesPerSecond undefined: as fast as it goes */
+  /** @param bytesPerSecond undefined: no limit */
   constructor(bytesPerSecond: number | undefined, clock: Clock) {
     this.#bytesPerMs = (bytesPerSecond ?? Number.POSITIVE_INFINITY) / 1000;
     this.#clock = clock;
     this.#dueMs = clock.now();
   }
 
-  /** Resolves when work that has taken in `bytes` more may go on. */
+  /** Counts bytes of work, and resolves when more may be done. */
   async spend(bytes: number): Promise<void> {
     const now = this.#clock.now();
     this.#dueMs = Math.max(this.#dueMs, now - BURST_MS) + bytes / this.#bytesPerMs;

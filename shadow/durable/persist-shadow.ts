@@ -1,11 +1,11 @@
 /**
- * Brings a sealed shadow to disk, file by file. It may be interrupted at any step: a container that has
- * its name is whole, and the next attempt keeps it.
+ * Brings a sealed shadow to disk, file by file. It may be interrupted at any step: a container that
+ * has its name is whole, and the next attempt keeps it.
  */
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { wrap } from '../envelope.ts';
-import { ShadowError } from '../errors.ts';
+import { isOfAnotherUmbra, ShadowError } from '../errors.ts';
 import { type FileStamp, fileStampsAgree, takeFileStamp } from '../file-stamp.ts';
 import { STAT_BLOCK_BYTES } from '../libc.ts';
 import type { BaseName, ShadowManifest } from '../manifest.ts';
@@ -20,7 +20,10 @@ import { peekContainer } from './reader.ts';
 import { CONTAINER, DURABLE_FILE, readDurable, type ShadowName } from './shadow-folder.ts';
 import { PART, type WriteOptions, writeContainer } from './writer.ts';
 
-/** Memory the shadow's files hold, by the kernel's account. @throws ShadowError E_EPOCH_CORRUPT */
+/**
+ * Returns the memory that a shadow's files occupy, by the kernel's count, bytes.
+ * @throws ShadowError E_EPOCH_CORRUPT
+ */
 export async function sourceBytes(source: string, shadow: string): Promise<number> {
   const { manifest } = await openShadow(source, shadow);
   const files = [...shadowFiles(manifest), { file: SHADOW_FILE }];
@@ -32,16 +35,17 @@ export async function sourceBytes(source: string, shadow: string): Promise<numbe
   }, 0);
 }
 
-/** The base a sealed shadow refers to. @throws ShadowError E_EPOCH_CORRUPT */
+/** Reads which base a sealed shadow refers to. @throws ShadowError E_EPOCH_CORRUPT */
 export async function baseOfShadow(source: string, shadow: string): Promise<BaseName | undefined> {
   return (await openShadow(source, shadow)).manifest.base;
 }
 
 /**
  * Brings a shadow to disk. Does nothing if it is there.
- * @param source the sealed shadow's folder
+ * @param source folder of the sealed shadow
  * @param target its folder on disk
- * @throws ShadowError E_EPOCH_CORRUPT (the source), E_DURABLE_NO_ROOM, E_DURABLE_IO
+ * @throws ShadowError E_EPOCH_CORRUPT (the source), E_DURABLE_NO_ROOM, E_DURABLE_IO;
+ * E_MANIFEST_VERSION, E_MANIFEST_FEATURE if the shadow on disk is of another Umbra
  */
 export async function persistShadow(
   source: string,
@@ -49,14 +53,14 @@ export async function persistShadow(
   name: ShadowName,
   options: WriteOptions,
 ): Promise<DurableManifest> {
-  const there = await readDurable(target, name).catch(() => undefined);
+  const there = await readIfWhole(target, name);
   if (there !== undefined) {
     for (const { footer } of there.files) options.onContent(footer.contentBytes);
     return there;
   }
   const sealed = await openShadow(source, name.shadow);
   const { manifest } = sealed;
-  // What was touched since the seal is read and compared first: bit rot must not be made durable.
+  // Files touched since the seal are read and compared first: damage must not be made durable.
   await verifyShadow(sealed, 'changed');
   await onDisk('make', target, () => mkdir(target, { recursive: true, mode: 0o700 }));
   await onDisk('clear', target, () => removeForeign(target, name, manifest));
@@ -87,8 +91,20 @@ export async function persistShadow(
 }
 
 /**
- * A container that an earlier attempt finished is kept: it was synced before it got its name. What is touched
- * while it is read, and is still what was sealed, is read again: its holes may have been taken back.
+ * Reads durable.json; undefined if the shadow is not whole on disk. Files of another Umbra are not
+ * written over: their error is thrown.
+ */
+async function readIfWhole(target: string, name: ShadowName): Promise<DurableManifest | undefined> {
+  return readDurable(target, name).catch((error: unknown) => {
+    if (error instanceof ShadowError && isOfAnotherUmbra(error)) throw error;
+    return undefined;
+  });
+}
+
+/**
+ * Writes the container of one file, and keeps one that an earlier attempt finished: it was synced
+ * before it got its name. A file that is touched while it is read, and is verified to be as it was
+ * sealed, is read again: its holes may have been freed.
  */
 async function persistFile(
   source: string,
@@ -122,7 +138,10 @@ function takeSourceStamp(path: string): FileStamp {
   }
 }
 
-/** Drafts, and whatever another attempt left that is none of this shadow's. */
+/**
+ * Removes drafts, and containers that an earlier attempt left and that do not belong to this
+ * shadow.
+ */
 async function removeForeign(
   target: string,
   { shadow }: ShadowName,

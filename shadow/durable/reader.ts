@@ -1,14 +1,14 @@
 /**
- * Reads a container and gives its content to a sink, every byte of it checked before it is given.
- * Lengths are bounded before anything is allocated by them.
+ * Reads a container and gives its content to a sink, every byte of it checked before. Every length
+ * is checked against a limit before memory is allocated by it.
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { uncompress } from 'lz4-napi';
 import { ShadowError } from '../errors.ts';
+import { CONTAINER_FORMAT, isReadable, requireVersion } from '../format-version.ts';
 import {
   BATCH_HEADER_BYTES,
-  CONTAINER_VERSION,
   chainOf,
   decodeBatchHeader,
   decodeExtents,
@@ -28,15 +28,16 @@ import { diskError } from './disk.ts';
 const WINDOW = 3;
 
 export interface ContentSink {
-  /** Of the file, holes included. Called first. */
+  /** Takes the length of the file, holes included. Called first. */
   length(bytes: number): void;
   write(content: Buffer, at: number, extent: Extent): void;
-  /** A batch has been written whole. */
+  /** Called when the content of a batch has been given. */
   onContent?(bytes: number): void;
 }
 
 /**
- * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION, E_DURABLE_IO, and what the sink throws
+ * Reads a container.
+ * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION, E_DURABLE_IO; errors of the sink
  */
 export async function readContainer(path: string, key: Buffer, sink: ContentSink): Promise<Footer> {
   const handle = await openContainer(path);
@@ -48,8 +49,9 @@ export async function readContainer(path: string, key: Buffer, sink: ContentSink
 }
 
 /**
- * Looks at both ends of a container, and not at what is between.
- * @returns its footer; undefined if it is not whole or another's
+ * Checks both ends of a container, and nothing between.
+ * @returns its footer; undefined if it is not whole, another file's, or of a version that is not
+ * read
  * @throws ShadowError E_DURABLE_IO
  */
 export async function peekContainer(path: string, key: Buffer): Promise<Footer | undefined> {
@@ -66,8 +68,8 @@ export async function peekContainer(path: string, key: Buffer): Promise<Footer |
     const reader = new ContainerReader(path, handle);
     const header = decodeHeader(await reader.piece(0, HEADER_BYTES));
     const footer = decodeFooter(await reader.piece(size - FOOTER_BYTES, FOOTER_BYTES));
-    const ours = header?.version === CONTAINER_VERSION && header.key.equals(key);
-    return ours && footer?.containerBytes === size ? footer : undefined;
+    if (header === undefined || !isReadable(CONTAINER_FORMAT, header.version)) return undefined;
+    return header.key.equals(key) && footer?.containerBytes === size ? footer : undefined;
   } finally {
     await handle.close();
   }
@@ -122,7 +124,7 @@ class ContainerReader {
     }
   }
 
-  /** Exactly so many bytes. @throws ShadowError E_EPOCH_CORRUPT, E_DURABLE_IO */
+  /** Reads exactly so many bytes. @throws ShadowError E_EPOCH_CORRUPT, E_DURABLE_IO */
   async piece(at: number, bytes: number): Promise<Buffer> {
     const piece = Buffer.allocUnsafe(bytes);
     let filled = 0;
@@ -141,13 +143,7 @@ class ContainerReader {
   async #header(key: Buffer): Promise<number> {
     const header = decodeHeader(await this.piece(0, HEADER_BYTES));
     if (header === undefined) throw this.#damage(0, 'header');
-    if (header.version > CONTAINER_VERSION) {
-      const found = `container version ${header.version}; this Umbra reads ${CONTAINER_VERSION}`;
-      const path = this.#path;
-      const message = `${path}: ${found}. Use a newer Umbra.`;
-      throw new ShadowError('E_MANIFEST_VERSION', message, { path });
-    }
-    if (header.version !== CONTAINER_VERSION) throw this.#damage(0, 'header');
+    requireVersion(CONTAINER_FORMAT, header.version, this.#path);
     if (!header.key.equals(key)) throw this.#damage(0, 'header: it is another file’s');
     return header.fileBytes;
   }
@@ -183,7 +179,9 @@ class ContainerReader {
     sink.onContent?.(content.length);
   }
 
-  /** The length before the block is what lz4-napi allocates: it is looked at first. */
+  /**
+   * Decompresses a batch. lz4-napi allocates the length before the block: that is checked first.
+   */
   async #unpack(at: number, stored: Buffer, batch: { contentBytes: number }): Promise<Buffer> {
     const announced = stored.length < 4 ? -1 : stored.readUInt32LE();
     if (announced !== batch.contentBytes) throw this.#damage(at, 'compressed length');

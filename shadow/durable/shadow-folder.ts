@@ -18,7 +18,7 @@ import { type ContentSink, readContainer } from './reader.ts';
 export const CONTAINER = '.umbra';
 export const DURABLE_FILE = 'durable.json';
 
-/** A member's shadow, and the folder of a store it is in. */
+/** Shadow of a member, by the round folder it is in and by its digest. */
 export interface ShadowName {
   readonly round: string;
   readonly member: string;
@@ -27,8 +27,9 @@ export interface ShadowName {
 }
 
 /**
- * @throws ShadowError E_EPOCH_CORRUPT (it is not there, or another's), E_MANIFEST_INVALID,
- * E_MANIFEST_VERSION
+ * Reads the manifest of a shadow on disk.
+ * @throws ShadowError E_EPOCH_CORRUPT (it is not there, or another shadow's), E_MANIFEST_INVALID,
+ * E_MANIFEST_VERSION, E_MANIFEST_FEATURE
  */
 export async function readDurable(target: string, name: ShadowName): Promise<DurableManifest> {
   const path = join(target, DURABLE_FILE);
@@ -45,11 +46,15 @@ export async function readDurable(target: string, name: ShadowName): Promise<Dur
   return manifest;
 }
 
-/** Memory it takes when it is fetched, bytes. */
+/** Returns the memory that a shadow takes when it is fetched, bytes. */
 export function contentBytes({ files }: DurableManifest): number {
   return files.reduce((sum, { footer }) => sum + footer.contentBytes, 0);
 }
 
+/**
+ * Reads the container of one file, and checks that it is the one its manifest describes.
+ * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_VERSION, E_DURABLE_IO; errors of the sink
+ */
 export async function readContained(
   folder: string,
   shadow: string,

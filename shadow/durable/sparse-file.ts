@@ -1,8 +1,9 @@
-/** A file of the store that is written from a container: what the container has as holes stay holes. */
+/** File of the store that is written from a container: holes of the container stay holes. */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { ShadowError } from '../errors.ts';
 import type { ContentSink } from './reader.ts';
 
+/** File that is being written. Close it. */
 export class SparseFile implements ContentSink {
   readonly #path: string;
   readonly #fd: number;
@@ -39,6 +40,7 @@ function guard<T>(path: string, work: () => T): T {
   }
 }
 
+/** Turns an error of the system into E_STORE_NO_ROOM or E_STORE_IO. */
 export function storeError(path: string, cause: unknown): ShadowError {
   const { code } = cause as NodeJS.ErrnoException;
   const full = code === 'ENOSPC' || code === 'ENOMEM';

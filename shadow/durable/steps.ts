@@ -1,28 +1,29 @@
 /**
- * The steps of persisting an epoch, by name and in their order: wherever the power is cut, every epoch
- * listed on disk must fetch whole. test/shadow/durable/power-cut.test.ts walks this list.
+ * Steps of persisting an epoch, by name and in their order. If the power is cut after any of them,
+ * every epoch listed on disk must be fetched whole: test/shadow/durable/power-cut.test.ts walks
+ * this list.
  */
 export const PERSIST_STEPS = [
-  /** A member's folder is there. */
+  /** The folder of a member is there. */
   'shadow/folder',
   /** A container has its header and nothing else. */
   'file/opened',
   'file/batch',
-  /** It has its footer. */
+  /** The container has its footer. */
   'file/written',
   'file/synced',
-  /** It has its real name. */
+  /** The container has its own name. */
   'file/named',
-  /** All containers of the member have. */
+  /** All containers of the member have their names. */
   'shadow/files',
   'shadow/manifest-drafted',
   'shadow/manifest-named',
-  /** Every shadow of the epoch is whole on disk, and nothing lists it. */
+  /** Every shadow of the epoch is whole on disk, but nothing lists it. */
   'epoch/shadows',
   'epoch/drafted',
   /** The epoch is listed. */
   'epoch/named',
-  /** An older one is listed no more, and its shadows are still there. */
+  /** An older epoch is no longer listed, but its shadows are still there. */
   'retire/unlisted',
   'retire/collected',
 ] as const;

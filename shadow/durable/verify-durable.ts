@@ -16,7 +16,8 @@ import {
 
 /**
  * Reads every byte of a shadow on disk.
- * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_DURABLE_IO
+ * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE,
+ * E_DURABLE_IO
  */
 export async function verifyDurable(
   target: string,
@@ -46,8 +47,9 @@ export async function verifyDurable(
 }
 
 /**
- * A shadow's own manifest is what the epoch names, and says what has to be there: a fetch would miss it.
- * @param path of the durable manifest
+ * Checks the shadow's own manifest: the epoch must name it, and it lists the files that have to be
+ * there, of which a fetch would miss any other.
+ * @param path of the durable manifest, for messages
  */
 function requireNamed(durable: DurableManifest, text: Buffer, path: string): void {
   const corrupt = (why: string) => new ShadowError('E_EPOCH_CORRUPT', `${path}: ${why}`, { path });

@@ -1,8 +1,8 @@
 /**
- * Writes one file of a shadow as a container (container.ts). Reading, compressing and writing overlap
- * by a few batches; each batch's content is read once.
+ * Writes one file of a shadow as a container (container.ts). Reading, compressing and writing
+ * overlap by a few batches; each batch's content is read once.
  *
- *     NAME.PID.part   being written by that process; means nothing, removed at the next attempt
+ *     NAME.PID.part   process PID is writing it; means nothing, removed at the next attempt
  *     NAME            whole: it was synced before it got its name
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
@@ -30,9 +30,12 @@ import { onDisk, writeAll } from './disk.ts';
 import type { Pace } from './pace.ts';
 import type { OnStep } from './steps.ts';
 
-/** Batches under way at once: one read, one compressed, one written. */
+/** Batches in work at once: one read, one compressed, one written. */
 const WINDOW = 3;
-/** Dirty pages are brought to the device in pieces: a job's own writes must not wait for all. */
+/**
+ * Bytes after which dirty pages are brought to the device: the job's own writes must not wait for a
+ * whole file.
+ */
 const SYNC_EVERY_BYTES = 32 * 2 ** 20;
 
 export const PART = '.part';
@@ -40,7 +43,7 @@ export const PART = '.part';
 export interface WriteOptions {
   readonly pace: Pace;
   readonly onStep: OnStep;
-  /** Told of content that has been written, bytes. */
+  /** Called when content has been written, bytes. */
   readonly onContent: (bytes: number) => void;
 }
 
@@ -50,7 +53,8 @@ interface Encoded {
 }
 
 /**
- * @param source of at most `fileBytes`; nobody may write to it meanwhile
+ * Writes a container.
+ * @param source file that no process may write to while it is read
  * @throws ShadowError E_EPOCH_CORRUPT (the source), E_DURABLE_NO_ROOM, E_DURABLE_IO
  */
 export async function writeContainer(
@@ -61,7 +65,7 @@ export async function writeContainer(
 ): Promise<Footer> {
   const fd = openSource(source);
   try {
-    // Its own: a process that lingers must not give its name to what another is writing.
+    // The pid keeps a process that lingers from renaming a draft that another is writing.
     const draft = `${target}.${process.pid}${PART}`;
     return await onDisk('write', draft, async () => {
       const handle = await open(draft, 'w', 0o600);
@@ -157,7 +161,7 @@ function readExtents(fd: number, path: string, extents: readonly Extent[]): Buff
   const content = Buffer.allocUnsafe(extents.reduce((sum, { bytes }) => sum + bytes, 0));
   let at = 0;
   for (const { offset, bytes } of extents) {
-    // Synchronous: of memory, a page at a time, where a thread's round trip costs ten times the read.
+    // Synchronous: it reads memory, a page at a time, and a thread's round trip costs ten reads.
     const count = readSync(fd, content, at, bytes, offset);
     if (count !== bytes) {
       throw new ShadowError('E_EPOCH_CORRUPT', `${path} ends at byte ${offset + count}`, { path });

@@ -13,8 +13,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { deflateSync } from 'node:zlib';
 import { RoundArchive } from '../../proxy/coordinator/rounds/round-archive.ts';
 import { reportRound } from '../../proxy/coordinator/rounds/round-report.ts';
+import { DURABLE_FORMAT } from '../../shadow/durable/durable-manifest.ts';
 import { writeContainer } from '../../shadow/durable/writer.ts';
 import { wrap } from '../../shadow/envelope.ts';
+import { makeEpochManifest } from '../../shadow/manifest.ts';
 import { encodeIndex } from '../../shadow/page-index.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import * as b from '../proxy/stream/builder.ts';
@@ -120,18 +122,29 @@ async function stored(): Promise<void> {
     addSeed('container', file.replaceAll('/', '-'), readFileSync(container));
     const name = { round: 'r000001-0123abcd', member: 'a', shadow: 'f'.repeat(64) };
     const contained = [{ file: 'ram-0.img', bytes: content.length, footer }];
-    const durable = { format: 'umbra-durable-shadow', version: 1, ...name, files: contained };
+    const durable = {
+      format: DURABLE_FORMAT.name,
+      version: DURABLE_FORMAT.version,
+      ...name,
+      files: contained,
+    };
     addSeed('manifest', 'durable.json', wrap(durable));
   }
   const entries = Int32Array.from([0, 1, -2, 3]);
   const index = { pageSize: 4096, entries, slots: 4, checksums: Uint32Array.from([7]) };
   addSeed('page-index', 'full-4', encodeIndex(index));
-  const epoch = { format: 'umbra-epoch', version: 1, cluster: 'demo', epoch: 7 };
   const member = { name: 'n0', shadow: 'a'.repeat(64) };
-  const rest = { round: 'r000007-0123abcd', createdAt: '2030-01-01T00:00:00.000Z' };
-  addSeed('manifest', 'epoch.json', wrap({ ...epoch, ...rest, members: [member] }));
+  const epoch = makeEpochManifest({
+    cluster: 'demo',
+    epoch: 7,
+    round: 'r000007-0123abcd',
+    createdAt: '2030-01-01T00:00:00.000Z',
+    members: [member],
+  });
+  addSeed('manifest', 'epoch.json', wrap(epoch));
+  addSeed('manifest', 'requires.json', wrap({ ...epoch, requires: ['stripes'] }));
   const disks = [{ device: 'hd0', layers: [{ path: '/vm/disk.raw', format: 'raw' }] }];
-  addSeed('manifest', 'disks.json', wrap({ ...epoch, ...rest, members: [{ ...member, disks }] }));
+  addSeed('manifest', 'disks.json', wrap({ ...epoch, members: [{ ...member, disks }] }));
   const archive = new RoundArchive(at('rounds'));
   const round = 'r000007-0123abcd';
   for (const capture of ['precopy', 'background'] as const) {

@@ -15,6 +15,7 @@ import {
   Catalogue,
   collectLeftovers,
   type EpochManifest,
+  makeEpochManifest,
   type ShadowError,
   StagingShadow,
 } from '../../shadow/index.ts';
@@ -33,16 +34,14 @@ test.before.each(async () => {
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
 function manifest(epoch: number, changes: Partial<EpochManifest> = {}): EpochManifest {
-  return {
-    format: 'umbra-epoch',
-    version: 1,
+  return makeEpochManifest({
     cluster: 'demo',
     epoch,
     round: roundOf(epoch),
     createdAt: '2030-01-01T00:00:00.000Z',
     members: [{ name: 'a', shadow: 'f'.repeat(64) }],
     ...changes,
-  };
+  });
 }
 
 function roundOf(epoch: number): string {
@@ -82,7 +81,7 @@ test('the number of a removed epoch is not used again', async () => {
   assert.is(await catalogue.nextEpoch(), 3);
 });
 
-test('on a full filesystem epochs can be removed: that is how there is room again', async () => {
+test('on a full filesystem an epoch can be removed, which makes room again', async () => {
   const small = join(root, 'small');
   mkdirSync(small);
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'umbra-test', small]);
@@ -106,7 +105,7 @@ test('on a full filesystem epochs can be removed: that is how there is room agai
   }
 });
 
-test('the newest can be removed there, too, of a catalogue that an older Umbra has made', async () => {
+test('on a full filesystem the newest epoch can be removed, even without a .highest', async () => {
   const small = join(root, 'small');
   mkdirSync(small);
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'umbra-test', small]);
@@ -131,14 +130,14 @@ test('an epoch is never published twice', async () => {
   assert.is((await catalogue.read(1)).round, roundOf(1));
 });
 
-test('a draft left by a crash is no epoch, and does not disturb the next', async () => {
+test('a draft that a crash has left is no epoch, and does not disturb the next one', async () => {
   writeFileSync(join(catalogue.directory, '.000001.json.tmp'), '{"half":');
   assert.equal((await catalogue.list()).epochs, []);
   await catalogue.publish(manifest(1));
   assert.equal(readdirSync(catalogue.directory), ['.highest', '000001.json']);
 });
 
-test('unknown epochs say which there are', async () => {
+test('the error of an unknown epoch names those there are', async () => {
   await catalogue.publish(manifest(3));
   const error: ShadowError = await catalogue.read(4).catch((caught) => caught);
   assert.is(error.code, 'E_EPOCH_UNKNOWN');
@@ -154,12 +153,12 @@ const DAMAGE: readonly (readonly [name: string, code: string, text: (whole: stri
     [
       'a newer version',
       'E_MANIFEST_VERSION',
-      (whole) => whole.replace('"version":1', '"version":2'),
+      (whole) => whole.replace('"version":2', '"version":3'),
     ],
   ];
 
 for (const [name, code, harm] of DAMAGE) {
-  test(`${name} is found, and the other epochs stand`, async () => {
+  test(`${name} is found, and the other epochs remain readable`, async () => {
     await catalogue.publish(manifest(1));
     await catalogue.publish(manifest(2));
     const path = join(catalogue.directory, '000002.json');
@@ -188,7 +187,7 @@ test('a manifest cannot name a folder outside the store', async () => {
   assert.is(await codeOf(catalogue.read(1)), 'E_MANIFEST_INVALID');
 });
 
-test('leftovers are what no epoch names; nothing goes while a manifest cannot be read', async () => {
+test('rounds that no epoch names are removed; none while a manifest is unreadable', async () => {
   const shadows = join(root, 'shadows');
   mkdirSync(join(shadows, 'not-ours'), { recursive: true });
   for (const round of [1, 2, 3, 4].map(roundOf)) {

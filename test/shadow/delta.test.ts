@@ -8,6 +8,7 @@ import {
   collectLeftovers,
   type EpochManifest,
   isUntouched,
+  makeEpochManifest,
   openShadow,
   SealedRam,
   type SealedShadow,
@@ -33,7 +34,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-interface Terms {
+interface Limits {
   readonly reservedBytes?: number;
   readonly moreBytes?: number;
 }
@@ -41,7 +42,7 @@ interface Terms {
 function stage(
   round: string,
   base?: SealedShadow,
-  { reservedBytes = 4 * PAGE, moreBytes = PAGES * PAGE }: Terms = {},
+  { reservedBytes = 4 * PAGE, moreBytes = PAGES * PAGE }: Limits = {},
   layout = LAYOUT,
 ): Promise<StagingShadow> {
   const location = { directory: join(root, round, 'a'), member: 'a', round };
@@ -84,7 +85,7 @@ async function rejection(promise: Promise<unknown>): Promise<ShadowError> {
   );
 }
 
-test('what equals the base is not stored again, and all is there when read', async () => {
+test('pages that equal the base are not stored again, and every page reads as it was', async () => {
   const memory = memoryOfPages();
   const base = await take(await stage(BASE_ROUND), memory);
   memory.fill(7, 3 * PAGE, 5 * PAGE); // changed
@@ -100,7 +101,7 @@ test('what equals the base is not stored again, and all is there when read', asy
   await verifyShadow(delta, 'all');
 });
 
-test('nothing changed, nothing stored', async () => {
+test('a delta of unchanged memory stores nothing', async () => {
   const memory = memoryOfPages();
   const base = await take(await stage(BASE_ROUND), memory);
   const delta = await take(await stage(DELTA_ROUND, base), memory);
@@ -109,7 +110,7 @@ test('nothing changed, nothing stored', async () => {
   await verifyShadow(delta, 'all');
 });
 
-test('comparing does not wake the holes of the base', async () => {
+test('comparing does not fill the holes of the base', async () => {
   const memory = memoryOfPages();
   const base = await take(await stage(BASE_ROUND), memory);
   const image = join(base.directory, base.manifest.blocks[0]?.file ?? '');
@@ -118,7 +119,7 @@ test('comparing does not wake the holes of the base', async () => {
   assert.is(statSync(image).blocks, before);
 });
 
-test('pages rewritten, zeroed and changed back in any order end as the last of each', async () => {
+test('pages rewritten, zeroed and changed back end as the last write of each', async () => {
   const old = memoryOfPages();
   const base = await take(await stage(BASE_ROUND), old);
   let seed = 11;
@@ -165,7 +166,7 @@ test('pages rewritten, zeroed and changed back in any order end as the last of e
   await verifyShadow(delta, 'all');
 });
 
-test('a delta that outgrows what it was given fails with what is missing, and the base stands', async () => {
+test('a delta that outgrows its allowance fails; its base stays whole', async () => {
   const memory = memoryOfPages();
   const base = await take(await stage(BASE_ROUND), memory);
   const shadow = await stage(DELTA_ROUND, base, { reservedBytes: PAGE, moreBytes: 5 * PAGE });
@@ -177,7 +178,7 @@ test('a delta that outgrows what it was given fails with what is missing, and th
   assert.ok((await memoryOf(base)).equals(memory));
 });
 
-test('a block the base has not, or has otherwise, is stored in full', async () => {
+test('a block that the base has not, or has with another length, is stored in full', async () => {
   const base = await take(await stage(BASE_ROUND), memoryOfPages());
   const layout = [{ idstr: 'pc.ram', length: 2 * PAGE }];
   const shadow = await stage(DELTA_ROUND, base, {}, layout);
@@ -223,7 +224,7 @@ for (const [name, harm] of DAMAGE) {
   }
 }
 
-test('a base is kept as long as an epoch’s shadow is a delta of it', async () => {
+test('a base is kept as long as a shadow of an epoch is a delta of it', async () => {
   const memory = memoryOfPages();
   const base = await take(await stage(BASE_ROUND), memory);
   memory.fill(1, 0, PAGE);
@@ -240,15 +241,13 @@ test('a base is kept as long as an epoch’s shadow is a delta of it', async () 
 });
 
 function epoch(number: number, round: string, { sha256: shadow }: SealedShadow): EpochManifest {
-  return {
-    format: 'umbra-epoch',
-    version: 1,
+  return makeEpochManifest({
     cluster: 'demo',
     epoch: number,
     round,
     createdAt: '2030-01-01T00:00:00.000Z',
     members: [{ name: 'a', shadow }],
-  };
+  });
 }
 
 function flip(path: string): void {

@@ -1,4 +1,6 @@
-/** What is folded is what was sealed: damage is not copied, and no harm is seen where there is none. */
+/**
+ * A folded shadow is what was sealed: damage is not copied, and an undamaged shadow is not refused.
+ */
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
@@ -60,7 +62,7 @@ function placeOf(round: string) {
   return { directory: join(root, round, 'a'), member: 'a', round };
 }
 
-/** A delta, its base with holes, and the memory it is of. */
+/** Takes a delta, and its base with holes. @returns the delta, and the memory it stores */
 async function taken(): Promise<{ readonly delta: SealedShadow; readonly memory: Buffer }> {
   const memory = randomBytes(PAGES * PAGE);
   for (let page = 0; page < PAGES; page += 2) memory.fill(0, page * PAGE, (page + 1) * PAGE);
@@ -69,7 +71,7 @@ async function taken(): Promise<{ readonly delta: SealedShadow; readonly memory:
   return { delta: await take(DELTA_ROUND, memory, base), memory };
 }
 
-/** @returns the memory of what it was folded to, which is whole */
+/** Folds a delta. @returns the memory of the folded shadow, which is verified */
 async function fold(delta: SealedShadow, onStep?: OnStep): Promise<Buffer> {
   const location = placeOf(FOLD_ROUND);
   const { sha256 } = await foldShadow(delta, location, new AbortController().signal, onStep);
@@ -82,7 +84,10 @@ const IMAGES: readonly (readonly [round: string, file: string])[] = [
   [DELTA_ROUND, 'ram-0.delta'],
 ];
 
-/** The kernel's clock ticks too slowly to tell a write from the seal just before: touched, it tells. */
+/**
+ * Changes bytes of a file, and then its times: the kernel's clock ticks too slowly to tell a write
+ * from the seal just before.
+ */
 function rot(path: string): void {
   const fd = openSync(path, 'r+');
   writeSync(fd, Buffer.from('rot'), 0, 3, PAGE + 100);
@@ -112,7 +117,7 @@ for (const [round, file] of IMAGES) {
     });
   }
 
-  test(`${file} that is touched, and the same, is folded`, async () => {
+  test(`${file} that is touched, but has the same content, is folded`, async () => {
     const { delta, memory } = await taken();
     const path = join(root, round, 'a', file);
     utimesSync(path, 1, 1);
@@ -124,7 +129,7 @@ for (const [round, file] of IMAGES) {
 }
 
 for (const when of ['fold/staged', 'fold/copied'] as const) {
-  test(`holes that are taken back meanwhile (${when}) are no damage`, async () => {
+  test(`holes that are freed during the fold (${when}) are no damage`, async () => {
     const { delta, memory } = await taken();
     const path = join(root, BASE_ROUND, 'a', 'ram-0.img');
     const mapping = new Mapping(path, PAGES * PAGE);

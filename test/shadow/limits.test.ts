@@ -1,18 +1,23 @@
-/** Lengths of stored things: at the limit they are read, one above they are not, however right they are. */
+/**
+ * Limits of stored things: at the limit they are read; one above it they are refused, even if their
+ * digests are right.
+ */
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { MANIFEST_LIMIT_BYTES, unwrap, wrap } from '../../shadow/envelope.ts';
-import { Catalogue, type EpochManifest, openShadow, type ShadowError } from '../../shadow/index.ts';
+import { Catalogue, makeEpochManifest, openShadow, type ShadowError } from '../../shadow/index.ts';
 import { SHADOW_FORMAT } from '../../shadow/manifest.ts';
 import { scratchFolder } from '../support/scratch.ts';
 
-const EPOCH: EpochManifest = {
-  ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch: 7, round: 'r000007-0123abcd' },
+const EPOCH = makeEpochManifest({
+  cluster: 'demo',
+  epoch: 7,
+  round: 'r000007-0123abcd',
   createdAt: '2030-01-01T00:00:00.000Z',
   members: [{ name: 'a', shadow: 'f'.repeat(64) }],
-};
+});
 
 const test = suite('limits of the store');
 let root = '';
@@ -22,7 +27,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-/** A manifest, and blanks up to a length. */
+/** Pads a manifest with blanks to a length. */
 function padded(body: object, bytes: number): string {
   return wrap(body).padEnd(bytes);
 }
@@ -34,7 +39,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   );
 }
 
-test('an epoch’s manifest', async () => {
+test('an epoch’s manifest has a greatest length', async () => {
   const catalogue = new Catalogue(root, 'demo');
   const path = join(root, '000007.json');
   writeFileSync(path, padded(EPOCH, MANIFEST_LIMIT_BYTES));
@@ -43,7 +48,7 @@ test('an epoch’s manifest', async () => {
   assert.is(await codeOf(catalogue.read(7)), 'E_MANIFEST_INVALID');
 });
 
-test('a shadow’s manifest that has grown is not even read', async () => {
+test('a shadow’s manifest that has grown too long is not read at all', async () => {
   const path = join(root, 'shadow.json');
   writeFileSync(path, '{}');
   truncateSync(path, 2 ** 40); // a hole, of a length no memory holds
@@ -52,7 +57,7 @@ test('a shadow’s manifest that has grown is not even read', async () => {
   assert.ok(performance.now() - startedAt < 60_000, 'a tebibyte is not read in that');
 });
 
-test('members, blocks and texts of a manifest', async () => {
+test('members and texts of an epoch’s manifest have limits', async () => {
   const catalogue = new Catalogue(root, 'demo');
   const path = join(root, '000007.json');
   const member = (_: unknown, at: number) => ({ name: `m${at}`, shadow: 'f'.repeat(64) });
@@ -70,7 +75,7 @@ test('members, blocks and texts of a manifest', async () => {
   }
 });
 
-test('blocks and pages of a shadow’s manifest', () => {
+test('blocks and page size of a shadow’s manifest have limits', () => {
   const file = { file: 'x', bytes: 1, sha256: 'f'.repeat(64) };
   const witness = { boot: '', inode: '1', size: 1, modifiedNs: '1', changedNs: '1' };
   const block = { idstr: 'pc.ram', bytes: 4096, kind: 'full', file: 'ram-0.img', fileBytes: 4096 };
@@ -78,7 +83,11 @@ test('blocks and pages of a shadow’s manifest', () => {
   const identity = { machineType: '', qemuVersion: '', uuid: '', name: '', workingDirectory: '/' };
   const read = (pageSize: number, blocks: number): string => {
     const body = {
-      ...{ format: 'umbra-shadow', version: 2, member: 'a', round: 'r1', pageSize },
+      format: 'umbra-shadow',
+      version: SHADOW_FORMAT.version,
+      member: 'a',
+      round: 'r1',
+      pageSize,
       identity: { ...identity, commandLine: [] },
       blocks: Array.from({ length: blocks }, () => stored),
       configuration: { ...file, witness },

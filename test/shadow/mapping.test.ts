@@ -37,7 +37,7 @@ function sparse(length: number, pages: ReadonlyMap<number, number>): string {
   return path;
 }
 
-test('a file larger than any buffer is compared and copied all over', () => {
+test('a file larger than any buffer is compared and copied throughout', () => {
   const length = 5 * GIBIBYTE + PAGE;
   const places = [0, GIBIBYTE - PAGE, GIBIBYTE, 4 * GIBIBYTE - PAGE, 4 * GIBIBYTE, 5 * GIBIBYTE];
   const pages = new Map(places.map((at, index) => [at, index + 1]));
@@ -56,7 +56,7 @@ test('a file larger than any buffer is compared and copied all over', () => {
   }
 });
 
-test('what is beyond the end, and what is closed, is an error and no signal', () => {
+test('reading beyond the end, or after the end of the mapping, is an error and no signal', () => {
   const mapping = new Mapping(sparse(2 * PAGE, new Map()), 2 * PAGE);
   const isClosed = ({ code }: ShadowError) => code === 'E_SHADOW_CLOSED';
   assert.throws(() => mapping.copy(PAGE, Buffer.alloc(2 * PAGE)), isClosed);
@@ -71,7 +71,7 @@ test('a file of another length is refused before anything is mapped', () => {
   assert.throws(() => new Mapping(sparse(PAGE, new Map()), 2 * PAGE), isCorrupt);
 });
 
-test('holes become memory, and nothing else of the file changes', async () => {
+test('populating turns holes into memory, and changes nothing else of the file', async () => {
   const length = 3 * 2 ** 20 + PAGE;
   const path = sparse(length, new Map([[PAGE, 7]]));
   const before = statSync(path, { bigint: true });
@@ -83,7 +83,7 @@ test('holes become memory, and nothing else of the file changes', async () => {
   assert.ok(readFileSync(path).equals(content));
 });
 
-test('where there is no memory for them, that is an error, and nobody is killed', async () => {
+test('if there is no memory for holes, that is an error, and no process is killed', async () => {
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'umbra-test', root]);
   try {
     const error = await populate(sparse(4 * 2 ** 20, new Map())).then(

@@ -1,4 +1,4 @@
-/** Folders that were there before us, or that somebody has opened: none of them is used. */
+/** Folders that another user made, or can enter: none of them is used. */
 import {
   chmodSync,
   chownSync,
@@ -17,7 +17,7 @@ import type { ShadowError } from '../../shadow/index.ts';
 import { makeOwnFolder, makeTrustedFolder } from '../../shadow/index.ts';
 import { lookAtTree } from '../support/closed-tree.ts';
 
-const NOBODY = 65_534;
+const OTHER_USER = 65_534;
 const test = suite('own folder');
 let root = '';
 
@@ -43,7 +43,7 @@ function folder(name: string, mode: number): string {
   return path;
 }
 
-test('what is made is nobody else’s, all the way, whatever the umask', () => {
+test('a folder that is made, and each above it, is closed to others, whatever the umask', () => {
   const before = process.umask(0);
   try {
     makeOwnFolder(join(root, 'a/b'));
@@ -55,7 +55,7 @@ test('what is made is nobody else’s, all the way, whatever the umask', () => {
   makeOwnFolder(join(root, 'a/b')); // once more
 });
 
-test('of our own, others may see what is in a trusted one, and write to none', () => {
+test('other users may read a trusted folder of ours, and may write to none', () => {
   assert.match(refusal(makeOwnFolder, folder('seen', 0o750)), /is open to others \(0750\)/);
   assert.is(refusal(makeTrustedFolder, folder('trusted', 0o755)), 'made');
   for (const mode of [0o770, 0o777, 0o1777]) {
@@ -65,7 +65,7 @@ test('of our own, others may see what is in a trusted one, and write to none', (
   }
 });
 
-test('a link is no folder of ours, wherever it leads; a file is none', () => {
+test('a link is not our own folder, wherever it leads, and neither is a file', () => {
   const there = folder('there', 0o700);
   symlinkSync(there, join(root, 'link'));
   assert.match(refusal(makeOwnFolder, join(root, 'link')), /is a link/);
@@ -76,7 +76,7 @@ test('a link is no folder of ours, wherever it leads; a file is none', () => {
   assert.throws(() => makeOwnFolder(join(root, 'file')), /EEXIST/);
 });
 
-test('the tests’ own look at a tree sees what is open', () => {
+test('the check of a tree that these tests use finds what is open', () => {
   const path = folder('tree', 0o700);
   for (const [name, mode] of [
     ['closed', 0o600],
@@ -97,9 +97,9 @@ test('the tests’ own look at a tree sees what is open', () => {
 });
 
 if (process.geteuid?.() === 0) {
-  test('somebody else’s is refused, however it is closed, and so is a link of theirs', () => {
+  test('a folder of another user is refused, and so is a link of theirs', () => {
     const theirs = folder('theirs', 0o700);
-    chownSync(theirs, NOBODY, NOBODY);
+    chownSync(theirs, OTHER_USER, OTHER_USER);
     assert.match(refusal(makeOwnFolder, theirs), /belongs to user 65534/);
     assert.match(refusal(makeTrustedFolder, theirs), /belongs to user 65534/);
   });

@@ -1,7 +1,7 @@
 /**
- * Power cut at every named step of commit, retire, collect and fold: a process works on a store on tmpfs
- * and is killed right there. Afterwards every epoch that is listed is whole and holds what it held, and
- * nothing is left of what was under way.
+ * Power cut at every named step of commit, retire, collect and fold: a process works on a store on
+ * tmpfs and is killed right there. Afterwards every epoch that is listed is whole and holds its
+ * content, and nothing is left of the interrupted work.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -37,7 +37,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-/** @returns what ended the process */
+/** Lets a process work until a step. @returns the signal that ended it */
 function workUntil(step: string): string | null {
   const args = [worker.path, root, step];
   const { signal, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
@@ -75,7 +75,7 @@ for (const step of STORE_STEPS) {
     assert.is(workUntil(step), 'SIGKILL', 'the work takes this step');
     const listed = await requireSound();
     assert.ok(listed.length > 0 && listed.length <= EPOCHS);
-    // Whoever comes next goes on from there.
+    // The next process continues from there.
     await takeEpochs(root, () => {});
     assert.equal(await requireSound(), [EPOCHS - 1, EPOCHS]);
   });

@@ -82,7 +82,7 @@ async function sealed() {
   return { ...result, content, directory: shadow.directory };
 }
 
-test('what was written is what is stored, each page in its place', async () => {
+test('pages are stored as they were written, each in its place', async () => {
   const { manifest, content, directory } = await sealed();
   assert.equal(
     manifest.blocks.map(({ idstr }) => idstr),
@@ -94,7 +94,7 @@ test('what was written is what is stored, each page in its place', async () => {
   assert.is(readdirSync(directory).filter((name) => name.endsWith('.img')).length, 2);
 });
 
-test('zero pages cost no memory, and reading does not wake them', async () => {
+test('pages of zeros cost no memory, and reading does not fill them', async () => {
   const { manifest, directory } = await sealed();
   const path = join(directory, manifest.blocks[1]?.file ?? '');
   const expected = 60 * PAGE;
@@ -108,7 +108,7 @@ test('zero pages cost no memory, and reading does not wake them', async () => {
   assert.is(statSync(path).blocks * 512, expected);
 });
 
-/** As a VM does that was restored from it. */
+/** Reads an image through a mapping, as a VM does that was restored from it. */
 function readMapped(path: string): void {
   const { size } = statSync(path);
   const mapping = new Mapping(path, size);
@@ -116,7 +116,7 @@ function readMapped(path: string): void {
   mapping.close();
 }
 
-test('holes that were read through a mapping are taken back, and nothing else changes', async () => {
+test('holes that were read through a mapping are freed, and nothing else changes', async () => {
   const { manifest, directory, content } = await sealed();
   const path = join(directory, manifest.blocks[1]?.file ?? '');
   readMapped(path);
@@ -130,7 +130,7 @@ test('holes that were read through a mapping are taken back, and nothing else ch
   assert.is(await reclaimHoles(shadow), 0);
 });
 
-test('of an image that was touched, nothing is taken back, and it does not count as untouched', async () => {
+test('holes of a touched image are not freed, and it does not become untouched', async () => {
   const { manifest, directory } = await sealed();
   const path = join(directory, manifest.blocks[1]?.file ?? '');
   readMapped(path);
@@ -140,7 +140,7 @@ test('of an image that was touched, nothing is taken back, and it does not count
   assert.not(await isUntouched(shadow));
 });
 
-test('a page that became zero later is zero', async () => {
+test('a page that was written and is then zeros reads as zeros', async () => {
   const shadow = await reserve();
   const [, ram] = shadow.match(STREAMED);
   ram?.writePage(PAGE, randomBytes(PAGE), 0);
@@ -151,7 +151,7 @@ test('a page that became zero later is zero', async () => {
   assert.is(manifest.blocks[1]?.storedBytes, 0);
 });
 
-test('a page counts against what an image may take once, however often it was zero in between', async () => {
+test('a page counts once against the allowance, however often it becomes zeros', async () => {
   const location = { directory: join(root, 'a'), member: 'a', round: 'r1' };
   const options = { reservedBytes: PAGE, moreBytes: 2 * PAGE, headroomBytes: 0 };
   const layout = [{ idstr: 'pc.ram', length: 64 * PAGE }];
@@ -189,7 +189,7 @@ test('sealed RAM is read back page by page', async () => {
   ram.close();
 });
 
-test('reservation is real: the memory is taken before a page is written', async () => {
+test('a reservation takes the memory before a page is written', async () => {
   const shadow = await reserve();
   const path = join(shadow.directory, 'ram-0.img');
   assert.is(statSync(path).blocks * 512, 64 * PAGE);

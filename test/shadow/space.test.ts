@@ -1,4 +1,4 @@
-/** What epochs take, and pins: on a store made by hand. */
+/** Memory that epochs occupy, and pins: on a store made by hand. */
 import {
   mkdirSync,
   mkdtempSync,
@@ -14,6 +14,7 @@ import * as assert from 'uvu/assert';
 import {
   Catalogue,
   type EpochManifest,
+  makeEpochManifest,
   measureEpochs,
   pinEpoch,
   pinnedEpochs,
@@ -37,18 +38,16 @@ test.after.each(() => rmSync(root, { recursive: true, force: true }));
 const roundOf = (epoch: number) => `r${String(epoch).padStart(6, '0')}-0123abcd`;
 
 function epoch(number: number, members: readonly string[] = ['a']): EpochManifest {
-  return {
-    format: 'umbra-epoch',
-    version: 1,
+  return makeEpochManifest({
     cluster: 'demo',
     epoch: number,
     round: roundOf(number),
     createdAt: '2030-01-01T00:00:00.000Z',
     members: members.map((name) => ({ name, shadow: 'f'.repeat(64) })),
-  };
+  });
 }
 
-/** A shadow's folder: an image of so many pages, and a manifest of one page. */
+/** Makes the folder of a shadow: an image of so many pages, and a manifest of one page. */
 function shadow(number: number, pages: number, base?: string, member = 'a'): void {
   const folder = join(root, roundOf(number), member);
   mkdirSync(folder, { recursive: true });
@@ -71,7 +70,7 @@ function shadow(number: number, pages: number, base?: string, member = 'a'): voi
   writeFileSync(join(folder, 'shadow.json'), JSON.stringify({ sha256, body }));
 }
 
-/** Pages [own, shared] by epoch. */
+/** Measures epochs. @returns pages [own, shared] by epoch */
 async function pages(...epochs: readonly EpochManifest[]): Promise<Record<number, number[]>> {
   const spaces = await measureEpochs(root, epochs);
   return Object.fromEntries(
@@ -81,14 +80,14 @@ async function pages(...epochs: readonly EpochManifest[]): Promise<Record<number
   );
 }
 
-test('full epochs are their own, all members of them', async () => {
+test('a full epoch shares nothing, with any of its members', async () => {
   shadow(1, 10);
   shadow(1, 5, undefined, 'b');
   shadow(2, 20);
   assert.equal(await pages(epoch(1, ['a', 'b']), epoch(2)), { 1: [17, 0], 2: [21, 0] });
 });
 
-test('a base is shared by those that build on it, its own epoch included', async () => {
+test('a base is shared by the epochs that refer to it, its own included', async () => {
   shadow(1, 10);
   shadow(2, 3, roundOf(1));
   shadow(3, 4, roundOf(1));
@@ -99,7 +98,7 @@ test('a base is shared by those that build on it, its own epoch included', async
   assert.equal(await pages(two), { 2: [15, 0] });
 });
 
-test('holes count nothing, nor do folders that are gone; a name that reaches out is no base', async () => {
+test('holes and missing folders count nothing, and a base outside the store is none', async () => {
   shadow(1, 0);
   truncateSync(join(root, roundOf(1), 'a', 'ram-0.img'), 100 * PAGE);
   mkdirSync(join(root, 'elsewhere'));

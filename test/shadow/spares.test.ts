@@ -43,7 +43,7 @@ function reserve(round: string, member = 'a'): Promise<StagingShadow> {
   return StagingShadow.reserve(location, LAYOUT, PAGE);
 }
 
-/** A round whose every page is full of that byte. */
+/** Seals a shadow whose every page is full of one byte. */
 async function sealed(round: string, byte: number, member = 'a') {
   const shadow = await reserve(round, member);
   const [ram] = shadow.match(STREAMED);
@@ -56,7 +56,7 @@ function spares(): string[] {
   return existsSync(spareDirectory(root)) ? readdirSync(spareDirectory(root)) : [];
 }
 
-test('a retired image is the next round’s, and what was in it is in no shadow', async () => {
+test('the next round takes over a retired image, and its content reaches no shadow', async () => {
   await sealed(ROUND, 0xaa);
   await recycleShadows(root, ROUND);
   assert.not(existsSync(join(root, ROUND)));
@@ -95,7 +95,7 @@ test('one spare goes to one member', async () => {
   assert.is(spares().length, 0);
 });
 
-test('spares that fit nothing are dropped, and the rest is counted', async () => {
+test('spares that fit no image are removed, and the rest is counted', async () => {
   await sealed(ROUND, 0xaa, 'a');
   await sealed(ROUND, 0xaa, 'b');
   await recycleShadows(root, ROUND);
@@ -106,7 +106,7 @@ test('spares that fit nothing are dropped, and the rest is counted', async () =>
   assert.is(await occupiedBytes(root), 0);
 });
 
-/** Of these lengths, in pages. */
+/** Makes spares of deltas, of these lengths in pages. */
 function spareDeltas(...lengths: number[]): void {
   mkdirSync(spareDirectory(root), { recursive: true });
   for (const [at, pages] of lengths.entries()) {
@@ -128,14 +128,14 @@ test('a delta takes over one spare, so no more are kept for it, nor counted', as
   assert.is(await occupiedBytes(root), 5 * PAGE);
 });
 
-test('each is kept the one that comes nearest to it, and is no longer', async () => {
+test('for each delta the longest spare is kept that does not exceed it', async () => {
   spareDeltas(2, 3, 4, 8, 9, 20);
   const deltas = [5 * PAGE, PAGE, 10 * PAGE];
   assert.is(await pruneSpares(root, { full: [], deltas }), (4 + 9) * PAGE);
   assert.equal(deltaPages(), [4, 9]);
 });
 
-test('a small block does not take over what is kept for a large one', async () => {
+test('a small block does not take over the spare that is kept for a large one', async () => {
   await sealed(ROUND, 0xaa);
   const base = await openShadow(join(root, ROUND, 'a'));
   spareDeltas(PAGES + 1);
@@ -147,7 +147,7 @@ test('a small block does not take over what is kept for a large one', async () =
   await staged.discard();
 });
 
-test('there need be none', async () => {
+test('a store without spares works', async () => {
   assert.is(await pruneSpares(root, { full: [PAGE], deltas: [PAGE] }), 0);
   assert.is(await occupiedBytes(join(root, 'nowhere')), 0);
 });

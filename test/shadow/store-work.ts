@@ -1,6 +1,6 @@
 /**
- * Takes epochs of a made-up member, retires old ones, folds and collects; going on from what is there. As a
- * process of its own that dies at a step: store-work-child.ts.
+ * Takes epochs of a made-up member, retires old ones, folds and collects, continuing from the
+ * store's present state. store-work-child.ts runs it as a process that dies at a step.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import {
   Catalogue,
   collectLeftovers,
   foldShadow,
+  makeEpochManifest,
   type OnStep,
   openShadow,
   type SealedShadow,
@@ -19,10 +20,10 @@ export const PAGE = 4096;
 export const PAGES = 300;
 export const EPOCHS = 5;
 const KEEP = 2;
-/** The epoch that is folded. */
+/** Epoch that is folded. */
 const FOLDED = 4;
 
-/** Every page but a few zeros has content, and each epoch changes some. */
+/** Makes the memory of an epoch: all pages but a few have content, and each epoch changes some. */
 export function memoryOfEpoch(epoch: number): Buffer {
   const memory = Buffer.alloc(PAGES * PAGE);
   for (let page = 20; page < PAGES; page++) {
@@ -68,15 +69,14 @@ async function take(catalogue: Catalogue, shadows: string, epoch: number): Promi
     else ram?.writePage(at, memory, at);
   }
   const { sha256: shadow } = await staged.seal(SEAL_INPUT);
-  await catalogue.publish({
-    format: 'umbra-epoch',
-    version: 1,
+  const manifest = makeEpochManifest({
     cluster: 'demo',
     epoch,
     round,
     createdAt: '2030-01-01T00:00:00.000Z',
     members: [{ name: 'a', shadow }],
   });
+  await catalogue.publish(manifest);
 }
 
 async function baseFor(catalogue: Catalogue, shadows: string): Promise<SealedShadow | undefined> {

@@ -88,6 +88,7 @@ const HOPELESS: ReadonlySet<string> = new Set([
   'E_EPOCH_EXISTS',
   'E_MANIFEST_INVALID',
   'E_MANIFEST_VERSION',
+  'E_MANIFEST_FEATURE',
 ]);
 /** Advances the machine. An event that means nothing in a state changes nothing. */
 export function step(now: Persisting, event: PersistingEvent): PersistingStep {

@@ -2,7 +2,12 @@
  * Which epoch a restore takes, and from where; and which others an operator may take instead, when it
  * turns out to be damaged. Going back further than asked loses work: that is their decision.
  */
-import { type Catalogue, type EpochManifest, ShadowError } from '../../../shadow/index.ts';
+import {
+  type Catalogue,
+  type EpochManifest,
+  isOfAnotherUmbra,
+  ShadowError,
+} from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import type { RestoreOptions } from '../../protocol/operator.ts';
 import type { Persister } from '../durable/persister.ts';
@@ -75,7 +80,8 @@ export class EpochChoice {
         : [`the newest before it that is whole: umbra restore ${previous}`]),
     ];
     const offer = offers.length === 0 ? 'no other epoch is whole.' : offers.join('; or ');
-    return new UmbraError({ ...failure, hint: `Epoch ${epoch} is damaged; ${offer}` }, error);
+    const why = isOfAnotherUmbra(failure) ? 'is of another version of Umbra' : 'is damaged';
+    return new UmbraError({ ...failure, hint: `Epoch ${epoch} ${why}; ${offer}` }, error);
   }
 
   #onDisk(epoch: number): EpochManifest | undefined {

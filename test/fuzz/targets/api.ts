@@ -21,7 +21,7 @@ import { buildApi } from '../../../proxy/coordinator/api.ts';
 import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
 import type { Agent } from '../../../proxy/protocol/agent.ts';
-import { Catalogue } from '../../../shadow/index.ts';
+import { Catalogue, makeEpochManifest } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 import { mutateJson } from '../mutate-json.ts';
 import type { Target } from '../target.ts';
@@ -179,8 +179,8 @@ async function makeEpochs(): Promise<void> {
   const createdAt = '2030-01-01T00:00:00.000Z';
   for (const epoch of [1, 2]) {
     const round = `r00000${epoch}-0123abcd`;
-    const format = { format: 'umbra-epoch', version: 1, cluster: 'demo' } as const;
-    await catalogue.publish({ ...format, epoch, round, createdAt, members });
+    const facts = { cluster: 'demo', epoch, round, createdAt, members };
+    await catalogue.publish(makeEpochManifest(facts));
   }
   writeFileSync(join(CONFIG.catalogueDirectory, '000002.pin'), '');
 }

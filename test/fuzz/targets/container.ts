@@ -1,6 +1,7 @@
 /**
- * Containers of the durable tier: nothing but a ShadowError is thrown; content comes in order, inside of the
- * file, and no more of it than the footer says; one that is taken holds the same when it is written anew.
+ * Fuzz target: containers of the durable tier. Reading throws nothing but a ShadowError. Content
+ * comes in order, inside the file, and no more of it than the footer says. A container that is
+ * accepted holds the same when it is written again.
  */
 import { strict as assert } from 'node:assert';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
@@ -30,7 +31,7 @@ process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 const path = (name: string): string => join(folder, name);
 
 export const KEY = keyOf('f'.repeat(64), 'ram-0.img');
-/** Larger ones are not written out again. */
+/** Most bytes of a file that is written again. */
 const AGAIN_BYTES_MAX = 2 ** 20;
 const PACE = new Pace(undefined, { now: () => 0, sleep: async () => {} });
 export const WRITE_OPTIONS = { pace: PACE, onStep: () => {}, onContent: () => {} };
@@ -86,7 +87,7 @@ async function content(name: string) {
   return { parts, bytes, footer };
 }
 
-/** Every checksum and count is what the bytes before it make it. */
+/** Makes every checksum and count fit the bytes before it. */
 function mend(input: Buffer): Buffer {
   if (input.length < HEADER_BYTES) return input;
   const bytes = Buffer.from(input);

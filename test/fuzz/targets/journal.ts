@@ -1,7 +1,7 @@
 /**
- * What we leave on tmpfs for those after us: a round's journal, and cards of processes. Whatever is in the
- * file, reading it throws nothing; a journal that is damaged asks for the VM to be resumed; what is read is
- * the same when it is written again.
+ * Fuzz target: files on tmpfs that outlive a process: the journal of a round, and pid files.
+ * Whatever a file holds, reading it throws nothing. A journal that is damaged asks for the VM to be
+ * resumed. A journal that was read is the same when it is written again.
  */
 import { strict as assert } from 'node:assert';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,18 @@ export const target: Target = {
     'proxy/host/known-process.ts',
   ],
   inputBytesMax: 8_000,
-  words: ['"held":', '"snapshot":', '"stopping":true', '"pid":1', '"startTime":', '{}', '[]'],
+  words: [
+    '"version":2',
+    '"version":9',
+    '"requires":["x"]',
+    '"held":',
+    '"snapshot":',
+    '"stopping":true',
+    '"pid":1',
+    '"startTime":',
+    '{}',
+    '[]',
+  ],
   mutate: mutateLines,
   check(input) {
     writeFileSync(file, input);
@@ -32,7 +43,7 @@ export const target: Target = {
     const journal = new Journal(folder);
     const entry = journal.read();
     assert.ok(entry !== undefined, 'it is there');
-    if (entry.round === '') assert.ok(entry.stopping, 'nobody knows: it is resumed');
+    if (entry.round === '') assert.ok(entry.stopping, 'its state is unknown: it is resumed');
     assert.ok(entry.held.every((name) => typeof name === 'string'));
     journal.write(entry);
     assert.deepEqual(journal.read(), entry);

@@ -1,6 +1,7 @@
 /**
- * Manifests, of shadows, epochs and the durable tier: nothing but a ShadowError is thrown; what is taken is
- * taken again when it is written anew, and means the same; no name in it reaches out of its folder.
+ * Fuzz target: manifests of shadows, epochs and the durable tier. Reading throws nothing but a
+ * ShadowError. A manifest that is accepted is accepted again, with the same meaning, when it is
+ * written again. No name in it reaches out of its folder.
  */
 import { strict as assert } from 'node:assert';
 import { DURABLE_FORMAT } from '../../../shadow/durable/durable-manifest.ts';
@@ -13,10 +14,17 @@ import { codeOf, type Target } from '../target.ts';
 const FORMATS: readonly ManifestFormat<object>[] = [SHADOW_FORMAT, EPOCH_FORMAT, DURABLE_FORMAT];
 
 export const target: Target = {
-  covers: ['shadow/envelope.ts', 'shadow/manifest.ts', 'shadow/durable/durable-manifest.ts'],
+  covers: [
+    'shadow/envelope.ts',
+    'shadow/format-version.ts',
+    'shadow/manifest.ts',
+    'shadow/durable/durable-manifest.ts',
+  ],
   inputBytesMax: 100_000,
   words: [
-    '"version":3',
+    '"version":1',
+    '"version":4',
+    '"requires":["stripes"]',
     '"base":',
     '"../x"',
     '"/x"',
@@ -34,7 +42,7 @@ export const target: Target = {
   },
 };
 
-/** Its digest is what the body says. */
+/** Makes the digest fit the body. */
 export function mend(input: Buffer): Buffer {
   try {
     const { body } = JSON.parse(input.toString('utf8')) as { body: object };
@@ -56,7 +64,7 @@ function read(text: string, format: ManifestFormat<object>): string {
   return `accepted ${format.name}`;
 }
 
-/** What becomes part of a path. */
+/** Finds the texts that become part of a path. */
 function namesIn(value: unknown, key = ''): string[] {
   if (typeof value === 'string') {
     return ['file', 'round', 'name'].includes(key) ? [value] : [];

@@ -1,18 +1,23 @@
 /**
- * Page indices: nothing but a ShadowError is thrown; one that is taken is, byte for byte, what is written of
- * it again; no entry is outside of the image, no slot is used twice.
+ * Fuzz target: page indices. Reading throws nothing but a ShadowError. An index that is accepted
+ * is, byte for byte, what is written of it again, except for its version. No entry is outside the
+ * image, and no slot is used twice.
  */
 import { strict as assert } from 'node:assert';
 import { ShadowError } from '../../../shadow/errors.ts';
+import { PAGE_INDEX_FORMAT } from '../../../shadow/format-version.ts';
 import { AS_BASE, decodeIndex, encodeIndex, heldSlots, ZEROS } from '../../../shadow/page-index.ts';
 import { codeOf, type Target } from '../target.ts';
 
+/** Offset of the version in an index. */
+const VERSION_AT = 8;
+
 export const target: Target = {
-  covers: ['shadow/page-index.ts'],
+  covers: ['shadow/page-index.ts', 'shadow/format-version.ts'],
   inputBytesMax: 10_000,
   words: [Buffer.from('ffffffff', 'hex'), Buffer.from('feffffff', 'hex'), 'UMBRAIDX'],
   check(input) {
-    // Its manifest says what the index says of itself, as far as it can.
+    // The manifest agrees with what the index says of itself, as far as possible.
     const pages = input.length >= 24 ? input.readUInt32LE(16) : 1;
     const outcomes = (['full', 'delta'] as const).map((kind) => read(input, pages, kind));
     return outcomes.join(' ');
@@ -22,7 +27,9 @@ export const target: Target = {
 function read(input: Buffer, pages: number, kind: 'full' | 'delta'): string {
   try {
     const index = decodeIndex(input, { pageSize: 4096, pages, kind, path: '/store/ram-0.idx' });
-    assert.ok(encodeIndex(index).equals(input));
+    const inOurVersion = Buffer.from(input);
+    inOurVersion.writeUInt32LE(PAGE_INDEX_FORMAT.version, VERSION_AT);
+    assert.ok(encodeIndex(index).equals(inOurVersion));
     const { entries, slots } = index;
     const used = [...entries].filter((entry) => entry >= 0);
     assert.ok(used.every((entry) => entry < slots) && new Set(used).size === used.length);

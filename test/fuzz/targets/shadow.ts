@@ -1,8 +1,8 @@
 /**
- * A sealed shadow, one of whose files is another's:   FILE, NUL, content
+ * Fuzz target: a sealed shadow, one of whose files is replaced:   FILE, NUL, content
  *
- * Nothing but a ShadowError is thrown when it is opened, verified and read. What passes verification reads as
- * it was sealed, unless its manifest itself was replaced, by one whose digest is right.
+ * Opening, verifying and reading throw nothing but a ShadowError. A shadow that passes verification
+ * reads as it was sealed, unless its manifest itself was replaced by one whose digest is right.
  */
 import { strict as assert } from 'node:assert';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { DELTA, memoryOf, PAGE, PAGES } from './small-shadow.ts';
 
 const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-shadow-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-/** The seeds `whole-…` are its files: a base, and the delta that is opened. */
+/** Files of the shadow, from the seeds `whole-…`: a base, and the delta that is opened. */
 const whole = new Map(
   seedsOf('shadow')
     .filter(({ name }) => name.startsWith('whole-'))

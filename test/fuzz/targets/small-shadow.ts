@@ -6,11 +6,11 @@ import { SEAL_INPUT } from '../../support/seal-input.ts';
 
 export const PAGE = 4096;
 export const PAGES = 6;
-/** Their folders. */
+/** Folders of the two shadows. */
 const BASE = 'r000001-0123abcd/a';
 export const DELTA = 'r000002-0123abcd/a';
 
-/** @returns the paths of their files, from `folder` */
+/** Seals both shadows. @returns the paths of their files, from `folder` */
 export async function sealSmall(folder: string): Promise<string[]> {
   await seal(folder, BASE, memoryOf(1));
   await seal(folder, DELTA, memoryOf(2), join(folder, BASE));
@@ -21,7 +21,7 @@ export async function sealSmall(folder: string): Promise<string[]> {
   );
 }
 
-/** A page of zeros, some that stay, some that differ by `kind`. */
+/** Makes a memory of one page of zeros, some that are alike, and some that differ by `kind`. */
 export function memoryOf(kind: number): Buffer {
   const memory = Buffer.alloc(PAGES * PAGE);
   for (let page = 1; page < PAGES; page++) {
@@ -38,7 +38,9 @@ async function seal(folder: string, own: string, memory: Buffer, base?: string):
       ? undefined
       : {
           base: await openShadow(base),
-          ...{ reservedBytes: PAGE, moreBytes: PAGES * PAGE, headroomBytes: 0 },
+          reservedBytes: PAGE,
+          moreBytes: PAGES * PAGE,
+          headroomBytes: 0,
         };
   const layout = [{ idstr: 'pc.ram', length: PAGES * PAGE }];
   const staged = await StagingShadow.reserve(location, layout, PAGE, options);

@@ -13,7 +13,7 @@ import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
 import type { Agent, DurableList } from '../../../proxy/protocol/agent.ts';
 import type { ClusterConfig } from '../../../proxy/protocol/cluster.ts';
-import { Catalogue } from '../../../shadow/index.ts';
+import { Catalogue, makeEpochManifest } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const TEXT = '{cluster: demo, members: [{name: a, qmp: /x}], persist: {to: /nowhere}}';
@@ -89,11 +89,14 @@ async function untilAnswered(): Promise<void> {
 }
 
 async function publish(epoch: number): Promise<void> {
-  await catalogue.publish({
-    ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch },
-    ...{ round: `r00000${epoch}-0123abcd`, createdAt: '2030-01-01T00:00:00.000Z' },
+  const manifest = makeEpochManifest({
+    cluster: 'demo',
+    epoch,
+    round: `r00000${epoch}-0123abcd`,
+    createdAt: '2030-01-01T00:00:00.000Z',
     members: [{ name: 'a', shadow: 'f'.repeat(64) }],
   });
+  await catalogue.publish(manifest);
 }
 
 test('all memory is lost: what the disk says counts', async () => {

@@ -1,4 +1,4 @@
-/** A container gives back what went in, and whatever is wrong with it is found before it is used. */
+/** A container gives back its content, and damage to it is found before any of it is used. */
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
@@ -31,7 +31,7 @@ import {
   STORED_MAX,
 } from '../../../shadow/durable/container.ts';
 import { Pace } from '../../../shadow/durable/pace.ts';
-import { readContainer } from '../../../shadow/durable/reader.ts';
+import { peekContainer, readContainer } from '../../../shadow/durable/reader.ts';
 import { batchesOf, writeContainer } from '../../../shadow/durable/writer.ts';
 import type { ShadowError } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
@@ -76,7 +76,7 @@ async function refusal(container: string, key = KEY): Promise<string | undefined
   );
 }
 
-/** A file of `pages`, of which those that `fill` answers for have content. */
+/** Makes a file in which the pages that `fill` returns have content, and the others are holes. */
 function sparse(name: string, bytes: number, fill: (page: number) => Buffer | undefined): string {
   const fd = openSync(path(name), 'w');
   ftruncateSync(fd, bytes);
@@ -115,7 +115,7 @@ for (const [name, bytes, fill] of SHAPES) {
   });
 }
 
-test('holes cost nothing, and text less than it is long', async () => {
+test('holes take no space, and text takes less than its length', async () => {
   const source = sparse('source', 4096 * PAGE, (page) => (page < 256 ? text(page) : undefined));
   const { contentBytes, containerBytes } = await write(source, path('container'));
   assert.is(contentBytes, 256 * PAGE);
@@ -137,7 +137,7 @@ test('batches are filled, no run of content is lost, and none is too large', () 
   assert.ok(total(batches[0] ?? []) === BATCH_BYTES);
 });
 
-/** A small container with batches of both methods, and where its parts begin. */
+/** Makes a small container with batches of both methods. @returns it, and where its parts begin */
 async function specimen(): Promise<{ bytes: Buffer; batches: number[] }> {
   const source = sparse('source', 600 * PAGE, (page) => {
     return page < 256 ? noise() : page > 300 && page < 560 ? text(page) : undefined;
@@ -177,7 +177,7 @@ test('a flipped bit is found, wherever it is', async () => {
   }
 });
 
-test('a container that was cut is found, wherever it was', async () => {
+test('a container that was cut off is found, wherever it was cut', async () => {
   const { bytes, batches } = await specimen();
   const edges = [0, HEADER_BYTES, ...batches, bytes.length - FOOTER_BYTES];
   const inside = batches.flatMap((at) => [at + BATCH_HEADER_BYTES, at + BATCH_HEADER_BYTES + 40]);
@@ -233,17 +233,39 @@ test('a missing container is found', async () => {
   assert.is(await refusal(path('nowhere')), 'E_EPOCH_CORRUPT');
 });
 
-test('a newer version is refused by name', async () => {
+test('a newer or older version is refused by name, and not called damaged', async () => {
   const { bytes } = await specimen();
-  bytes.writeUInt32LE(2, 8);
-  bytes.writeUInt32LE(crc32(bytes.subarray(0, HEADER_BYTES - 4)), HEADER_BYTES - 4);
-  assert.is(await refusal(harmed(bytes)), 'E_MANIFEST_VERSION');
+  for (const version of [0, 3]) {
+    const other = withVersion(bytes, version);
+    assert.is(await refusal(harmed(other)), 'E_MANIFEST_VERSION', `version ${version}`);
+    assert.is(await peekContainer(harmed(other), KEY), undefined);
+  }
 });
 
-test('lengths are bounded, however well they are sealed', () => {
+test('the version before is read like this one', async () => {
+  const { bytes } = await specimen();
+  assert.is(bytes.readUInt32LE(8), 2);
+  const older = harmed(withVersion(bytes, 1));
+  assert.is(await refusal(older), undefined);
+  assert.ok(await peekContainer(older, KEY));
+});
+
+function withVersion(container: Buffer, version: number): Buffer {
+  const bytes = Buffer.from(container);
+  bytes.writeUInt32LE(version, 8);
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, HEADER_BYTES - 4)), HEADER_BYTES - 4);
+  return bytes;
+}
+
+test('lengths are limited, even if all checksums are right', () => {
   const fine = {
-    ...{ index: 0, extents: 1, method: METHOD_LZ4, contentBytes: PAGE, storedBytes: PAGE },
-    ...{ contentCrc: 0, storedCrc: 0 },
+    index: 0,
+    extents: 1,
+    method: METHOD_LZ4,
+    contentBytes: PAGE,
+    storedBytes: PAGE,
+    contentCrc: 0,
+    storedCrc: 0,
   };
   assert.ok(decodeBatchHeader(encodeBatchHeader(fine)));
   const wrong = [
@@ -275,7 +297,7 @@ test('extents ascend, stay in the file and add up', () => {
   assert.is(ask(far, 0, 25, 5), undefined);
 });
 
-test('a pace is kept, and a pause is not made up for', async () => {
+test('a pace is kept, and a pause is not caught up', async () => {
   let now = 0;
   const clock = {
     now: () => now,

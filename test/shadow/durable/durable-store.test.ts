@@ -101,7 +101,7 @@ function flip(path: string, at = Math.floor(statSync(path).size / 2)): void {
   writeFileSync(path, bytes);
 }
 
-test('what is on disk, and what is fetched from it, is its owner’s alone, whatever the umask', async () => {
+test('files on disk, and files fetched, are closed to others, whatever the umask', async () => {
   const before = process.umask(0);
   try {
     await persist(await sealEpoch(shadows, 1));
@@ -116,13 +116,13 @@ test('what is on disk, and what is fetched from it, is its owner’s alone, what
   }
 });
 
-test('a folder on disk that others may enter is not used', async () => {
+test('a folder on disk that other users may enter is not used', async () => {
   mkdirSync(store.directory, { recursive: true });
   chmodSync(store.directory, 0o755);
   assert.is(await codeOf(store.prepare()), 'E_FOLDER_UNSAFE');
 });
 
-test('a shadow.json that says it is longer than any is not unpacked', async () => {
+test('a shadow.json that claims to be longer than any manifest is not unpacked', async () => {
   await persist(await sealEpoch(shadows, 1, ['a']));
   const path = disk(1, 'a', 'durable.json');
   const { body } = JSON.parse(readFileSync(path, 'utf8')) as {
@@ -136,7 +136,7 @@ test('a shadow.json that says it is longer than any is not unpacked', async () =
   assert.is(await codeOf(verified), 'E_MANIFEST_INVALID');
 });
 
-test('what comes back is the folder as it was sealed, bytes and holes', async () => {
+test('a fetch makes the folder as it was sealed, bytes and holes', async () => {
   const epoch = await sealEpoch(shadows, 1);
   const progress = await persist(epoch);
   assert.is(progress.at(-1), 1);
@@ -177,7 +177,7 @@ test('persisting again writes nothing again', async () => {
   assert.not(steps.includes('file/opened'));
 });
 
-test('an interrupted persist is taken up where it was, file by file', async () => {
+test('an interrupted persist is continued, file by file', async () => {
   const epoch = await sealEpoch(shadows, 1, ['a']);
   let named = 0;
   const stop = (step: PersistStep) => {
@@ -208,7 +208,7 @@ test('a shadow that changed since its seal, or changes now, does not become dura
     writeSync(fd, Buffer.from('x'), 0, 1, 7 * PAGE);
     closeSync(fd);
   };
-  utimesSync(image, 1, 1); // the kernel's clock ticks too slowly to tell a write from one just before
+  utimesSync(image, 1, 1); // the clock of file times ticks too slowly to tell two writes apart
   let scribbled = false;
   const during = persist(epoch, (step) => {
     if (step !== 'file/opened' || scribbled) return;
@@ -232,7 +232,7 @@ test('an image that is touched while it is read, and stays the same, becomes dur
   assert.ok(readFileSync(join(back, epoch.round, 'a', 'ram-0.img')).equals(readFileSync(image)));
 });
 
-test('nor does it harm that its holes are taken back', async () => {
+test('an image whose holes are freed while it is read becomes durable', async () => {
   const epoch = await sealEpoch(shadows, 1, ['a']);
   const directory = join(shadows, epoch.round, 'a');
   const image = join(directory, 'ram-0.img');
@@ -303,8 +303,12 @@ const STAGING = roundOf(900);
 
 function fetchInto(epoch: EpochManifest, more: object = {}): Promise<number> {
   return fetchEpoch(store, epoch, {
-    ...{ shadowsDirectory: shadows, staging: STAGING, trust: 'all', headroomBytes: 0 },
-    ...{ onProgress: quiet, ...more },
+    shadowsDirectory: shadows,
+    staging: STAGING,
+    trust: 'all',
+    headroomBytes: 0,
+    onProgress: quiet,
+    ...more,
   });
 }
 
@@ -357,7 +361,7 @@ function forge(epoch: number, member: string, change: (body: Durable) => object)
   writeFileSync(path, JSON.stringify({ sha256: sha256Of(JSON.stringify(forged)), body: forged }));
 }
 
-/** What can happen to a folder on disk. */
+/** Damage to a folder on disk, and the code it is found by. */
 const HARM: readonly (readonly [name: string, code: string, harm: () => void])[] = [
   ['a flipped bit in an image', 'E_EPOCH_CORRUPT', () => flip(disk(1, 'a', 'ram-0.img.umbra'))],
   [
@@ -415,7 +419,7 @@ const HARM: readonly (readonly [name: string, code: string, harm: () => void])[]
 ];
 
 for (const [name, code, harm] of HARM) {
-  test(`${name}: found by verify and by fetch, and the other epoch stands`, async () => {
+  test(`${name}: found by verify and by fetch, and the other epoch stays whole`, async () => {
     const [one, two] = [await sealEpoch(shadows, 1), await sealEpoch(shadows, 2)];
     await persist(one);
     await persist(two);
@@ -444,12 +448,26 @@ test('swapped epoch manifests are not those epochs', async () => {
   );
 });
 
-test('a newer durable.json is refused by name', async () => {
+test('a durable.json of another version is refused, and not written over', async () => {
   const epoch = await sealEpoch(shadows, 1);
   await persist(epoch);
-  forge(1, 'a', (body) => ({ ...body, version: 2 }));
-  assert.is(await codeOf(store.verify(epoch, quiet)), 'E_MANIFEST_VERSION');
-  assert.is(await codeOf(fetch(1)), 'E_MANIFEST_VERSION');
+  for (const version of [0, 3]) {
+    forge(1, 'a', (body) => ({ ...body, version }));
+    const path = disk(1, 'a', 'durable.json');
+    const written = readFileSync(path, 'utf8');
+    assert.is(await codeOf(store.verify(epoch, quiet)), 'E_MANIFEST_VERSION');
+    assert.is(await codeOf(fetch(1)), 'E_MANIFEST_VERSION');
+    assert.is(await codeOf(persist(epoch)), 'E_MANIFEST_VERSION');
+    assert.is(readFileSync(path, 'utf8'), written);
+  }
+});
+
+test('a durable.json with an unknown feature is refused, and not written over', async () => {
+  const epoch = await sealEpoch(shadows, 1);
+  await persist(epoch);
+  forge(1, 'a', (body) => ({ ...body, requires: ['stripes'] }));
+  assert.is(await codeOf(fetch(1)), 'E_MANIFEST_FEATURE');
+  assert.is(await codeOf(persist(epoch)), 'E_MANIFEST_FEATURE');
 });
 
 test('names in a manifest do not reach out of their folder', async () => {
@@ -461,14 +479,14 @@ test('names in a manifest do not reach out of their folder', async () => {
   assert.is(await codeOf(fetch(1)), 'E_MANIFEST_INVALID');
 });
 
-test('a folder that cannot be made is told by its code', async () => {
+test('a folder that cannot be made is reported by its code', async () => {
   writeFileSync(join(root, 'file'), '');
   const nowhere = new DurableStore(join(root, 'file', 'demo'), 'demo');
   const epoch = await sealEpoch(shadows, 1);
   assert.is(await codeOf(persist(epoch, quiet, nowhere)), 'E_DURABLE_IO');
 });
 
-test('a full disk is told by its code; with room again the epoch is persisted', async () => {
+test('a full disk is reported by its code; with room again the epoch is persisted', async () => {
   const small = join(root, 'small');
   mkdirSync(small);
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'umbra-test', small]);

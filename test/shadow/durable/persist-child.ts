@@ -1,4 +1,7 @@
-/** Persists an epoch and retires the one before; at a step, the first or a later time, it is killed. */
+/**
+ * Persists an epoch and retires the one before. It kills itself at a step: at its first or a later
+ * time.
+ */
 import { readFileSync } from 'node:fs';
 import { DurableStore } from '../../../shadow/durable/index.ts';
 import type { EpochManifest } from '../../../shadow/index.ts';

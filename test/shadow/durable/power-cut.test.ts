@@ -1,6 +1,6 @@
 /**
- * Killed at every named step of persisting: every epoch that is listed afterwards fetches whole, the
- * next attempt completes it, and nothing is left over.
+ * Power cut at every named step of persisting: every epoch that is listed afterwards is fetched
+ * whole, the next attempt completes the interrupted one, and nothing is left over.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -49,7 +49,7 @@ const fileOf = ({ epoch }: EpochManifest) => join(root, `${epoch}.json`);
 
 const persist = (epoch: EpochManifest) => persistAndRetire(store, shadows, epoch, () => {});
 
-/** @returns how the process that was to be killed there ended */
+/** Persists in a process that is killed at a step. @returns how that process ended */
 function persistUntil(epoch: EpochManifest, step: PersistStep, occurrence = 1): Promise<string> {
   const args = [store.directory, shadows, fileOf(epoch), step, String(occurrence)];
   const persisting = spawn(process.execPath, [child.path, ...args], { stdio: 'inherit' });
@@ -58,7 +58,7 @@ function persistUntil(epoch: EpochManifest, step: PersistStep, occurrence = 1): 
   });
 }
 
-/** @returns the epochs listed, each of which came back byte for byte */
+/** Fetches every epoch that is listed, and compares it byte for byte. @returns their numbers */
 async function fetchAll(): Promise<number[]> {
   const { epochs: listed, damaged } = await store.list();
   assert.equal(damaged, []);
@@ -110,7 +110,7 @@ for (const { step, occurrence } of CUTS) {
   });
 }
 
-test('what was cut and is not taken up again is collected', async () => {
+test('an interrupted persist that is not continued is collected', async () => {
   const [one, two] = epochs as [EpochManifest, EpochManifest];
   await persist(one);
   assert.is(await persistUntil(two, 'epoch/drafted'), 'SIGKILL');

@@ -3,7 +3,12 @@ import { randomFillSync } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DurableStore, Pace, type PersistStep } from '../../../shadow/durable/index.ts';
-import { type EpochManifest, openShadow, StagingShadow } from '../../../shadow/index.ts';
+import {
+  type EpochManifest,
+  makeEpochManifest,
+  openShadow,
+  StagingShadow,
+} from '../../../shadow/index.ts';
 
 export const PAGE = 4096;
 export const PAGES = 640;
@@ -22,8 +27,9 @@ export function roundOf(epoch: number): string {
 }
 
 /**
- * Seals a shadow a member: 400 pages of noise, some that compress, some apart from others, and holes.
- * @param base its shadows are stored as what differs from those of this epoch
+ * Seals a shadow for each member: 400 pages of noise, pages that compress, pages that lie apart,
+ * and holes.
+ * @param base epoch against whose shadows deltas are taken
  * @returns the epoch's manifest, which is not published anywhere
  */
 export async function sealEpoch(
@@ -44,7 +50,9 @@ export async function sealEpoch(
     const location = { directory, member, round };
     const delta = base && {
       base: await openShadow(join(shadows, base.round, member)),
-      ...{ reservedBytes: 0, moreBytes: PAGES * PAGE, headroomBytes: 0 },
+      reservedBytes: 0,
+      moreBytes: PAGES * PAGE,
+      headroomBytes: 0,
     };
     const shadow = await StagingShadow.reserve(location, layout, PAGE, delta);
     const streamed = layout.map(({ idstr, length }) => ({ idstr, usedLength: length }));
@@ -66,18 +74,16 @@ export async function sealEpoch(
     });
     sealed.push({ name: member, shadow: sha256 });
   }
-  return {
-    format: 'umbra-epoch',
-    version: 1,
+  return makeEpochManifest({
     cluster: 'demo',
     epoch,
     round,
     createdAt: `2030-01-01T00:00:0${epoch}.000Z`,
     members: sealed,
-  };
+  });
 }
 
-/** All steps there are, in their order. */
+/** Persists, lists and retires, which takes every named step, in their order. */
 export async function persistAndRetire(
   store: DurableStore,
   shadows: string,
@@ -90,7 +96,7 @@ export async function persistAndRetire(
   await store.retire([epoch.epoch - 1], onStep);
 }
 
-/** From a FULL section to EOF, as a stream can have it; of no device there is. */
+/** Makes a device state, from a FULL section to EOF as in a stream; it describes no real device. */
 function deviceStateOf(member: string): Buffer {
   const bytes = Buffer.alloc(5_000, `devices of ${member} `);
   bytes[0] = 4;

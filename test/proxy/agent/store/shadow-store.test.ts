@@ -14,6 +14,7 @@ import {
   Catalogue,
   type EpochManifest,
   type Listing,
+  makeEpochManifest,
   openShadow,
   StagingShadow,
 } from '../../../../shadow/index.ts';
@@ -82,10 +83,8 @@ async function sealed(epoch: number, round: string, baseRound?: string): Promise
     for (let page = 0; page < PAGES; page++) ram?.writePage(page * PAGE, randomBytes(PAGE), 0);
     members.push({ name, shadow: (await shadow.seal(SEAL_INPUT)).sha256 });
   }
-  return {
-    ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch, round, members },
-    createdAt: '2030-01-01T00:00:00.000Z',
-  };
+  const createdAt = '2030-01-01T00:00:00.000Z';
+  return makeEpochManifest({ cluster: 'demo', epoch, round, createdAt, members });
 }
 
 test('a round holds its folder until its last member has left, and it is published or never will be', async () => {

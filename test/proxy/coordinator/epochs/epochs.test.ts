@@ -10,7 +10,7 @@ import { Epochs } from '../../../../proxy/coordinator/epochs/epochs.ts';
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
 import type { Agent } from '../../../../proxy/protocol/agent.ts';
 import type { ClusterConfig } from '../../../../proxy/protocol/cluster.ts';
-import { Catalogue, type EpochManifest } from '../../../../shadow/index.ts';
+import { Catalogue, type EpochManifest, makeEpochManifest } from '../../../../shadow/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const HOUR = 3_600_000;
@@ -45,15 +45,14 @@ test.after.each(() => rmSync(root, { recursive: true, force: true }));
 /** Epochs 1 to `count`, an hour apart, the newest now. */
 async function publish(count: number): Promise<void> {
   for (let epoch = 1; epoch <= count; epoch++) {
-    await catalogue.publish({
-      format: 'umbra-epoch',
-      version: 1,
+    const manifest = makeEpochManifest({
       cluster: 'demo',
       epoch,
       round: `r00000${epoch}-0123abcd`,
       createdAt: new Date(NOW - (count - epoch) * HOUR).toISOString(),
       members: [{ name: 'a', shadow: 'f'.repeat(64) }],
     });
+    await catalogue.publish(manifest);
   }
 }
 

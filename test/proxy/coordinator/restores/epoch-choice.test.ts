@@ -8,7 +8,7 @@ import { parseClusterConfig } from '../../../../proxy/config/config.ts';
 import { Coordinator } from '../../../../proxy/coordinator/coordinator.ts';
 import { type Failure, toFailure } from '../../../../proxy/failure/failure.ts';
 import type { Agent } from '../../../../proxy/protocol/agent.ts';
-import { Catalogue } from '../../../../shadow/index.ts';
+import { Catalogue, makeEpochManifest } from '../../../../shadow/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const TEXT = '{cluster: demo, members: [{name: a, qmp: /x}]}';
@@ -35,11 +35,14 @@ test.after.each(async () => {
 
 async function publish(count: number): Promise<void> {
   for (let epoch = 1; epoch <= count; epoch++) {
-    await catalogue.publish({
-      ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch },
-      ...{ round: `r00000${epoch}-0123abcd`, createdAt: '2030-01-01T00:00:00.000Z' },
+    const manifest = makeEpochManifest({
+      cluster: 'demo',
+      epoch,
+      round: `r00000${epoch}-0123abcd`,
+      createdAt: '2030-01-01T00:00:00.000Z',
       members: [{ name: 'a', shadow: 'f'.repeat(64) }],
     });
+    await catalogue.publish(manifest);
   }
 }
 

@@ -6,11 +6,9 @@ import { restoreEpoch } from '../../../../proxy/coordinator/restores/restore.ts'
 import { UmbraError } from '../../../../proxy/failure/failure.ts';
 import type { RestorePlan, RestoringAgent } from '../../../../proxy/protocol/agent.ts';
 import type { RestoreOptions } from '../../../../proxy/protocol/operator.ts';
-import type { EpochManifest } from '../../../../shadow/index.ts';
+import { makeEpochManifest } from '../../../../shadow/index.ts';
 
-const EPOCH: EpochManifest = {
-  format: 'umbra-epoch',
-  version: 1,
+const EPOCH = makeEpochManifest({
   cluster: 'demo',
   epoch: 3,
   round: 'r000003-00000000',
@@ -19,7 +17,7 @@ const EPOCH: EpochManifest = {
     { name: 'a', shadow: 'f'.repeat(64) },
     { name: 'b', shadow: 'f'.repeat(64) },
   ],
-};
+});
 const OPTIONS: RestoreOptions = { mode: 'auto', replace: false, verify: 'changed', from: 'auto' };
 
 const test = suite('restore');

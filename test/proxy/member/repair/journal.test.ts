@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -53,6 +53,24 @@ test('a damaged entry asks for the VM to be resumed, and for nothing else', () =
   const entry = new Journal(directory).read();
   assert.is(entry?.stopping, true);
   assert.is(entry?.snapshot, undefined);
+});
+
+test('a journal of a newer Umbra gives what is known of it, and the VM is resumed', () => {
+  for (const unknown of [{ version: 3 }, { version: 2, requires: ['stripes'] }]) {
+    const entry = { round: 'r1', stopping: false, held: ['net0'], saved, more: 1 };
+    writeFileSync(join(directory, 'round.json'), JSON.stringify({ ...unknown, ...entry }));
+    const read = new Journal(directory).read();
+    assert.equal(read, { round: 'r1', stopping: true, held: ['net0'], saved });
+  }
+});
+
+test('a field that is not known is ignored', () => {
+  const journal = new Journal(directory);
+  journal.write({ round: 'r1', stopping: false, saved });
+  const path = join(directory, 'round.json');
+  const written = JSON.parse(readFileSync(path, 'utf8')) as object;
+  writeFileSync(path, JSON.stringify({ ...written, host: 'b' }));
+  assert.equal(journal.read(), { round: 'r1', stopping: false, held: [], saved });
 });
 
 test.run();
