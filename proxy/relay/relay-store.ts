@@ -52,7 +52,7 @@ export interface Staged {
 }
 
 /** The catalogue's name, as epochs carry it. */
-export const RELAY_CLUSTER = 'relay';
+const RELAY_CLUSTER = 'relay';
 /** What a migration may have in memory besides its shadow: put by, and between the sockets. */
 const PASSING_BYTES = BACKLOG_BYTES + 2 * IN_FLIGHT_BYTES;
 
