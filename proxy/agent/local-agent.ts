@@ -35,6 +35,7 @@ import type { ExamineResult, RestoreMode, ResumeResult } from '../protocol/membe
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';
 import { queryMachines } from './restores/machine-type.ts';
+import { planRestore } from './restores/plan.ts';
 import { Restores } from './restores/restores.ts';
 import { RoundAdmission } from './store/admission.ts';
 import { fillMappedHoles, reclaimMappedHoles } from './store/mapped-holes.ts';
@@ -267,12 +268,15 @@ export class LocalAgent implements Agent {
   }
 
   planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]> {
-    return this.#restores.plan(epoch, mode);
+    return planRestore(this.#config, epoch, mode);
   }
 
   cloneOf(origin: CloneOrigin): RestoringAgent {
-    // Never started: it only reads.
-    const source = new LocalAgent(origin.source, this.#catalogue, this.#log);
+    const store = new ShadowStore(origin.source, this.#catalogue, new RoundsInUse(), this.#log);
+    const source = {
+      verify: store.verify.bind(store),
+      planRestore: planRestore.bind(undefined, origin.source),
+    };
     return cloningAgent(this, source, origin, this.#config);
   }
 
