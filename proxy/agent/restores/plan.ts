@@ -34,8 +34,8 @@ type EpochMember = EpochManifest['members'][number];
 /**
  * Returns how the members of an epoch are to be brought back.
  * @param config the cluster whose epoch it is
- * @throws UmbraError E_MACHINE_TYPE, E_MAP_UNSUPPORTED, E_COMMAND_LINE, E_DISK_LAYER, E_DISK_COMMAND,
- * E_LIBVIRT_XML, E_MEMBER_UNKNOWN; ShadowError for a damaged shadow
+ * @throws UmbraError E_MACHINE_TYPE, E_MAP_UNSUPPORTED, E_COMMAND_LINE, E_DISK_LAYER,
+ * E_DISK_COMMAND, E_LIBVIRT_XML, E_MEMBER_UNKNOWN; ShadowError for a damaged shadow
  */
 export function planRestore(
   config: ClusterConfig,
@@ -88,7 +88,9 @@ async function planMember(
   };
 }
 
-/** Plans new layers over a member's disks: a restored VM writes there, and the epoch's files stay. */
+/**
+ * Plans new layers over a member's disks: a restored VM writes there, and the epoch's files stay.
+ */
 function newLayers(owner: string, { disks = [] }: EpochMember): RestoredDisk[] {
   const restored = disks.map((disk) => {
     const id = randomBytes(4).toString('hex');

@@ -2,7 +2,7 @@
  * Enacts restores on one host: starts QEMUs, has their proxies load them, and undoes all of it.
  *
  *     begin ──▶ load … load ──▶ end(done)
- *       │            └── any failure ──▶ end(undo): what this restore started is killed, nothing else
+ *       │            └── a failure ──▶ end(undo): what this restore started is killed, nothing else
  *       └── a note on tmpfs: if this process dies in the middle, its next life undoes the restore
  */
 import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -107,7 +107,10 @@ export class Restores {
     writeFileSync(this.#note, '', { mode: 0o600 });
   }
 
-  /** Ends the restore; `undo` first kills the VMs it has started, and removes the layers it has made. */
+  /**
+   * Ends the restore; `undo` first kills the VMs it has started, and removes the layers it has
+   * made.
+   */
   async end(how: 'done' | 'undo'): Promise<void> {
     if (how === 'undo') {
       await Promise.all([...this.#started.values()].map((vm) => killProcess(vm)));
@@ -120,7 +123,7 @@ export class Restores {
     await rm(this.#note, { force: true });
   }
 
-  /** The file that is there while a restore is under way: half a restore is no cluster. */
+  /** Returns the file that is there while a restore is under way: half a restore is no cluster. */
   get #note(): string {
     return clusterFile(this.#config.directory, 'restore');
   }
