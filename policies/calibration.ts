@@ -70,7 +70,7 @@ export function correct(rawMs: number, fit: Fit | undefined): number {
 }
 
 /** Returns |predicted − real| ÷ real; nothing if there was no prediction. */
-export function predictionError({ predictedMs, clusterDowntimeMs }: RoundOutcome): number[] {
+function predictionError({ predictedMs, clusterDowntimeMs }: RoundOutcome): number[] {
   if (predictedMs === undefined || clusterDowntimeMs <= 0) return [];
   return [Math.abs(predictedMs - clusterDowntimeMs) / clusterDowntimeMs];
 }

@@ -1,14 +1,12 @@
-export { admitRound, type BudgetDecision, type MemoryNeed } from './budget.ts';
+export { admitRound } from './budget.ts';
 export {
   type Calibration,
   calibrate,
   correct,
-  type Fit,
   NO_CALIBRATION,
-  predictionError,
   type RoundOutcome,
 } from './calibration.ts';
-export { decideEnd, type EndCondition, type EndDecision, type LiveView } from './end-condition.ts';
+export { decideEnd, type EndCondition, type LiveView } from './end-condition.ts';
 export {
   type Estimate,
   estimate,
@@ -23,6 +21,6 @@ export {
 } from './evacuation.ts';
 export { dalyIntervalMs, type Interval, LEAST_INTERVAL_MS, nextInterval } from './interval.ts';
 export { type LiveDecision, LivePhase, type LivePolicy } from './live-phase.ts';
-export { chooseSlots, type Multiplexing, type SlotDecision } from './multiplexing.ts';
+export { chooseSlots, type Multiplexing } from './multiplexing.ts';
 export { observeProgress, type Progress, whyStalled } from './progress.ts';
 export { epochsToRetire, type RetainedEpoch, type RetentionPolicy } from './retention.ts';

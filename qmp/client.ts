@@ -9,11 +9,10 @@
 import { connect, type Socket } from 'node:net';
 import type { QmpArguments, QmpCommandName, QmpResult } from './commands.ts';
 import { QmpError } from './errors.ts';
-import { EventQueue } from './events.ts';
 import { DEFAULT_MESSAGE_LIMIT_BYTES, LineFramer } from './framing.ts';
 import { parseMessage, type QemuVersion, type QmpEvent, type QmpMessage } from './protocol.ts';
 
-export const DEFAULT_DEADLINE_MS = 10_000;
+const DEFAULT_DEADLINE_MS = 10_000;
 
 export interface QmpConnectOptions {
   /** Deadline of connection and greeting together, milliseconds. */
@@ -39,7 +38,6 @@ export class QmpClient {
   readonly #framer: LineFramer;
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
-  readonly #queues = new Set<EventQueue>();
   readonly #closed: Promise<QmpError>;
   #announceClosed: (error: QmpError) => void = () => {};
   #failure: QmpError | undefined;
@@ -124,14 +122,6 @@ export class QmpClient {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Events as an async iterator; it throws when the connection ends or 10,000 are unread. */
-  events(): AsyncIterableIterator<QmpEvent> {
-    const queue: EventQueue = new EventQueue(() => this.#queues.delete(queue));
-    if (this.#failure === undefined) this.#queues.add(queue);
-    else queue.fail(this.#failure);
-    return queue;
-  }
-
   /** Drops the connection; QEMU runs on. Pending commands fail with E_QMP_CLOSED. */
   close(): void {
     this.#fail(this.#error('E_QMP_CLOSED', 'the monitor connection was closed by its owner'));
@@ -167,7 +157,6 @@ export class QmpClient {
         this.#greeted();
         break;
       case 'event':
-        for (const queue of this.#queues) queue.push(message.event);
         for (const listener of this.#listeners) this.#tell(listener, message.event);
         break;
       case 'return':
@@ -219,7 +208,6 @@ export class QmpClient {
     this.#failure = error;
     this.#socket.destroy();
     for (const pending of this.#pending.values()) pending.reject(error);
-    for (const queue of this.#queues) queue.fail(error);
     this.#announceClosed(error);
   }
 

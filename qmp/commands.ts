@@ -110,15 +110,9 @@ export interface SnapshotAction {
   };
 }
 
-export interface MemorySize {
-  readonly 'base-memory': number;
-  readonly 'plugged-memory'?: number;
-}
-
 export interface QmpCommands {
   cont: { arguments: undefined; result: object };
   stop: { arguments: undefined; result: object };
-  quit: { arguments: undefined; result: object };
   'query-kvm': { arguments: undefined; result: { enabled: boolean; present: boolean } };
   'query-status': { arguments: undefined; result: StatusInfo };
   'query-block': { arguments: undefined; result: readonly BlockInfo[] };
@@ -143,7 +137,6 @@ export interface QmpCommands {
     arguments: undefined;
     result: Readonly<Record<string, unknown>>;
   };
-  'query-memory-size-summary': { arguments: undefined; result: MemorySize };
   /** A table for humans; its layout is stable enough to read (softmmu/physmem.c). */
   'x-query-ramblock': { arguments: undefined; result: { 'human-readable-text': string } };
   'migrate-set-capabilities': {
@@ -160,7 +153,6 @@ export interface QmpCommands {
   /** The only way to learn of network backends. */
   'human-monitor-command': { arguments: { 'command-line': string }; result: string };
   migrate_cancel: { arguments: undefined; result: object };
-  'migrate-incoming': { arguments: { uri: string }; result: object };
   pmemsave: { arguments: { val: number; size: number; filename: string }; result: object };
 }
 

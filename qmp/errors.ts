@@ -37,7 +37,6 @@ export const QMP_ERRORS = {
     hint: 'Check that libvirt runs: virsh -c URI list. Umbra repairs the VMs with it or without.',
   },
   E_QMP_ABORTED: { meaning: 'The caller’s AbortSignal fired.' },
-  E_QMP_OVERFLOW: { meaning: 'A reader of events fell too far behind.' },
   E_QMP_LISTENER: {
     meaning: 'A listener failed at an event; `cause` is its error.',
     hint: 'A fault of Umbra’s: please report it, with the log of the daemon. The VM runs.',

@@ -1,13 +1,11 @@
-export { Catalogue, type DamagedEpoch, type Listing } from './catalogue.ts';
-export { type CollectOptions, collectLeftovers } from './collect.ts';
+export { Catalogue, type Listing } from './catalogue.ts';
+export { collectLeftovers } from './collect.ts';
 export { sha256Of } from './envelope.ts';
-export { isOfAnotherUmbra, ShadowError, type ShadowErrorCode } from './errors.ts';
+export { isOfAnotherUmbra, ShadowError } from './errors.ts';
 export { foldShadow } from './fold.ts';
 export { type FormatVersion, isReadable } from './format-version.ts';
 export {
-  type BaseName,
   type EpochManifest,
-  type Identity,
   mainRamIndex,
   makeEpochManifest,
   type ShadowManifest,
@@ -18,7 +16,7 @@ export { makeOwnFolder, makeTrustedFolder, requireTrustedFolder } from './own-fo
 export { pinEpoch, pinnedEpochs, unpinEpoch } from './pins.ts';
 export type { RamImage } from './ram-image.ts';
 export { reclaimHoles } from './reclaim-holes.ts';
-export { measureRoom, occupiedBytes, type Room, requireRoom } from './room.ts';
+export { measureRoom, occupiedBytes, requireRoom } from './room.ts';
 export { SealedRam } from './sealed-ram.ts';
 export { openShadow, readShadowFile, type SealedShadow } from './sealed-shadow.ts';
 export { type EpochSpace, measureEpochs } from './space.ts';
@@ -26,18 +24,14 @@ export {
   markMapped,
   pruneSpares,
   recycleShadows,
-  type SparesWanted,
   spareDirectory,
 } from './spares.ts';
 export {
   type BlockLayout,
-  type Sealed,
   type SealInput,
-  type StagingLocation,
-  type StagingOptions,
   StagingShadow,
 } from './staging.ts';
-export { type OnStep, STORE_STEPS, type StoreStep } from './steps.ts';
+export { type OnStep, STORE_STEPS } from './steps.ts';
 export { writeFailure } from './synced.ts';
 export { isUntouched } from './untouched.ts';
 export { type VerifyMode, verifyShadow } from './verify.ts';

@@ -6,7 +6,7 @@
 import koffi from 'koffi';
 
 /** Bytes of the processor's page (x86-64). */
-export const PAGE_BYTES = 4096;
+const PAGE_BYTES = 4096;
 /** Unit of st_blocks, bytes, whatever the filesystem (stat(2)). */
 export const STAT_BLOCK_BYTES = 512;
 /** Types of filesystems that lie in memory, as statfs(2) gives them (linux/magic.h). */

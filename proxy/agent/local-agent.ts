@@ -1,9 +1,10 @@
 /**
- * The agent of one host: brings together what a coordinator asks for (contract.ts).
+ * The agent of one host: offers what a coordinator asks for (protocol/agent.ts).
  *
- *     a member    its proxy (proxy-supervisor.ts) and its VM (member-vm.ts)
- *     epochs      in memory (shadow-store.ts), what may come to them (admission.ts), on disk (durable-tier.ts)
- *     restores    of epochs into VMs (restores.ts), also another cluster's (cloning-agent.ts)
+ *     members     vms/        each has a proxy (proxy-supervisor.ts) and a VM (member-vm.ts)
+ *     epochs      store/      in memory (shadow-store.ts), and the room for more (admission.ts)
+ *                 durable/    on disk (durable-tier.ts)
+ *     restores    restores/   of epochs into VMs (restores.ts), also of a clone (cloning-agent.ts)
  */
 import type { Logger } from 'pino';
 import type { PersistProgress, PersistResult } from '../../shadow/durable/index.ts';
@@ -35,6 +36,7 @@ import type { ExamineResult, RestoreMode, ResumeResult } from '../protocol/membe
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';
 import { queryMachines } from './restores/machine-type.ts';
+import { planRestore } from './restores/plan.ts';
 import { Restores } from './restores/restores.ts';
 import { RoundAdmission } from './store/admission.ts';
 import { fillMappedHoles, reclaimMappedHoles } from './store/mapped-holes.ts';
@@ -49,6 +51,7 @@ interface Member {
   readonly keeper: ProxySupervisor;
 }
 
+/** The agent of one cluster on this host. */
 export class LocalAgent implements Agent {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
@@ -89,7 +92,7 @@ export class LocalAgent implements Agent {
     return [...this.#members.keys()];
   }
 
-  /** Starts the proxies, and puts right what an earlier life left. */
+  /** Starts the proxies, and repairs what an earlier life of the agent has left. */
   async start(): Promise<void> {
     await this.#store.open();
     await this.#restores.undoCutShort();
@@ -138,7 +141,7 @@ export class LocalAgent implements Agent {
     });
     const admission = await this.#admission.admit(new Map(examined), this.#vmPids());
     await fillMappedHoles(this.#vmPids());
-    // Not before: whoever is refused leaves nothing that goes on.
+    // Not before: a round that is refused leaves no work behind.
     for (const { vm } of this.#members.values()) {
       void queryMachines(vm.recorded?.commandLine[0] ?? '');
     }
@@ -190,7 +193,7 @@ export class LocalAgent implements Agent {
 
   async reclaimHoles(): Promise<void> {
     const bytes = await reclaimMappedHoles(this.#vmPids(), (round) => this.#held.has(round));
-    if (bytes > 0) this.#log.info({ bytes }, 'holes of mapped images taken back');
+    if (bytes > 0) this.#log.info({ bytes }, 'holes of mapped images given back');
   }
 
   async tidyDisks(epochs: readonly EpochManifest[]): Promise<void> {
@@ -253,7 +256,7 @@ export class LocalAgent implements Agent {
     try {
       return await this.#durable.fetch(epoch, trust, onProgress);
     } catch (error) {
-      await this.collect('free'); // the first shadows may have come whole: they go when it ends
+      await this.collect('free'); // shadows that have come whole are removed when the fetch ends
       throw error;
     }
   }
@@ -267,12 +270,15 @@ export class LocalAgent implements Agent {
   }
 
   planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]> {
-    return this.#restores.plan(epoch, mode);
+    return planRestore(this.#config, epoch, mode);
   }
 
   cloneOf(origin: CloneOrigin): RestoringAgent {
-    // Never started: it only reads.
-    const source = new LocalAgent(origin.source, this.#catalogue, this.#log);
+    const store = new ShadowStore(origin.source, this.#catalogue, new RoundsInUse(), this.#log);
+    const source = {
+      verify: store.verify.bind(store),
+      planRestore: planRestore.bind(undefined, origin.source),
+    };
     return cloningAgent(this, source, origin, this.#config);
   }
 

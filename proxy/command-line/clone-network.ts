@@ -6,9 +6,9 @@
  *     any other backend                            refused, or unplugged: the card leads nowhere
  *
  * A card's state is in the stream, so the card stays; only its backend changes. What can take a
- * backend's place was tried on QEMU 7.2 and 10.0: a card on `user` needs `user` again, whose own state
- * is in the stream ("slirp"); virtio on a tap needs a tap again (vnet_hdr); the others load on a hub
- * port that leads nowhere.
+ * backend's place was tried on QEMU 7.2 and 10.0: a card on `user` needs `user` again, whose own
+ * state is in the stream ("slirp"); virtio on a tap needs a tap again (vnet_hdr); the others load
+ * on a hub port that leads nowhere.
  */
 import type { ClonedPaths } from './clone-paths.ts';
 import { notIsolated, refused } from './clone-refusals.ts';
@@ -34,7 +34,7 @@ const FIRST_HUB = 7500;
 /** Options that keep QEMU from adding a card of its own. */
 const SAYS_NETWORK: ReadonlySet<string> = new Set(['nodefaults', 'netdev', 'nic', 'net']);
 
-/** Which networks a clone may use. */
+/** The networks that a clone may use. */
 export interface CloneNetworkOptions {
   /** Network sockets that the first cluster's switch dials. */
   readonly switched: readonly string[];
@@ -85,8 +85,8 @@ export class CloneNetwork {
   }
 
   /**
-   * Returns options that take the place of the network QEMU gives a VM when no option says otherwise:
-   * a card, with the host's network behind it.
+   * Returns options that take the place of the network QEMU gives a VM when no option says
+   * otherwise: a card, with the host's network behind it.
    * @throws UmbraError E_CLONE_NETWORK
    */
   inPlaceOfDefault(options: readonly QemuOption[]): QemuOption[] {

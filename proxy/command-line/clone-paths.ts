@@ -33,7 +33,9 @@ export class ClonedPaths {
     this.#directory = directory;
   }
 
-  /** Maps a path of the first VM into the clone's folder. The same path always gets the same name. */
+  /**
+   * Maps a path of the first VM into the clone's folder. The same path always gets the same name.
+   */
   file(path: string): string {
     const before = this.absolute(path);
     const known = this.cloned.get(before);

@@ -1,4 +1,4 @@
-/** Why a VM cannot have a clone that runs beside it. PURE. */
+/** The reasons why a VM cannot have a clone that runs beside it. PURE. */
 import { UmbraError } from '../failure/failure.ts';
 
 type Code = 'E_CLONE_NETWORK' | 'E_CLONE_DISK' | 'E_CLONE_COMMAND';

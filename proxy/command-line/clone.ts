@@ -1,11 +1,11 @@
 /**
  * The command line of a second VM, a clone, which runs beside the first. PURE.
  *
- *     files and sockets QEMU makes         to the clone's folder: -qmp, -serial, -chardev, -pidfile, -D, …
- *     network cards                        clone-network.ts
- *     what two VMs can share only badly    refused, by name: writable disks, TCP ports, host devices, …
- *     the rest                             as it is: the device model must be the same, or its state
- *                                          does not load
+ *     files and sockets QEMU makes   in the clone's folder: -qmp, -serial, -chardev, -pidfile, …
+ *     network cards                  clone-network.ts
+ *     what two VMs cannot share      refused: writable disks, TCP ports, host devices, …
+ *     the rest                       as it is: the device model must be the same, or its state
+ *                                    does not load
  *
  * Only backends change, never devices.
  */
@@ -16,7 +16,7 @@ import { belongsToFirst, refused, writableDisk } from './clone-refusals.ts';
 import { formatOptions, parseOptions, type QemuOption } from './option-list.ts';
 import { OptionValue } from './option-value.ts';
 
-/** What a clone's command line depends on besides the first VM's. */
+/** The facts that a clone's command line depends on, besides the first VM's. */
 export interface CloneOptions extends CloneNetworkOptions {
   /** The clone's name; -name gets it as a suffix. */
   readonly clone: string;
@@ -276,8 +276,8 @@ function refuseLeftovers(options: readonly QemuOption[], sourceDirectory: string
 }
 
 /**
- * Tells whether a value names a folder, or a file in it. A folder whose name only begins the same is
- * another cluster's.
+ * Tells whether a value names a folder, or a file in it. A folder whose name only begins the same
+ * is another cluster's.
  */
 function speaksOf(value: string, folder: string): boolean {
   const [, ...rests] = value.split(folder);

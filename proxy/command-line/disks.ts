@@ -6,8 +6,8 @@
  *                                                       →  … qcow2,…,file.filename=LAYER
  *     -hda /vm/disk.qcow2, or a bare word               →  -hda LAYER
  *
- * An option is a disk's if its file is one of the disk's layers. The lowest layer is the file that the
- * VM was first started with; others may have been put over it since.
+ * An option is a disk's if its file is one of the disk's layers. The lowest layer is the file that
+ * the VM was first started with; others may have been put over it since.
  */
 import { posix } from 'node:path';
 import { UmbraError } from '../failure/failure.ts';
@@ -80,7 +80,7 @@ function withFile(
   const option = new OptionValue(value, name === 'drive' ? 'file' : 'driver');
   const key = FILE_KEYS.find((one) => isOfDisk(option.get(one)));
   if (key === undefined) return undefined;
-  if (key === 'filename') return undefined; // a node of the file alone: its format is in another one
+  if (key === 'filename') return undefined; // a file's own node: the format is in another option
   option.set(key, layer);
   const format = name === 'drive' && option.get('driver') === undefined ? 'format' : 'driver';
   option.set(format, FORMAT);

@@ -1,5 +1,6 @@
 /**
- * Where libvirt puts a domain's memory, by the command line it wrote for the domain's QEMU. PURE.
+ * The file in which libvirt puts a domain's memory, by the command line it wrote for the domain's
+ * QEMU. PURE.
  *
  *     -object {"qom-type":"memory-backend-file","id":"pc.ram","mem-path":"FOLDER/ID-NAME/pc.ram",…}
  *

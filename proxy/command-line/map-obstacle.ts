@@ -1,4 +1,4 @@
-/** Whether a VM's main RAM can be mapped from an image, by its command line. PURE. */
+/** The obstacles to mapping a VM's main RAM from an image, by its command line. PURE. */
 import { optionsOf } from './option-list.ts';
 import { OptionValue } from './option-value.ts';
 
@@ -39,16 +39,19 @@ export function isNumaMemory(value: string): boolean {
 /**
  * Tells whether the value of a `-device` is a balloon.
  *
- * When a guest inflates one, QEMU punches holes into the file behind the guest's RAM, private mapping
- * or not (system/physmem.c, ram_block_discard_range). The epoch would lose those pages, and so would
- * every other VM that has the image mapped.
+ * When a guest inflates one, QEMU punches holes into the file behind the guest's RAM, private
+ * mapping or not (system/physmem.c, ram_block_discard_range). The epoch would lose those pages, and
+ * so would every other VM that has the image mapped.
  */
 export function isBalloon(value: string): boolean {
   const driver = new OptionValue(value, 'driver').get('driver') ?? '';
   return driver.startsWith('virtio-balloon');
 }
 
-/** A memfd is shared unless an option says that it is not (backends/hostmem-memfd.c). */
+/**
+ * Tells whether a backend is shared. A memfd is, unless an option says that it is not
+ * (backends/hostmem-memfd.c).
+ */
 function isShared(backend: OptionValue): boolean {
   const isMemfd = backend.get('qom-type') === 'memory-backend-memfd';
   return backend.isOn('share') || (isMemfd && backend.get('share') === undefined);

@@ -12,7 +12,7 @@ import { OptionValue } from './option-value.ts';
 /** The name of the character device that libvirt gives to its own monitor. */
 const LIBVIRTS = 'charmonitor';
 
-/** How a process reaches a listening socket: by its path, or as a descriptor it has inherited. */
+/** A listening socket of a QEMU: its path, or the descriptor under which QEMU has inherited it. */
 export interface MonitorSocket {
   readonly path: string | undefined;
   readonly fd: string | undefined;

@@ -1,12 +1,13 @@
 /**
- * The value of one QEMU option, to be read and changed: a list of properties, or JSON of the same. PURE.
+ * The value of one QEMU option, to be read and changed: a list of properties, or JSON of the same.
+ * PURE.
  *
- *     stream,id=net0,server=on,addr.type=unix,addr.path=/run/n0,,a.sock    a doubled comma is a comma
+ *     stream,id=net0,server=on,addr.type=unix,addr.path=/run/n0,,a.sock   a double comma is a comma
  *     {"type": "stream", "id": "net0", "server": true, "addr": {"type": "unix", "path": …}}
  *
- * Keys are dotted in both forms. A word without `=` is the value of the implied key if it comes first.
- * Elsewhere it is a switch that is on (`server`) or off (`nowait`, `noserver`). Text that begins like
- * JSON and is no object is read as a list: QEMU would not take it either.
+ * Keys are dotted in both forms. A word without `=` is the value of the implied key if it comes
+ * first. Elsewhere it is a switch that is on (`server`) or off (`nowait`, `noserver`). Text that
+ * begins like JSON and is no object is read as a list: QEMU would not take it either.
  */
 
 type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
@@ -17,7 +18,7 @@ const OFF: ReadonlySet<string> = new Set(['off', 'no', 'false', 'n']);
 interface Property {
   readonly key: string;
   value: string;
-  /** It was written without its key, which is implied. */
+  /** True for a word without its key, which is implied. */
   readonly isBare: boolean;
 }
 
@@ -33,7 +34,7 @@ export class OptionValue {
     this.#list = this.#json === undefined ? parseList(text, implied) : [];
   }
 
-  /** Every key there is, once. */
+  /** Returns every key there is, once. */
   get keys(): string[] {
     const found = this.#json === undefined ? this.#list.map(({ key }) => key) : flatten(this.#json);
     return [...new Set(found)];

@@ -23,7 +23,7 @@ export interface CodeEntry {
 
 export type CodeTable = Readonly<Record<string, CodeEntry>>;
 
-export const GENERAL = {
+const GENERAL = {
   E_INTERNAL: {
     meaning: 'An invariant of Umbra is broken.',
     status: 500,
@@ -39,7 +39,7 @@ export const GENERAL = {
   },
 } as const satisfies CodeTable;
 
-export const CONFIGURATION = {
+const CONFIGURATION = {
   E_CONFIG: {
     meaning: 'cluster.yaml has mistakes; each is named by its path in the file.',
     hint: 'See what options there are: umbra explain',
@@ -62,7 +62,7 @@ export const CONFIGURATION = {
   },
 } as const satisfies CodeTable;
 
-export const DAEMON = {
+const DAEMON = {
   E_DAEMON_RUNS: {
     meaning: 'The cluster has a daemon already.',
     hint: 'Use the one that runs, or end it: umbra down',
@@ -93,7 +93,7 @@ export const DAEMON = {
   },
 } as const satisfies CodeTable;
 
-export const VM = {
+const VM = {
   E_VM_GONE: {
     meaning: 'The VM of a member has ended.',
     hint: 'Bring the cluster back: umbra restore --replace',
@@ -142,7 +142,7 @@ export const VM = {
   },
 } as const satisfies CodeTable;
 
-export const ROUND = {
+const ROUND = {
   E_ROUND_BUSY: {
     meaning: 'The cluster is busy with other work.',
     hint: 'Wait until the present round has ended: umbra status',
@@ -200,7 +200,7 @@ export const ROUND = {
   },
 } as const satisfies CodeTable;
 
-export const CAPTURE = {
+const CAPTURE = {
   E_CAPTURE_UNSAFE: {
     meaning: 'QEMU’s log of dirtied pages cannot be trusted for this VM.',
     hint:
@@ -243,7 +243,7 @@ export const CAPTURE = {
   },
 } as const satisfies CodeTable;
 
-export const MEMORY = {
+const MEMORY = {
   E_BUDGET: {
     meaning: 'store.budget has too little left; `missingBytes` says how much.',
     hint: 'Remove epochs (umbra rm EPOCH), lower epochs.keep or keepFor, or raise store.budget.',
@@ -254,7 +254,7 @@ export const MEMORY = {
   },
 } as const satisfies CodeTable;
 
-export const EPOCHS = {
+const EPOCHS = {
   E_EPOCH_HELD: {
     meaning: 'A clone is being made of the epoch.',
     hint: 'Try again when the clone is there: umbra status -c CLONE',
@@ -270,7 +270,7 @@ export const EPOCHS = {
   },
 } as const satisfies CodeTable;
 
-export const PERSIST = {
+const PERSIST = {
   E_PERSIST_OFF: {
     meaning: 'The cluster keeps no epochs on disk.',
     hint: 'Set persist.to in cluster.yaml.',
@@ -304,7 +304,7 @@ export const PERSIST = {
   },
 } as const satisfies CodeTable;
 
-export const RESTORE = {
+const RESTORE = {
   E_LOAD_FAILED: {
     meaning: 'QEMU did not load the epoch.',
     hint: 'See the log of the VM (vm.log, or libvirt’s), or restore another epoch.',
@@ -330,7 +330,7 @@ export const RESTORE = {
   },
 } as const satisfies CodeTable;
 
-export const CLONE = {
+const CLONE = {
   E_CLONE_SOURCE: {
     meaning: 'The daemon of the cluster to clone does not answer.',
     hint: 'Start the daemon of the source again, then try again: umbra up --cluster SOURCE',
@@ -353,7 +353,7 @@ export const CLONE = {
   },
 } as const satisfies CodeTable;
 
-export const RELAY = {
+const RELAY = {
   E_RELAY_ADDRESS: {
     meaning: 'An address of the relay is malformed, or one of a pair is missing.',
     hint: 'Give tcp://HOST:PORT or unix:///PATH; --listen and --to come in pairs.',

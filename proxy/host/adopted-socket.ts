@@ -1,25 +1,26 @@
 /**
- * An accepted socket that is read into buffers of ours, again and again. Node's own streams allocate
- * 64 KiB for each read: at gigabytes a second that keeps V8's collector busy, and the kernel clearing
- * pages that malloc has just given back.
+ * An accepted socket whose reads go into buffers that are used again and again. Node's own streams
+ * allocate 64 KiB for each read: at gigabytes a second that keeps V8's garbage collector busy, and
+ * the kernel with clearing pages that malloc has just given back.
  *
  *     accepted socket ──its handle──▶ socket with `onread`
  *
- * Only a socket's constructor takes `onread`, and a server constructs its own; hence the handle moves.
+ * Only the constructor of a socket takes `onread`, and a server constructs its sockets itself. So
+ * the handle moves to a new one.
  */
 import { Socket, type SocketConstructorOpts } from 'node:net';
 
-/** Where the kernel writes, and what is told of it. */
+/** The receiver of what a socket reads. */
 export interface Reads {
-  /** Asked before every read. */
+  /** Returns the buffer for the next read; called before every read. */
   readonly buffer: () => Buffer;
-  /** `count` bytes are in the buffer. To stop the next read, pause the socket. */
+  /** Takes `count` bytes of the buffer. To stop the next read, pause the socket. */
   readonly onBytes: (count: number, buffer: Buffer) => void;
-  /** Bytes of its writing side beyond which it asks for a pause. */
+  /** Bytes not yet sent at which `write` returns false. */
   readonly highWaterMark?: number;
 }
 
-/** What Node takes besides what it documents; the same in every version since 12. */
+/** Options of Node that it does not document; the same in every version since 12. */
 interface HandleOptions extends SocketConstructorOpts {
   readonly handle: object;
   readonly pauseOnCreate: boolean;
@@ -31,8 +32,11 @@ interface HandleOptions extends SocketConstructorOpts {
 }
 
 /**
- * @param accepted by a server with `pauseOnConnect`, so that nothing has been read; destroyed
- * @returns the connection, paused. It emits no 'data', and stays half-open when the peer ends its side
+ * Moves an accepted connection to a socket that reads into given buffers.
+ * @param accepted a socket of a server with `pauseOnConnect`, so that nothing has been read from
+ * it; it is destroyed
+ * @returns the connection, paused. It emits no 'data', and stays half-open when the peer ends its
+ * side
  */
 export function adoptSocket(accepted: Socket, { buffer, onBytes, highWaterMark }: Reads): Socket {
   const owner = accepted as unknown as { _handle?: object | null };

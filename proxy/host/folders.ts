@@ -3,6 +3,7 @@
  *
  *     HOME/CLUSTER/                     0700
  *       cluster.json                    which cluster.yaml it was made from
+ *       lock                            locked by the daemon that runs (host/lock.ts)
  *       api.sock daemon.json daemon.log the daemon: its API, its process, its log
  *       switch.json switch.log          the switch
  *       restore.json                    what a restore under way has started
@@ -22,6 +23,7 @@ import { join } from 'node:path';
 /** File names in a cluster's folder. */
 export const CLUSTER_FILES = {
   config: 'cluster.json',
+  lock: 'lock',
   api: 'api.sock',
   daemon: 'daemon.json',
   daemonLog: 'daemon.log',

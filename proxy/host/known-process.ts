@@ -1,6 +1,6 @@
 /**
- * A process that may end behind our back. Pid and start time together name it once and for all: a pid
- * that was given to another process is never mistaken for it.
+ * The name of a process that may end at any time: its pid and its start time. A pid that the kernel
+ * has given to another process since is never mistaken for it.
  */
 import { readFileSync } from 'node:fs';
 import * as z from 'zod';
@@ -11,13 +11,15 @@ export const processSchema = z.object({
   startTime: z.string(),
 });
 
+/** A process by pid and start time. */
 export type KnownProcess = z.infer<typeof processSchema>;
 
+/** Tells whether a process has not ended. */
 export function isAlive({ pid, startTime }: KnownProcess): boolean {
   return startTimeOf(pid) === startTime;
 }
 
-/** undefined for a process that is gone, or dead and not yet reaped. */
+/** Returns a process's start time; undefined if it has ended, also if it is not reaped yet. */
 export function startTimeOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -28,7 +30,7 @@ export function startTimeOf(pid: number): string | undefined {
   }
 }
 
-/** The process this runs in. */
+/** Returns the name of the process this runs in. */
 export function thisProcess(): KnownProcess {
   return { pid: process.pid, startTime: startTimeOf(process.pid) ?? '' };
 }

@@ -1,6 +1,6 @@
 /**
- * Calls of the C library for which Node has no function. Every room of proxy that needs one takes it
- * from here.
+ * Calls of the C library for which Node has no function. Every room of proxy that needs one takes
+ * it from here.
  *
  * The library is loaded by the first call, so that a program which imports this file and calls
  * nothing starts as fast as without it.
@@ -50,7 +50,7 @@ function libc(): Libc {
     ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)'),
     syscall: library.func('long syscall(long number, long a, long b, long c)'),
     processMadvise: library.func(
-      'long syscall(long number, long pidfd, uint64_t *ranges, long count, long advice, long flags)',
+      'long syscall(long number, long pidfd, uint64_t *ranges, long count, long advice, long zero)',
     ),
   };
   return loaded;
@@ -99,7 +99,8 @@ export function pidfdOpen(pid: number): number {
 }
 
 /**
- * Duplicates descriptor `fd` of another process into this one (pidfd_getfd(2)). The caller closes it.
+ * Duplicates descriptor `fd` of another process into this one (pidfd_getfd(2)). The caller closes
+ * it.
  * @returns -1 if it failed: see `lastErrno`
  */
 export function pidfdGetfd(pidfd: number, fd: number): number {

@@ -1,19 +1,23 @@
 /**
- * One daemon a cluster: an advisory lock (flock(2)) on a file in the cluster's folder. It is held by the
- * open file, so it goes with its process, however that ends. Node has no flock, hence the call.
+ * An advisory lock (flock(2)) on a file in a cluster's folder: a cluster has one daemon. The open
+ * file holds the lock, so it ends with its process, however that ends.
  */
 import { closeSync, openSync } from 'node:fs';
-import { join } from 'node:path';
 import { UmbraError } from '../failure/failure.ts';
+import { clusterFile } from './folders.ts';
 import { tryLock } from './libc.ts';
 
+/** A lock that this process holds. */
 export interface Lock {
   release(): void;
 }
 
-/** @throws UmbraError E_DAEMON_RUNS when another process holds it */
+/**
+ * Locks a cluster's folder for this process.
+ * @throws UmbraError E_DAEMON_RUNS when another process holds the lock
+ */
 export function lockCluster(directory: string, cluster: string): Lock {
-  const fd = openSync(join(directory, 'lock'), 'w', 0o600);
+  const fd = openSync(clusterFile(directory, 'lock'), 'w', 0o600);
   if (!tryLock(fd)) {
     closeSync(fd);
     const message = `cluster ${cluster} has a daemon already`;

@@ -1,9 +1,9 @@
 /**
- * Puts the whole process behind everybody else: what it does can wait, the VMs cannot.
+ * Puts a whole process behind all others: its work can wait, the VMs cannot.
  *
- * Three things, for Linux weighs three: nice(2), of each thread; the I/O class "idle", which schedulers
- * that know classes honour; and the nice value of the session (sched_autogroup, sched(7)), without
- * which a session of its own would share the cores with a VM half and half, however nice.
+ * Linux weighs three things: nice(2), of each thread; the I/O class "idle", which schedulers that
+ * know classes honour; and the nice value of the session (sched_autogroup, sched(7)), without which
+ * a session of its own would share the cores with a VM half and half, however nice its threads are.
  */
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
@@ -12,7 +12,10 @@ import { setIdleIo } from './libc.ts';
 const NICE_LOWEST = 19;
 const AUTOGROUP = '/proc/self/autogroup';
 
-/** Threads made later inherit it. What the system does not allow is left: it is a courtesy. */
+/**
+ * Gives this process the lowest priority. Threads made later inherit it. Where the system does not
+ * allow a step, that step is left out: nothing depends on it.
+ */
 export function takeLowestPriority(): void {
   for (const thread of readdirSync('/proc/self/task').map(Number)) {
     try {
@@ -25,6 +28,6 @@ export function takeLowestPriority(): void {
   try {
     if (existsSync(AUTOGROUP)) writeFileSync(AUTOGROUP, String(NICE_LOWEST));
   } catch {
-    // an unprivileged process may be told to come back later
+    // the kernel lets an unprivileged process change it only once in a while
   }
 }

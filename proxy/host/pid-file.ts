@@ -1,4 +1,4 @@
-/** Processes that outlive us, known by a card on tmpfs. */
+/** Processes that outlive the one that started them, named by a pid file on tmpfs. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UmbraError } from '../failure/failure.ts';
@@ -9,15 +9,16 @@ export { isAlive, type KnownProcess, processSchema, startTimeOf };
 const EXIT_POLL_MS = 10;
 const EXIT_DEADLINE_MS = 10_000;
 
-export function recordProcess(card: string, pid: number): void {
+/** Writes a pid file. */
+export function recordProcess(file: string, pid: number): void {
   const known = { pid, startTime: startTimeOf(pid) ?? '' };
-  writeFileSync(card, JSON.stringify(known), { mode: 0o600 });
+  writeFileSync(file, JSON.stringify(known), { mode: 0o600 });
 }
 
-/** @returns undefined if there is no card, or its process has ended */
-export function recordedProcess(card: string): KnownProcess | undefined {
+/** Reads a pid file; returns undefined if there is none, or its process has ended. */
+export function recordedProcess(file: string): KnownProcess | undefined {
   try {
-    const known = processSchema.parse(JSON.parse(readFileSync(card, 'utf8')));
+    const known = processSchema.parse(JSON.parse(readFileSync(file, 'utf8')));
     return isAlive(known) ? known : undefined;
   } catch {
     return undefined;
@@ -25,9 +26,9 @@ export function recordedProcess(card: string): KnownProcess | undefined {
 }
 
 /**
- * Ends a process and waits until it is gone. Does nothing to a process that is another.
- * @param politeMs how long it may take after SIGTERM before SIGKILL; 0 for SIGKILL at once
- * @throws UmbraError E_PROCESS_KILL
+ * Ends a process and waits until it is gone. Another process that has the same pid is left alone.
+ * @param politeMs time between SIGTERM and SIGKILL, milliseconds; 0 for SIGKILL at once
+ * @throws UmbraError E_PROCESS_KILL: the process is still there after 10 s
  */
 export async function killProcess(known: KnownProcess, politeMs = 0): Promise<void> {
   const start = performance.now();
@@ -49,7 +50,7 @@ export async function killProcess(known: KnownProcess, politeMs = 0): Promise<vo
   }
 }
 
-/** Does one of its threads sleep where no signal reaches it (state D, proc(5))? */
+/** Tells whether a thread of a process sleeps where no signal reaches it (state D, proc(5)). */
 export function sleepsOnDisk(pid: number): boolean {
   try {
     return readdirSync(`/proc/${pid}/task`).some((thread) => {
@@ -65,6 +66,6 @@ function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // it ended by itself
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error; // it has ended by itself
   }
 }

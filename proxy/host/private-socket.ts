@@ -1,18 +1,22 @@
+/** The unix socket and the pid file of a cluster's daemon. */
 import { chmodSync } from 'node:fs';
 import { connect } from 'node:net';
 import { clusterFile } from './folders.ts';
 
-/** Where a cluster's daemon listens. */
+/** Returns the socket on which a cluster's daemon listens. */
 export function apiSocket(clusterDirectory: string): string {
   return clusterFile(clusterDirectory, 'api');
 }
 
-/** Where a daemon says which process it is. */
+/** Returns the file in which a daemon names its process. */
 export function daemonPidFile(clusterDirectory: string): string {
   return clusterFile(clusterDirectory, 'daemon');
 }
 
-/** Others may not connect; whoever could reach the path before that is kept out by its folder, 0700. */
+/**
+ * Listens on a unix socket to which only this user may connect. Between bind(2) and chmod(2) the
+ * socket's folder, which is 0700, keeps other users out.
+ */
 export async function listenPrivately(
   server: { listen(options: { path: string }): Promise<unknown> },
   path: string,
@@ -21,7 +25,7 @@ export async function listenPrivately(
   chmodSync(path, 0o600);
 }
 
-/** Does anyone accept connections on this unix socket? */
+/** Tells whether a process accepts connections on this unix socket. */
 export function answers(socket: string): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = connect(socket);

@@ -27,8 +27,8 @@ export interface UnixSocket {
 }
 
 /**
- * Reads the unix sockets of the network namespace a process is in: /proc/PID/net/unix, with the columns
- * Num RefCount Protocol Flags Type St Inode Path.
+ * Reads the unix sockets of the network namespace a process is in: /proc/PID/net/unix, with the
+ * columns Num RefCount Protocol Flags Type St Inode Path.
  * @throws Error if the process has ended, or this one may not look at it
  */
 export function unixSockets(pid: number | 'self'): UnixSocket[] {

@@ -1,10 +1,10 @@
-/** Where our programs and files are, whether we run from source or from what is built of it (dist). */
+/** Finds Umbra's programs and files, whether it runs from source or as built (dist). */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /**
- * The folder of the package: the nearest above this file that has a package.json.
+ * Returns the folder of the package: the nearest above this file that has a package.json.
  * @throws Error if there is none
  */
 export function packageFolder(): string {
@@ -15,8 +15,10 @@ export function packageFolder(): string {
 }
 
 /**
- * The file to start a program of ours with, source or built like ourselves.
- * @param name its source, from the package's folder, without extension; what is built: tools/setup/build.mjs
+ * Returns the file to start one of Umbra's programs with: source if this process runs from source,
+ * else built.
+ * @param name path of its source in the package, without extension. tools/setup/build.mjs lists the
+ * programs that are built
  */
 export function programPath(name: string): string {
   const isSource = import.meta.url.endsWith('.ts');

@@ -1,10 +1,12 @@
 /**
- * The socket a QEMU that is to be restored takes its state from: `-incoming unix:FOLDER/incoming.sock`.
+ * Connects to a unix socket of a QEMU that is just being started, as soon as it is there. An
+ * example is the socket from which a restored QEMU takes its state, `-incoming
+ * unix:FOLDER/incoming.sock`:
  *
- *     QEMU   ──chardevs (monitor)── machine ──── bind, listen ──┬── main loop: state is read, monitor answers
- *     proxy  ──────── watches the folder ───────────────────────┴─▶ connects, writes
+ *     QEMU   ── monitor ── machine ── bind, listen ──┬── main loop: reads state, monitor answers
+ *     proxy  ────── watches the folder ──────────────┴─▶ connects, writes
  *
- * So state is there when QEMU first looks, and nothing waits for its monitor.
+ * So the state is there when QEMU first reads, and nothing waits for QEMU's monitor.
  */
 import { on, once } from 'node:events';
 import { type FSWatcher, watch } from 'node:fs';
@@ -13,12 +15,12 @@ import { basename, dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UmbraError } from '../failure/failure.ts';
 
-/** Between a socket's bind(2) and its listen(2) there is nothing to be notified of. */
+/** Time between two attempts: the kernel tells of a socket's bind(2), but not of its listen(2). */
 const LISTEN_RETRY_MS = 1;
 
 /**
- * Connects to a unix socket as soon as somebody listens.
- * @throws UmbraError E_LOAD_FAILED after the deadline; whatever the signal was aborted with
+ * Connects to a unix socket as soon as a process listens on it.
+ * @throws UmbraError E_LOAD_FAILED after the deadline; the signal's reason
  */
 export function connectWhenThere(
   path: string,
@@ -44,7 +46,7 @@ export async function whenThere<T extends object>(
 ): Promise<T> {
   const end = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
   const folder = watch(dirname(path));
-  /** What an attempt failed with for another reason than that the socket is not there. */
+  /** The error of an attempt that failed for another reason than that the socket is not there. */
   let own: unknown;
   try {
     for (;;) {
@@ -66,16 +68,19 @@ export async function whenThere<T extends object>(
   } catch (error) {
     signal.throwIfAborted();
     if (own !== undefined && error === own) throw error;
-    const message = `QEMU has not come: nobody listens on ${path}`;
+    const message = `QEMU did not start in time: no process listens on ${path}`;
     throw new UmbraError({ code: 'E_LOAD_FAILED', message }, error);
   } finally {
     folder.close();
   }
 }
 
-/** A QEMU that starts makes other sockets, and writes a log, in the same folder: those are not looked at. */
+/**
+ * Waits until a file of a folder changes. A QEMU that starts makes other files in the same folder,
+ * and writes a log there: changes of those are ignored.
+ */
 async function changeOf(folder: FSWatcher, name: string, signal: AbortSignal): Promise<void> {
-  const changes = on(folder, 'change', { signal, close: ['close'] }); // nobody waits for a closed one
+  const changes = on(folder, 'change', { signal, close: ['close'] });
   for await (const [, changed] of changes) if (changed === name) return;
 }
 

@@ -1,43 +1,47 @@
 /**
- * Has the QEMU that libvirt is about to start map an image of ours as its memory.
+ * Has a QEMU that libvirt is about to start map an image of the store as its memory.
  *
- *     libvirt   makes FOLDER/ID-NAME ─────────────── starts QEMU
- *     we              └─ watched: we add ALIAS ─▶ image   └─ opens ALIAS, which is ours, and maps it privately
+ *     libvirt   makes FOLDER/ID-NAME ──────────────── starts QEMU
+ *     proxy          └─ adds the link ALIAS ─▶ image       └─ opens ALIAS, maps the image privately
  *
- * QEMU makes ALIAS itself if it is not there. So a link that comes late is refused and harms nobody; what
- * QEMU has mapped is looked up (`use`), while it waits for its stream, and decides what is sent to it.
- * Only the link is ever removed, by us or by libvirt with its folder: never the image.
+ * QEMU makes ALIAS itself if it is not there. So a link that comes late is refused, and does no
+ * harm. While QEMU waits for its stream, the proxy looks up what QEMU has mapped (`use`), and that
+ * decides what is sent. Only the link is ever removed, by the proxy or by libvirt with its folder:
+ * never the image.
  */
 import { type FSWatcher, statSync, symlinkSync, unlinkSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { deviceOf, type MemoryRange, readMaps } from '../host/proc-maps.ts';
 import { findDomainProcess } from './qemu-process.ts';
 
-/** Where libvirt has a domain's memory put, and what is to be there. */
+/** The file in which libvirt puts a domain's memory, and the image to take its place. */
 export interface LinkedMemory {
-  /** Of folders, one a running domain. */
+  /** The folder in which libvirt makes one for every running domain. */
   readonly folder: string;
   /** The domain's name, as its folder there has it: ID-NAME. */
   readonly name: string;
-  /** Name of the file. */
+  /** The name of the file. */
   readonly alias: string;
   readonly uuid: string;
-  /** What is to be mapped, and how much of it. */
+  /** The file to map, and the bytes of it that must be mapped. */
   readonly image: string;
   readonly bytes: number;
 }
 
-/** `private`: what is written to it is the VM's own. `other`: it has none of it mapped. */
+/**
+ * The way a process has an image mapped; `other` is not at all, `private` is with writes of its
+ * own.
+ */
 export type ImageUse = 'private' | 'shared' | 'other' | 'unknown';
 
 export class MemoryLink {
   readonly #memory: LinkedMemory;
   readonly #watcher: FSWatcher | undefined;
   #path: string | undefined;
-  /** Why there is no link. */
+  /** The reason why QEMU does not have the image. */
   #why = 'libvirt made no folder for its memory';
 
-  /** From now on, a folder that libvirt makes for the domain gets the link. */
+  /** Watches for the folder that libvirt makes for the domain, and puts the link there. */
   constructor(memory: LinkedMemory) {
     this.#memory = memory;
     try {
@@ -47,6 +51,7 @@ export class MemoryLink {
     }
   }
 
+  /** Returns why QEMU does not have the image. */
   get why(): string {
     return this.#why;
   }
@@ -57,10 +62,10 @@ export class MemoryLink {
     if (rest !== domain) return;
     const path = join(folder, name, alias);
     try {
-      // libvirt makes it, and then gives it to whom QEMU runs as, which is told, too.
+      // libvirt makes the folder, and then gives it to the user QEMU runs as: a second notice.
       const { uid } = statSync(join(folder, name));
       if (uid !== 0 && uid !== statSync(image).uid) {
-        this.#why = `QEMU runs as user ${uid}, who may not open the image`;
+        this.#why = `QEMU runs as user ${uid}, which may not open the image`;
         this.#unlink();
         return;
       }
@@ -75,7 +80,9 @@ export class MemoryLink {
     }
   }
 
-  /** What the domain's QEMU, once it waits for its stream, does with the image. */
+  /**
+   * Returns how the domain's QEMU has the image mapped; to be called while it waits for its stream.
+   */
   use(): ImageUse {
     const { uuid, image, bytes } = this.#memory;
     try {
@@ -83,11 +90,11 @@ export class MemoryLink {
       if (qemu === undefined) return 'unknown';
       return imageUse(readMaps(qemu.pid), statSync(image), bytes);
     } catch {
-      return 'unknown'; // not ours to look at, or gone
+      return 'unknown'; // the process has ended, or is not ours to look at
     }
   }
 
-  /** The image stays, and so does whoever has it mapped. Idempotent. */
+  /** Removes the link. The image stays, and so do its mappings. Idempotent. */
   remove(): void {
     this.#watcher?.close();
     this.#unlink();

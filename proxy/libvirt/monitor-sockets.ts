@@ -15,14 +15,18 @@ export interface DomainMonitors {
   readonly another: string | undefined;
 }
 
-/** Returns the monitors of a domain's QEMU, by its command line and by the kernel's list of sockets. */
+/**
+ * Returns the monitors of a domain's QEMU, by its command line and by the kernel's list of sockets.
+ */
 export function monitorsOf({ pid, commandLine }: DomainProcess): DomainMonitors {
   const { path, fd } = libvirtsMonitor(commandLine) ?? {};
   const libvirts = path ?? (fd === undefined ? undefined : boundPath(pid, fd));
   return { libvirts, another: anotherMonitor(commandLine) };
 }
 
-/** Returns the path that a process's socket is bound to: no command line names it, the kernel does. */
+/**
+ * Returns the path that a process's socket is bound to: no command line names it, the kernel does.
+ */
 function boundPath(pid: number, fd: string): string | undefined {
   try {
     const inode = socketInode(readlinkSync(`/proc/${pid}/fd/${fd}`));

@@ -4,7 +4,7 @@
  *      0  16   "LibvirtQemudSave"
  *     16   4   version 2               this and the next: u32 in the host's byte order
  *     20   4   data length             from byte 92 to the stream
- *     24   4   was running             1: it runs once it is restored, unless --paused
+ *     24   4   was running             1: the domain runs when restored, unless --paused
  *     28   4   compressed              0: raw
  *     32   4   cookie offset           0: none
  *     36  56   unused
@@ -16,14 +16,14 @@ import { UmbraError } from '../failure/failure.ts';
 const MAGIC = 'LibvirtQemudSave';
 const VERSION = 2;
 const HEADER_BYTES = 92;
-/** For O_DIRECT, as libvirt does. */
+/** The alignment that O_DIRECT needs, bytes; libvirt's own files have it. */
 const ALIGNMENT = 64 * 1024;
-/** libvirt reads no longer one; a domain's XML is some KiB. */
+/** Bytes of the longest XML that libvirt reads; a domain's has some KiB. */
 const XML_BYTES_MAX = 8 * 2 ** 20;
 
 /**
- * Everything before the stream.
- * @throws UmbraError E_LIBVIRT_XML when it cannot be a domain's
+ * Returns everything before the stream.
+ * @throws UmbraError E_LIBVIRT_XML when the XML cannot be a domain's
  */
 export function saveImageHead(xml: string): Buffer {
   const text = Buffer.from(xml, 'utf8');

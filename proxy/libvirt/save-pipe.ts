@@ -1,11 +1,13 @@
 /**
- * A save image that libvirt restores while it is made: no copy of the memory is ever written anywhere.
+ * A save image that libvirt restores while it is made: no copy of the memory is ever written
+ * anywhere.
  *
- *     we ── head, stream ──▶ FIFO ──┬── libvirtd: the head, then it starts QEMU
- *                                   └── QEMU: the stream
+ *     proxy ── head, stream ──▶ FIFO ──┬── libvirtd: reads the head, then starts QEMU
+ *                                      └── QEMU: reads the stream
  *
- * It is open for reading and writing by us, so that nobody ever waits in open(2), and a reader that dies is
- * told by `virsh`, not by the pipe. Its name goes before its end does, for the same reason.
+ * The proxy opens the FIFO for reading and writing, so that no process ever waits in open(2). A
+ * reader that dies is therefore reported by `virsh`, and not by the pipe. For the same reason the
+ * FIFO's name is removed before its writing end is closed.
  */
 import { execFile } from 'node:child_process';
 import { openSync, rmSync } from 'node:fs';
@@ -16,16 +18,19 @@ import { promisify } from 'node:util';
 import { UmbraError } from '../failure/failure.ts';
 import { unreadBytes } from '../host/libc.ts';
 
-/** Nothing tells that a pipe was read from. */
+/** Time between two looks at the pipe: the kernel does not tell a writer that it was read from. */
 const LOOK_AGAIN_MS = 2;
 
+/** The FIFO of one restore. */
 export class SavePipe {
   readonly path: string;
   readonly #fd: number;
   readonly #socket: Socket;
 
   /**
-   * @param path in a folder that only we and libvirt can enter; what is there is replaced
+   * Makes the FIFO and opens it.
+   * @param path in a folder that only this user and libvirt can enter; a file of that name is
+   * replaced
    * @throws UmbraError E_EXPORT
    */
   static async make(path: string): Promise<SavePipe> {
@@ -43,26 +48,26 @@ export class SavePipe {
     this.path = path;
     this.#fd = openSync(path, 'r+');
     this.#socket = new Socket({ fd: this.#fd, readable: false, writable: true });
-    this.#socket.on('error', () => {}); // whoever writes is told
+    this.#socket.on('error', () => {}); // `write` reports it
   }
 
-  /** Resolves when the pipe has taken it. @throws Error once it is closed */
+  /** Writes a chunk; resolves when the pipe has taken it. @throws Error once the pipe is closed */
   write(chunk: Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#socket.write(chunk, (error) => {
-        // A write under way when it is closed is called back as if it had gone well.
+        // A write that is under way when the pipe is closed is called back without an error.
         if (error || this.#socket.destroyed) reject(error ?? new Error('the pipe was closed'));
         else resolve();
       });
     });
   }
 
-  /** Resolves when all that was written has been read, or the pipe is closed. */
+  /** Waits until all that was written has been read, or the pipe is closed. */
   async read(): Promise<void> {
     while (!this.#socket.destroyed && unreadBytes(this.#fd) > 0) await delay(LOOK_AGAIN_MS);
   }
 
-  /** Who reads it finds its end there. Idempotent. */
+  /** Closes the writing end: the reader then sees the end of the file. Idempotent. */
   close(): void {
     rmSync(this.path, { force: true });
     this.#socket.destroy();

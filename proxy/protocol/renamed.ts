@@ -11,7 +11,7 @@ export interface Renamed {
   readonly fields: Readonly<Record<string, string>>;
 }
 
-export const RENAMED: Renamed = {
+const RENAMED: Renamed = {
   values: {
     cut: { 'all stopped': 'all-stopped', 'frames held': 'frames-held' },
     state: { 'let go': 'released' },

@@ -10,6 +10,6 @@ export const restoreModeSchema = z.enum(['map', 'stream', 'libvirt']);
 export type RestoreMode = z.infer<typeof restoreModeSchema>;
 
 /** The modes an operator can ask for; `auto` maps where the VM allows it. */
-export const RESTORE_CHOICES = ['auto', 'map', 'stream'] as const;
+const RESTORE_CHOICES = ['auto', 'map', 'stream'] as const;
 export const restoreChoiceSchema = z.enum(RESTORE_CHOICES);
 export type RestoreChoice = z.infer<typeof restoreChoiceSchema>;

@@ -78,7 +78,7 @@ export const dirtyShareSchema = z.number().gt(0, 'must be more than 0').max(1, '
 export const memoryBoundSchema = z.number().min(1, 'must be at least 1: all memory once');
 
 /** A condition that ends the live phase (policies/end-condition.ts). */
-export const endConditionSchema = z.discriminatedUnion('kind', [
+const endConditionSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('all-first-pass') }),
   z.object({ kind: z.literal('any-first-pass') }),
   z.object({ kind: z.literal('predicted-downtime'), ms: z.number() }),
@@ -88,7 +88,7 @@ export const endConditionSchema = z.discriminatedUnion('kind', [
 ]) satisfies z.ZodType<EndCondition>;
 
 /** The order in which members' streams flow (policies/multiplexing.ts). */
-export const multiplexingSchema = z.discriminatedUnion('kind', [
+const multiplexingSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('parallel'), slotMs: slotMsSchema, dirtyShare: dirtyShareSchema }),
   z.object({ kind: z.literal('round-robin'), slotMs: slotMsSchema, atOnce: slotsSchema }),
   z.object({ kind: z.literal('finish-together'), slotMs: slotMsSchema, atOnce: slotsSchema }),

@@ -52,7 +52,7 @@ export interface Staged {
 }
 
 /** Cluster name in the catalogue's epochs. */
-export const RELAY_CLUSTER = 'relay';
+const RELAY_CLUSTER = 'relay';
 /** Memory of a migration besides its shadow: kept aside, and between the sockets. */
 const PASSING_BYTES = BACKLOG_BYTES + 2 * IN_FLIGHT_BYTES;
 

@@ -29,11 +29,6 @@ export interface EncodeOptions {
   readonly omit?: ReadonlySet<number>;
   /** Offsets of the pages to send, for blocks (by index) whose other pages are in place. */
   readonly only?: ReadonlyMap<number, readonly number[]>;
-  /**
-   * Blocks (by index) that the destination is known to start all zero: their zero pages are
-   * skipped. Never a ROM or firmware block: the destination fills those before it loads.
-   */
-  readonly fresh?: ReadonlySet<number>;
   /** Size of a yielded chunk, bytes; at least two pages. */
   readonly chunkBytes?: number;
 }
@@ -123,7 +118,6 @@ function* pages(source: PageSource, options: EncodeOptions): Generator<Uint8Arra
   writer.u32(RAM_SECTION_ID);
   for (const [index, block] of blocks.entries()) {
     if (options.omit?.has(index)) continue;
-    const skipZero = options.fresh?.has(index) ?? false;
     let named = false;
     const only = options.only?.get(index);
     const count = only?.length ?? block.usedLength / pageSize;
@@ -136,7 +130,6 @@ function* pages(source: PageSource, options: EncodeOptions): Generator<Uint8Arra
       // The page goes where it will stand, so that it is copied once; its head comes after.
       const at = writer.length + (named ? 8 : 9 + block.idstr.length);
       const isZero = !source.read(index, offset, writer.bytes, at);
-      if (isZero && skipZero) continue;
       writer.u64(offset, (isZero ? ZERO : PAGE) | (named ? CONTINUE : 0));
       if (!named) writer.name(block.idstr);
       if (isZero) writer.u8(0);

@@ -1,3 +1,3 @@
-export { LibvirtError, type LibvirtErrorCode } from './errors.ts';
-export { type MonitorAddress, MonitorBridge, type MonitorSockets } from './monitor-bridge.ts';
+export { LibvirtError } from './errors.ts';
+export { MonitorBridge, type MonitorSockets } from './monitor-bridge.ts';
 export { virsh } from './virsh.ts';

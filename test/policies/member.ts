@@ -21,7 +21,7 @@ const SAMPLE = {
 };
 
 /** Past its first pass, with 30 ms of downtime to expect, unless told otherwise. */
-export function member(change: Partial<Estimate> = {}): Estimate {
+function member(change: Partial<Estimate> = {}): Estimate {
   const made = estimate(nothingKnown(), SAMPLE);
   return { ...made, ramBytes: 100, bandwidth: 1000 * MIB, downtimeMs: 30, ...change };
 }

@@ -7,6 +7,7 @@
  *     second_epoch_vs_changed    (own − 1 % of RAM) ÷ changed, of the worst load
  */
 import { join } from 'node:path';
+import { clusterFolder } from '../../proxy/host/folders.ts';
 import type { RoundReport } from '../../proxy/protocol/report.ts';
 import {
   Catalogue,
@@ -82,8 +83,8 @@ async function measure(dirty: DirtyOptions | undefined, runs: number): Promise<S
 
 /** An epoch beside what it is a delta of. */
 async function compare(bed: Testbed, epoch: number): Promise<Second> {
-  const shadows = join(bed.directory, 'shadows');
-  const catalogue = new Catalogue(join(bed.directory, 'epochs'), 'demo');
+  const shadows = clusterFolder(bed.directory, 'shadows');
+  const catalogue = new Catalogue(clusterFolder(bed.directory, 'epochs'), 'demo');
   const { round, members } = await catalogue.read(epoch);
   const directory = join(shadows, round, members[0]?.name ?? '');
   const shadow = await openShadow(directory, members[0]?.shadow);

@@ -75,7 +75,7 @@ class Lines implements RelayView {
 }
 
 /** How far, how fast, how long still until all memory has been sent once. */
-export function progressText(progress: MigrationProgress): string {
+function progressText(progress: MigrationProgress): string {
   const { share, streamBytes, bytesPerSecond, etaMs } = progress;
   const parts = [bytes(streamBytes), `${bytes(bytesPerSecond)}/s`];
   if (share !== undefined) parts.unshift(`${Math.floor(share * 100)}% of RAM sent once`);

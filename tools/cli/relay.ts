@@ -77,7 +77,7 @@ export async function relay(flags: RelayFlags, output: Output): Promise<boolean>
   return well;
 }
 
-export function reportText(report: MigrationReport): string {
+function reportText(report: MigrationReport): string {
   const { name, outcome, transport, channels, streamBytes, durationMs, failure, shadow } = report;
   const connections = channels.length === 1 ? '' : `, ${channels.length} connections`;
   const lines = [

@@ -167,7 +167,7 @@ function percent(share: number): string {
   return `${Math.floor(share * 100)} %`;
 }
 
-export function epochsText(epochs: readonly EpochInfo[]): string {
+function epochsText(epochs: readonly EpochInfo[]): string {
   if (epochs.length === 0) return NO_EPOCHS;
   return table(
     ['EPOCH', 'CREATED', 'MEMBERS', 'PINNED', 'WHERE', 'STATE'],

@@ -2,7 +2,7 @@ import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
 
 /** Debian's name for "the newest cloud kernel"; it depends on the one package that holds it. */
-export const kernelPackage = 'linux-image-cloud-amd64';
+const kernelPackage = 'linux-image-cloud-amd64';
 
 const libraries = 'usr/lib/x86_64-linux-gnu';
 const systemLibraries = 'lib/x86_64-linux-gnu';

@@ -13,7 +13,7 @@ interface Banned {
   readonly but?: RegExp;
 }
 
-export const BANNED: readonly Banned[] = [
+const BANNED: readonly Banned[] = [
   { pattern: /\b\w*Terms\b/g, instead: '…Options, or …Settings for a round' },
   {
     pattern: /\b(?:[A-Z]\w*)?Place\b/g,

@@ -13,7 +13,7 @@ export interface PackageFile {
   readonly sha256: string;
 }
 
-/** As root, apt would download as the user _apt, which cannot write to a private cache. */
+/** Option without which apt, as root, downloads as the user _apt, which may not write here. */
 const asOurselves = ['-o', `APT::Sandbox::User=${process.getuid?.() === 0 ? 'root' : ''}`];
 
 /**

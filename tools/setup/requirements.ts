@@ -11,7 +11,7 @@ export interface Requirement {
   readonly purpose: string;
 }
 
-export const requirements: readonly Requirement[] = [
+const requirements: readonly Requirement[] = [
   { debianPackage: 'qemu-system-x86', probe: 'qemu-system-x86_64', purpose: 'runs the guests' },
   { debianPackage: 'seabios', probe: '/usr/share/seabios/bios-256k.bin', purpose: "QEMU's BIOS" },
   { debianPackage: 'gcc', probe: 'gcc', purpose: "compiles the guest's own programs" },

@@ -1,8 +1,7 @@
-export { GIB, MIB, mixed4, randomCluster, repeatedCluster, unevenCluster, vm } from './clusters.ts';
-export { type Call, Recording } from './replay.ts';
-export { type MemberResult, outcomeOf, type RoundResult } from './result.ts';
+export { repeatedCluster } from './clusters.ts';
+export { Recording } from './replay.ts';
+export {} from './result.ts';
 export {
-  type ClusterSpec,
   namesOf,
   policyOf,
   type SimulationOptions,

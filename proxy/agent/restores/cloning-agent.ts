@@ -4,16 +4,20 @@
  *     source   reads and checks the shadows, and plans as it would for itself
  *     clone    starts QEMU, in its own folders, with command lines derived from the planned ones
  *
- * The source's VMs, folders and sockets are not touched. A mapped image is marked as such in its shadow's
- * folder, as by any restore, so its memory is never written again.
+ * The source's VMs, folders and sockets are not touched. A mapped image is marked as such in its
+ * shadow's folder, as by any restore, so its memory is never written again.
  */
-
 import { cloneCommandLine } from '../../command-line/clone.ts';
 import { cloneOptions } from '../../config/clone-config.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import type { Agent, CloneOrigin, RestoringAgent } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
+import { requireMember } from './members.ts';
 
+/**
+ * Returns an agent that plans with the source's shadows and starts VMs of the clone.
+ * @param config the clone's
+ */
 export function cloningAgent(
   clone: Omit<RestoringAgent, 'verify' | 'planRestore'>,
   source: Pick<Agent, 'verify' | 'planRestore'>,
@@ -27,7 +31,7 @@ export function cloningAgent(
       return plans.map((plan) => {
         const { member, workingDirectory } = plan;
         const options = { ...cloneOptions(origin, config.cluster), workingDirectory };
-        const { directory, command } = memberOf(config, member);
+        const { directory, command } = requireMember(config, member);
         try {
           const line = cloneCommandLine(plan.commandLine, { ...options, directory });
           const { commandLine } = line;
@@ -44,11 +48,4 @@ export function cloningAgent(
     load: (plan) => clone.load(plan),
     resume: (member) => clone.resume(member),
   };
-}
-
-function memberOf({ members }: ClusterConfig, name: string) {
-  const member = members.find((one) => one.name === name);
-  if (member !== undefined) return member;
-  const message = `the epoch has a member ${name}, this clone has not`;
-  throw new UmbraError({ code: 'E_MEMBER_UNKNOWN', message, member: name });
 }

@@ -1,4 +1,4 @@
-/** Can this epoch's machine be built again? */
+/** Checks that a QEMU can build an epoch's machine again. */
 import { execFile } from 'node:child_process';
 import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -8,7 +8,10 @@ import { machineTypeOf } from '../../command-line/machine-type.ts';
 import { UmbraError } from '../../failure/failure.ts';
 
 /**
- * Refuses an epoch whose machine is not the one configured, or that this QEMU cannot build.
+ * Refuses an epoch whose machine is not the configured one, or one that this QEMU cannot build.
+ * @param program the QEMU to start
+ * @param recorded the machine type in the epoch, in full; '' if it is not known
+ * @param configured the member's command line, if the configuration has one
  * @throws UmbraError E_MACHINE_TYPE
  */
 export async function requireMachine(
@@ -30,22 +33,22 @@ export async function requireMachine(
   }
 }
 
-/** pc-i440fx-7.2 and pc-i440fx-10.0 are one machine in two versions. */
+/** Returns a machine type without its version: pc-i440fx-7.2 and pc-i440fx-10.0 are one machine. */
 function familyOf(machineType: string): string {
   return machineType.replace(/-\d+(\.\d+)*$/, '');
 }
 
-/** What QEMUs have said, by their file as it was then: asking one takes as long as starting a VM. */
+/** Answers of QEMUs, by program and file: to ask one takes as long as to start a VM. */
 const answers = new Map<string, Promise<ReadonlyMap<string, string>>>();
 
-/** Asks a QEMU what it can build, so that a restore need not wait for the answer. Never rejects. */
+/** Asks a QEMU which machines it can build, before a restore needs the answer. Never rejects. */
 export async function queryMachines(program: string): Promise<void> {
-  await machineTypes(program).catch(() => {}); // a restore will say what is wrong
+  await machineTypes(program).catch(() => {}); // the restore reports the error
 }
 
 async function machineTypes(program: string): Promise<ReadonlyMap<string, string>> {
   const file = await fileOf(program);
-  if (file === undefined) return askMachineTypes(program); // which will tell why not
+  if (file === undefined) return askMachineTypes(program); // its error says why not
   const key = `${program} ${file.ino} ${file.mtimeMs}`;
   const answer = answers.get(key) ?? askMachineTypes(program);
   answers.set(key, answer);
@@ -53,7 +56,7 @@ async function machineTypes(program: string): Promise<ReadonlyMap<string, string
   return answer;
 }
 
-/** The file that runs when this program is started: another after an upgrade. */
+/** Returns the file that runs when this program is started; an upgrade changes it. */
 async function fileOf(program: string): Promise<Stats | undefined> {
   const folders = program.includes('/') ? [''] : (process.env.PATH ?? '').split(delimiter);
   for (const folder of folders) {
@@ -63,7 +66,7 @@ async function fileOf(program: string): Promise<Stats | undefined> {
   return undefined;
 }
 
-/** Names and aliases a QEMU knows, each with its full name, from `-machine help`. */
+/** Returns the names and aliases a QEMU knows, each with its full name, from `-machine help`. */
 async function askMachineTypes(program: string): Promise<ReadonlyMap<string, string>> {
   const types = new Map<string, string>();
   const { stdout } = await promisify(execFile)(program, ['-machine', 'help']).catch(

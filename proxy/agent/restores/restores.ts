@@ -1,49 +1,34 @@
 /**
- * Restores on one host: what to start, starting and loading it, and undoing all of it.
+ * Enacts restores on one host: starts QEMUs, has their proxies load them, and undoes all of it.
  *
  *     begin ──▶ load … load ──▶ end(done)
- *       │            └── any failure ──▶ end(undo): what this restore started is killed, nothing else
- *       └── a note on tmpfs, so that a restore cut short by our own death is undone by our next life
+ *       │            └── a failure ──▶ end(undo): what this restore started is killed, nothing else
+ *       └── a note on tmpfs: if this process dies in the middle, its next life undoes the restore
  */
-import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
-import {
-  type EpochManifest,
-  mainRamIndex,
-  markMapped,
-  openShadow,
-  type SealedShadow,
-} from '../../../shadow/index.ts';
-import { withLayers } from '../../command-line/disks.ts';
-import { domainMemory } from '../../command-line/domain-memory.ts';
-import { mapObstacle } from '../../command-line/map-obstacle.ts';
-import { type MappedRam, restoreCommandLine } from '../../command-line/restore-line.ts';
-import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
+import { markMapped } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import { clusterFile, memberFile } from '../../host/folders.ts';
 import { isAlive, killProcess } from '../../host/pid-file.ts';
 import type { MemberRestored, RestorePlan } from '../../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
-import { layerOver, layerOwner, type RestoredDisk } from '../../protocol/disk-layer.ts';
-import type { DomainLoaded, DomainPlan, LoadResult, RestoreMode } from '../../protocol/member.ts';
+import type { DomainLoaded, DomainPlan, LoadResult } from '../../protocol/member.ts';
 import { DOMAIN_LOAD_LIMIT_MS } from '../../protocol/member.ts';
-import { makeLayers, requireLayers } from '../vms/disk-layers.ts';
+import { makeLayers } from '../vms/disk-layers.ts';
 import { findDomain } from '../vms/libvirt-vm.ts';
 import type { MemberProxy } from '../vms/member-proxy.ts';
 import { forgetVm, recordedVm, recordVm, startVm, type VmProcess } from '../vms/vm-process.ts';
-import { requireMachine } from './machine-type.ts';
+import { requireMember } from './members.ts';
 
-type EpochMember = EpochManifest['members'][number];
-
+/** The restores of one cluster, one at a time. */
 export class Restores {
   readonly #config: ClusterConfig;
   readonly #log: Logger;
   readonly #started = new Map<string, VmProcess>();
-  /** Made for it, of disks. */
+  /** Layers of disks that this restore has made. */
   readonly #layers: string[] = [];
 
   constructor(config: ClusterConfig, log: Logger) {
@@ -52,74 +37,15 @@ export class Restores {
   }
 
   /**
-   * How the members of an epoch are to be brought back. Changes nothing.
-   * @throws UmbraError E_MACHINE_TYPE, E_MAP_UNSUPPORTED, E_COMMAND_LINE, or a damaged shadow's
+   * Starts a member's QEMU, or has libvirt do that, and loads its state. The VM stays stopped.
+   * @throws UmbraError E_VM_START, E_LOAD_FAILED, E_DISK_SNAPSHOT; LibvirtError
    */
-  plan({ round, members }: EpochManifest, wanted: RestoreMode | 'auto'): Promise<RestorePlan[]> {
-    return allOrFirstFailure(
-      members.map(async (member) => {
-        try {
-          return await this.#planMember(round, member, wanted);
-        } catch (error) {
-          const context = { member: member.name, where: 'plan restore' };
-          throw new UmbraError(toFailure(error, context), error);
-        }
-      }),
-    );
-  }
-
-  async #planMember(
-    round: string,
-    epochMember: EpochMember,
-    wanted: RestoreMode | 'auto',
-  ): Promise<RestorePlan> {
-    const { name, shadow: sha256 } = epochMember;
-    const member = this.#member(name);
-    const shadowDirectory = join(this.#config.shadowsDirectory, round, name);
-    const shadow = await openShadow(shadowDirectory, sha256);
-    const { manifest } = shadow;
-    if (member.libvirt !== undefined) return domainPlan(shadow, wanted);
-    const { commandLine, machineType, workingDirectory } = manifest.identity;
-    await requireMachine(commandLine[0] ?? '', machineType, member.command);
-    const main = manifest.blocks[mainRamIndex(manifest)];
-    const obstacle = main && mapObstacle(commandLine, main.idstr);
-    if (wanted === 'map' && obstacle !== undefined) {
-      throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${obstacle}` });
-    }
-    const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
-    const mapped = mode === 'map' ? mappedRam(shadow) : undefined;
-    const disks = this.#layersOver(epochMember);
-    const line = restoreCommandLine(commandLine, machineType, mapped);
-    return {
-      member: name,
-      mode,
-      reason: wanted === 'auto' ? obstacle : undefined,
-      commandLine: withLayers(line, disks, workingDirectory),
-      recordedCommandLine: commandLine,
-      workingDirectory,
-      shadowDirectory,
-      disks,
-      mappedDirectory: mapped && dirname(mapped.path),
-    };
-  }
-
-  /** Each restore writes to layers of its own: what the epoch names stays as it is. */
-  #layersOver({ name, disks = [] }: EpochMember): RestoredDisk[] {
-    const owner = layerOwner(this.#config.cluster, name);
-    const restored = disks.map((disk) => {
-      const id = randomBytes(4).toString('hex');
-      return { ...disk, layer: layerOver(disk.layers[0]?.path ?? '', owner, id) };
-    });
-    requireLayers(restored);
-    return restored;
-  }
-
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
-    const member = this.#member(plan.member);
+    const member = requireMember(this.#config, plan.member);
     if (plan.mappedDirectory !== undefined) markMapped(plan.mappedDirectory);
     if (plan.domain !== undefined) return this.#loadDomain(plan, plan.domain, member, proxy);
     const socket = memberFile(member.directory, 'incoming');
-    // A dead QEMU's would be taken for this one's.
+    // Sockets of a QEMU that has died would be taken for those of this one.
     for (const stale of [member.qmp, socket]) rmSync(stale, { force: true });
     const startedAt = performance.now();
     const { workingDirectory, shadowDirectory, mode, disks } = plan;
@@ -140,7 +66,7 @@ export class Restores {
     try {
       const request = { type: 'load', shadowDirectory, mode } as const;
       const loaded = proxy.request<LoadResult>(request).catch(async (error: unknown) => {
-        // A VM that died says best itself why.
+        // The reason why a VM died says more than the proxy that lost it.
         if (!isAlive(vm.process)) await exited;
         throw error;
       });
@@ -167,22 +93,29 @@ export class Restores {
       this.#started.set(name, vm);
       return { member: name, loadMs: performance.now() - startedAt, ...loaded };
     } catch (error) {
-      // A proxy that died may have given libvirt all it needed. None ran before, and others do not restore.
+      // A proxy that died may have given libvirt all it needed. No domain ran before, and no other
+      // process restores, so one that runs now is this restore's.
       const left = await findDomain(libvirt).catch(() => undefined);
       if (left?.commandLine.includes('-incoming') === true) this.#started.set(name, left);
       throw new UmbraError(toFailure(error, { member: name, where: 'load' }), error);
     }
   }
 
+  /** Begins a restore, with a note that it is under way. */
   begin(): void {
     this.#started.clear();
     writeFileSync(this.#note, '', { mode: 0o600 });
   }
 
+  /**
+   * Ends the restore; `undo` first kills the VMs it has started, and removes the layers it has
+   * made.
+   */
   async end(how: 'done' | 'undo'): Promise<void> {
     if (how === 'undo') {
       await Promise.all([...this.#started.values()].map((vm) => killProcess(vm)));
-      for (const name of this.#started.keys()) await forgetVm(this.#member(name).directory);
+      for (const name of this.#started.keys())
+        await forgetVm(requireMember(this.#config, name).directory);
       for (const layer of this.#layers) await rm(layer, { force: true });
     }
     this.#layers.length = 0;
@@ -190,12 +123,12 @@ export class Restores {
     await rm(this.#note, { force: true });
   }
 
-  /** There while a restore is under way: a partial one must not be taken for a cluster. */
+  /** Returns the file that is there while a restore is under way: half a restore is no cluster. */
   get #note(): string {
     return clusterFile(this.#config.directory, 'restore');
   }
 
-  /** An earlier life died in a restore: what it had started is no cluster. */
+  /** Undoes a restore in which an earlier life of this process died. */
   async undoCutShort(): Promise<void> {
     if (!existsSync(this.#note)) return;
     const { mtimeMs } = statSync(this.#note);
@@ -209,47 +142,4 @@ export class Restores {
     }
     await rm(this.#note, { force: true });
   }
-
-  #member(name: string): MemberConfig {
-    const member = this.#config.members.find((one) => one.name === name);
-    if (member !== undefined) return member;
-    const message = `the epoch has a member ${name}, this cluster has not`;
-    throw new UmbraError({ code: 'E_MEMBER_UNKNOWN', message, member: name });
-  }
-}
-
-/** libvirt starts it, from what looks like a save image. */
-function domainPlan(shadow: SealedShadow, wanted: RestoreMode | 'auto'): RestorePlan {
-  const { directory, manifest } = shadow;
-  const { domainXml: xml, commandLine } = manifest.identity;
-  if (xml === undefined) {
-    const message = 'the epoch does not know its domain XML: libvirt did not run it then';
-    throw new UmbraError({ code: 'E_LIBVIRT_XML', message });
-  }
-  const main = mappedRam(shadow);
-  const found = wanted === 'stream' ? undefined : domainMemory(commandLine, main.id);
-  const obstacle = typeof found === 'string' ? found : undefined;
-  const insists = wanted === 'map';
-  if (insists && obstacle !== undefined) {
-    throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${obstacle}` });
-  }
-  const location = typeof found === 'string' ? undefined : found;
-  const memory = location && { ...location, image: main.path, bytes: main.bytes };
-  return {
-    ...{ member: manifest.member, mode: memory ? 'map' : 'libvirt', reason: obstacle },
-    ...{ commandLine: [], recordedCommandLine: [], workingDirectory: '/' },
-    ...{ shadowDirectory: directory, domain: { xml, memory, insists }, disks: [] },
-    mappedDirectory: memory && dirname(main.path),
-  };
-}
-
-/** The full image of main RAM: the shadow's own, or that of its base. */
-function mappedRam({ directory, manifest, base }: SealedShadow): MappedRam {
-  const own = manifest.blocks[mainRamIndex(manifest)];
-  if (own === undefined) throw new Error('a shadow without RAM');
-  const { idstr: id, bytes } = own;
-  if (own.kind === 'full') return { id, bytes, path: join(directory, own.file) };
-  const based = base?.manifest.blocks.find(({ idstr }) => idstr === id);
-  if (base === undefined || based === undefined) throw new Error('a delta without its base');
-  return { id, bytes, path: join(base.directory, based.file) };
 }

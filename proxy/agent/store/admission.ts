@@ -1,6 +1,6 @@
 /**
- * What a round's shadows may take of one host's memory: planned when it is admitted, member by member,
- * and handed to proxies when it begins.
+ * The memory of one host that a round's shadows may take. It is planned member by member when the
+ * round is admitted, and handed to the proxies when the round begins.
  *
  *     budget  ──┐
  *     room    ──┼─ needed fits? ──▶ plans, each with its share of what is left besides
@@ -8,8 +8,8 @@
  *     holes   ──┤
  *     owed    ──┘
  *
- * A fold goes on while rounds come and go. It is admitted between them, and what it has been granted and has not
- * taken yet is owed: no round is given it.
+ * A fold runs while rounds come and go. It is admitted between two rounds. What has been granted to
+ * it and is not taken yet is owed: no round gets that.
  */
 import { admitRound } from '../../../policies/index.ts';
 import {
@@ -27,9 +27,10 @@ import { Grants } from './grants.ts';
 import { mappedHoles } from './mapped-holes.ts';
 import { newestShadows, planStaging, type StagingPlan, shareOf } from './staging-plan.ts';
 
-/** A plan, and what may come to it as pages come, bytes. */
+/** A plan, and the bytes that may be added to it while pages arrive. */
 export type AdmittedPlan = StagingPlan & { readonly moreBytes: number };
 
+/** Admits rounds and folds of one cluster. */
 export class RoundAdmission {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
@@ -41,19 +42,20 @@ export class RoundAdmission {
     this.#catalogue = catalogue;
   }
 
-  /** What a member may stage in the round that was admitted last. */
+  /** Returns the plan of a member in the round that was admitted last. */
   planOf(member: string): AdmittedPlan | undefined {
     return this.#plans.get(member);
   }
 
-  /** Of all members, in the round that was admitted last. */
+  /** Returns the bytes of all members' plans in the round that was admitted last. */
   get neededBytes(): number {
     return sum([...this.#plans.values()].map(({ admittedBytes }) => admittedBytes));
   }
 
   /**
-   * @param examined by member
-   * @param vms processes of the members
+   * Admits a round: plans what its members will stage, and requires that there is room for it.
+   * @param examined the answers of the proxies, by member
+   * @param vms pids of the members' VMs
    * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL; ShadowError E_STORE_NO_ROOM
    */
   async admit(
@@ -86,7 +88,7 @@ export class RoundAdmission {
   }
 
   /**
-   * Grants a fold what its folders are to take, each until `endFold`. No round is under way.
+   * Grants a fold the memory of its folders, each until `endFold`. No round may be under way.
    * @param needed bytes, by folder
    * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL; ShadowError E_STORE_NO_ROOM
    */
@@ -99,14 +101,15 @@ export class RoundAdmission {
     for (const [folder, bytes] of needed) this.#folds.grant(folder, bytes);
   }
 
-  /** What is folded into that folder is there, or gone. Idempotent. */
+  /** Ends the grant of a folder: what is folded there is complete, or removed. Idempotent. */
   endFold(folder: string): void {
     this.#folds.end(folder);
   }
 
   /**
-   * @param spareBytes of the store: part of what will be staged, not of what epochs hold
-   * @returns bytes left in the budget; infinite without one
+   * Requires that the budget has room for what will be staged.
+   * @param spareBytes bytes of recycled images: they become part of what will be staged
+   * @returns bytes left in the budget; infinite without a budget
    * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL
    */
   async #requireBudget(
@@ -136,7 +139,10 @@ export class RoundAdmission {
   }
 }
 
-/** What of a member's delta its block is expected to take, as it will be reserved (shadow/staging.ts). */
+/**
+ * Returns the bytes that a block is expected to take in a member's delta, as shadow/staging.ts
+ * reserves.
+ */
 function deltaOf(blockBytes: number, { ramBytes, admittedBytes }: StagingPlan): number {
   return Math.floor((admittedBytes * blockBytes) / ramBytes);
 }

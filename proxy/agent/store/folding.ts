@@ -1,4 +1,4 @@
-/** Folding an epoch: the shadows of all its members anew, as full ones (shadow/fold.ts). */
+/** Folds an epoch: writes the shadows of all its members anew, as full ones (shadow/fold.ts). */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -10,15 +10,17 @@ import {
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 
+/** The folder a fold writes to: that of a round. */
 export interface FoldLocation {
   readonly shadowsDirectory: string;
   readonly round: string;
 }
 
 /**
- * One member after the other: it is nobody's critical path, and the cores are the guests'.
- * @param onFolded told the folder of each when it is sealed
- * @throws UmbraError; the round's folder is gone then
+ * Folds one member after the other: nothing waits for a fold, and the cores belong to the guests.
+ * @param onFolded called with the folder of each shadow when it is sealed
+ * @returns the members of the folded epoch
+ * @throws UmbraError; the round's folder is removed then
  */
 export async function foldEpoch(
   { members }: EpochManifest,
@@ -51,7 +53,7 @@ export async function foldEpoch(
   }
 }
 
-/** Bytes that deltas hold ÷ bytes that what they are deltas of holds; 0 without deltas. */
+/** Returns bytes of deltas ÷ bytes of the shadows they are deltas of; 0 without deltas. */
 export function deltaShare(shadows: readonly SealedShadow[]): number {
   const deltas = shadows.filter(({ base }) => base !== undefined);
   const held = deltas.reduce((sum, shadow) => sum + storedBytes(shadow), 0);
@@ -59,6 +61,7 @@ export function deltaShare(shadows: readonly SealedShadow[]): number {
   return bases === 0 ? 0 : held / bases;
 }
 
+/** Returns the bytes of a shadow's RAM, stored or not. */
 export function ramBytesOf({ manifest }: SealedShadow): number {
   return manifest.blocks.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -1,26 +1,31 @@
 /**
- * Memory that was granted to whoever fills a folder of the store, and that is not in it yet:
+ * Memory that was granted for filling a folder of the store, and that is not in the folder yet:
  *
  *     granted   ██████████████
- *     occupied  ██████          by the kernel's account: whoever asks what there is sees it
- *     owed            ░░░░░░░░  it will be taken: nobody else may have it
+ *     occupied  ██████          part of the memory that the kernel says is in use
+ *     owed            ░░░░░░░░  still to be taken: it must not be granted again
  */
 import { occupiedBytes } from '../../../shadow/index.ts';
 
+/** The grants of one store. */
 export class Grants {
   /** Bytes, by folder. */
   readonly #granted = new Map<string, number>();
 
+  /** Grants bytes to a folder, until `end`. */
   grant(folder: string, bytes: number): void {
     this.#granted.set(folder, bytes);
   }
 
-  /** It takes no more from here on, well or not. Idempotent. */
+  /** Ends a grant: the folder takes no more from now on. Idempotent. */
   end(folder: string): void {
     this.#granted.delete(folder);
   }
 
-  /** To be asked before what there is: what is taken in between counts twice then, else not at all. */
+  /**
+   * Returns the bytes that are granted and not taken yet. Call this before measuring occupied
+   * memory: bytes taken in between then count twice, which is safe.
+   */
   async owedBytes(): Promise<number> {
     const owed = [...this.#granted].map(async ([folder, bytes]) => {
       return Math.max(0, bytes - (await occupiedBytes(folder)));

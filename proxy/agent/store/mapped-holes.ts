@@ -1,13 +1,13 @@
 /**
- * What VMs that were restored by `map` may make of the host's memory. Their RAM is a private mapping of an
- * epoch's image, in which pages of zeros are holes:
+ * Host memory that VMs restored by `map` may take. Their RAM is a private mapping of an epoch's
+ * image, in which pages of zeros are holes:
  *
- *     read    the kernel puts a page into the hole, of the image, and maps that (mm/shmem.c)
- *     write   a page of the VM's own
+ *     read    the kernel fills the image's hole with a page, and maps that (mm/shmem.c)
+ *     write   the VM gets a page of its own
  *
- * Every capture has QEMU read all of a VM's RAM. So what is holes when a round is admitted is memory when it
- * ends: it is counted, and taken at once. A QEMU that reads a hole for which a full tmpfs has no page is
- * killed (SIGBUS), whoever has filled it. Afterwards it is taken back.
+ * Every capture has QEMU read all of a VM's RAM. So what is holes when a round is admitted is
+ * memory when it ends. These bytes are counted at admission and taken at once: a QEMU that reads a
+ * hole for which a full tmpfs has no page is killed (SIGBUS). After the round they are given back.
  */
 import { accessSync, constants, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
@@ -18,13 +18,14 @@ import { type MemoryRange, readMaps } from '../../host/proc-maps.ts';
 
 const IMAGE = /^\/.*\/ram-\d+\.img$/;
 
+/** An image of the store that a process has mapped. */
 export interface MappedImage {
   readonly path: string;
-  /** Name of the mapping in /proc/PID/map_files. */
+  /** The name of the mapping in /proc/PID/map_files. */
   readonly range: string;
   readonly inode: string;
   readonly bytes: number;
-  /** Its name is gone: only those who have it mapped have it. */
+  /** True if the file has no name any more: only its mappings keep it. */
   readonly removed: boolean;
 }
 
@@ -38,7 +39,7 @@ export function mappedImages(maps: readonly MemoryRange[]): MappedImage[] {
     });
 }
 
-/** Bytes that reading all RAM of these processes may take. */
+/** Returns the bytes that reading all RAM of these processes may take. */
 export function mappedHoles(pids: Iterable<number>): number {
   const holes = new Map<string, number>();
   for (const pid of pids) {
@@ -48,8 +49,8 @@ export function mappedHoles(pids: Iterable<number>): number {
 }
 
 /**
- * Has holes of what these processes have mapped be memory, before they are read. An image that was removed is left
- * out where its mapping is not ours to open.
+ * Fills the holes of the images that these processes have mapped, before they are read. A removed
+ * image is left out where this process may not open its mapping.
  * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO
  */
 export async function fillMappedHoles(pids: Iterable<number>): Promise<void> {
@@ -65,11 +66,12 @@ export async function fillMappedHoles(pids: Iterable<number>): Promise<void> {
 }
 
 /**
- * Takes back what these processes have made of holes; they must not be in a round. Left alone, until it is
- * asked again, is a shadow of which others have an image mapped, too (a clone's VM, or someone who compares),
- * and one of a round that is held: who brings it to disk finds it touched, and has to read it again.
- * @param isHeld asked by round
- * @returns bytes taken back
+ * Makes holes again of what these processes have filled by reading; they must not be in a round.
+ * Two kinds of shadows are left alone until the next call: one that another process has mapped too
+ * (a VM of a clone, or a comparison), and one of a round that is held. The latter is being brought
+ * to disk: if it were touched, it would have to be read again.
+ * @param isHeld tells whether a round is held
+ * @returns bytes given back
  */
 export async function reclaimMappedHoles(
   pids: readonly number[],
@@ -100,11 +102,13 @@ function mapsOf(pid: number): MemoryRange[] {
   try {
     return readMaps(pid);
   } catch {
-    return []; // it has ended, or is not ours to look at
+    return []; // the process has ended, or is not ours to look at
   }
 }
 
-/** One that was removed while it was mapped is reached by its mapping alone, which takes root. */
+/**
+ * Returns the paths to an image. A removed image is reached by its mapping alone, which takes root.
+ */
 function waysTo(pid: number, { path, range, removed }: MappedImage): string[] {
   return [`/proc/${pid}/map_files/${range}`, ...(removed ? [] : [path])];
 }
@@ -127,5 +131,5 @@ function holesOf(pid: number, image: MappedImage): number {
       // the next way
     }
   }
-  return image.bytes; // as much as it can be
+  return image.bytes; // the most that it can be
 }

@@ -1,6 +1,6 @@
 /**
- * Epochs in this host's memory, as an agent deals with them whatever VMs there are: where rounds are staged,
- * what of them stays, folding them, and reading them again.
+ * Epochs in this host's memory: the folders that rounds are staged in, the removal of what no epoch
+ * needs, folding and verifying. It knows nothing of VMs.
  */
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -29,15 +29,20 @@ import type { RoundsInUse } from './rounds-in-use.ts';
 /** Reading whole images is bound by the cores, not by the number of members. */
 const VERIFY_AT_ONCE = 2;
 
+/** The store of one cluster. */
 export class ShadowStore {
   readonly #config: ClusterConfig;
   readonly #catalogue: Catalogue;
   readonly #held: RoundsInUse;
   readonly #log: Logger;
   readonly #turn = pLimit(1);
-  /** Leftovers that the last collect left to those who hold them, and how they were to go. */
+  /**
+   * Leftovers that the last collect kept because they were held, and how they were to be removed.
+   */
   #passedBy: ReadonlyMap<string, 'recycle' | 'free'> = new Map();
-  /** Epochs that are on their way from disk: until they are named, nobody can tell what is theirs. */
+  /**
+   * Epochs on their way from disk: until they are published, no manifest says what belongs to them.
+   */
   #arriving = 0;
 
   /** @param held rounds that are not collected */
@@ -48,7 +53,7 @@ export class ShadowStore {
     this.#log = log;
   }
 
-  /** Makes its folders, and gives back what an earlier life left. */
+  /** Makes its folders, and removes what an earlier life of the agent has left. */
   async open(): Promise<void> {
     // Elsewhere than in the cluster's own folder, it has one of its own there.
     makeOwnFolder(dirname(this.#config.shadowsDirectory));
@@ -57,14 +62,14 @@ export class ShadowStore {
   }
 
   /**
-   * Makes the folder a round is staged in, which stays until all its members have left it, and `endRound`.
+   * Makes the folder a round is staged in. It stays until all members have left it, and `endRound`.
    * @throws ShadowError E_STORE_IO
    */
   async beginRound(round: string): Promise<void> {
     const { members, shadowsDirectory } = this.#config;
     const path = join(shadowsDirectory, round);
     const holders = members.length + 1;
-    this.#held.hold(round, holders); // before it is there: nobody shall take it for a leftover
+    this.#held.hold(round, holders); // before it exists: it is no leftover
     try {
       await mkdir(path, { mode: 0o700 });
     } catch (cause) {
@@ -74,11 +79,16 @@ export class ShadowStore {
     }
   }
 
+  /** Returns the folder of a member's shadow. */
   shadowDirectory(round: string, member: string): string {
     return join(this.#config.shadowsDirectory, round, member);
   }
 
-  /** One at a time. @returns the rounds whose shadows were removed */
+  /**
+   * Removes what no epoch needs, one collect at a time.
+   * @param how `recycle` keeps images for the next round, if the configuration allows that
+   * @returns the rounds whose shadows were removed
+   */
   collect(how: 'recycle' | 'free'): Promise<readonly string[]> {
     return this.#turn(() => this.#collect(how));
   }
@@ -88,7 +98,7 @@ export class ShadowStore {
     const recycle = how === 'recycle' && store.recycle;
     const passedBy = new Map<string, 'recycle' | 'free'>();
     const removed = await collectLeftovers(shadowsDirectory, this.#catalogue, {
-      // What is staged is held, and what is fetched arrives, until it has been published.
+      // A staged round is held until it is published; what is fetched is arriving until then.
       keep: (round) => this.#arriving > 0 || this.#held.has(round),
       onKept: (round) => {
         passedBy.set(round, how === 'free' ? how : (this.#passedBy.get(round) ?? how));
@@ -102,22 +112,24 @@ export class ShadowStore {
       onStep: (step) => faultPoint(`store/${step}`),
     });
     this.#passedBy = passedBy;
-    // Whoever removes an epoch wants its memory back.
+    // An epoch is removed to get its memory back.
     if (how === 'free') await pruneSpares(shadowsDirectory, { full: [], deltas: [] });
     return removed;
   }
 
-  /** Bytes an epoch's deltas hold ÷ bytes of the shadows they are deltas of; 0 without deltas. */
+  /**
+   * Returns bytes of an epoch's deltas ÷ bytes of the shadows they are deltas of; 0 without deltas.
+   */
   async deltaShare(epoch: EpochManifest): Promise<number> {
     return deltaShare(await this.#openShadows(epoch));
   }
 
   /**
-   * Writes an epoch's shadows anew, in the folder of `round`, which is held from then on. What it reads stays
-   * until it has been read. No round is under way when this is called; what it may take is its own until it
-   * has ended.
-   * @throws UmbraError E_BUDGET, E_EPOCH_CORRUPT, ShadowError E_STORE_NO_ROOM; so does what it returns, and
-   * nothing is left then
+   * Writes an epoch's shadows anew, in the folder of `round`, which is held from then on. The
+   * shadows it reads are held until it has read them. No round may be under way when this is
+   * called. The memory it is granted stays granted until it has ended.
+   * @throws UmbraError E_BUDGET, E_EPOCH_CORRUPT; ShadowError E_STORE_NO_ROOM. The promise it
+   * returns rejects with the same errors, and nothing is left then
    */
   async beginFold(
     epoch: EpochManifest,
@@ -158,13 +170,14 @@ export class ShadowStore {
     }
   }
 
-  /** Nobody is going to publish what is staged there, or has done so. */
+  /** Ends a round: its shadows are published or abandoned. */
   endRound(round: string): void {
     this.#held.release(round);
   }
 
   /**
-   * What it reads stays until it has been read, also if the epoch is removed or folded meanwhile.
+   * Verifies an epoch's shadows. They are held while they are read, so the epoch may be removed or
+   * folded in the meantime.
    * @throws UmbraError E_EPOCH_CORRUPT
    */
   async verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void> {
@@ -197,20 +210,20 @@ export class ShadowStore {
     }
   }
 
-  /** Nothing is collected from here on that comes from disk. */
+  /** Begins a fetch: nothing is collected from now on, until `endFetch`. */
   beginFetch(): void {
     this.#arriving++;
   }
 
-  /** What has come is published now, or never will be. */
+  /** Ends a fetch: its shadows are published or abandoned. */
   endFetch(): void {
     this.#arriving--;
     this.#collectLate();
   }
 
   /**
-   * Collects what would have gone by now, had nobody kept it; nobody waits for that. A failure is told after
-   * the next round, which tries again.
+   * Collects what the last collect kept because it was held. No caller waits for that. If it fails,
+   * the collect after the next round tries again, and reports the failure.
    */
   #collectLate(): void {
     const collect = async () => {
@@ -228,7 +241,7 @@ export class ShadowStore {
   }
 }
 
-/** Its own, and its base's. */
+/** Returns the rounds a shadow is in: its own, and that of its base. */
 function roundsOf({ manifest, base }: SealedShadow): string[] {
   return [manifest.round, ...(base === undefined ? [] : [base.manifest.round])];
 }

@@ -1,5 +1,5 @@
 /**
- * What a round will stage on this host, member by member.
+ * The memory that a round will stage on this host, member by member.
  *
  *     no base, or one that was touched     all of its RAM
  *     a base                               what the last delta took and some more; beyond that, a
@@ -13,23 +13,27 @@ import {
   type SealedShadow,
 } from '../../../shadow/index.ts';
 
-/** Room for a delta that nobody has seen the like of: an eighth of RAM. */
+/** The first delta of a member is expected to take an eighth of its RAM. */
 const FIRST_SHARE = 8;
 /** The next delta may be larger than the last. */
 const GROWTH = 1.25;
 const GROWTH_BYTES = 16 * 2 ** 20;
 
+/** The plan of one member. */
 export interface StagingPlan {
   readonly member: string;
-  /** Of all its RAM blocks. */
+  /** Bytes of all its RAM blocks. */
   readonly ramBytes: number;
-  /** There must be room for them before the round begins. */
+  /** Bytes for which there must be room before the round begins. */
   readonly admittedBytes: number;
-  /** The shadow whose pages need not be stored again; none: all of them are. */
+  /** The shadow whose pages need not be stored again; undefined: all pages are stored. */
   readonly base: { readonly directory: string; readonly sha256: string } | undefined;
 }
 
-/** The newest epoch's shadow of a member, or what that is a delta of. */
+/**
+ * Plans what a member will stage.
+ * @param newest its shadow in the newest epoch: that, or the shadow it is a delta of, is the base
+ */
 export async function planStaging(
   member: string,
   ramBytes: number,
@@ -41,13 +45,13 @@ export async function planStaging(
   const stored = newest.manifest.blocks.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
   const expected =
     newest.base === undefined ? ramBytes / FIRST_SHARE : stored * GROWTH + GROWTH_BYTES;
-  if (!(await isUntouched(base))) return whole; // never stored against what may have rotted
+  if (!(await isUntouched(base))) return whole; // no delta of a shadow that may be damaged
   const { directory, sha256 } = base;
   const admittedBytes = Math.min(ramBytes, Math.ceil(expected));
   return { member, ramBytes, admittedBytes, base: { directory, sha256 } };
 }
 
-/** The newest epoch's shadows, by member; none where they cannot be read. */
+/** Returns the newest epoch's shadows, by member; those that cannot be read are left out. */
 export async function newestShadows(
   catalogue: Catalogue,
   shadowsDirectory: string,
@@ -56,14 +60,16 @@ export async function newestShadows(
   const newest = (await catalogue.list()).epochs.at(-1);
   for (const { name, shadow } of newest?.members ?? []) {
     const directory = join(shadowsDirectory, newest?.round ?? '', name);
-    // What is wrong with it is told when it is verified or restored; here it is just no base.
+    // An error in it is reported when the epoch is verified or restored; here it is just no base.
     const opened = await openShadow(directory, shadow).catch(() => undefined);
     if (opened !== undefined) shadows.set(name, opened);
   }
   return shadows;
 }
 
-/** Splits what is free among those that may need it, by their RAM. */
+/**
+ * Returns a member's share of the free bytes, which are split among deltas in proportion to RAM.
+ */
 export function shareOf(plan: StagingPlan, all: readonly StagingPlan[], freeBytes: number): number {
   if (plan.base === undefined) return 0;
   const growing = all.filter(({ base }) => base !== undefined);

@@ -1,4 +1,6 @@
-/** The files of disks on this host: made for a restore, and removed when nobody needs them. */
+/**
+ * Files of disks on this host: layers are made for a restore, and removed when no epoch needs them.
+ */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
@@ -6,6 +8,7 @@ import { basename, dirname, join } from 'node:path';
 import type { QmpClient } from '../../../qmp/index.ts';
 import { diskFiles } from '../../command-line/disks.ts';
 import { UmbraError } from '../../failure/failure.ts';
+import { memberFile } from '../../host/folders.ts';
 import {
   diskUnder,
   type FrozenDisk,
@@ -17,8 +20,9 @@ import { monitorWhenThere } from './monitor-when-there.ts';
 const START_LIMIT_MS = 20_000;
 
 /**
- * Layers below the newest may have been merged since; what is missing there, QEMU finds.
- * @throws UmbraError E_DISK_LAYER: a file of an epoch's is gone
+ * Requires that the newest layer of each disk is there. Layers below it may have been merged since;
+ * if one of those is missing, QEMU says so.
+ * @throws UmbraError E_DISK_LAYER: a file of the epoch's is gone
  */
 export function requireLayers(disks: readonly RestoredDisk[]): void {
   for (const { device, layers } of disks) {
@@ -30,8 +34,9 @@ export function requireLayers(disks: readonly RestoredDisk[]): void {
 }
 
 /**
- * A disk that has layers must not be written to any more: what lies over it would be nonsense.
- * @throws UmbraError E_DISK_LAYERED: the VM would be started on such a file
+ * Requires that no disk in a command line is a file with layers over it: a write to such a file
+ * would make the layers wrong.
+ * @throws UmbraError E_DISK_LAYERED
  */
 export async function requireNoLayers(
   commandLine: readonly string[],
@@ -39,7 +44,7 @@ export async function requireNoLayers(
   owner: string,
 ): Promise<void> {
   for (const file of diskFiles(commandLine, workingDirectory)) {
-    if (isLayerOf(file, owner)) continue; // whoever names one has chosen it
+    if (isLayerOf(file, owner)) continue; // a command line that names a layer means it
     const names = await readdir(dirname(file)).catch(() => []);
     const layers = names.filter((name) => {
       return name.startsWith(`${basename(file)}.`) && isLayerOf(name, owner);
@@ -52,10 +57,11 @@ export async function requireNoLayers(
 }
 
 /**
- * Makes an empty layer over each disk, as the VM's own QEMU does: it knows every format its disks are in.
+ * Makes an empty layer over each disk, with the VM's own QEMU: that one knows every format of its
+ * disks.
  * @param program the VM's QEMU, the first word of its command line
- * @param directory a folder of ours, for a socket
- * @throws UmbraError E_DISK_SNAPSHOT; none is left then
+ * @param directory a folder in which a socket may be made
+ * @throws UmbraError E_DISK_SNAPSHOT; no layer is left then
  */
 export async function makeLayers(
   program: string,
@@ -64,7 +70,7 @@ export async function makeLayers(
 ): Promise<void> {
   if (disks.length === 0) return;
   const folder = await mkdtemp(join(directory, 'disks-'));
-  const socket = join(folder, 'qmp.sock');
+  const socket = memberFile(folder, 'monitor');
   const idle = ['-machine', 'none', '-nodefaults', '-display', 'none', '-S'];
   const monitor = ['-qmp', `unix:${socket},server=on,wait=off`];
   const child = spawn(program, [...idle, ...monitor], { stdio: 'ignore' });
@@ -103,19 +109,24 @@ async function makeLayer(
   if (top === undefined) throw new Error('a disk without a file');
   const file = { driver: 'file', filename: top.path };
   await qmp.execute('blockdev-add', {
-    ...{ 'node-name': node, driver: top.format, 'read-only': true, file },
+    'node-name': node,
+    driver: top.format,
+    'read-only': true,
+    file,
   });
   await qmp.execute('blockdev-snapshot-sync', {
-    ...{ 'node-name': node, 'snapshot-node-name': `${node}-over` },
-    ...{ 'snapshot-file': layer, format: 'qcow2' },
+    'node-name': node,
+    'snapshot-node-name': `${node}-over`,
+    'snapshot-file': layer,
+    format: 'qcow2',
   });
 }
 
 /**
  * Removes layers of a member that are neither in use nor needed for an epoch.
- * @param used every file its VM uses now
+ * @param used every file that the member's VM uses now
  * @param epochs the disks of every epoch there is
- * @returns what was removed
+ * @returns the paths of the removed layers
  */
 export async function collectLayers(
   owner: string,
@@ -124,12 +135,12 @@ export async function collectLayers(
 ): Promise<string[]> {
   const needed = epochs.flatMap(({ layers: [top, ...below] }) => {
     if (top === undefined) return [];
-    // What the VM has of it is what is left of it; another branch is as it was.
+    // Layers below one that the VM uses may have been merged; those of another branch have not.
     return used.includes(top.path) ? [top.path] : [top.path, ...below.map(({ path }) => path)];
   });
-  // By their real names: a folder that is reached by two ways must not make strangers of its files.
+  // Real names are compared: a folder may be reached by two paths.
   const kept = new Set(await Promise.all([...used, ...needed].map(realNameOf)));
-  // In a folder of many disks, another cluster of the same name may have layers over others.
+  // In a folder of many disks, another cluster of the same name may have layers over other disks.
   const disks = new Set([...kept].map(diskUnder));
   const removed: string[] = [];
   for (const folder of new Set([...kept].map((path) => dirname(path)))) {
@@ -143,7 +154,7 @@ export async function collectLayers(
   return removed;
 }
 
-/** What is not there has no other name. */
+/** Returns a file's path without symbolic links; the path itself if there is no such file. */
 function realNameOf(path: string): Promise<string> {
   return realpath(path).catch(() => path);
 }

@@ -1,4 +1,6 @@
-/** VMs that libvirt runs: found and ended through it, so that it knows of all that happens. */
+/**
+ * VMs that libvirt runs. They are found and ended through libvirt, so that its state stays right.
+ */
 import { readlink } from 'node:fs/promises';
 import { LibvirtError, virsh } from '../../../qmp/libvirt/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
@@ -8,7 +10,7 @@ import type { LibvirtDomain } from '../../protocol/cluster.ts';
 import type { VmProcess } from './vm-process.ts';
 
 /**
- * The domain's QEMU, on this host.
+ * Returns the domain's QEMU, which must run on this host.
  * @throws LibvirtError; UmbraError E_VM_NOT_FOUND
  */
 export async function findDomain({ uri, domain }: LibvirtDomain): Promise<VmProcess> {
@@ -28,12 +30,12 @@ export async function findDomain({ uri, domain }: LibvirtDomain): Promise<VmProc
   return { pid, startTime: startTimeOf(pid) ?? '', commandLine, workingDirectory, owned: false };
 }
 
-/** As libvirt would need it to make the domain anew. */
+/** Returns the XML from which libvirt can make the domain anew. */
 export function domainXml({ uri, domain }: LibvirtDomain): Promise<string> {
   return virsh(uri, ['dumpxml', '--migratable', domain]);
 }
 
-/** At once, as pulling the plug. Nothing happens if it does not run. */
+/** Ends a domain at once, as pulling the plug does. Does nothing if the domain does not run. */
 export async function destroyDomain({ uri, domain }: LibvirtDomain): Promise<void> {
   try {
     await virsh(uri, ['destroy', domain]);

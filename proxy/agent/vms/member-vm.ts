@@ -1,9 +1,9 @@
 /**
  * One member's VM on this host: started, found again, described, ended.
  *
- *     with a command      Umbra starts it, once; its card (vm.json) says which process it is
- *     by its QMP socket   whoever listens there now: its owner may have started it again
- *     of libvirt's        what libvirt says
+ *     with a command      Umbra starts it, once; its pid file (vm.json) names the process
+ *     by its QMP socket   the process that listens there now: its owner may have started it again
+ *     of libvirt's        the process that libvirt names
  */
 import type { EpochManifest } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
@@ -16,8 +16,9 @@ import { destroyDomain, domainXml, findDomain } from './libvirt-vm.ts';
 import type { MemberProxy } from './member-proxy.ts';
 import { findVm, forgetVm, recordedVm, recordVm, startVm, type VmProcess } from './vm-process.ts';
 
+/** One member's VM. */
 export class MemberVm {
-  /** In the names of layers over its disks (disk-layer.ts). */
+  /** The part of a layer's name that says to which member it belongs (disk-layer.ts). */
   readonly diskOwner: string;
   readonly #config: MemberConfig;
   #domainXml: string | undefined;
@@ -27,27 +28,27 @@ export class MemberVm {
     this.diskOwner = layerOwner(cluster, config.name);
   }
 
-  /** As its card says; it may have ended. */
+  /** Returns the process that its pid file names; it may have ended. */
   get recorded(): VmProcess | undefined {
     return recordedVm(this.#config.directory);
   }
 
-  /** The recorded one, if it has not ended. */
+  /** Returns the recorded process if it has not ended. */
   get running(): VmProcess | undefined {
     const { recorded } = this;
     return recorded !== undefined && isAlive(recorded) ? recorded : undefined;
   }
 
-  /** Of a domain, as it was when it was last described. */
+  /** Returns a domain's XML as of the last `describe`. */
   get domainXml(): string | undefined {
     return this.#domainXml;
   }
 
   /**
-   * Starts one that has a command and was never started. One that has died is left: to start it afresh, or
-   * to restore it with the others, is the operator's choice.
-   * @returns whether it was started
-   * @throws UmbraError E_VM_START, E_DISK_LAYERED, E_VM_GONE, or why it is not found
+   * Starts a VM that has a command and was never started. A VM that has died is left as it is: the
+   * operator decides whether it is started afresh or restored with the others.
+   * @returns true if it was started
+   * @throws UmbraError E_VM_START, E_DISK_LAYERED, E_VM_GONE, E_VM_NOT_FOUND; LibvirtError
    */
   async boot(): Promise<boolean> {
     const { command, directory, workingDirectory } = this.#config;
@@ -62,8 +63,8 @@ export class MemberVm {
   }
 
   /**
-   * An attached VM may have been started again by its owner: looks who listens now.
-   * @throws UmbraError E_VM_GONE, or why it is not found
+   * Looks for a VM that Umbra has not started: its owner may have started it again.
+   * @throws UmbraError E_VM_GONE, E_VM_NOT_FOUND; LibvirtError
    */
   async locate(): Promise<void> {
     const { recorded } = this;
@@ -80,22 +81,22 @@ export class MemberVm {
     }
   }
 
-  /** A domain's description may have been changed since the last round. */
+  /** Reads a domain's XML again: it may have changed since the last round. */
   async describe(): Promise<void> {
     const { libvirt } = this.#config;
     this.#domainXml = libvirt && (await domainXml(libvirt));
   }
 
-  /** The VM we know of, or one its owner has started since on the same monitor. */
+  /** Returns the recorded process, or one that the owner has started since on the same monitor. */
   async live(): Promise<VmProcess | undefined> {
     return this.running ?? this.#find().catch(() => undefined);
   }
 
   /**
-   * Begins to merge layers of its disks that no epoch names, and removes those nobody uses. What a VM that does
-   * not run would use is not known, and stays.
-   * @param epochs all there are
-   * @returns what was removed
+   * Begins to merge layers of its disks that no epoch names, and removes those that are not in use.
+   * A VM that does not run keeps all its layers: it is not known which ones it uses.
+   * @param epochs all that there are
+   * @returns the paths of the removed layers
    */
   async tidyLayers(epochs: readonly EpochManifest[], proxy: MemberProxy): Promise<string[]> {
     const vm = this.running;
@@ -112,7 +113,7 @@ export class MemberVm {
     return collectLayers(owner, files, frozen);
   }
 
-  /** Ends it, and forgets it. */
+  /** Ends the VM, and removes its pid file. */
   async kill(): Promise<void> {
     const { libvirt, directory } = this.#config;
     const vm = await this.live();
@@ -121,7 +122,7 @@ export class MemberVm {
     await forgetVm(directory);
   }
 
-  /** One that Umbra has not started. */
+  /** Finds a VM that Umbra has not started. */
   #find(): Promise<VmProcess> {
     const { libvirt, qmp } = this.#config;
     return libvirt === undefined ? findVm(qmp) : findDomain(libvirt);

@@ -3,10 +3,11 @@ import { QmpClient, QmpError } from '../../../qmp/index.ts';
 import { whenThere } from '../../host/when-there.ts';
 
 /**
- * Connects to the monitor of a QEMU that has just been started. No other connection is made to see whether it
- * is there: a QEMU whose first client hangs up while it starts can die of that (10.0.2, once in some
- * thousand; object_get_class(NULL) in chardev/char-socket.c).
- * @throws as `connectWhenThere`, and as `QmpClient.connect` does
+ * Connects to the monitor of a QEMU that has just been started. No other connection is made, to see
+ * whether the monitor is there: a QEMU whose first client hangs up while it starts can die of that
+ * (10.0.2, once in some thousand starts; object_get_class(NULL) in chardev/char-socket.c).
+ * @param deadlineMs time until the monitor must be there, milliseconds
+ * @throws UmbraError E_LOAD_FAILED after the deadline; QmpError; the signal's reason
  */
 export function monitorWhenThere(
   path: string,

@@ -2,8 +2,8 @@
  * Keeps one member with a proxy, and knows which round it is in.
  *
  *     start ──▶ proxy ──ends──▶ another ──rescue──▶ proxy ──▶ …
- *                  ▲               └── in a round, its VM may stand: it is put right at once, from the
- *                  └── ends, too ──┘   journal; the round hears of it when the VM runs again
+ *                  ▲               └── in a round, its VM may be stopped: it is repaired at once,
+ *                  └── ends, too ──┘   by the journal; the round is told when the VM runs again
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -20,38 +20,42 @@ import type {
 import { MemberProxy } from './member-proxy.ts';
 
 const RETRY_MS = 1_000;
-/** A host that starts no process for long is asked no more often than this; it may again at any time. */
+/** The longest pause between attempts, for a host that starts no process for a long time. */
 const LONGEST_RETRY_MS = 60_000;
-/** For a VM to be put right when we start, as far as anybody waits for that. */
+/** Time that `start` waits for a VM to be repaired; the repair may take longer. */
 const START_LIMIT_MS = 150_000;
-/** So many proxies in a row that could not put a VM right, or not even start: the round is told, others follow. */
+/**
+ * Proxies in a row that could not repair a VM, or not even start, until the round is told. More
+ * follow.
+ */
 const ATTEMPTS = 5;
 /**
- * A snapshot of all of a VM's memory is part of some rescues, so this is no limit: the proxy has its own, and its
- * signs of life tell that it is at it.
+ * Time for a repair. Some repairs include a snapshot of all of a VM's memory, so this limit is
+ * never reached: the proxy has limits of its own, and its signs of life tell that it works.
  */
 const RESCUE_LIMIT_MS = 24 * 3_600_000;
-/** What a request is refused with whose proxy ends, or is killed for its silence. */
+/** Codes of a request whose proxy has ended, or was killed for its silence. */
 const LOST: ReadonlySet<string> = new Set(['E_PROXY_GONE', 'E_PROXY_SILENT']);
 const IN_ROUND: ProbeResult = { status: 'in a round', running: true, qemuVersion: '' };
 const UNKNOWN: ProbeResult = { status: 'unknown', running: false, qemuVersion: '' };
 
-/** Who wants to know of rounds. */
+/** The receiver of news about rounds. */
 export interface RoundWatcher {
   onNotice(notice: AgentNotice): void;
-  /** This member has left it, for whatever reason. */
+  /** Tells that this member has left the round, for any reason. */
   onLeft(round: string): void;
 }
 
-/** Where proxies and time come from; tests have their own. */
+/** The source of proxies and of time; tests have their own. */
 export interface SupervisorServices {
   startProxy(location: MemberLocation, log: Logger): Promise<MemberProxy>;
-  /** @param signal ends it early */
+  /** @param signal ends the pause early */
   pause(ms: number, signal?: AbortSignal): Promise<unknown>;
 }
 
 const REAL_SERVICES: SupervisorServices = { startProxy: MemberProxy.start, pause };
 
+/** The supervisor of one member's proxy. */
 export class ProxySupervisor {
   readonly #config: MemberConfig;
   readonly #watcher: RoundWatcher;
@@ -60,11 +64,11 @@ export class ProxySupervisor {
   #proxy: MemberProxy | undefined;
   /** The round the proxy is in. */
   #round: string | undefined;
-  /** The proxy that was told to prepare for it. */
+  /** The proxy that was told to prepare for that round. */
   #preparedWith: MemberProxy | undefined;
-  /** Settles when no proxy that ends is replaced any more. */
+  /** Settles when proxies that end are no longer replaced. */
   #kept: Promise<void> = Promise.resolve();
-  /** Proxies that were to take another's place, since the VM was known to be right. */
+  /** Proxies that were started in place of another one since the VM was last known to run. */
   #attempts = 0;
   readonly #closing = new AbortController();
 
@@ -80,25 +84,28 @@ export class ProxySupervisor {
     this.#services = services;
   }
 
-  /** undefined before `start`; it may have ended. */
+  /** Returns the newest proxy, which may have ended; undefined before `start`. */
   get proxy(): MemberProxy | undefined {
     return this.#proxy;
   }
 
-  /** @throws UmbraError E_PROXY_GONE */
+  /** Returns a proxy that has not ended. @throws UmbraError E_PROXY_GONE */
   requireProxy(): MemberProxy {
     if (this.#proxy?.isGone === false) return this.#proxy;
     const { name: member } = this.#config;
     throw new UmbraError({ code: 'E_PROXY_GONE', message: 'this member has no proxy', member });
   }
 
-  /** Also puts right what an earlier life left; what refuses that is told in the log, and tried again. */
+  /**
+   * Starts a proxy, and has it repair what an earlier life of the agent has left. A repair that
+   * fails is logged and tried again.
+   */
   async start(): Promise<void> {
     const proxy = await this.#startProxy();
     this.#kept = this.#keep(proxy).catch((error: unknown) => {
       this.#log.error({ err: error, member: this.#config.name }, 'could not replace a proxy');
     });
-    // One that takes longer goes on: the other members need not wait for it.
+    // A repair that takes longer continues: the other members do not wait for it.
     await settles(this.#rescue(proxy), START_LIMIT_MS);
   }
 
@@ -111,7 +118,7 @@ export class ProxySupervisor {
     return proxy;
   }
 
-  /** What the VM does, as far as it can be told. */
+  /** Returns the VM's state as far as the proxy can tell. */
   async probe(): Promise<ProbeResult> {
     if (this.#round !== undefined) return IN_ROUND;
     if (this.#proxy === undefined) return UNKNOWN;
@@ -122,13 +129,14 @@ export class ProxySupervisor {
     }
   }
 
-  /** Resolves when there is none any more; one in a round puts its VM right first. */
+  /** Ends the proxy; one that is in a round repairs its VM first. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#proxy?.close();
     await this.#kept;
   }
 
+  /** Begins a round: sends the proxy its settings. */
   prepare(command: PrepareCommand): void {
     this.#round = command.round;
     this.#preparedWith = undefined;
@@ -138,36 +146,41 @@ export class ProxySupervisor {
     });
   }
 
+  /** Sends the proxy a command of a round; dropped if the member has left that round. */
   command(inRound: string, type: AgentCommand): void {
     const round = this.#round;
     if (round === undefined) {
-      // It left the round already; an abort wants to hear so.
+      // The member has left the round already; an abort expects to be told.
       if (type === 'abort') this.#tellGone(inRound);
       return;
     }
-    // Another than was told of the round answers for it when it has put the VM right, and not before.
+    // A proxy that does not know the round reports once it has repaired the VM, and not before.
     if (this.#preparedWith === this.#proxy) {
       this.#withProxy((proxy) => proxy.command({ type, round }));
     }
     if (type === 'commit') this.#leaveRound();
   }
 
-  /** A sign of life, for a proxy in a round; one that has let as many pass as `silenceMs` is killed. */
+  /**
+   * Sends a sign of life to a proxy that is in a round, and kills a proxy that has been silent.
+   * @param silenceMs the longest silence that is allowed, milliseconds
+   */
   alive(silenceMs: number): void {
     if (this.#round === undefined || this.#proxy === undefined) return;
     this.#proxy.command({ type: 'alive' });
     if (this.#proxy.silentForMs <= silenceMs) return;
-    // Frozen: it would hold its VM's monitor for ever, and the VM with it.
+    // A frozen proxy would hold its VM's monitor for ever, and keep the VM stopped.
     this.#log.warn({ member: this.#config.name, silenceMs }, 'proxy silent; killing it');
     this.#proxy.kill();
   }
 
   /**
-   * Puts right what a dead proxy left, as its journal says: then the round hears of it. A proxy that refuses
-   * has tried for a minute: the round is told, and it tries again. One that ends leaves it to the next.
+   * Repairs what a dead proxy has left, by its journal; then the round is told. A proxy that fails
+   * has tried for a minute: the round is told, and it tries again. If it ends, the next proxy
+   * continues.
    */
   async #rescue(proxy: MemberProxy): Promise<void> {
-    // A round begun since has a journal of its own, and puts right what it finds.
+    // A round that has begun since has a journal of its own, and repairs what it finds.
     if (this.#round !== undefined && this.#preparedWith === proxy) return;
     try {
       await proxy.request({ type: 'rescue' }, RESCUE_LIMIT_MS);
@@ -176,7 +189,7 @@ export class ProxySupervisor {
     } catch (error) {
       const failure = toFailure(error, { member: this.#config.name, where: 'rescue' });
       const lost = LOST.has(failure.code) || proxy !== this.#proxy || proxy.isGone;
-      this.#log.error({ failure, lost }, 'could not put a VM right; trying again');
+      this.#log.error({ failure, lost }, 'could not repair a VM; trying again');
       if (lost) return;
       this.#tellLost();
       if (this.#closing.signal.aborted) return;
@@ -184,7 +197,7 @@ export class ProxySupervisor {
     }
   }
 
-  /** Whichever proxy ends, another takes its place, until we close. */
+  /** Replaces every proxy that ends, until `close`. */
   async #keep(first: MemberProxy): Promise<void> {
     for (let proxy: MemberProxy | undefined = first; proxy !== undefined; ) {
       await proxy.exited;
@@ -193,9 +206,9 @@ export class ProxySupervisor {
   }
 
   /**
-   * A proxy ended. If that was in a round, its VM may stand: another puts it right at once, even when we
-   * are closing.
-   * @returns undefined when there is to be none
+   * Starts another proxy after one has ended. If that was in a round, its VM may be stopped: the
+   * new proxy repairs it at once, even while the supervisor closes.
+   * @returns undefined if no proxy is needed any more
    */
   async #another(): Promise<MemberProxy | undefined> {
     const { name } = this.#config;
@@ -219,7 +232,10 @@ export class ProxySupervisor {
     return undefined;
   }
 
-  /** None before the first attempt. Who closes waits for one only where a round may have left a VM standing. */
+  /**
+   * Waits before an attempt that is not the first. `close` cuts the pause short, unless a round may
+   * have left a VM stopped.
+   */
   async #pause(): Promise<void> {
     if (this.#attempts === 0) return;
     const doubled = RETRY_MS * 2 ** Math.max(0, this.#attempts - ATTEMPTS);
@@ -227,7 +243,10 @@ export class ProxySupervisor {
     await this.#services.pause(Math.min(doubled, LONGEST_RETRY_MS), signal);
   }
 
-  /** Unless the round it is in was prepared with the proxy there is now. */
+  /**
+   * Tells the round that its proxy is lost, unless the present proxy is the one it was prepared
+   * with.
+   */
   #tellLost(): void {
     const round = this.#round;
     const told = this.#preparedWith;
@@ -255,7 +274,7 @@ export class ProxySupervisor {
     if (round !== undefined) this.#watcher.onLeft(round);
   }
 
-  /** When the proxy is gone, its replacement reports that: #another is under way. */
+  /** Uses the proxy if it has not ended. If it has, `#another` is under way, and reports that. */
   #withProxy(use: (proxy: MemberProxy) => void): void {
     if (this.#proxy?.isGone === false) use(this.#proxy);
   }

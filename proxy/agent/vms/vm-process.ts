@@ -1,5 +1,5 @@
 /**
- * QEMU processes: started so that they outlive us, and found by what they listen on.
+ * QEMU processes: started so that they outlive the agent, and found by the socket they listen on.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
@@ -17,12 +17,14 @@ const LOG_TAIL_BYTES = 4096;
 const vmProcessSchema = processSchema.extend({
   commandLine: z.array(z.string()),
   workingDirectory: z.string(),
-  /** Started by Umbra, or found running. */
+  /** True if Umbra has started it, false if it was found running. */
   owned: z.boolean(),
 });
 
+/** The process of a VM, as its pid file has it. */
 export type VmProcess = z.infer<typeof vmProcessSchema>;
 
+/** A VM that this process has just started. */
 export interface StartedVm {
   readonly process: VmProcess;
   /** Resolves with the reason when QEMU exits; never rejects. */
@@ -30,8 +32,8 @@ export interface StartedVm {
 }
 
 /**
- * Starts QEMU in a session of its own; its output goes to `vm.log`, its name card to `vm.json`.
- * @param recorded the command line to start it with another time, if it is not this one
+ * Starts QEMU in a session of its own. Its output goes to `vm.log`, its process into `vm.json`.
+ * @param recorded the command line for the pid file, if it is not the one to start with
  * @throws UmbraError E_VM_START
  */
 export async function startVm(
@@ -62,7 +64,7 @@ export async function startVm(
       });
     });
     spawned.catch(() => {}); // it is awaited below
-    // Before anything else happens: whoever dies now must leave none that nobody knows of.
+    // This comes first: if this process dies, no QEMU may be left that is not recorded.
     if (pid > 0) await recordOrKill(directory, vm);
     await spawned;
   } finally {
@@ -77,7 +79,7 @@ export async function startVm(
   return { process: vm, exited };
 }
 
-/** @throws UmbraError E_VM_START; it is gone then */
+/** Writes the pid file. @throws UmbraError E_VM_START; the VM is killed then */
 async function recordOrKill(directory: string, vm: VmProcess): Promise<void> {
   try {
     recordVm(directory, vm);
@@ -85,15 +87,17 @@ async function recordOrKill(directory: string, vm: VmProcess): Promise<void> {
     await killProcess(vm);
     await forgetVm(directory);
     const { code } = cause as NodeJS.ErrnoException;
-    const message = `cannot note QEMU's process in ${directory}: ${code}`;
+    const message = `cannot record QEMU's process in ${directory}: ${code}`;
     throw new UmbraError({ code: 'E_VM_START', message }, cause);
   }
 }
 
+/** Writes a VM's pid file. */
 export function recordVm(directory: string, process: VmProcess): void {
   writeFileSync(memberFile(directory, 'vm'), JSON.stringify(process), { mode: 0o600 });
 }
 
+/** Reads a VM's pid file; returns undefined if there is none, or it is damaged. */
 export function recordedVm(directory: string): VmProcess | undefined {
   try {
     return vmProcessSchema.parse(JSON.parse(readFileSync(memberFile(directory, 'vm'), 'utf8')));
@@ -102,6 +106,7 @@ export function recordedVm(directory: string): VmProcess | undefined {
   }
 }
 
+/** Removes a VM's pid file. */
 export async function forgetVm(directory: string): Promise<void> {
   await rm(memberFile(directory, 'vm'), { force: true });
 }
@@ -136,8 +141,7 @@ async function describe(pid: number): Promise<VmProcess> {
 }
 
 /**
- * Listening sockets by inode, with the path they were bound to, which may be relative.
- * Columns: Num RefCount Protocol Flags Type St Inode Path; flag 0x10000 marks a listener.
+ * Returns listening sockets by inode, each with the path it was bound to, which may be relative.
  */
 function listenersNamed(name: string): ReadonlyMap<string, string> {
   return new Map(
@@ -147,7 +151,9 @@ function listenersNamed(name: string): ReadonlyMap<string, string> {
   );
 }
 
-/** Does a process hold one of these sockets, and is it, seen from its own folder, the wanted one? */
+/**
+ * Tells whether a process has one of these sockets, and it is the wanted one, seen from its folder.
+ */
 async function listensOn(
   pid: number,
   listeners: ReadonlyMap<string, string>,
@@ -161,12 +167,12 @@ async function listensOn(
       if (resolve(await readlink(`/proc/${pid}/cwd`), bound) === wanted) return true;
     }
   } catch {
-    // the process went away, or is not ours to look at
+    // the process has ended, or is not ours to look at
   }
   return false;
 }
 
-/** Never throws: it is called when a VM ends, whatever became of its log. */
+/** Returns the end of a VM's log. Never throws: the log may be gone when the VM ends. */
 function lastLines(path: string): string {
   try {
     const fd = openSync(path, 'r');

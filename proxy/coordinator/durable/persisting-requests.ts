@@ -50,7 +50,7 @@ export function carryOver(now: Persisting): PersistingStep {
 }
 
 /** Removes what is too old, or what ended attempts have left. */
-export function retain(now: Persisting): PersistingStep {
+function retain(now: Persisting): PersistingStep {
   const retiring = tooOld(now.list, now.keep, now.pinnedInMemory);
   if (retiring.length === 0) return ask({ ...now, retiring }, RETAINING, { type: 'collect' });
   const list = without(now.list, retiring);

@@ -27,11 +27,7 @@ export const target: Target = {
     try {
       const qmp = await QmpClient.connect(path, { timeoutMs: DEADLINE_MS });
       qmp.onEvent(() => {});
-      const events = qmp.events();
-      const ends = (async () => {
-        for await (const event of events) void event;
-      })();
-      const [answer] = await Promise.allSettled([execute(qmp), ends]);
+      const [answer] = await Promise.allSettled([execute(qmp), qmp.closed]);
       if (answer.status === 'rejected') throw answer.reason;
       return 'answered';
     } catch (error) {

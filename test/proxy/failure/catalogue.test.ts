@@ -23,7 +23,6 @@ const TABLES = [
 /** Codes an operator needs no hint for, and why. */
 const WITHOUT: Readonly<Record<string, string>> = {
   E_QMP_ABORTED: 'its caller gave it up; no report carries it',
-  E_QMP_OVERFLOW: 'a broken invariant of Umbra',
   E_SHADOW_CLOSED: 'a broken invariant of Umbra',
   E_NOT_LOADED: 'a broken invariant of Umbra',
   E_BAD_REQUEST: 'its message names the field; Umbra’s own commands send none',
