@@ -18,6 +18,7 @@ import {
   type QueuedTurn,
   RETAINING,
   RETIRING,
+  type Turn,
 } from './persisting-state.ts';
 
 /** Asks the agent for something; `state` waits for the answer. */
@@ -120,4 +121,14 @@ export function isLate(now: Persisting): boolean {
 /** Adds where a failure arose, unless it says so itself. */
 export function located(failure: Failure): Failure {
   return { where: 'persist', ...failure };
+}
+
+/** Returns what changes when a turn fails: a round aborts then, and its epoch becomes unwanted. */
+export function failedTurn(
+  { failure, unwanted }: Persisting,
+  { want }: Turn,
+  told: Failure,
+): Pick<Persisting, 'failure' | 'unwanted'> {
+  if (want.kind !== 'commit') return { failure, unwanted };
+  return { failure: located(told), unwanted: new Set(unwanted).add(identityOf(want.epoch)) };
 }

@@ -112,6 +112,8 @@ export interface Persisting {
   readonly attempts: number;
   /** Why the last attempt failed; undefined when one has succeeded since. */
   readonly failure: Failure | undefined;
+  /** Identities of epochs whose rounds were told that they are not on disk: they must not stay there. */
+  readonly unwanted: ReadonlySet<string>;
   /** By identity: epochs that cannot be brought to disk. */
   readonly hopeless: ReadonlyMap<string, Failure>;
 }
@@ -181,6 +183,7 @@ export function newPersisting(keep: number): Persisting {
     stopping: false,
     attempts: 0,
     failure: undefined,
+    unwanted: new Set(),
     hopeless: new Map(),
   };
 }

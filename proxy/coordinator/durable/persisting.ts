@@ -27,7 +27,8 @@
  *  - One request at a time is under way, whatever it is for.
  *  - An epoch is listed only when all of it is on disk, and stays listed only if it is still wanted:
  *    a background epoch is in memory, the round of a committing epoch still waits for it.
- *  - A turn that commits an epoch succeeds only when the epoch is listed.
+ *  - A turn that commits an epoch succeeds only when the epoch is listed; if it fails, the epoch is
+ *    removed again, should it have been listed all the same.
  *  - What failed is tried again, except an epoch that cannot be read or whose number another epoch has
  *    on disk: that one is hopeless. Whatever fails, the epoch in memory stays.
  */
@@ -42,6 +43,7 @@ import {
   clear,
   confirmed,
   doubt,
+  failedTurn,
   hasToYield,
   isLate,
   located,
@@ -155,9 +157,8 @@ function onAbandon(now: Persisting, id: number): PersistingStep {
   const turn = now.turns.find((one) => one.id === id);
   if (turn?.late === undefined || turn.abandoned) return unchanged(now);
   const turns = change(now.turns, id, { abandoned: true });
-  const failure = turn.want.kind === 'commit' ? located(turn.late) : now.failure;
   return {
-    persisting: { ...now, turns, failure },
+    persisting: { ...now, ...failedTurn(now, turn, turn.late), turns },
     actions: [{ type: 'settle', turn: id, failure: turn.late }],
   };
 }
@@ -216,13 +217,12 @@ function finish(now: Persisting, failure: Failure | undefined): PersistingStep {
   if (turn === undefined) return next(now);
   const told = failure && (turn.late ?? failure);
   const settle = { type: 'settle', turn: turn.id, failure: told } as const;
-  const isCommit = turn.want.kind === 'commit' && told !== undefined;
   const left: Persisting = {
     ...now,
+    ...(told && failedTurn(now, turn, told)),
     turns,
     serving: false,
     epoch: undefined,
-    failure: isCommit ? located(told) : now.failure,
   };
   const actions = turn.abandoned ? [] : [settle];
   // The background goes on from a look as if it were its own.
@@ -293,6 +293,8 @@ function onMemory(now: Persisting, memory: Memory): PersistingStep {
 function choose(now: Persisting, { epochs, pinned }: Memory): PersistingStep {
   const chosen: Persisting = { ...now, epoch: undefined, listing: undefined, pending: undefined };
   if (hasToYield(now)) return next(chosen);
+  const unwanted = now.list.epochs.find((one) => now.unwanted.has(identityOf(one)));
+  if (unwanted !== undefined) return retire(chosen, unwanted.epoch);
   const wanted = nextWanted(now.list, epochs, now.keep, now.hopeless);
   if (wanted !== undefined) return persist(chosen, wanted);
   const pinning = pinsToCarryOver(now.list, pinned);

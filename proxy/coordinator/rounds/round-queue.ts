@@ -6,7 +6,7 @@
  *     no room  └── admission, asked twice a second ──▶ never fits, or too late: the refusal
  *           └──▶ WAITING ──abort──▶ E_ROUND_ABORTED
  *
- * The cluster is not kept busy meanwhile: it is the removal of epochs that is waited for.
+ * The cluster is not busy while a round waits: what it waits for is that epochs are removed.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
@@ -14,14 +14,23 @@ import type { Exclusive } from './exclusive.ts';
 
 /** Codes of what more memory would cure. */
 const MAY_FIT_LATER: ReadonlySet<string> = new Set(['E_BUDGET', 'E_STORE_NO_ROOM']);
-/** The kernel tells nobody when memory becomes free, so a queued round asks. */
+/** The kernel does not tell when memory becomes free, so a queued round asks. */
 const LOOK_MS = 500;
+
+/** A round that may have to wait. */
+export interface QueueableRound<T> {
+  /** Runs the round, admission included. */
+  attempt(): Promise<T>;
+  /** Called with the reason, each time the round begins or continues to wait. */
+  onQueued(why: Failure): void;
+  /** Ends the wait. */
+  readonly signal: AbortSignal;
+}
 
 export class RoundQueue {
   readonly #limitMs: number;
   readonly #exclusive: Exclusive;
   readonly #admit: () => Promise<void>;
-  readonly #waiting = new Map<AbortController, Failure>();
 
   /** @param admit throws what makes a round be refused now */
   constructor(limitMs: number, exclusive: Exclusive, admit: () => Promise<void>) {
@@ -30,60 +39,38 @@ export class RoundQueue {
     this.#admit = admit;
   }
 
-  /** Why the first of those that wait waits; undefined if none does. */
-  get why(): Failure | undefined {
-    return [...this.#waiting.values()].at(0);
-  }
-
-  abort(): void {
-    for (const waiting of this.#waiting.keys()) waiting.abort();
-  }
-
   /**
-   * Runs a round, when there is room.
-   * @param attempt the round, admission included
-   * @param onQueued told why, each time it changes its mind
-   * @throws UmbraError the refusal, E_ROUND_ABORTED
+   * Runs a round when there is room.
+   * @throws UmbraError the refusal, or E_ROUND_ABORTED
    */
-  async run<T>(attempt: () => Promise<T>, onQueued: (why: Failure) => void): Promise<T> {
+  async run<T>(round: QueueableRound<T>): Promise<T> {
     const end = performance.now() + this.#limitMs;
-    const waiting = new AbortController();
-    try {
-      for (;;) {
-        try {
-          return await attempt();
-        } catch (error) {
-          const { code } = toFailure(error, {});
-          const overtaken = code === 'E_ROUND_BUSY' && this.#waiting.has(waiting);
-          const again = MAY_FIT_LATER.has(code) || overtaken;
-          if (!again || performance.now() >= end) throw error;
-          await this.#awaitRoom(waiting, error, end, onQueued);
-        }
+    let hasWaited = false;
+    for (;;) {
+      try {
+        return await round.attempt();
+      } catch (error) {
+        const { code } = toFailure(error, {});
+        // Another round may have begun in the instant there was room.
+        const again = MAY_FIT_LATER.has(code) || (code === 'E_ROUND_BUSY' && hasWaited);
+        if (!again || performance.now() >= end) throw error;
+        hasWaited = true;
+        await this.#awaitRoom(round, error, end);
       }
-    } finally {
-      this.#waiting.delete(waiting);
     }
   }
 
-  async #awaitRoom(
-    waiting: AbortController,
-    refusal: unknown,
-    end: number,
-    onQueued: (why: Failure) => void,
-  ): Promise<void> {
+  async #awaitRoom<T>(round: QueueableRound<T>, refusal: unknown, end: number): Promise<void> {
     let why = refusal;
     for (;;) {
       const failure = toFailure(why, {});
-      if (MAY_FIT_LATER.has(failure.code)) {
-        this.#waiting.set(waiting, failure);
-        onQueued(failure);
-      }
-      await delay(LOOK_MS, undefined, { signal: waiting.signal }).catch(() => {});
-      requireWanted(waiting);
+      if (MAY_FIT_LATER.has(failure.code)) round.onQueued(failure);
+      await delay(LOOK_MS, undefined, { signal: round.signal }).catch(() => {});
+      requireWanted(round.signal);
       if (this.#exclusive.busy !== undefined) continue;
       try {
         await this.#exclusive.brief('admission', this.#admit);
-        requireWanted(waiting);
+        requireWanted(round.signal);
         return;
       } catch (error) {
         const { code } = toFailure(error, {});
@@ -94,8 +81,8 @@ export class RoundQueue {
   }
 }
 
-function requireWanted({ signal }: AbortController): void {
-  if (!signal.aborted) return;
+function requireWanted({ aborted }: AbortSignal): void {
+  if (!aborted) return;
   const message = 'the round was ended while it waited for memory';
   throw new UmbraError({ code: 'E_ROUND_ABORTED', message });
 }

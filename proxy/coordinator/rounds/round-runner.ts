@@ -38,20 +38,33 @@ const SILENCE_SHARE = 0.4;
 /** A round in which nothing moves is given up after the live phase's maximum and this. */
 const ROUND_GRACE_MS = 120_000;
 
+export interface RoundRunnerOptions {
+  /** Its name. */
+  readonly round: string;
+  /** The number its epoch gets. */
+  readonly epoch: number;
+  readonly config: ClusterConfig;
+  readonly agent: Agent;
+  readonly calibration: Calibration;
+  readonly log: Logger;
+  /** Commits the epoch. @throws what the round fails with */
+  publish(manifest: EpochManifest): Promise<void>;
+  onProgress(progress: RoundProgress): void;
+  /** How much longer than the live phase nothing may move, milliseconds; default 120,000. */
+  readonly graceMs?: number;
+}
+
 export class RoundRunner {
   readonly id: string;
-  readonly #epoch: number;
+  readonly #options: RoundRunnerOptions;
   readonly #config: ClusterConfig;
   readonly #agent: Agent;
-  readonly #publishEpoch: (manifest: EpochManifest) => Promise<void>;
   readonly #log: Logger;
-  readonly #onProgress: (progress: RoundProgress) => void;
   readonly #startedAt = new Date();
   readonly #facts = new Map<string, RoundFacts>();
   readonly #samples = new Map<string, MemberSample>();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #live: LivePhase;
-  readonly #graceMs: number;
   #standstill: Standstill | undefined;
   /** Downtime of each member, as predicted when the live phase ended. */
   readonly #predictions = new Map<string, number>();
@@ -63,27 +76,15 @@ export class RoundRunner {
   #liveSince = 0;
   #finish: () => void = () => {};
 
-  constructor(
-    id: string,
-    epoch: number,
-    config: ClusterConfig,
-    agent: Agent,
-    publishEpoch: (manifest: EpochManifest) => Promise<void>,
-    calibration: Calibration,
-    log: Logger,
-    onProgress: (progress: RoundProgress) => void,
-    graceMs = ROUND_GRACE_MS,
-  ) {
-    this.id = id;
+  constructor(options: RoundRunnerOptions) {
+    const { round, config, agent, calibration, log } = options;
+    this.id = round;
     const { endWhen, multiplexing } = config.round;
     this.#live = new LivePhase(agent.members, { endWhen, multiplexing }, calibration);
-    this.#epoch = epoch;
+    this.#options = options;
     this.#config = config;
     this.#agent = agent;
-    this.#publishEpoch = publishEpoch;
-    this.#log = log.child({ round: id });
-    this.#onProgress = onProgress;
-    this.#graceMs = graceMs;
+    this.#log = log.child({ round });
   }
 
   /**
@@ -106,7 +107,7 @@ export class RoundRunner {
     const { endReason, failure } = this.#round ?? { endReason: undefined, failure: undefined };
     const summary = {
       round: this.id,
-      epoch: failure === undefined ? this.#epoch : undefined,
+      epoch: failure === undefined ? this.#options.epoch : undefined,
       startedAt: this.#startedAt.toISOString(),
       durationMs: performance.now() - startedAt,
       endReason,
@@ -152,7 +153,7 @@ export class RoundRunner {
       setInterval(() => this.#agent.alive(silenceMs), silenceMs / SIGNS_PER_SILENCE),
       setInterval(() => this.#look(), LOOK_MS),
     );
-    const limitMs = maxLiveMs + this.#graceMs;
+    const limitMs = maxLiveMs + (this.#options.graceMs ?? ROUND_GRACE_MS);
     this.#standstill = new Standstill(limitMs, () => {
       const message = `nothing has moved in the round for ${Math.round(limitMs / 1000)} s`;
       this.abort({ code: 'E_ROUND_TIMEOUT', message });
@@ -233,13 +234,13 @@ export class RoundRunner {
     });
     const manifest = makeEpochManifest({
       cluster: this.#config.cluster,
-      epoch: this.#epoch,
+      epoch: this.#options.epoch,
       round: this.id,
       createdAt: new Date().toISOString(),
       members,
     });
     try {
-      await this.#publishEpoch(manifest);
+      await this.#options.publish(manifest);
     } catch (error) {
       this.#handle({ type: 'publish-failed', failure: toFailure(error, { where: 'publish' }) });
       return;
@@ -250,7 +251,7 @@ export class RoundRunner {
   #progress(): void {
     const round = this.#round;
     if (round === undefined) return;
-    this.#onProgress({
+    this.#options.onProgress({
       kind: 'progress',
       round: this.id,
       state: ROUND_STATE_NAMES[round.state] ?? '',

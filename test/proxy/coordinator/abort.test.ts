@@ -1,6 +1,7 @@
 /** A checkpoint that is ended before its round has begun: an agent whose admission lasts as long as it is told. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -37,6 +38,7 @@ test.before.each(async () => {
     onNotice: () => {},
     admit: () => admission.then(() => ({ neededBytes: 0, freeBytes: 0 })),
     collect: async () => [],
+    status: async () => [],
     beginRound: async () => {
       begun++;
       throw new UmbraError({ code: 'E_TEST', message: 'it was begun' });
@@ -70,6 +72,17 @@ test('ended while it is admitted, it does not wait for memory', async () => {
   coordinator.abort('the operator ended it');
   admitted(new UmbraError({ code: 'E_BUDGET', message: 'there is none' }));
   assert.is(await outcome, 'E_ROUND_ABORTED');
+});
+
+test('ended while it waits for memory, it waits no longer', async () => {
+  admitted(new UmbraError({ code: 'E_BUDGET', message: 'there is none' }));
+  while ((await coordinator.status()).queued === undefined) await delay(1);
+  assert.is((await coordinator.status()).queued?.code, 'E_BUDGET');
+  assert.is((await coordinator.status()).busy, undefined, 'a queued round keeps nothing busy');
+  assert.ok(coordinator.abort('the operator ended it'));
+  assert.is(await outcome, 'E_ROUND_ABORTED');
+  assert.is((await coordinator.status()).queued, undefined);
+  assert.not(coordinator.abort('it is over'));
 });
 
 test('a daemon that ends says so: whoever asked may ask the next', async () => {

@@ -11,36 +11,63 @@ import { fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
+import { PERSISTING_STATE_NAMES } from '../../../proxy/coordinator/durable/persisting-state.ts';
 import { ARGUED, inertCells } from './cells.ts';
 import { Coverage } from './coverage.ts';
+import { PERSIST_BROKEN, type PersistBroken } from './persist-plan.ts';
+import { type PersistShareResult, shrinkPersist, workPersist } from './persist-work.ts';
+import { runPersist } from './persist-world.ts';
 import { shrink } from './shrink.ts';
 import { BROKEN, type Broken, DEADLINE_MS } from './terms.ts';
-import { type Share, type ShareResult, work } from './work.ts';
+import { type ShareResult, work } from './work.ts';
 import { run } from './world.ts';
 
 /** Seeds of one process begin so far from the next one's. */
 const STRIDE = 10_000_000;
 const SHOWN = 10;
+/** A round of the persister's stories takes as long as so many others. */
+const PERSIST_SHARE = 0.2;
+const ALL_BROKEN = [...BROKEN, ...PERSIST_BROKEN] as const;
+type AnyBroken = Broken | PersistBroken;
+
+interface BothShare {
+  readonly firstSeed: number;
+  readonly rounds: number;
+  readonly broken: AnyBroken | undefined;
+}
+
+interface BothResults {
+  readonly protocol: ShareResult;
+  readonly persister: PersistShareResult;
+}
 
 interface Options {
   readonly rounds: string;
   readonly first: string;
   readonly seed?: string;
-  readonly break?: Broken;
+  readonly break?: AnyBroken;
   readonly cells?: boolean;
   readonly json?: boolean;
 }
 
 if (process.send !== undefined) {
-  process.once('message', (share: Share) => {
-    process.send?.(work(share), () => process.disconnect());
+  process.once('message', ({ firstSeed, rounds, broken }: BothShare) => {
+    const results: BothResults = {
+      protocol: work({ firstSeed, rounds, broken: ofProtocol(broken) }),
+      persister: workPersist({
+        firstSeed,
+        rounds: rounds * PERSIST_SHARE,
+        broken: ofPersister(broken),
+      }),
+    };
+    process.send?.(results, () => process.disconnect());
   });
 } else {
   const program = new Command('sim')
     .option('--rounds <n>', 'rounds to run', '10000')
     .option('--first <seed>', 'first seed', '1')
     .option('--seed <seed>', 'tell the story of one seed')
-    .addOption(new Option('--break <what>', 'break something on purpose').choices(BROKEN))
+    .addOption(new Option('--break <what>', 'break something on purpose').choices(ALL_BROKEN))
     .option('--cells', 'list the cells that were not reached')
     .option('--json', 'end with one line of JSON')
     .parse();
@@ -51,22 +78,30 @@ if (process.send !== undefined) {
 
 async function runAll({ rounds, first, break: broken, cells, json }: Options): Promise<number> {
   const startedAt = performance.now();
-  const shares = Array.from({ length: availableParallelism() }, (_, index): Share => {
+  const shares = Array.from({ length: availableParallelism() }, (_, index): BothShare => {
     const share = Math.ceil(Number(rounds) / availableParallelism());
     return { firstSeed: Number(first) + index * STRIDE, rounds: share, broken };
   });
-  const results = await Promise.all(shares.map(inProcess));
+  const both = await Promise.all(shares.map(inProcess));
+  const results = both.map(({ protocol }) => protocol);
+  const persisted = both.map(({ persister }) => persister);
   const coverage = new Coverage();
   for (const result of results) coverage.add(result.cells);
-  const violations = results.flatMap((result) => result.violations);
-  const total = (key: 'rounds' | 'committed') => results.reduce((sum, one) => sum + one[key], 0);
+  const ofRounds = results.flatMap((result) => result.violations);
+  const ofDisk = persisted.flatMap((result) => result.violations);
+  const violations = [...ofRounds, ...ofDisk];
+  const total = (key: 'rounds' | 'committed', of: readonly PersistShareResult[] | typeof results) =>
+    of.reduce((sum, one) => sum + one[key], 0);
   const seconds = (performance.now() - startedAt) / 1000;
   const seeds = results
     .map(({ lastSeed }, at) => `${shares[at]?.firstSeed}..${lastSeed}`)
     .join(', ');
   for (const { seed, what } of violations.slice(0, SHOWN)) say(`seed ${seed}: ${what}`);
   if (violations.length > SHOWN) say(`and ${violations.length - SHOWN} more`);
-  say(`${total('rounds')} rounds, ${total('committed')} committed, seeds ${seeds}`);
+  const [roundsRun, committed] = [total('rounds', results), total('committed', results)];
+  say(`${roundsRun} rounds, ${committed} committed, seeds ${seeds}`);
+  const [persistRounds, onDisk] = [total('rounds', persisted), total('committed', persisted)];
+  say(`${persistRounds} rounds with a disk, ${onDisk} committed, the same first seeds`);
   say(`${violations.length} violations in ${seconds.toFixed(1)} s`);
   const longestMs = Math.max(...results.map(({ longestStandMs }) => longestStandMs));
   say(
@@ -86,7 +121,8 @@ async function runAll({ rounds, first, break: broken, cells, json }: Options): P
   }
   if (json === true) {
     const figures = {
-      rounds: total('rounds'),
+      rounds: roundsRun,
+      persist_rounds: persistRounds,
       violations: violations.length,
       seconds: Number(seconds.toFixed(1)),
       cells_reached: coverage.reached,
@@ -97,7 +133,38 @@ async function runAll({ rounds, first, break: broken, cells, json }: Options): P
   return violations.length === 0 ? 0 : 1;
 }
 
-function tellOne(seed: number, { break: broken }: Options): number {
+function tellOne(seed: number, options: Options): number {
+  const kept = [tellProtocol(seed, ofProtocol(options.break)), tellPersister(seed, options.break)];
+  return kept.every(Boolean) ? 0 : 1;
+}
+
+/** @returns whether all promises are kept */
+function tellPersister(seed: number, any: AnyBroken | undefined): boolean {
+  const broken = ofPersister(any);
+  const { plan, violations } = runPersist({ seed, broken });
+  const short = violations.length > 0 ? shrinkPersist(seed, plan, broken) : plan;
+  const outcome = runPersist({ seed, plan: short, broken, tell: true });
+  say(`\nseed ${seed}, epochs on disk: ${short.beforeCommit ? 'before commit' : 'background'}`);
+  say(`${short.faults.length} of ${plan.faults.length} faults are enough:`);
+  for (const { kind, atMs, inState, ms } of short.faults) {
+    const then = inState === undefined ? '' : `, when ${PERSISTING_STATE_NAMES[inState]}`;
+    say(`  from ${atMs.toFixed(1)} ms${then}: ${kind} (${ms.toFixed(0)} ms)`);
+  }
+  for (const line of outcome.story) say(line);
+  for (const what of outcome.violations) say(`BROKEN ${what}`);
+  return outcome.violations.length === 0;
+}
+
+function ofProtocol(broken: AnyBroken | undefined): Broken | undefined {
+  return BROKEN.find((one) => one === broken);
+}
+
+function ofPersister(broken: AnyBroken | undefined): PersistBroken | undefined {
+  return PERSIST_BROKEN.find((one) => one === broken);
+}
+
+/** @returns whether all promises are kept */
+function tellProtocol(seed: number, broken: Broken | undefined): boolean {
   const { plan, violations } = run({ seed, broken });
   const short = violations.length > 0 ? shrink(seed, plan, broken) : plan;
   const outcome = run({ seed, plan: short, broken, tell: true });
@@ -113,14 +180,14 @@ function tellOne(seed: number, { break: broken }: Options): number {
   }
   for (const line of outcome.story) say(line);
   for (const what of outcome.violations) say(`BROKEN ${what}`);
-  return outcome.violations.length === 0 ? 0 : 1;
+  return outcome.violations.length === 0;
 }
 
-function inProcess(share: Share): Promise<ShareResult> {
+function inProcess(share: BothShare): Promise<BothResults> {
   const child = fork(fileURLToPath(import.meta.url), [], { execArgv: process.execArgv });
   child.send(share);
   return new Promise((resolve, reject) => {
-    child.once('message', (result: ShareResult) => resolve(result));
+    child.once('message', (result: BothResults) => resolve(result));
     child.once('error', reject);
     child.once('exit', (code) => reject(new Error(`a simulating process ended: status ${code}`)));
   });

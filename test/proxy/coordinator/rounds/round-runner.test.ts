@@ -49,17 +49,17 @@ test.before.each(() => {
       if (command === 'abort') queueMicrotask(() => report('aborted'));
     },
   };
-  runner = new RoundRunner(
-    ROUND,
-    1,
-    CONFIG,
-    agent as Agent,
-    () => published,
-    NO_CALIBRATION,
-    pino({ level: 'silent' }),
-    () => {},
-    GRACE_MS,
-  );
+  runner = new RoundRunner({
+    round: ROUND,
+    epoch: 1,
+    config: CONFIG,
+    agent: agent as Agent,
+    calibration: NO_CALIBRATION,
+    log: pino({ level: 'silent' }),
+    publish: () => published,
+    onProgress: () => {},
+    graceMs: GRACE_MS,
+  });
 });
 
 function run(): void {
