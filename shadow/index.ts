@@ -6,6 +6,9 @@ export { foldShadow } from './fold.ts';
 export {
   type BaseName,
   type EpochManifest,
+  epochManifestSchema,
+  type FrozenDisk,
+  frozenDiskSchema,
   type Identity,
   mainRamIndex,
   makeEpochManifest,

@@ -73,7 +73,7 @@ const shadowManifestSchema = z.object({
 });
 
 /** A disk as it was at the cut: files nobody writes any more, the newest first. They are not ours to copy. */
-const frozenDiskSchema = z.object({
+export const frozenDiskSchema = z.object({
   device: z.string().min(1).max(255),
   layers: z
     .array(z.object({ path: z.string().min(1).max(4096), format: z.string().min(1).max(64) }))
@@ -89,7 +89,7 @@ const epochMemberSchema = z.object({
   disks: z.array(frozenDiskSchema).max(256).optional(),
 });
 
-const epochManifestSchema = z.object({
+export const epochManifestSchema = z.object({
   format: z.literal('umbra-epoch'),
   version: z.literal(EPOCH_VERSION),
   cluster: z.string().max(64),
@@ -106,6 +106,7 @@ export type ShadowBlock = z.infer<typeof blockSchema>;
 export type BaseName = NonNullable<ShadowManifest['base']>;
 export type ShadowFile = z.infer<typeof fileSchema>;
 export type EpochManifest = z.infer<typeof epochManifestSchema>;
+export type FrozenDisk = z.infer<typeof frozenDiskSchema>;
 
 export const SHADOW_FORMAT: ManifestFormat<ShadowManifest> = {
   name: 'umbra-shadow',

@@ -3,15 +3,9 @@
  * that was given to another process is never mistaken for it.
  */
 import { readFileSync } from 'node:fs';
-import * as z from 'zod';
+import { type KnownProcess, processSchema } from '../protocol/known-process.ts';
 
-export const processSchema = z.object({
-  pid: z.number().int().positive(),
-  /** Field 22 of /proc/PID/stat, clock ticks since boot. */
-  startTime: z.string(),
-});
-
-export type KnownProcess = z.infer<typeof processSchema>;
+export { type KnownProcess, processSchema };
 
 export function isAlive({ pid, startTime }: KnownProcess): boolean {
   return startTimeOf(pid) === startTime;

@@ -11,21 +11,8 @@
 import { type FSWatcher, statSync, symlinkSync, unlinkSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { deviceOf, type MemoryRange, readMaps } from '../host/proc-maps.ts';
+import type { LinkedMemory } from '../protocol/member.ts';
 import { findDomainProcess } from './qemu-process.ts';
-
-/** Where libvirt has a domain's memory put, and what is to be there. */
-export interface LinkedMemory {
-  /** Of folders, one a running domain. */
-  readonly folder: string;
-  /** The domain's name, as its folder there has it: ID-NAME. */
-  readonly name: string;
-  /** Name of the file. */
-  readonly alias: string;
-  readonly uuid: string;
-  /** What is to be mapped, and how much of it. */
-  readonly image: string;
-  readonly bytes: number;
-}
 
 /** `private`: what is written to it is the VM's own. `other`: it has none of it mapped. */
 export type ImageUse = 'private' | 'shared' | 'other' | 'unknown';

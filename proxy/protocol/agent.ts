@@ -8,6 +8,10 @@ import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { ClusterConfig } from './cluster.ts';
 import type { RestoredDisk } from './disk-layer.ts';
+import type { DurableList, DurableRequest } from './durable.ts';
+
+export type { DurableList, DurableRequest };
+
 import type { DomainPlan, MemberSample, RoundFacts, SessionMilestone } from './member.ts';
 import type { MemberRestored } from './report.ts';
 import type { RestoreChoice, RestoreMode } from './restore-mode.ts';
@@ -76,28 +80,6 @@ export interface CloneOrigin {
   readonly source: ClusterConfig;
   /** Unplug network cards that cannot have a network of their own. */
   readonly disconnect: boolean;
-}
-
-/** What is asked of the keeper of the list (disk-keeper.ts); each is answered with the list there is then. */
-export type DurableRequest =
-  | { readonly type: 'look' }
-  /** Its shadows are there. */
-  | { readonly type: 'publish'; readonly epoch: EpochManifest }
-  | { readonly type: 'retire'; readonly epochs: readonly number[] }
-  | { readonly type: 'pin'; readonly epoch: number; readonly pinned: boolean }
-  /** Nobody persists meanwhile. */
-  | { readonly type: 'collect' };
-
-export interface DurableList {
-  /** Oldest first. */
-  readonly epochs: readonly EpochManifest[];
-  readonly damaged: readonly { readonly epoch: number; readonly failure: Failure }[];
-  /** Those an operator wants kept. */
-  readonly pinned: readonly number[];
-  /** The number after the highest that was ever there. */
-  readonly nextEpoch: number;
-  /** Why what is there may not outlive the host's memory. */
-  readonly doubt: string | undefined;
 }
 
 /** As much of an agent as a restore asks for. */

@@ -8,26 +8,14 @@
  * they are, and which may be removed.
  */
 import { posix } from 'node:path';
+import type { FrozenDisk } from '../../shadow/index.ts';
+
+export type { FrozenDisk };
 
 const LAYER = /\.umbra-([a-z0-9.-]+)-[0-9a-f]{8}\.qcow2$/;
 
-/** A file of a disk. */
-export interface DiskLayer {
-  readonly path: string;
-  /** QEMU's name for what is in it, such as `raw` or `qcow2`. */
-  readonly format: string;
-}
-
-/** A disk as it was at the cut. */
-export interface FrozenDisk {
-  /** QEMU's name for it. */
-  readonly device: string;
-  /**
-   * The newest first, down to what the VM was first started with; the guest writes to none. Those between
-   * may be merged into the one above later: then the newest reads the same as before.
-   */
-  readonly layers: readonly DiskLayer[];
-}
+/** A file of a disk; `format` is QEMU's name for it, such as `raw` or `qcow2`. */
+export type DiskLayer = FrozenDisk['layers'][number];
 
 export interface SnapshottedDisk extends FrozenDisk {
   /** What the guest has written to since. */

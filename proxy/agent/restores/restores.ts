@@ -29,7 +29,7 @@ import { isAlive, killProcess } from '../../host/pid-file.ts';
 import type { MemberRestored, RestorePlan } from '../../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
 import { layerOver, layerOwner, type RestoredDisk } from '../../protocol/disk-layer.ts';
-import type { DomainLoaded, DomainPlan, LoadResult, RestoreMode } from '../../protocol/member.ts';
+import type { DomainPlan, RestoreMode } from '../../protocol/member.ts';
 import { DOMAIN_LOAD_LIMIT_MS } from '../../protocol/member.ts';
 import { makeLayers, requireLayers } from '../vms/disk-layers.ts';
 import { findDomain } from '../vms/libvirt-vm.ts';
@@ -139,7 +139,7 @@ export class Restores {
     exited.catch(() => {});
     try {
       const request = { type: 'load', shadowDirectory, mode } as const;
-      const loaded = proxy.request<LoadResult>(request).catch(async (error: unknown) => {
+      const loaded = proxy.request(request).catch(async (error: unknown) => {
         // A VM that died says best itself why.
         if (!isAlive(vm.process)) await exited;
         throw error;
@@ -161,7 +161,7 @@ export class Restores {
     const startedAt = performance.now();
     try {
       const request = { type: 'load-domain', shadowDirectory, plan } as const;
-      const loaded = await proxy.request<DomainLoaded>(request, DOMAIN_LOAD_LIMIT_MS);
+      const loaded = await proxy.request(request, DOMAIN_LOAD_LIMIT_MS);
       const vm = await findDomain(libvirt);
       recordVm(directory, vm);
       this.#started.set(name, vm);
