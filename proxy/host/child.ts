@@ -4,8 +4,8 @@
  *     parent   Child ──────── channel ──────── ParentChannel   child
  *                └─ ended: the process is gone, or was never started
  *
- * A child of ours leads a session of its own: a terminal's Ctrl-C does not reach it. It sees its parent
- * hang up, or end, as `disconnect`.
+ * A child of ours leads a session of its own: a terminal's Ctrl-C does not reach it. It sees its
+ * parent hang up, or end, as `disconnect`.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import type { UmbraError } from '../failure/failure.ts';
@@ -60,7 +60,7 @@ export class Child<Remote extends Calls, Local extends Calls> {
     });
   }
 
-  /** The process id; 0 if it could not be started. */
+  /** Returns the process id; 0 if it could not be started. */
   get pid(): number {
     return this.#process.pid ?? 0;
   }

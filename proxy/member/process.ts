@@ -1,11 +1,11 @@
 /**
- * The proxy of one member, as a process of its own: a fault in one stream ends one proxy, and members
- * share the machine's cores. Its parent is the agent; protocol/member.ts is their contract.
+ * The proxy of one member, as a process of its own: a fault in one stream ends one proxy, and
+ * members share the machine's cores. Its parent is the agent; protocol/member.ts is their contract.
  *
  *     started ──open──▶ the bridge to the monitor is made ──▶ ready ──▶ requests, rounds
  *
- * When the parent goes, or falls silent in a round, the proxy ends the round for its member by itself
- * (the VM runs again), and leaves.
+ * When the parent goes, or falls silent in a round, the proxy ends the round for its member by
+ * itself (the VM runs again), and leaves.
  */
 import { mkdirSync } from 'node:fs';
 import { pino } from 'pino';
@@ -115,7 +115,10 @@ class ProxyProcess {
     if (this.#leaving && this.#capture === undefined && this.#underWay === 0) process.exit(0);
   }
 
-  /** Reports a round that this process does not know as aborted: it was started after an earlier end. */
+  /**
+   * Reports a round that this process does not know as aborted: it was started after an earlier
+   * end.
+   */
   #reportIdle(round: string): void {
     channel.tell('notice', { type: 'report', round, report: 'aborted', facts: {} });
   }

@@ -4,9 +4,9 @@
  *     call ── request {id} ──▶ handler        tell ── message ──▶ handler
  *          ◀── result or failure {id} ──
  *
- * What each side takes and gives is described by schemas (Calls). Both check what they receive: after an
- * upgrade, a process may find one of another version at the other end. Ids, and the list of requests that
- * wait for an answer, are birpc's.
+ * What each side takes and gives is described by schemas (Calls). Both check what they receive:
+ * after an upgrade, a process may find one of another version at the other end. Ids, and the list
+ * of requests that wait for an answer, are birpc's.
  */
 import { type BirpcReturn, createBirpc } from 'birpc';
 import * as z from 'zod';
@@ -31,7 +31,7 @@ export type Gives<C extends Calls, N extends keyof C> = C[N] extends {
   ? z.infer<G>
   : undefined;
 
-/** What a side does about each call it receives. */
+/** Functions that carry out the calls a side receives. */
 export type Handlers<C extends Calls> = {
   readonly [N in keyof C]: (
     argument: Takes<C, N>,
@@ -89,8 +89,8 @@ export class Channel<Remote extends Calls, Local extends Calls> {
 
   /**
    * Sends a request, and waits for its answer.
-   * @throws UmbraError with the other side's failure, E_PROTOCOL for an answer that does not fit, or
-   * the error that the channel was closed with
+   * @throws UmbraError with the other side's failure, E_PROTOCOL for an answer that does not fit,
+   * or the error that the channel was closed with
    */
   async call<N extends Requests<Remote> & string>(
     name: N,
@@ -162,7 +162,7 @@ function checked(schema: z.ZodType | undefined, value: unknown, what: string): u
 /** A message that birpc ignores. */
 const ANSWER_TO_NONE: Wire = { t: 's', i: '' };
 
-/** An Error loses its code on the way; a failure does not. */
+/** Turns an Error into a failure: an Error loses its code on the way. */
 function toWire(message: Wire): Wire {
   if (message.t === 'q' || message.e === undefined) return message;
   return { ...message, e: toFailure(message.e, {}) };

@@ -28,7 +28,7 @@ const persistSchema = jobSchema.extend({
   rate: z.union([figure, z.undefined()]),
   /** Members at once. */
   parallel: figure,
-  /** Whether a round waits for it: then it does not run at the lowest priority. */
+  /** True: a round waits for it, and it does not run at the lowest priority. */
   isAwaited: z.boolean(),
 });
 

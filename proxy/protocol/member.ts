@@ -54,7 +54,7 @@ const stagingShareSchema = z.object({
   admittedBytes: figure,
   /** The most that may be added while the round runs. */
   moreBytes: figure,
-  /** What must stay free on the host. */
+  /** Memory that must stay free on the host. */
   headroomBytes: figure,
 });
 export type StagingShare = Readonly<z.infer<typeof stagingShareSchema>>;
@@ -70,8 +70,8 @@ const prepareSchema = roundSettingsSchema
     spareDirectory: text,
     staging: stagingShareSchema,
     /**
-     * The host's memory that must stay free when huge pages are made, with what another round needs,
-     * bytes.
+     * The host's memory that must stay free when huge pages are made, with what another round
+     * needs, bytes.
      */
     keepFreeBytes: figure,
     /** A part of the names of layers over its disks (disk-layer.ts). */
@@ -181,7 +181,7 @@ const mergeResultSchema = z.object({
 });
 export type MergeResult = Readonly<z.infer<typeof mergeResultSchema>>;
 
-/** What a proxy does outside of a round, each on request. */
+/** Requests of a proxy, outside of a round. */
 const MEMBER_REQUESTS = {
   /** Says whether there is a QEMU, and its run state. */
   probe: { takes: z.object({ type: z.literal('probe') }), gives: probeResultSchema },

@@ -1,7 +1,7 @@
 /**
- * An agent's part in the durable tier: it starts a process for each job (job-process.ts), and one that
- * keeps the list of epochs on disk (list-process.ts). The agent itself never touches that disk: it might
- * hang.
+ * An agent's part in the durable tier: it starts a process for each job (job-process.ts), and one
+ * that keeps the list of epochs on disk (list-process.ts). The agent itself never touches that
+ * disk: it might hang.
  */
 import { randomBytes } from 'node:crypto';
 import pLimit from 'p-limit';
@@ -134,9 +134,9 @@ export class DurableTier {
   }
 
   /**
-   * Returns for how long the disk has kept a process waiting, milliseconds; undefined while a working
-   * disk would, too. A process that is starved or frozen is silent as well: only one that sleeps on
-   * the disk counts.
+   * Returns for how long the disk has kept a process waiting, milliseconds; undefined while a
+   * working disk would, too. A process that is starved or frozen is silent as well: only one that
+   * sleeps on the disk counts.
    */
   get silentMs(): number | undefined {
     const waits = [...this.#owing.keys()].flatMap((child) => this.#silenceOf(child) ?? []);
@@ -202,14 +202,16 @@ export class DurableTier {
     });
   }
 
-  /** Runs a job. The answer is given when its process has ended: then nothing is written any more. */
+  /**
+   * Runs a job. The answer is given when its process has ended: then nothing is written any more.
+   */
   async #run<T extends JobType>(
     child: JobChild,
     type: T,
     job: DurableJob<T>,
   ): Promise<DurableResult<T>> {
     this.#owing.set(child, performance.now());
-    // A caller waits for what is read; what is written is waited for by the persister, in its own way.
+    // Callers wait for a fetch or a check; the persister has limits of its own.
     const watch = type === 'persist' ? undefined : this.#watchSilence(child);
     try {
       return await Promise.race([this.#answer(child, type, job), ...(watch ? [watch.silent] : [])]);

@@ -1,8 +1,8 @@
 /**
  * One job of the durable tier, as a process of its own.
  *
- * It can run at the lowest priority, can be ended at any step, and a hung disk does not hang the daemon.
- * The agent hangs up when it has the answer, or ends itself: either ends this process.
+ * It can run at the lowest priority, can be ended at any step, and a hung disk does not hang the
+ * daemon. The agent hangs up when it has the answer, or ends itself: either ends this process.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import {

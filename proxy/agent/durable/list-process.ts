@@ -1,8 +1,9 @@
 /**
  * The keeper of the list of epochs on disk (list.ts), as a process of its own.
  *
- * A process blocked on a hung disk sleeps until the disk answers, and cannot be killed. That must not be the
- * daemon, nor a thread of it: it could neither work nor end. This one lives as long as its parent.
+ * A process blocked on a hung disk sleeps until the disk answers, and cannot be killed. That must
+ * not be the daemon, nor a thread of it: it could neither work nor end. This one lives as long as
+ * its parent.
  */
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';

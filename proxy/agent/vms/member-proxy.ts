@@ -1,5 +1,6 @@
 /**
- * The agent's end of one proxy process: starts it, sends it requests and commands, kills a silent one.
+ * The agent's end of one proxy process: starts it, sends it requests and commands, kills a silent
+ * one.
  *
  * A proxy that does not answer is killed: a frozen one would hold its VM's monitor for ever.
  */
@@ -69,8 +70,8 @@ export class MemberProxy {
   }
 
   /**
-   * Milliseconds for which a sign of life has stayed unanswered. They count from the question, not from
-   * the proxy's last message: if this process was frozen itself, the silence is its own.
+   * Returns for how long a sign of life is unanswered, milliseconds. It counts from the question,
+   * not from the proxy's last message: if this process was frozen itself, the silence is its own.
    */
   get silentForMs(): number {
     return this.#askedAt === undefined ? 0 : performance.now() - this.#askedAt;
@@ -153,7 +154,7 @@ export class MemberProxy {
     this.#child.kill();
   }
 
-  /** Hangs up, and waits for its end: an idle proxy leaves by itself, one in a round ends that first. */
+  /** Hangs up, and waits for its end. A proxy in a round ends the round for its member first. */
   async close(): Promise<void> {
     this.#child.hangUp();
     await this.#child.ended;

@@ -18,7 +18,7 @@ let notes: string[] = [];
 let misfits: Failure[] = [];
 let ends: Wire[] = [];
 let heard = 0;
-/** What `odd` does. */
+/** The work of `odd`. */
 let odd: () => unknown = () => 1;
 
 class Wire implements Port {
@@ -154,7 +154,7 @@ test('what is no message at all is reported, and harms nothing', async () => {
   assert.is(await channel.call('double', 4), 8);
 });
 
-test('when the other side is gone, requests that wait and those to come fail with why', async () => {
+test('when the other side is gone, requests fail with the reason, now and later', async () => {
   const channel = connected();
   const waiting = failureOf(channel.call('hang', undefined));
   await settled();
