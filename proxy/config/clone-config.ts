@@ -86,7 +86,7 @@ function monitorOf({ paths, commandLine }: ClonedLine, qmp: string): string {
 function requirePlain(commandLine: readonly string[]): readonly string[] {
   const word = commandLine.find((one) => PLACEHOLDER.test(one));
   if (word === undefined) return commandLine;
-  const message = `${word}: a cluster.yaml would replace {dir}, {name} and {index} in it`;
+  const message = `${word}: {dir}, {name} and {index} cannot be written to a cluster.yaml`;
   const hint = 'Start the source without these words in its command line, and take an epoch.';
   throw new UmbraError({ code: 'E_CLONE_COMMAND', message, hint });
 }
