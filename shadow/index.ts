@@ -6,6 +6,9 @@ export { foldShadow } from './fold.ts';
 export { type FormatVersion, isReadable } from './format-version.ts';
 export {
   type EpochManifest,
+  epochManifestSchema,
+  type FrozenDisk,
+  frozenDiskSchema,
   mainRamIndex,
   makeEpochManifest,
   type ShadowManifest,

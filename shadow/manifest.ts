@@ -86,7 +86,7 @@ const shadowManifestSchema = z.object({
  * Disk as it was at the cut: layers that no VM writes to any more, the newest first. Umbra does not
  * copy them.
  */
-const frozenDiskSchema = z.object({
+export const frozenDiskSchema = z.object({
   device: z.string().min(1).max(255),
   layers: z
     .array(z.object({ path: z.string().min(1).max(4096), format: z.string().min(1).max(64) }))
@@ -102,7 +102,7 @@ const epochMemberSchema = z.object({
   disks: z.array(frozenDiskSchema).max(256).optional(),
 });
 
-const epochManifestSchema = z.object({
+export const epochManifestSchema = z.object({
   format: z.literal('umbra-epoch'),
   version: z.literal(EPOCH_VERSION),
   requires: requiresSchema,
@@ -120,6 +120,7 @@ export type ShadowBlock = z.infer<typeof blockSchema>;
 export type BaseName = NonNullable<ShadowManifest['base']>;
 export type ShadowFile = z.infer<typeof fileSchema>;
 export type EpochManifest = z.infer<typeof epochManifestSchema>;
+export type FrozenDisk = z.infer<typeof frozenDiskSchema>;
 
 export const SHADOW_FORMAT: ManifestFormat<ShadowManifest> = {
   name: 'umbra-shadow',

@@ -32,7 +32,7 @@ import type {
   RoundSettings,
 } from '../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../protocol/cluster.ts';
-import type { ExamineResult, RestoreMode, ResumeResult } from '../protocol/member.ts';
+import type { RestoreMode } from '../protocol/member.ts';
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';
 import { queryMachines } from './restores/machine-type.ts';
@@ -136,7 +136,7 @@ export class LocalAgent implements Agent {
     await this.#all(({ vm }) => vm.locate());
     await this.#all(({ vm }) => vm.describe());
     const examined = await this.#all(async ({ config, keeper }) => {
-      const found = await keeper.requireProxy().request<ExamineResult>({ type: 'examine' });
+      const found = await keeper.requireProxy().request({ type: 'examine' });
       return [config.name, found] as const;
     });
     const admission = await this.#admission.admit(new Map(examined), this.#vmPids());
@@ -296,7 +296,7 @@ export class LocalAgent implements Agent {
 
   async resume(name: string): Promise<number> {
     const proxy = this.#member(name).keeper.requireProxy();
-    const { resumedAtUs } = await proxy.request<ResumeResult>({ type: 'resume' });
+    const { resumedAtUs } = await proxy.request({ type: 'resume' });
     return resumedAtUs;
   }
 

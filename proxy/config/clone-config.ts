@@ -1,12 +1,13 @@
 /**
- * The cluster.yaml of a clone, derived from its source's and from how the epoch's VMs were started. PURE.
+ * The cluster.yaml of a clone, from its source's and from the command lines recorded in the epoch.
+ * PURE.
  *
- *     taken over    round, store, epochs, restore: as they were written
- *     made          cluster, members (command, qmp, workingDirectory), network
- *     left out      the rest: checkpoint, for a clone takes none unasked; whatever names places outside
- *                   of the cluster's own folder that two clusters must not both write to
+ *     copied     round, store, epochs, restore: as they were written
+ *     made       cluster, members (command, qmp, workingDirectory), network
+ *     left out   checkpoint: a clone takes checkpoints only when asked to
+ *                persist: two clusters must not write to one folder outside of their own
  *
- * Members are started by Umbra, whoever started the source's.
+ * Umbra starts the members of a clone, whichever program started those of the source.
  */
 import { parse, stringify } from 'yaml';
 import { type ClonedLine, cloneCommandLine } from '../command-line/clone.ts';
@@ -17,22 +18,23 @@ import type { CloneOrigin } from '../protocol/agent.ts';
 const TAKEN_OVER = ['round', 'store', 'epochs', 'restore'] as const;
 const PLACEHOLDER = /\{(dir|name|index)\}/;
 
-/** A member of the epoch, as it was started. */
+/** A member of the epoch, with the command line it was started with. */
 export interface RecordedMember {
   readonly name: string;
   readonly commandLine: readonly string[];
   readonly workingDirectory: string;
-  /** Its folder in the clone. */
+  /** The member's folder in the clone. */
   readonly directory: string;
 }
 
 export interface CloneConfig {
   readonly text: string;
-  /** Network cards that lead nowhere, as `MEMBER: OPTION`. */
+  /** Network cards that are connected to nothing, as `MEMBER: OPTION`. */
   readonly unplugged: readonly string[];
 }
 
 /**
+ * Derives the cluster.yaml of a clone.
  * @param sourceText the source's cluster.yaml
  * @throws UmbraError E_CLONE_NETWORK, E_CLONE_DISK, E_CLONE_COMMAND, naming member and option
  */
@@ -68,24 +70,28 @@ export function cloneConfig(
   return { text, unplugged };
 }
 
-/** The one the source uses; known by another path (a symbolic link), any QMP monitor is as good. */
+/**
+ * Returns the path of the monitor that the source uses. If the source knows it by another path (a
+ * symbolic link), any QMP monitor will do.
+ */
 function monitorOf({ paths, commandLine }: ClonedLine, qmp: string): string {
   const path = paths.get(qmp) ?? qmpSocketOf(commandLine);
   if (path !== undefined) return path;
-  const message = `no option of its command line makes its monitor ${qmp}`;
+  const message = `no option of its command line makes the monitor ${qmp}`;
   const hint = 'Start the VM with -qmp unix:PATH,server=on,wait=off.';
   throw new UmbraError({ code: 'E_CLONE_COMMAND', message, hint });
 }
 
-/** In a cluster.yaml these words would be filled in. */
+/** Refuses words that a cluster.yaml would fill in. @throws UmbraError E_CLONE_COMMAND */
 function requirePlain(commandLine: readonly string[]): readonly string[] {
   const word = commandLine.find((one) => PLACEHOLDER.test(one));
   if (word === undefined) return commandLine;
   const message = `${word}: {dir}, {name} and {index} cannot be written to a cluster.yaml`;
-  throw new UmbraError({ code: 'E_CLONE_COMMAND', message });
+  const hint = 'Start the source without these words in its command line, and take an epoch.';
+  throw new UmbraError({ code: 'E_CLONE_COMMAND', message, hint });
 }
 
-/** What all members' command lines are derived by. */
+/** Returns the options by which the command lines of all members are derived. */
 export function cloneOptions({ source, disconnect }: CloneOrigin, clone: string) {
   const { directory: sourceDirectory, switchSockets: switched } = source;
   return { clone, sourceDirectory, switched, disconnect };

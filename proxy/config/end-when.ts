@@ -1,4 +1,4 @@
-/** End conditions as they are written in cluster.yaml: a name, and a value where it takes one. PURE. */
+/** End conditions in cluster.yaml: a name, and a value where it takes one. PURE. */
 import type { EndCondition } from '../../policies/index.ts';
 import { parseDuration } from './units.ts';
 
@@ -6,7 +6,7 @@ export const END_WHEN_HELP =
   'all-first-pass, any-first-pass, no-progress, or predicted-downtime with a duration, ' +
   'as "predicted-downtime 50ms"';
 
-/** @returns undefined for anything that is no condition */
+/** Parses a condition, as `predicted-downtime 50ms`. Returns undefined for anything else. */
 export function parseEndCondition(text: string): EndCondition | undefined {
   const [kind, value, ...rest] = text.trim().split(/\s+/);
   if (rest.length > 0) return undefined;

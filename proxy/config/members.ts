@@ -5,8 +5,8 @@
  *     qmp                 it runs already
  *     libvirt, domain     libvirt runs it; its QMP socket is one that Umbra makes
  *
- * In `command`, `qmp` and `network.switch`, `{dir}` stands for the member's own folder, `{name}` for
- * its name and `{index}` for its place in the list, from 0.
+ * In `command`, `qmp` and `network.switch`, `{dir}` stands for the member's own folder, `{name}`
+ * for its name and `{index}` for its place in the list, from 0.
  */
 import { resolve } from 'node:path';
 import { qmpSocketOf } from '../command-line/monitors.ts';

@@ -3,7 +3,9 @@ import * as z from 'zod';
 import type { PolicyName } from './policy-names.ts';
 import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from './units.ts';
 
-/** Help on an option, beside its schema: `umbra explain` and the reference are printed from both. */
+/**
+ * Help on an option, beside its schema: `umbra explain` and the reference are printed from both.
+ */
 export interface OptionHelp {
   /** `members`: what a cluster is made of; in the reference only. */
   readonly policy: PolicyName | 'members';
@@ -14,7 +16,7 @@ export interface OptionHelp {
   readonly usual?: string;
   /** The default of an option that has one only together with another. */
   readonly usualValue?: number;
-  /** Spelling of numbers; by default they are plain. */
+  /** The way numbers are written; by default plain. */
   readonly quantity?: 'size' | 'duration';
   /** Effects of values that need an entry of their own, by value. */
   readonly values?: Readonly<Record<string, string>>;

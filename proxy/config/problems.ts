@@ -3,7 +3,7 @@ import type * as z from 'zod';
 import { UmbraError } from '../failure/failure.ts';
 import { newField, newValue } from '../protocol/renamed.ts';
 
-/** As many problems, and as much of each, as an operator reads: every line may be wrong. */
+/** The most that is printed, in number and length: every line of a file may be wrong. */
 const PROBLEMS_MAX = 100;
 const PROBLEM_CHARS_MAX = 500;
 

@@ -17,9 +17,9 @@ import { type ClusterFile, DEFAULTS } from './schema.ts';
 export interface ClusterPaths {
   /** The cluster's own. */
   readonly directory: string;
-  /** Of its store; the cluster's own by default. */
+  /** The store's; the cluster's own by default. */
   readonly store: string;
-  /** Of its epochs on disk. */
+  /** The folder of its epochs on disk. */
   readonly durable: string | undefined;
 }
 

@@ -32,17 +32,17 @@ export const roundOptions = z.strictObject({
       usual: 'background, precopy, stop-copy',
       effect:
         'How the state of a member is captured. The first in the list that works is taken; Umbra ' +
-        'finds out by trying, and reports its choice. background: the VM stops for an instant, and ' +
-        'its memory of that instant is saved while it runs on. precopy: memory is streamed while ' +
-        'the VM runs, and the VM stops for the rest. stop-copy: the VM stops for all of it.',
+        'finds out by trying, and reports its choice. background: the VM stops for an instant, ' +
+        'and its memory of that instant is saved while it runs on. precopy: memory is streamed ' +
+        'while the VM runs, and the VM stops for the rest. stop-copy: the VM stops for all of it.',
     }),
   cut: cut.default('auto').register(OPTION_HELP, {
     policy: 'capture',
     unit: 'frames-held, all-stopped or auto',
     usual: 'frames-held where that is possible, else all-stopped',
     effect:
-      'How background captures become one consistent cut. frames-held: a VM that was captured runs ' +
-      'on, but the network frames it sends are held until all VMs have been captured. ' +
+      'How background captures become one consistent cut. frames-held: a VM that was captured ' +
+      'runs on, but the network frames it sends are held until all VMs have been captured. ' +
       'all-stopped: every VM stays stopped until all have been captured.',
   }),
   disks: disks.default('leave').register(OPTION_HELP, {
@@ -58,21 +58,21 @@ export const roundOptions = z.strictObject({
     policy: 'capture',
     unit: 'auto, used, all or leave',
     effect:
-      'Background capture splits the huge pages of a VM, and the next cut takes 25 ms for each GiB ' +
-      'of small pages. used: after a round, the kernel is asked to join the pages the guest uses. ' +
-      'all: also those it does not use; a cut then takes a few milliseconds whatever the size of ' +
-      'the VM, and all its RAM is backed by memory. auto: those it uses; the rest only while an ' +
-      'eighth of the host’s memory stays free beside what a round takes, and if the VM has no ' +
-      'balloon. leave: none; the kernel joins them some day.',
+      'Background capture splits the huge pages of a VM, and the next cut takes 25 ms for each ' +
+      'GiB of small pages. used: after a round, the kernel is asked to join the pages the guest ' +
+      'uses. all: also those it does not use; a cut then takes a few milliseconds whatever the ' +
+      'size of the VM, and all its RAM is backed by memory. auto: those it uses; the rest only ' +
+      'while an eighth of the host’s memory stays free beside what a round takes, and if the VM ' +
+      'has no balloon. leave: none; the kernel joins them some day.',
   }),
   compareEmulated: compareEmulated.default(true).register(OPTION_HELP, {
     policy: 'capture',
     unit: 'true or false',
     effect:
-      'For a VM without KVM that is captured by precopy. QEMU’s emulator can miss a dirtied page; so ' +
-      'while the VM is stopped, the streamed memory is compared with its own (about 0.5 s a GiB), ' +
-      'and missed pages are corrected and reported. false: QEMU’s dirty log is trusted. With KVM ' +
-      'nothing is compared.',
+      'For a VM without KVM that is captured by precopy. QEMU’s emulator can miss a dirtied ' +
+      'page; so while the VM is stopped, the streamed memory is compared with its own (about 0.5 ' +
+      's a GiB), and missed pages are corrected and reported. false: QEMU’s dirty log is ' +
+      'trusted. With KVM nothing is compared.',
   }),
   stopDeadline: duration
     .pipe(durationMsSchema)
@@ -101,8 +101,8 @@ export const roundOptions = z.strictObject({
     unit: 'multiple of a member’s RAM, at least 1',
     effect:
       'The most that a member streams while it runs. A member that has streamed that much ends ' +
-      'the live phase, once the others have sent their memory: so the live phase always ends. The ' +
-      'proxy that reads the stream enforces it, whatever the coordinator does.',
+      'the live phase, once the others have sent their memory: so the live phase always ends. ' +
+      'The proxy that reads the stream enforces it, whatever the coordinator does.',
   }),
   multiplexing: z
     .enum(MULTIPLEXINGS)
@@ -112,7 +112,8 @@ export const roundOptions = z.strictObject({
       unit: 'parallel, round-robin or finish-together',
       effect:
         'Whose streams flow at the same time, until every member has sent its memory once. The ' +
-        'other VMs run on and their streams are not read; a page they rewrite meanwhile is sent once.',
+        'other VMs run on and their streams are not read; a page they rewrite meanwhile is sent ' +
+        'once.',
       values: {
         parallel:
           'All members stream at once. A member that has sent its memory once streams on in ' +
@@ -120,8 +121,8 @@ export const roundOptions = z.strictObject({
         'round-robin': 'round.slots members stream at a time, for one round.slot each, in turn.',
         'finish-together':
           'round.slots members stream at a time: those with the most still to send. The smallest ' +
-          'comes last, when the others have sent again what they rewrote: so the least is left at ' +
-          'the end.',
+          'comes last, when the others have sent again what they rewrote: so the least is left ' +
+          'at the end.',
       },
     }),
   slots: slotsSchema.optional().register(OPTION_HELP, {
@@ -156,8 +157,8 @@ export const roundOptions = z.strictObject({
       policy: 'end-condition',
       unit: 'list of conditions; the first that holds ends the live phase of every member',
       effect:
-        'Decides how much is left to send while the VMs are stopped: the later the live phase ends, ' +
-        'the less is left.',
+        'Decides how much is left to send while the VMs are stopped: the later the live phase ' +
+        'ends, the less is left.',
       values: {
         'all-first-pass':
           'Ends the live phase when every member has sent all its memory once. It makes the ' +
@@ -169,9 +170,9 @@ export const roundOptions = z.strictObject({
           'Ends it when the predicted downtime of the cluster is at most T, a duration less than ' +
           'round.stopDeadline.',
         'no-progress':
-          'Ends it when the predicted downtime no longer falls: the slowest member dirties memory ' +
-          'as fast as it streams, so waiting gains nothing. It makes the shortest downtime that a ' +
-          'cluster can have.',
+          'Ends it when the predicted downtime no longer falls: the slowest member dirties ' +
+          'memory as fast as it streams, so waiting gains nothing. It makes the shortest ' +
+          'downtime that a cluster can have.',
       },
     }),
   maxLive: duration

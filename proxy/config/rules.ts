@@ -19,7 +19,9 @@ export function contradictions(file: ClusterFile): string[] {
   ];
 }
 
-/** Finds folders of a cluster that are, or contain, each other: emptying one would empty the other. */
+/**
+ * Finds folders of a cluster that are, or contain, each other: emptying one would empty the other.
+ */
 export function overlaps({ directory, store, durable }: ClusterPaths): string[] {
   if (durable === undefined) return [];
   const isSafe = [directory, store].every(
@@ -61,8 +63,8 @@ function captureProblems({ capture, cut, disks }: ClusterFile['round']): string[
   const problems: string[] = [];
   if (disks === 'snapshot' && cut === 'frames-held') {
     problems.push(
-      'round.disks: snapshot needs all VMs stopped at the cut, and cut: frames-held lets them run; ' +
-        'set cut to auto or all-stopped',
+      'round.disks: snapshot needs all VMs stopped at the cut, and cut: frames-held lets them ' +
+        'run; set cut to auto or all-stopped',
     );
   }
   if (typeof capture === 'string') return problems;
@@ -105,14 +107,15 @@ function storeProblems({ store, round, members }: ClusterFile): string[] {
   const problems: string[] = [];
   if (store.whenFull === 'refuse' && store.queueLimit !== undefined) {
     problems.push(
-      'store.queueLimit: nothing is queued unless store.whenFull is queue; set that, or leave it out',
+      'store.queueLimit: nothing is queued unless store.whenFull is queue; set that, or leave it ' +
+        'out',
     );
   }
   const needed = round.inFlight * members.length;
   if (store.budget !== undefined && store.budget < needed) {
     problems.push(
-      `store.budget: ${store.budget} bytes are less than in-flight alone (${needed}); raise it, or ` +
-        'lower round.inFlight',
+      `store.budget: ${store.budget} bytes are less than in-flight alone (${needed}); ` +
+        'raise it, or lower round.inFlight',
     );
   }
   return problems;
@@ -121,8 +124,8 @@ function storeProblems({ store, round, members }: ClusterFile): string[] {
 function persistProblems({ persist }: ClusterFile): string[] {
   if (persist?.mode !== 'background' || persist.timeLimit === undefined) return [];
   return [
-    'persist.timeLimit: no round waits for the disk unless mode is before-commit; set that, or leave ' +
-      'it out',
+    'persist.timeLimit: no round waits for the disk unless mode is before-commit; set that, ' +
+      'or leave it out',
   ];
 }
 

@@ -96,9 +96,9 @@ const storeOptions = z.strictObject({
       unit: 'size',
       usual: 'none: what the host has, less store.headroom',
       effect:
-        'The most memory of this host that the cluster takes: its epochs, the shadows of a round (all ' +
-        'RAM of a member, or what may differ from an earlier epoch) and what is in flight. A round ' +
-        'that would need more is not begun; the error names the missing bytes.',
+        'The most memory of this host that the cluster takes: its epochs, the shadows of a round ' +
+        '(all RAM of a member, or what may differ from an earlier epoch) and what is in flight. ' +
+        'A round that would need more is not begun; the error names the missing bytes.',
     }),
   recycle: z
     .boolean()
@@ -107,9 +107,9 @@ const storeOptions = z.strictObject({
       policy: 'memory-budget',
       unit: 'true or false',
       effect:
-        'Keeps the memory of the epoch that was retired last for the next round, which then streams ' +
-        'several times faster than into fresh memory. A round needs that memory in any case; umbra ' +
-        'rm frees it.',
+        'Keeps the memory of the epoch that was retired last for the next round, which then ' +
+        'streams several times faster than into fresh memory. A round needs that memory in any ' +
+        'case; umbra rm frees it.',
     }),
   delta: z
     .boolean()
@@ -118,9 +118,9 @@ const storeOptions = z.strictObject({
       policy: 'memory-budget',
       unit: 'true or false',
       effect:
-        'Stores only the pages that differ from an earlier epoch. Pages beyond what the round has ' +
-        'reserved are counted against the budget as they come; a round that outgrows the budget ' +
-        'ends, and the VMs run on. false: every epoch is stored whole.',
+        'Stores only the pages that differ from an earlier epoch. Pages beyond what the round ' +
+        'has reserved are counted against the budget as they come; a round that outgrows the ' +
+        'budget ends, and the VMs run on. false: every epoch is stored whole.',
     }),
   foldAt: z
     .number()
@@ -130,9 +130,9 @@ const storeOptions = z.strictObject({
       policy: 'memory-budget',
       unit: 'share of an epoch’s memory, more than 0',
       effect:
-        'An epoch that differs from its base by more than this share is written anew, whole, in the ' +
-        'background; later epochs are stored as differences from it. This takes the memory of one ' +
-        'more epoch for as long as older epochs need the old base.',
+        'An epoch that differs from its base by more than this share is written anew, whole, in ' +
+        'the background; later epochs are stored as differences from it. This takes the memory ' +
+        'of one more epoch for as long as older epochs need the old base.',
     }),
   whenFull: z.enum(['refuse', 'queue']).default('refuse').register(OPTION_HELP, {
     policy: 'memory-budget',
@@ -159,8 +159,8 @@ const epochsOptions = z.strictObject({
       policy: 'retention',
       unit: 'epochs, at least 1',
       effect:
-        'How many epochs are kept, newest first; pinned ones count among them, and are kept beyond. ' +
-        'Others are removed after a commit, before the next round asks for memory.',
+        'How many epochs are kept, newest first; pinned ones count among them, and are kept ' +
+        'beyond. Others are removed after a commit, before the next round asks for memory.',
     }),
   keepFor: duration
     .refine((ms) => ms > 0, 'must be more than zero')
@@ -182,9 +182,9 @@ const persistOptions = z.strictObject({
     unit: 'folder on a disk',
     usual: 'none: epochs live in memory only',
     effect:
-      'Where every committed epoch is written, compressed and checksummed, in one folder for each ' +
-      'cluster. umbra restore reads an epoch from there when it is not in memory. The folder must ' +
-      'not be on tmpfs.',
+      'Where every committed epoch is written, compressed and checksummed, in one folder for ' +
+      'each cluster. umbra restore reads an epoch from there when it is not in memory. The ' +
+      'folder must not be on tmpfs.',
   }),
   mode: z
     .enum(['background', 'before-commit'])
@@ -193,9 +193,9 @@ const persistOptions = z.strictObject({
       policy: 'durable-tier',
       unit: 'background or before-commit',
       effect:
-        'background: an epoch is committed when it is in memory, and is written to disk while the ' +
-        'job runs; a failure is reported and tried again. before-commit: it is committed when it is ' +
-        'on disk as well; a failure aborts the round. The VMs run in both.',
+        'background: an epoch is committed when it is in memory, and is written to disk while ' +
+        'the job runs; a failure is reported and tried again. before-commit: it is committed ' +
+        'when it is on disk as well; a failure aborts the round. The VMs run in both.',
     }),
   rate: size
     .refine((bytes) => bytes >= PERSIST_RATE_MIN, 'must be at least 1MiB (a second)')
@@ -239,8 +239,8 @@ const checkpointOptions = z.strictObject({
     unit: 'duration, at least 1s, or optimal',
     usual: 'none: a checkpoint is taken when asked for',
     effect:
-      'Takes checkpoints by itself, this long after the last one ended. optimal is Daly’s interval, ' +
-      'from what a checkpoint costs and checkpoint.mtbf.',
+      'Takes checkpoints by itself, this long after the last one ended. optimal is Daly’s ' +
+      'interval, from what a checkpoint costs and checkpoint.mtbf.',
   }),
   mtbf: duration
     .refine((ms) => ms >= MTBF_MS_MIN, 'must be at least 1min')
@@ -261,8 +261,8 @@ const checkpointOptions = z.strictObject({
       unit: 'share of the job’s speed, 0 to 1',
       usualValue: DEFAULTS.liveSlowdown,
       effect:
-        'What the job loses while memory streams. With every: optimal, a checkpoint costs its downtime ' +
-        'and this share of its live phase.',
+        'What the job loses while memory streams. With every: optimal, a checkpoint costs its ' +
+        'downtime and this share of its live phase.',
     }),
 });
 
@@ -286,8 +286,9 @@ export const clusterSchema = z.strictObject({
         unit: 'map, stream or auto',
         usual: 'map where the VM allows it',
         effect:
-          'map: the VM maps its memory from the epoch, within milliseconds, and keeps that memory for ' +
-          'as long as it runs. stream: all of it is sent into a VM with memory of its own.',
+          'map: the VM maps its memory from the epoch, within milliseconds, and keeps that ' +
+          'memory for as long as it runs. stream: all of it is sent into a VM with memory of its ' +
+          'own.',
       }),
     })
     .prefault({}),

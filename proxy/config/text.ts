@@ -1,9 +1,9 @@
-/** cluster.yaml as text: how long it may be, and what YAML it is. PURE. */
+/** The text of cluster.yaml: its length is limited, its YAML parsed. PURE. */
 import { LineCounter, parseDocument } from 'yaml';
 
-/** A thousand members with command lines of 4 KiB each. Longer ones would take minutes to be read. */
+/** A thousand members with command lines of 4 KiB. A longer text would take minutes to parse. */
 export const CONFIG_LIMIT_BYTES = 4 * 2 ** 20;
-/** Of what `*aliases` stand for: more are an attack on the reader (yaml, `maxAliasCount`). */
+/** Expansions of `*aliases`: more are an attack on the parser (yaml, `maxAliasCount`). */
 const ALIASES_MAX = 100;
 const ERRORS_TOLD = 20;
 
@@ -11,7 +11,7 @@ export type ParsedText =
   | { readonly value: unknown; readonly problems?: undefined }
   | { readonly problems: readonly string[] };
 
-/** Never throws. */
+/** Parses a text. Never throws: problems are returned. */
 export function parseText(text: string): ParsedText {
   const bytes = Buffer.byteLength(text);
   if (bytes > CONFIG_LIMIT_BYTES) {
@@ -19,7 +19,7 @@ export function parseText(text: string): ParsedText {
   }
   try {
     const lines = new LineCounter();
-    // Its own way to say where takes minutes when there are thousands of errors.
+    // The parser's own way to locate errors takes minutes when there are thousands of them.
     const options = { lineCounter: lines, prettyErrors: false, logLevel: 'error' } as const;
     const document = parseDocument(text, options);
     const problems = document.errors.slice(0, ERRORS_TOLD).map(({ message, pos }) => {
@@ -30,7 +30,7 @@ export function parseText(text: string): ParsedText {
       ? { problems }
       : { value: document.toJS({ maxAliasCount: ALIASES_MAX }) };
   } catch (error) {
-    // An alias of nothing, too many of them; or nested until the stack has ended.
+    // An alias of nothing, too many aliases, or a nesting deeper than the stack.
     return { problems: [firstLine((error as Error).message)] };
   }
 }

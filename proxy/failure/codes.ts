@@ -87,6 +87,10 @@ const DAEMON = {
     meaning: 'A member’s proxy does not answer.',
     hint: 'Another proxy repairs its VM. Is the host overloaded? Try again.',
   },
+  E_PROTOCOL: {
+    meaning: 'Two processes of Umbra do not understand each other: they are of different versions.',
+    hint: 'Was Umbra upgraded while its daemon ran? Restart it: umbra down --keep-vms, umbra up',
+  },
   E_PROCESS_KILL: {
     meaning: 'A process has not ended after SIGKILL.',
     hint: 'See what it waits for: ps -o stat,wchan -p PID. Then try again.',

@@ -3,16 +3,9 @@
  * has given to another process since is never mistaken for it.
  */
 import { readFileSync } from 'node:fs';
-import * as z from 'zod';
+import { type KnownProcess, processSchema } from '../protocol/known-process.ts';
 
-export const processSchema = z.object({
-  pid: z.number().int().positive(),
-  /** Field 22 of /proc/PID/stat, clock ticks since boot. */
-  startTime: z.string(),
-});
-
-/** A process by pid and start time. */
-export type KnownProcess = z.infer<typeof processSchema>;
+export { type KnownProcess, processSchema };
 
 /** Tells whether a process has not ended. */
 export function isAlive({ pid, startTime }: KnownProcess): boolean {

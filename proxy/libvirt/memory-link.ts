@@ -12,21 +12,8 @@
 import { type FSWatcher, statSync, symlinkSync, unlinkSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { deviceOf, type MemoryRange, readMaps } from '../host/proc-maps.ts';
+import type { LinkedMemory } from '../protocol/member.ts';
 import { findDomainProcess } from './qemu-process.ts';
-
-/** The file in which libvirt puts a domain's memory, and the image to take its place. */
-export interface LinkedMemory {
-  /** The folder in which libvirt makes one for every running domain. */
-  readonly folder: string;
-  /** The domain's name, as its folder there has it: ID-NAME. */
-  readonly name: string;
-  /** The name of the file. */
-  readonly alias: string;
-  readonly uuid: string;
-  /** The file to map, and the bytes of it that must be mapped. */
-  readonly image: string;
-  readonly bytes: number;
-}
 
 /**
  * The way a process has an image mapped; `other` is not at all, `private` is with writes of its

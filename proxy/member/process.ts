@@ -1,20 +1,25 @@
 /**
- * The proxy of one member, as a process of its own: a fault in one stream takes down one proxy, and
- * members share the machine's cores. Its parent is the agent; they speak messages.ts over IPC.
+ * The proxy of one member, as a process of its own: a fault in one stream ends one proxy, and
+ * members share the machine's cores. Its parent is the agent; protocol/member.ts is their contract.
  *
- * When the parent goes, or falls silent in a round, the proxy is on its own: it ends the round for
- * its member (the VM runs again), and leaves.
+ *     started ──open──▶ the bridge to the monitor is made ──▶ ready ──▶ requests, rounds
+ *
+ * When the parent goes, or falls silent in a round, the proxy ends the round for its member by
+ * itself (the VM runs again), and leaves.
  */
 import { mkdirSync } from 'node:fs';
 import { pino } from 'pino';
 import { MonitorBridge } from '../../qmp/libvirt/index.ts';
-import { toFailure } from '../failure/failure.ts';
-import type {
-  FromProxy,
-  MemberLocation,
-  PrepareCommand,
-  RoundCommand,
-  ToProxy,
+import { toFailure, UmbraError } from '../failure/failure.ts';
+import { parentChannel } from '../host/child.ts';
+import type { Handlers } from '../protocol/channel.ts';
+import {
+  AGENT_CALLS,
+  type MemberLocation,
+  type MemberRequest,
+  PROXY_CALLS,
+  type PrepareCommand,
+  type RoundCommand,
 } from '../protocol/member.ts';
 import { Capture } from './capture/capture.ts';
 import { joinHugePages, type SplitMemory } from './capture/huge-pages.ts';
@@ -35,15 +40,10 @@ class ProxyProcess {
   constructor(location: MemberLocation) {
     this.#location = location;
     this.#requests = new Requests(location);
-    this.#log = pino({ level: process.env.UMBRA_LOG ?? 'info' }).child({ member: location.member });
+    this.#log = log.child({ member: location.member });
   }
 
-  receive(message: ToProxy): void {
-    if (message.kind === 'command') this.#command(message.command);
-    if (message.kind === 'request') this.#request(message);
-  }
-
-  /** The parent is gone, or we are told to go: put the VM right and leave. */
+  /** Ends the round it is in, if any (the VM runs again), then the process. */
   leave(why: string): void {
     this.#leaving = true;
     this.#requests.close();
@@ -54,10 +54,10 @@ class ProxyProcess {
     this.#leaveWhenDone();
   }
 
-  #command(command: RoundCommand): void {
+  command(command: RoundCommand): void {
     if (this.#capture !== undefined) this.#watchSilence();
     if (command.type === 'alive') {
-      send({ kind: 'alive' });
+      channel.tell('alive', undefined);
       return;
     }
     if (command.type === 'prepare') this.#prepare(command);
@@ -72,7 +72,7 @@ class ProxyProcess {
     this.#capture = new Capture(
       this.#location,
       command,
-      (notice) => send({ kind: 'notice', notice }),
+      (notice) => channel.tell('notice', notice),
       (how) => this.#over(how),
       this.#log,
     );
@@ -92,13 +92,13 @@ class ProxyProcess {
     clearTimeout(this.#silence);
     const split = this.#capture?.split;
     this.#capture = undefined;
-    // The agent sees us go, and has another proxy try: the journal is still there.
+    // The agent sees this process end, and lets another proxy try: the journal is still there.
     if (how === 'unrepaired') process.exit(1);
     this.#leaveWhenDone();
     if (split !== undefined) void this.#join(split);
   }
 
-  /** What a capture has split; until the next begins. It only makes things quicker. */
+  /** Joins the huge pages that a capture has split, until the next round. It only saves time. */
   async #join(split: SplitMemory): Promise<void> {
     this.#joining = new AbortController();
     const startedAt = performance.now();
@@ -115,28 +115,26 @@ class ProxyProcess {
     if (this.#leaving && this.#capture === undefined && this.#underWay === 0) process.exit(0);
   }
 
-  /** An abort for a round this proxy knows nothing of (it was started anew) is done already. */
+  /**
+   * Reports a round that this process does not know as aborted: it was started after an earlier
+   * end.
+   */
   #reportIdle(round: string): void {
-    const notice = { type: 'report', round, report: 'aborted', facts: {} } as const;
-    send({ kind: 'notice', notice });
+    channel.tell('notice', { type: 'report', round, report: 'aborted', facts: {} });
   }
 
-  #request({ id, request }: ToProxy & { kind: 'request' }): void {
-    const { member } = this.#location;
+  /** Answers a request. */
+  async answer(request: MemberRequest): Promise<unknown> {
     this.#underWay++;
-    this.#requests
-      .answer(request)
-      .then(
-        (result) => send({ kind: 'reply', id, result }),
-        (error: unknown) => {
-          const failure = toFailure(error, { member, where: request.type });
-          send({ kind: 'refusal', id, failure });
-        },
-      )
-      .finally(() => {
-        this.#underWay--;
-        this.#leaveWhenDone();
-      });
+    try {
+      return await this.#requests.answer(request);
+    } catch (error) {
+      const { member } = this.#location;
+      throw new UmbraError(toFailure(error, { member, where: request.type }), error);
+    } finally {
+      this.#underWay--;
+      setImmediate(() => this.#leaveWhenDone()); // when the answer has been sent
+    }
   }
 }
 
@@ -146,22 +144,45 @@ function direct(capture: Capture, type: Exclude<RoundCommand['type'], 'prepare' 
   else capture.handle({ type });
 }
 
-function send(message: FromProxy): void {
-  // Without a parent nobody listens; `disconnect` says so, and orphan() acts.
-  if (process.connected) process.send?.(message, undefined, undefined, () => {});
+const log = pino({ level: process.env.UMBRA_LOG ?? 'info' });
+let proxy: ProxyProcess | undefined;
+
+function answer(request: MemberRequest): Promise<unknown> {
+  if (proxy !== undefined) return proxy.answer(request);
+  const message = `${request.type} was asked of a proxy that is not open`;
+  return Promise.reject(new UmbraError({ code: 'E_PROTOCOL', message }));
 }
 
-let proxy: ProxyProcess | undefined;
-/** What comes waits until the monitor of a domain can be asked. */
-let ready: Promise<void> = Promise.resolve();
-
-process.on('message', (message: ToProxy) => {
-  if (message.kind === 'place') {
-    proxy ??= new ProxyProcess(message.place);
-    ready = openBridge(message.place);
-  } else void ready.then(() => proxy?.receive(message));
+const channel = parentChannel({
+  remote: AGENT_CALLS,
+  local: PROXY_CALLS,
+  handlers: {
+    open: async (location) => {
+      try {
+        await openBridge(location);
+      } catch (error) {
+        const { member } = location;
+        throw new UmbraError(toFailure(error, { member, where: 'open monitor' }), error);
+      }
+      proxy = new ProxyProcess(location);
+      return undefined;
+    },
+    probe: answer,
+    examine: answer,
+    load: answer,
+    'load-domain': answer,
+    resume: answer,
+    'merge-layers': answer,
+    rescue: answer,
+    command: (command) => proxy?.command(command),
+  } as Handlers<typeof PROXY_CALLS>,
+  onMisfit: (failure) => {
+    log.error({ failure }, 'the agent is not understood');
+    leave('the agent is not understood');
+  },
 });
 
+/** Makes the QMP socket of a domain's VM; other VMs have made theirs. */
 async function openBridge({ libvirt, qmp, directory }: MemberLocation): Promise<void> {
   if (libvirt === undefined) return;
   mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -171,11 +192,10 @@ async function openBridge({ libvirt, qmp, directory }: MemberLocation): Promise<
 }
 
 process.on('disconnect', () => leave('the coordinator is gone'));
-// A service manager ends us all at once: a VM that stands must not be left standing.
+// A service manager ends all processes at once: a stopped VM must not be left stopped.
 for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => leave(signal));
 // The terminal's Ctrl-C reaches the whole process group; the parent decides what to do about it.
 process.on('SIGINT', () => {});
-send({ kind: 'ready' });
 
 function leave(why: string): void {
   if (proxy === undefined) process.exit(0);

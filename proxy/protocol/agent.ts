@@ -1,6 +1,7 @@
 /**
- * What a coordinator asks of an agent. Everything that crosses is plain data, so that an agent may
- * be in the same process or on another host.
+ * The contract of a coordinator and an agent, which is in the same process. Most of it is plain
+ * data; an AbortSignal, callbacks, a Map and a Promise in a result are not, and cannot leave the
+ * process.
  */
 
 import type { PersistProgress, PersistResult } from '../../shadow/durable/index.ts';
@@ -8,6 +9,10 @@ import type { EpochManifest } from '../../shadow/index.ts';
 import type { Failure } from '../failure/failure.ts';
 import type { ClusterConfig } from './cluster.ts';
 import type { RestoredDisk } from './disk-layer.ts';
+import type { DurableList, DurableRequest } from './durable.ts';
+
+export type { DurableList, DurableRequest };
+
 import type { DomainPlan, MemberSample, RoundFacts, SessionMilestone } from './member.ts';
 import type { MemberRestored } from './report.ts';
 import type { RestoreChoice, RestoreMode } from './restore-mode.ts';
@@ -27,7 +32,7 @@ export type AgentCommand =
   | 'commit'
   | 'abort';
 
-/** What a member's session reports, and that its proxy is gone. */
+/** A report of a member's session, or `gone`: its proxy has ended. */
 export type MemberMilestone = SessionMilestone | 'gone';
 
 export type AgentNotice =
@@ -56,51 +61,29 @@ export interface Admission {
 export interface RestorePlan {
   readonly member: string;
   readonly mode: RestoreMode;
-  /** Why it is not `map`, when the caller left the choice open. */
+  /** The reason why it is not `map`, when the caller left the choice open. */
   readonly reason: string | undefined;
   readonly commandLine: readonly string[];
-  /** How the VM is to be started another time: as it was at first, not as it is restored. */
+  /** The command line to record: the one the VM was first started with, not the restored one. */
   readonly recordedCommandLine: readonly string[];
   readonly workingDirectory: string;
   readonly shadowDirectory: string;
-  /** Of a VM that libvirt is to start, instead of a command line. */
+  /** A plan for libvirt, if it starts the VM; then the command line is not used. */
   readonly domain?: DomainPlan;
-  /** What its disks are to be; they are named in the command line, and not made yet. */
+  /** Layers for its disks: the command line names them, and they are not made yet. */
   readonly disks: readonly RestoredDisk[];
   /** The folder whose image of main RAM the VM will map, if it does. */
   readonly mappedDirectory: string | undefined;
 }
 
-/** Another cluster, whose epoch is to run here as well. */
+/** Another cluster, whose epoch is restored into the members of this one. */
 export interface CloneOrigin {
   readonly source: ClusterConfig;
-  /** Unplug network cards that cannot have a network of their own. */
+  /** True: network cards that cannot have a network of their own are unplugged. */
   readonly disconnect: boolean;
 }
 
-/** What is asked of the keeper of the list (disk-keeper.ts); each is answered with the list there is then. */
-export type DurableRequest =
-  | { readonly type: 'look' }
-  /** Its shadows are there. */
-  | { readonly type: 'publish'; readonly epoch: EpochManifest }
-  | { readonly type: 'retire'; readonly epochs: readonly number[] }
-  | { readonly type: 'pin'; readonly epoch: number; readonly pinned: boolean }
-  /** Nobody persists meanwhile. */
-  | { readonly type: 'collect' };
-
-export interface DurableList {
-  /** Oldest first. */
-  readonly epochs: readonly EpochManifest[];
-  readonly damaged: readonly { readonly epoch: number; readonly failure: Failure }[];
-  /** Those an operator wants kept. */
-  readonly pinned: readonly number[];
-  /** The number after the highest that was ever there. */
-  readonly nextEpoch: number;
-  /** Why what is there may not outlive the host's memory. */
-  readonly doubt: string | undefined;
-}
-
-/** As much of an agent as a restore asks for. */
+/** The part of an agent that a restore uses. */
 export type RestoringAgent = Pick<
   Agent,
   | 'verify'
@@ -113,14 +96,18 @@ export type RestoringAgent = Pick<
   | 'resume'
 >;
 
-/** What was begun to be folded. */
+/** A fold that was admitted, and is under way. */
 export interface FoldUnderWay {
-  /** How the epoch is to name its new shadows. Rejects as `beginFold`; what was staged is gone then. */
+  /**
+   * The members of the epoch with their new shadows. Rejects with the errors of `beginFold`; the
+   * staged shadows are removed then.
+   */
   readonly members: Promise<EpochManifest['members']>;
 }
 
 export interface Agent {
   readonly members: readonly string[];
+  /** Takes the place of an earlier listener. */
   onNotice(listener: (notice: AgentNotice) => void): void;
   status(): Promise<MemberStatus[]>;
   /**
@@ -128,56 +115,72 @@ export interface Agent {
    * @throws UmbraError E_BUDGET, E_STORE_NO_ROOM: it may fit later; others: why it cannot be
    */
   admit(): Promise<Admission>;
-  /** Makes the folder a round's shadows are staged in; it stays until all members and `endRound` have let go. */
+  /**
+   * Makes the folder that a round's shadows are staged in. It is kept until all members have left
+   * the round, and `endRound` was called.
+   */
   beginRound(round: string): Promise<void>;
-  /** What was staged in that folder, by a round or by `fold`, is named now, or never will be. */
+  /**
+   * Says that the shadows staged in that folder, by a round or a fold, are published or given up.
+   */
   endRound(round: string): void;
+  /** Begins a round for a member. */
   prepare(round: string, member: string, settings: RoundSettings): void;
+  /** Sends a member the next command of a round; notices report what comes of it. */
   command(round: string, member: string, command: AgentCommand): void;
-  /** A sign of the coordinator's life, for members in a round; proxies silent for longer end. */
+  /**
+   * Gives members in a round a sign of the coordinator's life. A proxy that has not answered an
+   * earlier one for longer than `silenceMs` is killed.
+   */
   alive(silenceMs: number): void;
   /**
-   * Removes shadows no epoch needs; their memory is kept for the next round, as configured, or given
-   * back to the host.
+   * Removes shadows that no epoch needs. Their memory is kept for the next round, as configured, or
+   * given back to the host.
    */
   collect(how: 'recycle' | 'free'): Promise<readonly string[]>;
   /**
-   * Takes back what VMs have made of holes of the images they have mapped; no round is under way. Images that
-   * somebody reads are left for the next time.
+   * Frees the memory that VMs have filled holes of their mapped images with; no round is under way.
+   * Images that are being read are left for the next call.
    */
   reclaimHoles(): Promise<void>;
   /**
-   * Begins to merge layers over the members' disks that no epoch names, and removes those nobody uses. What
-   * VMs that do not run would use is not known, and stays.
-   * @param epochs all there are
+   * Begins to merge layers over the members' disks that no epoch names, and removes those not in
+   * use. Layers of VMs that do not run stay: their use is not known.
+   * @param epochs all epochs there are
    */
   tidyDisks(epochs: readonly EpochManifest[]): Promise<void>;
-  /** Bytes an epoch's deltas hold ÷ bytes of the shadows they are deltas of; 0 without deltas. */
+  /** Returns the bytes of an epoch's deltas ÷ those of their bases; 0 without deltas. */
   deltaShare(epoch: EpochManifest): Promise<number>;
   /**
-   * Begins to write an epoch's shadows anew, as full ones, in the folder of `round`. Nothing names them yet.
-   * No round is under way; while it goes on, one may be.
+   * Begins to write an epoch's shadows anew, as full ones, into the folder of `round`. No epoch
+   * names them yet. No round is under way when it begins; later ones may run beside it.
    * @returns when it is admitted
    * @throws UmbraError E_BUDGET, E_STORE_NO_ROOM, E_EPOCH_CORRUPT
    */
   beginFold(epoch: EpochManifest, round: string, signal: AbortSignal): Promise<FoldUnderWay>;
+  /** Checks the shadows of an epoch in memory: those changed since, or all. @throws UmbraError */
   verify(epoch: EpochManifest, mode: 'changed' | 'all'): Promise<void>;
   /**
-   * Brings its members' shadows of an epoch to disk; one epoch at a time.
+   * Writes its members' shadows of an epoch to disk; one epoch at a time.
    * @throws UmbraError E_PERSIST_ENDED after `endPersist`
    */
   persist(
     epoch: EpochManifest,
     onProgress: (progress: PersistProgress) => void,
   ): Promise<PersistResult>;
+  /** Ends `persist` at whatever step. */
   endPersist(): void;
-  /** Asks for, or changes, the list of what is on disk; one question at a time. @throws UmbraError */
+  /** Asks for, or changes, the list of epochs on disk; one request at a time. @throws UmbraError */
   durable(request: DurableRequest): Promise<DurableList>;
-  /** How long somebody has waited for that disk, if longer than a working one lets one wait. */
+  /**
+   * Returns for how long a process has waited for that disk; undefined while a working one may
+   * take.
+   */
   durableSilentMs(): number | undefined;
   /**
-   * Brings an epoch from disk into the store, as far as it is not there. It stays until `endFetch`.
-   * @param trust how closely to look at what is there
+   * Reads an epoch from disk into the store, as far as it is not there. It is kept until
+   * `endFetch`.
+   * @param trust which shadows that are there already are checked
    * @returns bytes fetched
    */
   fetch(
@@ -185,22 +188,27 @@ export interface Agent {
     trust: 'changed' | 'all',
     onProgress: (progress: PersistProgress) => void,
   ): Promise<number>;
-  /** What `fetch` has brought, or was to bring, is named now, or never will be. */
+  /** Says that the epoch which `fetch` has read is published, or given up. */
   endFetch(): void;
   /** Reads every byte of an epoch on disk. */
   verifyDurable(epoch: EpochManifest): Promise<void>;
+  /** Plans a restore of its members. Changes nothing. @throws UmbraError */
   planRestore(epoch: EpochManifest, mode: RestoreChoice): Promise<RestorePlan[]>;
-  /** Members whose VM is alive. */
+  /** Returns the process ids of VMs that are alive, by member. */
   alivePids(): Promise<ReadonlyMap<string, number>>;
+  /** Ends a member's VM, and forgets it. */
   killVm(member: string): Promise<void>;
-  /** From here to `endRestore`, what `load` starts is undone if we die. */
+  /** Begins a restore: until `endRestore`, VMs that `load` starts are ended if the agent dies. */
   beginRestore(): Promise<void>;
-  /** `undo` kills what this restore has started, and nothing else. */
+  /** Ends a restore. `undo` ends the VMs that it has started, and no others. */
   endRestore(how: 'done' | 'undo'): Promise<void>;
-  /** Restores epochs of another cluster into this one's members. Changes nothing of the other's. */
+  /**
+   * Returns an agent that restores epochs of another cluster into this one's members. It changes
+   * nothing of the other cluster.
+   */
   cloneOf(origin: CloneOrigin): RestoringAgent;
-  /** Starts QEMU for a plan and loads the shadow; ends paused. */
+  /** Starts QEMU by a plan and loads the shadow; the VM is paused then. */
   load(plan: RestorePlan): Promise<MemberRestored>;
-  /** @returns QEMU's own time stamp of RESUME, microseconds since 1970 */
+  /** Resumes a loaded VM. Returns QEMU's own time stamp of RESUME, microseconds since 1970. */
   resume(member: string): Promise<number>;
 }

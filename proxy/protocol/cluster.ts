@@ -31,7 +31,7 @@ export interface StoreConfig {
   /** Undefined: what the host has, less the headroom. */
   readonly budgetBytes: number | undefined;
   readonly recycle: boolean;
-  /** Whether only pages that differ from an earlier epoch are stored. */
+  /** True: only pages that differ from an earlier epoch are stored. */
   readonly delta: boolean;
   /** Deltas with more than this share of their base are folded into a new base. */
   readonly foldAt: number;

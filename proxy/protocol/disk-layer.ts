@@ -1,57 +1,46 @@
 /**
- * The files guests write to once their disks were snapshotted, by name. PURE.
+ * Names of the files that guests write to after a snapshot of their disks. PURE.
  *
  *     /vm/disk.raw  ◀──  /vm/disk.raw.umbra-CLUSTER.MEMBER-1a2b3c4d.qcow2  ◀──  …-5e6f7081.qcow2
  *                        a layer: what was written since the one below was frozen
  *
- * They lie where the disk lies, and carry their owner's name: in a folder of many disks it is plain whose
- * they are, and which may be removed.
+ * A layer is in the folder of its disk, and its name has its owner: in a folder of many disks, it
+ * is plain which layers may be removed.
  */
 import { posix } from 'node:path';
+import type { FrozenDisk } from '../../shadow/index.ts';
+
+export type { FrozenDisk };
 
 const LAYER = /\.umbra-([a-z0-9.-]+)-[0-9a-f]{8}\.qcow2$/;
 
-/** A file of a disk. */
-export interface DiskLayer {
-  readonly path: string;
-  /** QEMU's name for what is in it, such as `raw` or `qcow2`. */
-  readonly format: string;
-}
-
-/** A disk as it was at the cut. */
-export interface FrozenDisk {
-  /** QEMU's name for it. */
-  readonly device: string;
-  /**
-   * The newest first, down to what the VM was first started with; the guest writes to none. Those between
-   * may be merged into the one above later: then the newest reads the same as before.
-   */
-  readonly layers: readonly DiskLayer[];
-}
+/** A file of a disk; `format` is QEMU's name for it, such as `raw` or `qcow2`. */
+export type DiskLayer = FrozenDisk['layers'][number];
 
 export interface SnapshottedDisk extends FrozenDisk {
-  /** What the guest has written to since. */
+  /** The file that the guest has written to since. */
   readonly layer: string;
 }
 
-/** Whose layers a member's are. */
+/** Returns the owner's name in the layers of a member. */
 export function layerOwner(cluster: string, member: string): string {
   return `${cluster}.${member}`;
 }
 
 /**
- * The path of the layer to come over a file.
+ * Returns the path of a new layer over a file.
  * @param id eight hexadecimal digits
  */
 export function layerOver(path: string, owner: string, id: string): string {
   return `${diskUnder(path)}.umbra-${owner}-${id}.qcow2`;
 }
 
-/** The file that all layers of a disk are named after. */
+/** Returns the file that all layers of a disk are named after. */
 export function diskUnder(path: string): string {
   return path.replace(LAYER, '');
 }
 
+/** Says whether a file is a layer of an owner's. */
 export function isLayerOf(path: string, owner: string): boolean {
   return LAYER.exec(posix.basename(path))?.[1] === owner;
 }

@@ -1,193 +1,271 @@
 /**
- * What an agent and a member's proxy say to each other. Plain data: it crosses a process boundary.
+ * The contract of an agent and a member's proxy, over a channel (channel.ts).
  *
- *     agent ── Request {id, …} ──▶ proxy        proxy ── Reply {id, …} ──▶ agent
- *     agent ── Command {…}     ──▶ proxy        proxy ── Notice {…}    ──▶ agent
+ *     agent ── open, then requests ──▶ proxy        each is answered
+ *     agent ── command ──────────────▶ proxy        drives a round, not answered
+ *     agent ◀── notice, alive ──────── proxy        as the round moves on; a sign of life
  *
- * Requests are answered; commands drive a round and are answered by notices as it moves on.
+ * A proxy answers `open` when it is ready: it has its location, and its monitor can be reached.
  */
-import type { Failure } from '../failure/failure.ts';
-import type { KnownProcess } from '../host/known-process.ts';
-import type { LinkedMemory } from '../libvirt/memory-link.ts';
-import type { FlowSpan, MemberSample, RoundFacts } from './round-facts.ts';
-import type { CaptureMode, CutMode, DiskMode, HugePageMode } from './round-settings.ts';
+import * as z from 'zod';
+import { libvirtDomainSchema } from './cluster.ts';
+import { failureSchema } from './failure.ts';
+import { processSchema } from './known-process.ts';
+import { restoreModeSchema } from './restore-mode.ts';
+import {
+  type FlowSpan,
+  type MemberSample,
+  memberSampleSchema,
+  type RoundFacts,
+  roundFactsSchema,
+} from './round-facts.ts';
+import {
+  type CaptureMode,
+  type CutMode,
+  type DiskMode,
+  roundConfigSchema,
+  roundSettingsSchema,
+} from './round-settings.ts';
 
+export type { RestoreMode } from './restore-mode.ts';
 export type { CaptureMode, CutMode, DiskMode, FlowSpan, MemberSample, RoundFacts };
 
-/** Where a member lives. All paths absolute. */
-export interface MemberLocation {
-  readonly member: string;
-  /** QMP socket of its VM. */
-  readonly qmp: string;
-  /** A folder of its own for sockets and the journal, mode 0700. */
-  readonly directory: string;
-  /** Where libvirt runs it; its QMP socket is then one of ours. */
-  readonly libvirt?: { readonly uri: string; readonly domain: string };
-}
+const text = z.string();
+const texts = z.array(text).readonly();
+/** A figure that was measured: nothing is refused for being infinite, or not a number. */
+const figure = z.custom<number>((value) => typeof value === 'number', 'must be a number');
 
-export interface PrepareCommand {
-  readonly type: 'prepare';
-  readonly round: string;
-  /** Folder the shadow is staged in; it does not exist yet. */
-  readonly shadowDirectory: string;
-  /** Images of earlier epochs that may be written again. */
-  readonly spareDirectory: string;
-  readonly staging: StagingShare;
-  /** In the order they are tried; the first that can be trusted is taken. */
-  readonly capture: readonly CaptureMode[];
-  /** How the members of a background capture are cut together. */
-  readonly cut: CutMode;
-  readonly disks: DiskMode;
-  readonly hugePages: HugePageMode;
-  /** Of a VM without KVM: precopy is compared with its memory, for QEMU may miss a dirtied page. */
-  readonly compareEmulated: boolean;
-  /** Of the host's memory, when huge pages are made: what must stay free, and another round needs. */
-  readonly keepFreeBytes: number;
-  /** In the names of layers over its disks (disk-layer.ts). */
-  readonly diskOwner: string;
-  /** No more than this many times its RAM is streamed while the VM runs. */
-  readonly memoryBound: number;
-  /** The most the proxy keeps of the stream outside of the reserved shadow, bytes. */
-  readonly inFlightBytes: number;
-  /** How the VM was started: recorded with the shadow, used by restore. */
-  readonly commandLine: readonly string[];
-  readonly workingDirectory: string;
-  /** The same, of a VM that libvirt has started. */
-  readonly domainXml?: string | undefined;
-  /** Its QEMU, where it is known. */
-  readonly vm: KnownProcess | undefined;
-  /** The longest a VM may stand stopped, milliseconds. */
-  readonly stopDeadlineMs: number;
-  /** The coordinator counts as lost after this long without a sign of it, milliseconds. */
-  readonly silenceMs: number;
-}
+/** Paths of a member, all absolute. */
+export const memberLocationSchema = z.object({
+  member: text,
+  /** The QMP socket of its VM. With libvirt, the proxy makes that socket. */
+  qmp: text,
+  /** The member's own folder, for sockets and the journal, mode 0700. */
+  directory: text,
+  libvirt: libvirtDomainSchema.exactOptional(),
+});
+export type MemberLocation = Readonly<z.infer<typeof memberLocationSchema>>;
 
-/** What a member's shadow may take of the host's memory, bytes. */
-export interface StagingShare {
+/** The host's memory that a member's shadow may take, bytes. */
+const stagingShareSchema = z.object({
   /** The shadow to store differences from, by folder and digest of its shadow.json. */
-  readonly base?: { readonly directory: string; readonly sha256: string } | undefined;
+  base: z.object({ directory: text, sha256: text }).optional(),
   /** Admitted for it: all of its RAM, or what is expected to differ. */
-  readonly admittedBytes: number;
-  /** How many may come to that. */
-  readonly moreBytes: number;
-  /** What must stay free on the host. */
-  readonly headroomBytes: number;
-}
+  admittedBytes: figure,
+  /** The most that may be added while the round runs. */
+  moreBytes: figure,
+  /** Memory that must stay free on the host. */
+  headroomBytes: figure,
+});
+export type StagingShare = Readonly<z.infer<typeof stagingShareSchema>>;
 
-export type RoundCommand =
-  | PrepareCommand
-  | {
-      readonly type: 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort';
-      readonly round: string;
-    }
-  /** The member's slot opens or closes: its stream flows, or is held while the VM runs on. */
-  | { readonly type: 'flow' | 'hold'; readonly round: string }
-  /** The end is near: no slots, no pacing any more. */
-  | { readonly type: 'close-in'; readonly round: string }
-  /** A sign of life; nothing else. */
-  | { readonly type: 'alive' };
+const prepareSchema = roundSettingsSchema
+  .extend(roundConfigSchema.pick({ hugePages: true, compareEmulated: true }).shape)
+  .extend({
+    type: z.literal('prepare'),
+    round: text,
+    /** The folder the shadow is staged in; it does not exist yet. */
+    shadowDirectory: text,
+    /** Images of earlier epochs that may be written again. */
+    spareDirectory: text,
+    staging: stagingShareSchema,
+    /**
+     * The host's memory that must stay free when huge pages are made, with what another round
+     * needs, bytes.
+     */
+    keepFreeBytes: figure,
+    /** A part of the names of layers over its disks (disk-layer.ts). */
+    diskOwner: text,
+    /** The VM's command line as it was started: recorded with the shadow, used by restore. */
+    commandLine: texts,
+    workingDirectory: text,
+    /** The same, of a VM that libvirt has started. */
+    domainXml: text.optional(),
+    /** Its QEMU, where it is known. */
+    vm: z.union([processSchema, z.undefined()]),
+  });
+export type PrepareCommand = Readonly<z.infer<typeof prepareSchema>>;
 
-export type RestoreMode = 'map' | 'stream' | 'libvirt';
+const roundCommandSchema = z.union([
+  /** A sign of the coordinator's life; nothing else. */
+  z.object({ type: z.literal('alive') }),
+  z.object({
+    type: z.enum([
+      'open',
+      'start',
+      'stop',
+      'barrier',
+      'commit',
+      'abort',
+      /** The member's slot opens or closes: its stream flows, or is held while the VM runs on. */
+      'flow',
+      'hold',
+      /** The end is near: slots and pacing are over. */
+      'close-in',
+    ]),
+    round: text,
+  }),
+  prepareSchema,
+]);
+export type RoundCommand = Readonly<z.infer<typeof roundCommandSchema>>;
 
-/** How libvirt is to start a domain again. */
-export interface DomainPlan {
-  readonly xml: string;
+/** Memory of a libvirt domain that is mapped from an image (libvirt/memory-link.ts). */
+const linkedMemorySchema = z.object({
+  /** The folder where libvirt makes a folder for each running domain. */
+  folder: text,
+  /** The domain's name, as its folder there has it: ID-NAME. */
+  name: text,
+  /** The name of the file. */
+  alias: text,
+  uuid: text,
+  /** The image to be mapped, and how much of it. */
+  image: text,
+  bytes: figure,
+});
+export type LinkedMemory = Readonly<z.infer<typeof linkedMemorySchema>>;
+
+/** The way libvirt is to start a domain again. */
+const domainPlanSchema = z.object({
+  xml: text,
   /** Main RAM, if it can be mapped. */
-  readonly memory: LinkedMemory | undefined;
-  /** `map` was asked for, and nothing else will do. */
-  readonly insists: boolean;
-}
+  memory: z.union([linkedMemorySchema, z.undefined()]),
+  /** `map` was asked for, and no other mode will do. */
+  insists: z.boolean(),
+});
+export type DomainPlan = Readonly<z.infer<typeof domainPlanSchema>>;
 
 /** The longest that `load-domain` may take, milliseconds. */
 export const DOMAIN_LOAD_LIMIT_MS = 600_000;
 
-export type MemberRequest =
-  /** Is there a QEMU, and what does it do? */
-  | { readonly type: 'probe' }
-  /** RAM blocks and readiness, before a round: nothing is changed. */
-  | { readonly type: 'examine' }
-  /** Feed a QEMU that was started with `-S -incoming unix:…` (incoming.ts). */
-  | { readonly type: 'load'; readonly shadowDirectory: string; readonly mode: RestoreMode }
-  /** Have libvirt start the VM. */
-  | { readonly type: 'load-domain'; readonly shadowDirectory: string; readonly plan: DomainPlan }
-  | { readonly type: 'resume' }
-  /** Begin to merge layers of its disks, but for those that are needed as they read. */
-  | {
-      readonly type: 'merge-layers';
-      readonly workingDirectory: string;
-      readonly owner: string;
-      readonly needed: readonly string[];
-    }
-  /** Whatever a dead round left: cancel its migration, make the VM run. */
-  | { readonly type: 'rescue' };
-
-export interface ProbeResult {
+const probeResultSchema = z.object({
   /** QEMU's run state, or `gone`. */
-  readonly status: string;
-  readonly running: boolean;
-  readonly qemuVersion: string;
-}
+  status: text,
+  running: z.boolean(),
+  qemuVersion: text,
+});
+export type ProbeResult = Readonly<z.infer<typeof probeResultSchema>>;
 
-export interface ExamineResult {
-  /** Bytes a shadow of this VM must reserve. */
-  readonly shadowBytes: number;
-  /** Of each RAM block; their sum is the above. */
-  readonly blockBytes: readonly number[];
-  readonly qemuVersion: string;
-}
+const examineResultSchema = z.object({
+  /** Bytes that a shadow of this VM must reserve. */
+  shadowBytes: figure,
+  /** Bytes of each RAM block; their sum is shadowBytes. */
+  blockBytes: z.array(figure).readonly(),
+  qemuVersion: text,
+});
+export type ExamineResult = Readonly<z.infer<typeof examineResultSchema>>;
 
-export interface LoadResult {
+const loadResultSchema = z.object({
   /** Sent into QEMU. */
-  readonly bytes: number;
-}
+  bytes: figure,
+});
+export type LoadResult = Readonly<z.infer<typeof loadResultSchema>>;
 
-export interface MergeResult {
-  /** Every file of every disk the VM has. */
-  readonly files: readonly string[];
-}
-
-export interface DomainLoaded {
+const domainLoadedSchema = z.object({
   /** Given to libvirt. */
-  readonly bytes: number;
-  readonly mode: 'map' | 'libvirt';
-  /** Why it is not `map`, if it could have been. */
-  readonly reason?: string;
-}
+  bytes: figure,
+  mode: z.enum(['map', 'libvirt']),
+  /** The reason why it is not `map`, if it could have been. */
+  reason: text.exactOptional(),
+});
+export type DomainLoaded = Readonly<z.infer<typeof domainLoadedSchema>>;
 
-export interface ResumeResult {
+const resumeResultSchema = z.object({
   /** QEMU's own time stamp of RESUME, microseconds since 1970. */
-  readonly resumedAtUs: number;
-}
+  resumedAtUs: figure,
+});
+export type ResumeResult = Readonly<z.infer<typeof resumeResultSchema>>;
 
-export type MemberNotice =
-  | {
-      readonly type: 'report';
-      readonly round: string;
-      readonly report: SessionMilestone;
-      readonly facts: RoundFacts;
-      readonly failure?: Failure;
-    }
-  | { readonly type: 'sample'; readonly round: string; readonly sample: MemberSample };
+const mergeResultSchema = z.object({
+  /** Every file of every disk the VM has. */
+  files: texts,
+});
+export type MergeResult = Readonly<z.infer<typeof mergeResultSchema>>;
 
-export type ToProxy =
-  | { readonly kind: 'place'; readonly place: MemberLocation }
-  | { readonly kind: 'command'; readonly command: RoundCommand }
-  | { readonly kind: 'request'; readonly id: number; readonly request: MemberRequest };
+/** Requests of a proxy, outside of a round. */
+const MEMBER_REQUESTS = {
+  /** Says whether there is a QEMU, and its run state. */
+  probe: { takes: z.object({ type: z.literal('probe') }), gives: probeResultSchema },
+  /** Measures RAM blocks, and checks readiness for a round. Changes nothing. */
+  examine: { takes: z.object({ type: z.literal('examine') }), gives: examineResultSchema },
+  /** Feeds a QEMU that was started with `-S -incoming unix:…` (restore/load.ts). */
+  load: {
+    takes: z.object({ type: z.literal('load'), shadowDirectory: text, mode: restoreModeSchema }),
+    gives: loadResultSchema,
+  },
+  /** Has libvirt start the VM. */
+  'load-domain': {
+    takes: z.object({
+      type: z.literal('load-domain'),
+      shadowDirectory: text,
+      plan: domainPlanSchema,
+    }),
+    gives: domainLoadedSchema,
+  },
+  /** Resumes the VM that was loaded. */
+  resume: { takes: z.object({ type: z.literal('resume') }), gives: resumeResultSchema },
+  /** Begins to merge layers of its disks, but for those that are needed as they are. */
+  'merge-layers': {
+    takes: z.object({
+      type: z.literal('merge-layers'),
+      workingDirectory: text,
+      owner: text,
+      needed: texts,
+    }),
+    gives: mergeResultSchema,
+  },
+  /** Undoes what a dead round left: cancels its migration, makes the VM run. */
+  rescue: {
+    takes: z.object({ type: z.literal('rescue') }),
+    gives: z.object({ rescued: z.boolean() }),
+  },
+} as const;
 
-export type FromProxy =
-  | { readonly kind: 'ready' }
+type MemberRequests = typeof MEMBER_REQUESTS;
+export type MemberRequest = {
+  [N in keyof MemberRequests]: Readonly<z.infer<MemberRequests[N]['takes']>>;
+}[keyof MemberRequests];
+export type MemberResults = {
+  [N in keyof MemberRequests]: z.infer<MemberRequests[N]['gives']>;
+};
+
+const milestoneSchema = z.enum([
+  'admitted',
+  'live',
+  'stopped',
+  'drained',
+  'resumed',
+  'sealed',
+  'failed',
+  'aborted',
+]);
+export type SessionMilestone = z.infer<typeof milestoneSchema>;
+
+/** A sample as the proxy has taken it: a figure that is not known yet is there, as undefined. */
+const sampleSchema = z.custom<MemberSample>((value) => memberSampleSchema.safeParse(value).success);
+
+const memberNoticeSchema = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('report'),
+    round: text,
+    report: milestoneSchema,
+    facts: roundFactsSchema,
+    failure: failureSchema.exactOptional(),
+  }),
+  z.object({ type: z.literal('sample'), round: text, sample: sampleSchema }),
+]);
+export type MemberNotice = Readonly<z.infer<typeof memberNoticeSchema>>;
+
+/** Calls that a proxy takes. */
+export const PROXY_CALLS = {
+  /** Tells it its location. It answers when it is ready. */
+  open: { takes: memberLocationSchema, gives: z.undefined() },
+  ...MEMBER_REQUESTS,
+  command: { takes: roundCommandSchema },
+} as const;
+
+/** Calls that an agent takes from a proxy. */
+export const AGENT_CALLS = {
+  notice: { takes: memberNoticeSchema },
   /** The answer to a sign of life. */
-  | { readonly kind: 'alive' }
-  | { readonly kind: 'notice'; readonly notice: MemberNotice }
-  | { readonly kind: 'reply'; readonly id: number; readonly result: unknown }
-  | { readonly kind: 'refusal'; readonly id: number; readonly failure: Failure };
-
-export type SessionMilestone =
-  | 'admitted'
-  | 'live'
-  | 'stopped'
-  | 'drained'
-  | 'resumed'
-  | 'sealed'
-  | 'failed'
-  | 'aborted';
+  alive: { takes: z.undefined() },
+} as const;

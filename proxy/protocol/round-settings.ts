@@ -21,9 +21,10 @@ const IN_FLIGHT_BYTES_MAX = 2 ** 30;
 export const SLOT_MS_MIN = 50;
 
 /**
- * Ways to get a member's state into its shadow, in the order `auto` tries them: least downtime first.
+ * Ways to get a member's state into its shadow, in the order `auto` tries them: least downtime
+ * first.
  *
- *     background   stops the VM for an instant, then copies its memory of that instant while it runs
+ *     background   stops the VM for an instant, copies its memory of that instant while it runs
  *     precopy      streams memory while the VM runs, stops it for what is left
  *     stop-copy    stops the VM and copies everything: slow, and always right
  */
@@ -42,7 +43,7 @@ export const CUTS = ['auto', 'frames-held', 'all-stopped'] as const;
  * Ways to treat disks that guests can write to.
  *
  *     leave      they are not part of epochs: checkpoints warn, background capture refuses
- *     snapshot   background capture with all VMs stopped freezes them at the cut (member/qemu/disks.ts)
+ *     snapshot   background capture freezes them at the cut, all VMs stopped (member/qemu/disks.ts)
  */
 export const DISK_MODES = ['leave', 'snapshot'] as const;
 

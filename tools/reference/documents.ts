@@ -1,4 +1,6 @@
-/** Parts of documents that are made from the sources: which they are, and how they are put in. PURE. */
+/**
+ * Parts of documents that are made from the sources: which they are, and how they are put in. PURE.
+ */
 import { referenceOf } from '../../proxy/config/explain.ts';
 
 /** A document, of which a part between two markers is made from the sources. */

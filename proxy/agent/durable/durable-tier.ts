@@ -1,8 +1,8 @@
 /**
- * An agent's part in the durable tier: jobs, each in a process (job-process.ts), and their ends; and the
- * keeper of the list (list-process.ts). The agent itself never touches that disk: it might hang.
+ * An agent's part in the durable tier: it starts a process for each job (job-process.ts), and one
+ * that keeps the list of epochs on disk (list-process.ts). The agent itself never touches that
+ * disk: it might hang.
  */
-import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import pLimit from 'p-limit';
 import type { PersistProgress, PersistResult } from '../../../shadow/durable/index.ts';
@@ -10,45 +10,55 @@ import { roundsRead } from '../../../shadow/durable/index.ts';
 import { type EpochManifest, ROUND_RANDOM_BYTES, roundName } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
+import { Child } from '../../host/child.ts';
 import { sleepsOnDisk } from '../../host/pid-file.ts';
-import { programPath } from '../../host/program.ts';
-import type { DurableList, DurableRequest } from '../../protocol/agent.ts';
+import type { Calls } from '../../protocol/channel.ts';
 import type { ClusterConfig, PersistConfig } from '../../protocol/cluster.ts';
-import type {
-  DurableJob,
-  DurableResults,
-  FromDurable,
-  FromListKeeper,
-  ToListKeeper,
+import {
+  type DurableJob,
+  type DurableList,
+  type DurableLocation,
+  type DurableRequest,
+  type DurableResult,
+  JOB_AGENT_CALLS,
+  JOB_CALLS,
+  type JobType,
+  LIST_CALLS,
 } from '../../protocol/durable.ts';
 import type { RoundsInUse } from '../store/rounds-in-use.ts';
 
-/** One flush of a disk that is only slow takes less. */
+/** A slow disk that works answers sooner. */
 const SILENT_AFTER_MS = 20_000;
 const SILENCE_POLL_MS = 1_000;
-/** Whoever sleeps on a disk that hangs does not end when he is killed. */
+/** A process that is blocked on a hung disk does not end when it is killed. */
 const CLOSE_LIMIT_MS = 2_000;
 
-type JobOf<T extends DurableJob['type']> = Extract<DurableJob, { type: T }>;
+type JobChild = Child<typeof JOB_CALLS, typeof JOB_AGENT_CALLS>;
+type ListChild = Child<typeof LIST_CALLS, Calls>;
+/** Any of them, as far as its process matters. */
+type AnyChild = Pick<JobChild, 'pid' | 'kill' | 'ended'>;
 
 export class DurableTier {
   readonly #config: ClusterConfig;
-  readonly #children = new Set<ChildProcess>();
-  readonly #questions = pLimit(1);
-  /** Those that owe us an answer, and when they last said something (performance.now()). */
-  readonly #owing = new Map<ChildProcess, number>();
-  #keeper: ChildProcess | undefined;
-  #persisting: ChildProcess | undefined;
+  readonly #children = new Set<AnyChild>();
+  readonly #mutex = pLimit(1);
+  /** Processes that owe an answer, and when each last sent a message (performance.now()). */
+  readonly #owing = new Map<AnyChild, number>();
+  #keeper: ListChild | undefined;
+  #persisting: JobChild | undefined;
   #persistEnded = false;
   readonly #held: RoundsInUse;
 
-  /** @param held comes to hold rounds whose folders a job reads or fills */
+  /** @param held takes the rounds whose folders a job reads or fills */
   constructor(config: ClusterConfig, held: RoundsInUse) {
     this.#config = config;
     this.#held = held;
   }
 
-  /** One at a time. @throws UmbraError E_PERSIST_ENDED, or what went wrong */
+  /**
+   * Writes the shadows of an epoch to disk; one epoch at a time.
+   * @throws UmbraError E_PERSIST_ENDED, E_DURABLE_LOST, or the job's own failure
+   */
   async persist(
     epoch: EpochManifest,
     onProgress: (progress: PersistProgress) => void,
@@ -57,14 +67,13 @@ export class DurableTier {
     this.#persistEnded = false;
     const rounds = await roundsRead(epoch, this.#config.shadowsDirectory);
     const isAwaited = mode === 'before-commit';
-    const options = { rate, parallel, isAwaited };
-    const job = { type: 'persist', ...this.#place, epoch, ...options } as const;
+    const job = { ...this.#location, epoch, rate, parallel, isAwaited };
     return this.#holding(rounds, async () => {
-      const child = this.#start('job-process');
+      const child = this.#startJob(onProgress);
       this.#persisting = child;
-      if (this.#persistEnded) child.kill('SIGKILL');
+      if (this.#persistEnded) child.kill();
       try {
-        return await this.#run(child, job, onProgress);
+        return await this.#run(child, 'persist', job);
       } catch (error) {
         if (!this.#persistEnded) throw error;
         const message = `persisting epoch ${epoch.epoch} was ended`;
@@ -75,13 +84,17 @@ export class DurableTier {
     });
   }
 
-  /** Ends persisting, at whatever step. What is whole on disk by then is kept. */
+  /** Ends persisting, at whatever step. Shadows that are whole on disk by then are kept. */
   endPersist(): void {
     this.#persistEnded = true;
-    this.#persisting?.kill('SIGKILL');
+    this.#persisting?.kill();
   }
 
-  /** @returns bytes fetched @throws UmbraError */
+  /**
+   * Reads the shadows of an epoch from disk into the store.
+   * @returns bytes fetched
+   * @throws UmbraError E_DURABLE_SILENT, E_DURABLE_LOST, or the job's own failure
+   */
   fetch(
     epoch: EpochManifest,
     trust: 'changed' | 'all',
@@ -89,73 +102,57 @@ export class DurableTier {
   ): Promise<number> {
     const { headroomBytes, budgetBytes } = this.#config.store;
     const staging = roundName(epoch.epoch, randomBytes(ROUND_RANDOM_BYTES));
-    const job: JobOf<'fetch'> = {
-      ...{ type: 'fetch', ...this.#place, epoch },
-      ...{ staging, trust, headroomBytes, budgetBytes },
-    };
+    const job = { ...this.#location, epoch, staging, trust, headroomBytes, budgetBytes };
     return this.#holding(new Set([staging, epoch.round]), () => {
-      return this.#run(this.#start('job-process'), job, onProgress);
+      return this.#run(this.#startJob(onProgress), 'fetch', job);
     });
   }
 
+  /** Reads every byte of an epoch on disk. @throws UmbraError as `fetch` */
   async verify(epoch: EpochManifest): Promise<void> {
-    const job: JobOf<'verify'> = { type: 'verify', ...this.#place, epoch };
-    await this.#run(this.#start('job-process'), job, () => {});
+    await this.#run(this.#startJob(), 'verify', { ...this.#location, epoch });
   }
 
   /**
-   * Asks the keeper of the list; one question at a time.
-   * @throws UmbraError E_DURABLE_LOST, or what went wrong
+   * Asks the keeper of the list; one request at a time.
+   * @throws UmbraError E_DURABLE_LOST, or the keeper's own failure
    */
   ask(request: DurableRequest): Promise<DurableList> {
-    return this.#questions(() => this.#ask(request));
+    return this.#mutex(() => this.#ask(request));
   }
 
-  #ask(request: DurableRequest): Promise<DurableList> {
+  async #ask(request: DurableRequest): Promise<DurableList> {
     const keeper = this.#keeper ?? this.#startKeeper();
     this.#owing.set(keeper, performance.now());
-    return new Promise<DurableList>((resolve, reject) => {
-      const onAnswer = (message: FromListKeeper) => {
-        keeper.off('exit', onLost).off('error', onLost);
-        this.#owing.delete(keeper);
-        if (message.kind === 'view') resolve(message.view);
-        else reject(new UmbraError(message.failure));
-      };
-      const onLost = () => {
-        keeper.off('message', onAnswer);
-        this.#owing.delete(keeper);
-        const message = `the process that was to ${request.type} on disk ended`;
-        reject(new UmbraError({ code: 'E_DURABLE_LOST', message }));
-      };
-      keeper.once('message', onAnswer).once('exit', onLost).once('error', onLost);
-      const question: ToListKeeper = { place: this.#place, request };
-      keeper.send(question, (error) => {
-        if (error !== null) keeper.kill('SIGKILL');
-      });
-    });
+    try {
+      return await keeper.channel.call('ask', { location: this.#location, request });
+    } catch (error) {
+      throw lost(error, `the process that was to ${request.type} on disk ended`);
+    } finally {
+      this.#owing.delete(keeper);
+    }
   }
 
   /**
-   * How long the disk has let somebody wait, milliseconds; undefined as long as that is nothing special.
-   * Starved or frozen, a process of ours is silent, too: it is the disk's doing only if it sleeps there.
+   * Returns for how long the disk has kept a process waiting, milliseconds; undefined while a
+   * working disk would, too. A process that is starved or frozen is silent as well: only one that
+   * sleeps on the disk counts.
    */
   get silentMs(): number | undefined {
     const waits = [...this.#owing.keys()].flatMap((child) => this.#silenceOf(child) ?? []);
     return waits.length === 0 ? undefined : Math.max(...waits);
   }
 
-  #silenceOf(child: ChildProcess): number | undefined {
+  #silenceOf(child: AnyChild): number | undefined {
     const ms = performance.now() - (this.#owing.get(child) ?? Number.POSITIVE_INFINITY);
-    return ms > SILENT_AFTER_MS && sleepsOnDisk(child.pid ?? 0) ? ms : undefined;
+    return ms > SILENT_AFTER_MS && sleepsOnDisk(child.pid) ? ms : undefined;
   }
 
+  /** Ends all processes, as far as they can be ended. */
   async close(): Promise<void> {
     this.endPersist();
-    const children = [...this.#children];
-    const ended = Promise.all(
-      children.map((child) => new Promise((done) => child.once('exit', done))),
-    );
-    for (const child of children) child.kill('SIGKILL');
+    const ended = Promise.all([...this.#children].map((child) => child.ended));
+    for (const child of this.#children) child.kill();
     await settles(ended, CLOSE_LIMIT_MS);
   }
 
@@ -168,79 +165,93 @@ export class DurableTier {
     }
   }
 
-  #startKeeper(): ChildProcess {
-    const keeper = this.#start('list-process');
+  #startKeeper(): ListChild {
+    const keeper: ListChild = new Child('proxy/agent/durable/list-process', {
+      remote: LIST_CALLS,
+      local: {},
+      handlers: {},
+      gone,
+      onMisfit: () => keeper.kill(),
+    });
+    this.#keep(keeper);
     this.#keeper = keeper;
-    const forget = () => {
+    void keeper.ended.then(() => {
       if (this.#keeper === keeper) this.#keeper = undefined;
-    };
-    keeper.once('exit', forget).once('error', forget);
+    });
     return keeper;
   }
 
-  #start(program: 'job-process' | 'list-process'): ChildProcess {
-    const child = fork(programPath(`proxy/agent/durable/${program}`), [], {
-      detached: true, // a session of its own, for its priority
-      serialization: 'advanced',
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  #startJob(onProgress: (progress: PersistProgress) => void = () => {}): JobChild {
+    const child: JobChild = new Child('proxy/agent/durable/job-process', {
+      remote: JOB_CALLS,
+      local: JOB_AGENT_CALLS,
+      handlers: { progress: onProgress },
+      gone,
+      onHeard: () => this.#owing.set(child, performance.now()),
+      onMisfit: () => child.kill(),
     });
-    this.#children.add(child);
-    child.once('exit', () => this.#children.delete(child));
-    // One that could not be started never exits. Other errors are told to who waits for an answer.
-    child.on('error', () => {
-      if (child.pid === undefined) this.#children.delete(child);
-    });
+    this.#keep(child);
     return child;
   }
 
-  #run<T extends DurableJob['type']>(
-    child: ChildProcess,
-    job: JobOf<T>,
-    onProgress: (progress: PersistProgress) => void,
-  ): Promise<DurableResults[T]> {
-    this.#owing.set(child, performance.now());
-    return new Promise((resolve, reject) => {
-      // Somebody waits for what is read; what is written is waited for by the persister, in its own way.
-      const watch = job.type === 'persist' ? undefined : this.#giveUpWhenSilent(child, reject);
-      const lost = (cause?: unknown) => {
-        clearInterval(watch);
-        this.#owing.delete(child);
-        const message = `the process that was to ${job.type} epoch ${job.epoch.epoch} ended`;
-        reject(new UmbraError({ code: 'E_DURABLE_LOST', message }, cause));
-      };
-      let answer: (() => void) | undefined;
-      child.once('error', lost);
-      // When it has ended, nothing is written any more: only then is the answer given.
-      child.once('exit', () => {
-        clearInterval(watch);
-        this.#owing.delete(child);
-        (answer ?? lost)();
-      });
-      child.on('message', (message: FromDurable) => {
-        this.#owing.set(child, performance.now());
-        if (message.kind === 'progress') onProgress(message.progress);
-        if (message.kind === 'done') answer = () => resolve(message.result as DurableResults[T]);
-        if (message.kind === 'failed') answer = () => reject(new UmbraError(message.failure));
-      });
-      child.send(job, (error) => {
-        if (error !== null) child.kill('SIGKILL');
-      });
+  #keep(child: AnyChild): void {
+    this.#children.add(child);
+    void child.ended.then(() => {
+      this.#children.delete(child);
+      this.#owing.delete(child);
     });
   }
 
-  #giveUpWhenSilent(child: ChildProcess, reject: (error: UmbraError) => void): NodeJS.Timeout {
-    const watch = setInterval(() => {
-      const silentMs = this.#silenceOf(child);
-      if (silentMs === undefined) return;
-      clearInterval(watch);
-      child.kill('SIGKILL'); // it ends when the disk goes on
-      const message = `the disk of persist.to has not answered for ${Math.round(silentMs)} ms`;
-      reject(new UmbraError({ code: 'E_DURABLE_SILENT', message }));
-    }, SILENCE_POLL_MS);
-    return watch;
+  /**
+   * Runs a job. The answer is given when its process has ended: then nothing is written any more.
+   */
+  async #run<T extends JobType>(
+    child: JobChild,
+    type: T,
+    job: DurableJob<T>,
+  ): Promise<DurableResult<T>> {
+    this.#owing.set(child, performance.now());
+    // Callers wait for a fetch or a check; the persister has limits of its own.
+    const watch = type === 'persist' ? undefined : this.#watchSilence(child);
+    try {
+      return await Promise.race([this.#answer(child, type, job), ...(watch ? [watch.silent] : [])]);
+    } finally {
+      watch?.end();
+    }
   }
 
-  get #place() {
+  async #answer<T extends JobType>(
+    child: JobChild,
+    type: T,
+    job: DurableJob<T>,
+  ): Promise<DurableResult<T>> {
+    try {
+      return (await child.channel.call<JobType>(type, job)) as DurableResult<T>;
+    } catch (error) {
+      throw lost(error, `the process that was to ${type} epoch ${job.epoch.epoch} ended`);
+    } finally {
+      child.hangUp();
+      await child.ended;
+    }
+  }
+
+  /** Gives a job up, whose process sleeps on a disk that does not answer. */
+  #watchSilence(child: JobChild): { readonly silent: Promise<never>; end(): void } {
+    let timer: NodeJS.Timeout | undefined;
+    const silent = new Promise<never>((_, reject) => {
+      timer = setInterval(() => {
+        const silentMs = this.#silenceOf(child);
+        if (silentMs === undefined) return;
+        clearInterval(timer);
+        child.kill(); // it ends when the disk answers
+        const message = `the disk of persist.to has not answered for ${Math.round(silentMs)} ms`;
+        reject(new UmbraError({ code: 'E_DURABLE_SILENT', message }));
+      }, SILENCE_POLL_MS);
+    });
+    return { silent, end: () => clearInterval(timer) };
+  }
+
+  get #location(): DurableLocation {
     const { cluster, shadowsDirectory } = this.#config;
     return { cluster, directory: this.#settings.directory, shadowsDirectory };
   }
@@ -251,4 +262,14 @@ export class DurableTier {
     const message = 'this cluster has no durable tier: persist.to is not set';
     throw new UmbraError({ code: 'E_PERSIST_OFF', message });
   }
+}
+
+function gone(): UmbraError {
+  return new UmbraError({ code: 'E_DURABLE_LOST', message: 'the process ended' });
+}
+
+/** Says of a process that ended what it was to do; other errors stay as they are. */
+function lost(error: unknown, message: string): unknown {
+  if (!(error instanceof UmbraError) || error.code !== 'E_DURABLE_LOST') return error;
+  return new UmbraError({ code: 'E_DURABLE_LOST', message }, error);
 }

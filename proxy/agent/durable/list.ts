@@ -1,3 +1,7 @@
+/**
+ * The list of epochs on disk: asked for, and changed, under a lock of that folder. It may block on
+ * the disk, so it runs in a process of its own (list-process.ts).
+ */
 import { DurableStore } from '../../../shadow/durable/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { type Lock, lockCluster } from '../../host/lock.ts';
@@ -16,9 +20,12 @@ export class DurableListKeeper {
     this.#onStep = onStep;
   }
 
-  /** @throws UmbraError E_DURABLE_BUSY; ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM, E_EPOCH_EXISTS */
+  /**
+   * Carries a request out, and returns the list as it is then.
+   * @throws UmbraError E_DURABLE_BUSY; ShadowError E_DURABLE_IO, E_DURABLE_NO_ROOM, E_EPOCH_EXISTS
+   */
   async answer(request: DurableRequest): Promise<DurableList> {
-    // Someone may have emptied the disk since.
+    // The folder may have been emptied since.
     if (request.type === 'look' || this.#lock === undefined) await this.#store.prepare();
     this.#lock ??= this.#lockDisk();
     if (request.type === 'publish') await this.#store.publish(request.epoch, this.#onStep);
@@ -35,6 +42,7 @@ export class DurableListKeeper {
     };
   }
 
+  /** Gives the lock up; the next request takes it again. */
   release(): void {
     this.#lock?.release();
     this.#lock = undefined;

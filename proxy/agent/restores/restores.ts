@@ -15,7 +15,7 @@ import { clusterFile, memberFile } from '../../host/folders.ts';
 import { isAlive, killProcess } from '../../host/pid-file.ts';
 import type { MemberRestored, RestorePlan } from '../../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
-import type { DomainLoaded, DomainPlan, LoadResult } from '../../protocol/member.ts';
+import type { DomainPlan } from '../../protocol/member.ts';
 import { DOMAIN_LOAD_LIMIT_MS } from '../../protocol/member.ts';
 import { makeLayers } from '../vms/disk-layers.ts';
 import { findDomain } from '../vms/libvirt-vm.ts';
@@ -65,7 +65,7 @@ export class Restores {
     exited.catch(() => {});
     try {
       const request = { type: 'load', shadowDirectory, mode } as const;
-      const loaded = proxy.request<LoadResult>(request).catch(async (error: unknown) => {
+      const loaded = proxy.request(request).catch(async (error: unknown) => {
         // The reason why a VM died says more than the proxy that lost it.
         if (!isAlive(vm.process)) await exited;
         throw error;
@@ -87,7 +87,7 @@ export class Restores {
     const startedAt = performance.now();
     try {
       const request = { type: 'load-domain', shadowDirectory, plan } as const;
-      const loaded = await proxy.request<DomainLoaded>(request, DOMAIN_LOAD_LIMIT_MS);
+      const loaded = await proxy.request(request, DOMAIN_LOAD_LIMIT_MS);
       const vm = await findDomain(libvirt);
       recordVm(directory, vm);
       this.#started.set(name, vm);

@@ -10,7 +10,6 @@ import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { isAlive, killProcess } from '../../host/pid-file.ts';
 import type { MemberConfig } from '../../protocol/cluster.ts';
 import { layerOwner } from '../../protocol/disk-layer.ts';
-import type { MergeResult } from '../../protocol/member.ts';
 import { collectLayers, requireNoLayers } from './disk-layers.ts';
 import { destroyDomain, domainXml, findDomain } from './libvirt-vm.ts';
 import type { MemberProxy } from './member-proxy.ts';
@@ -109,7 +108,7 @@ export class MemberVm {
     const { workingDirectory } = vm;
     const owner = this.diskOwner;
     const request = { type: 'merge-layers', workingDirectory, owner, needed } as const;
-    const { files } = await proxy.request<MergeResult>(request);
+    const { files } = await proxy.request(request);
     return collectLayers(owner, files, frozen);
   }
 

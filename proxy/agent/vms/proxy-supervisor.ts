@@ -123,7 +123,7 @@ export class ProxySupervisor {
     if (this.#round !== undefined) return IN_ROUND;
     if (this.#proxy === undefined) return UNKNOWN;
     try {
-      return await this.#proxy.request<ProbeResult>({ type: 'probe' });
+      return await this.#proxy.request({ type: 'probe' });
     } catch (error) {
       return { ...UNKNOWN, status: toFailure(error, {}).code };
     }

@@ -177,7 +177,7 @@ export class PersistWorld {
     const content = ++this.#lastContent;
     const manifest: EpochManifest = {
       format: 'umbra-epoch',
-      version: 1,
+      version: 2,
       cluster: 'sim',
       epoch,
       round: `r${content}`,

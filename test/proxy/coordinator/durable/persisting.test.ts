@@ -35,7 +35,7 @@ test.before.each(() => {
 function epoch(number: number): EpochManifest {
   return {
     format: 'umbra-epoch',
-    version: 1,
+    version: 2,
     cluster: 'demo',
     epoch: number,
     round: `r${number}`,
