@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type Calibration, calibrate, NO_CALIBRATION } from '../../policies/index.ts';
 import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
+import { holdEpoch } from '../client/epoch-hold.ts';
 import { type Failure, toFailure, UmbraError } from '../failure/failure.ts';
 import { faultPoint } from '../failure/fault-point.ts';
 import { clusterFolder } from '../host/folders.ts';
@@ -17,7 +18,6 @@ import { Persister } from './durable/persister.ts';
 import { Epochs } from './epochs/epochs.ts';
 import { FoldJob } from './epochs/fold-job.ts';
 import { type ChosenEpoch, EpochChoice } from './restores/epoch-choice.ts';
-import { holdEpoch } from './restores/epoch-hold.ts';
 import { restoreEpoch } from './restores/restore.ts';
 import { Exclusive } from './rounds/exclusive.ts';
 import { RoundArchive } from './rounds/round-archive.ts';
@@ -288,7 +288,7 @@ export class Coordinator {
     return this.#exclusive.run('clone', async () => {
       const askedAt = performance.now();
       const { source } = origin;
-      const hold = await holdEpoch(source.directory, epoch);
+      const hold = await holdEpoch(source, epoch);
       try {
         const catalogue = new Catalogue(source.catalogueDirectory, source.cluster);
         const manifest = await catalogue.read(hold.epoch);
