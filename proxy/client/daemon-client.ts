@@ -106,7 +106,7 @@ export class DaemonClient {
     const body = await this.#send(name, request);
     body.on('error', () => {}); // the reader below meets it, or nothing reads any more
     try {
-      for await (const line of jsonLines(body.setEncoding('utf8'))) yield checked(name, line);
+      for await (const line of jsonLines(body)) yield checked(name, line);
     } catch (error) {
       throw error instanceof UmbraError ? error : this.#lost(error);
     }

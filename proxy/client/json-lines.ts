@@ -1,4 +1,4 @@
-/** Lines of JSON out of a stream of text, however it is cut. PURE. */
+/** Lines of JSON out of a stream of bytes, however it is cut. PURE. */
 
 /** The longest line: a report of ten thousand members has less. */
 const LINE_LIMIT_CHARS = 64 * 1024 * 1024;
@@ -8,13 +8,14 @@ const LINE_LIMIT_CHARS = 64 * 1024 * 1024;
  * @throws SyntaxError a line is no JSON; RangeError a line is too long
  */
 export async function* jsonLines(
-  chunks: AsyncIterable<string>,
+  chunks: AsyncIterable<Uint8Array>,
   limitChars = LINE_LIMIT_CHARS,
 ): AsyncGenerator<unknown> {
   let rest: string[] = [];
   let length = 0;
+  const decoder = new TextDecoder();
   for await (const chunk of chunks) {
-    const [first = '', ...others] = chunk.split('\n');
+    const [first = '', ...others] = decoder.decode(chunk, { stream: true }).split('\n');
     rest.push(first);
     length += first.length;
     if (length > limitChars) throw new RangeError(`a line is longer than ${limitChars}`);
