@@ -36,6 +36,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'proxy/libvirt': [...BASE, 'proxy/host', 'proxy/command-line'],
   'proxy/command-line': [...BASE, 'proxy/host'],
   'proxy/config': [...BASE, 'proxy/host', 'proxy/command-line', 'policies'],
+  'proxy/client': [...BASE, 'proxy/host'],
   'proxy/switch': ['proxy/failure'],
   'proxy/intake': [...ON_A_HOST, 'proxy/stream'],
 
@@ -82,13 +83,15 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'proxy/coordinator/rounds',
   ],
   'proxy/coordinator/restores': [
-    ...ON_A_HOST,
+    ...BASE,
+    'shadow',
     'proxy/coordinator/durable',
     'proxy/coordinator/epochs',
   ],
   'proxy/coordinator': [
     ...ON_A_HOST,
     'policies',
+    'proxy/client',
     'proxy/config',
     'proxy/coordinator/rounds',
     'proxy/coordinator/durable',

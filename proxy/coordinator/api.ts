@@ -1,145 +1,173 @@
 /**
- * The HTTP API, on a unix socket in the cluster's folder (0700), for local use.
+ * The operator's API on HTTP, for local use: a unix socket in the cluster's folder (0700).
  *
- *     GET    /v1/status
- *     GET    /v1/epochs
- *     GET    /v1/rounds                          names of the rounds there are reports of
- *     GET    /v1/rounds/:round                   one report; `last` is the newest
- *     POST   /v1/checkpoint                      ─┐ answer: lines of JSON, progress first,
- *     POST   /v1/restore {epoch?, mode, …}        │ then one {"kind": "done" | "failed", …}
- *     POST   /v1/clone {source, epoch?, mode, …} ─┘ an epoch of another cluster, into this one
- *     POST   /v1/hold {epoch?}                   its files stay while the answer, one line, is not closed
- *     GET    /v1/hold/:hold                      does it stand?
- *     POST   /v1/abort
- *     POST   /v1/epochs/:epoch/verify
- *     PUT    /v1/epochs/:epoch/pin               keep it, whatever the policy says …
- *     DELETE /v1/epochs/:epoch/pin               … no longer
- *     DELETE /v1/epochs/:epoch
- *     POST   /v1/shutdown
- *
- * An error is {"failure": {code, message, …}}: api-errors.ts.
+ * protocol/operator.ts says what there is to ask for, and what the answers are. A request is checked by
+ * its schema. An answer is checked by the compiler here, and by its schema where it is read.
  */
+import { createReadStream } from 'node:fs';
+import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
   type FastifyReply,
-  type FastifyRequest,
   LogController,
 } from 'fastify';
+import { validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
-import * as z from 'zod';
 import { parseClusterConfig } from '../config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../config/text.ts';
 import { toFailure } from '../failure/failure.ts';
-import { answerError, answerErrors, badRequest } from './api-errors.ts';
+import { packageFolder } from '../host/program.ts';
+import {
+  LINES,
+  type LinesName,
+  OPERATIONS,
+  type Operation,
+  type Progress,
+  type ReportOf,
+} from '../protocol/operator.ts';
+import { answerError, answerErrors } from './api-errors.ts';
 import type { Coordinator } from './coordinator.ts';
 
 const BODY_LIMIT_BYTES = 64 * 1024;
-/** A config as long as one may be, its quotes and ends of line escaped. */
+/** A config of the greatest length, its quotes and ends of line escaped. */
 const CLONE_LIMIT_BYTES = 2 * CONFIG_LIMIT_BYTES;
+/** Progress is dropped while a client has this much of it unread. */
+const UNREAD_LIMIT_BYTES = 1024 * 1024;
 
-const restoreSchema = z.strictObject({
-  epoch: z.number().int().positive().optional(),
-  mode: z.enum(['auto', 'map', 'stream']).default('auto'),
-  replace: z.boolean().default(false),
-  verify: z.enum(['changed', 'all']).default('changed'),
-  from: z.enum(['auto', 'disk']).default('auto'),
-});
-const holdSchema = z.strictObject({ epoch: z.number().int().positive().optional() });
-const holdParameters = z.object({ hold: z.string().max(64) });
-const cloneSchema = restoreSchema.omit({ replace: true }).extend({
-  /** The other cluster's cluster.yaml: its text, its path, and the folder that holds both clusters. */
-  source: z.strictObject({ text: z.string(), file: z.string(), home: z.string() }),
-  disconnect: z.boolean().default(false),
-});
-const roundParameters = z.object({ round: z.string().max(64) });
-const epochParameters = z.object({ epoch: z.coerce.number().int().positive() });
-
-/** @param shutdown called when a client asks the daemon to end, after it was answered */
+/**
+ * Builds the server; it does not listen yet.
+ * @param shutdown called when a client has asked the daemon to end, after the answer was sent
+ */
 export function buildApi(
   coordinator: Coordinator,
   log: Logger,
   shutdown: () => void,
 ): FastifyInstance {
-  const api = Fastify({
+  const server: FastifyInstance = Fastify({
     bodyLimit: BODY_LIMIT_BYTES,
     loggerInstance: log as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
     frameworkErrors: answerError,
   });
-  answerErrors(api);
-  api.get('/v1/status', () => coordinator.status());
-  api.get('/v1/epochs', async () => ({ epochs: await coordinator.epochs() }));
-  api.get('/v1/rounds', async () => ({ rounds: await coordinator.rounds() }));
-  api.get('/v1/rounds/:round', (request) => {
-    return coordinator.report(parse(roundParameters, request.params).round);
+  answerErrors(server);
+  server.setValidatorCompiler(validatorCompiler);
+  server.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
+  server.addHook('preValidation', async (request) => {
+    request.body ??= {};
   });
-  api.post('/v1/checkpoint', (_request, reply) =>
-    streamed(reply, (tell) => coordinator.checkpoint(tell)),
-  );
-  api.post('/v1/restore', (request, reply) => {
-    const { epoch, ...options } = parse(restoreSchema, request.body ?? {});
-    return streamed(reply, (tell) => coordinator.restore(epoch, options, tell));
+  const api = server.withTypeProvider<ZodTypeProvider>();
+  const { status, epochs, rounds, report, checkpoint, restore, clone } = OPERATIONS;
+  const { hold, requireHold, abort, verify, pin, unpin, removeEpoch } = OPERATIONS;
+
+  api.route({ ...status, handler: () => coordinator.status() });
+  api.route({ ...epochs, handler: async () => ({ epochs: await coordinator.epochs() }) });
+  api.route({ ...rounds, handler: async () => ({ rounds: await coordinator.rounds() }) });
+  api.route({ ...report, handler: ({ params }) => coordinator.report(params.round) });
+  api.route({
+    ...ofLines(checkpoint),
+    handler: (_request, reply) => {
+      return streamed<'checkpoint'>(reply, (tell) => coordinator.checkpoint(tell));
+    },
   });
-  api.post('/v1/clone', { bodyLimit: CLONE_LIMIT_BYTES }, (request, reply) => {
-    const { source, disconnect, epoch, ...options } = parse(cloneSchema, request.body ?? {});
-    const config = parseClusterConfig(source.text, source.file, source.home);
-    const wanted = { ...options, epoch, origin: { source: config, disconnect } };
-    return streamed(reply, (tell) => coordinator.clone(wanted, tell));
+  api.route({
+    ...ofLines(restore),
+    handler: ({ body }, reply) => {
+      const { epoch, ...options } = body;
+      return streamed<'restore'>(reply, (tell) => coordinator.restore(epoch, options, tell));
+    },
   });
-  api.post('/v1/hold', async (request, reply) => {
-    const { epoch } = parse(holdSchema, request.body ?? {});
-    const lines = new PassThrough();
-    const hold = await coordinator.hold(epoch, () => lines.end());
-    reply.raw.once('close', hold.release);
-    if (request.raw.socket.destroyed) hold.release(); // it left while we looked
-    lines.write(`${JSON.stringify({ kind: 'held', hold: hold.id, epoch: hold.epoch })}\n`);
-    return reply.type('application/x-ndjson').send(lines);
+  api.route({
+    ...ofLines(clone),
+    bodyLimit: CLONE_LIMIT_BYTES,
+    handler: ({ body }, reply) => {
+      const { source, disconnect, epoch, ...options } = body;
+      const config = parseClusterConfig(source.text, source.file, source.home);
+      const wanted = { ...options, epoch, origin: { source: config, disconnect } };
+      return streamed<'clone'>(reply, (tell) => coordinator.clone(wanted, tell));
+    },
   });
-  api.get('/v1/hold/:hold', async (request) => {
-    const { hold } = parse(holdParameters, request.params);
-    coordinator.requireHold(hold);
-    return { hold };
+  api.route({
+    ...ofLines(hold),
+    handler: async ({ body, raw }, reply) => {
+      const lines = new PassThrough();
+      const held = await coordinator.hold(body.epoch, () => lines.end());
+      reply.raw.once('close', held.release);
+      if (raw.socket.destroyed) held.release(); // the client left during the search
+      lines.write(`${JSON.stringify({ kind: 'held', hold: held.id, epoch: held.epoch })}\n`);
+      return reply.type(LINES).send(lines);
+    },
   });
-  api.post('/v1/abort', async () => ({ aborted: coordinator.abort('the operator ended it') }));
-  api.post('/v1/epochs/:epoch/verify', async (request) => {
-    const { epoch } = parse(epochParameters, request.params);
-    const places = await coordinator.verify(epoch);
-    return { epoch, intact: true, places };
+  api.route({
+    ...requireHold,
+    handler: async ({ params }) => {
+      coordinator.requireHold(params.hold);
+      return { hold: params.hold };
+    },
   });
-  for (const [method, pinned] of [
-    ['PUT', true],
-    ['DELETE', false],
-  ] as const) {
-    const handler = async (request: FastifyRequest) => {
-      const { epoch } = parse(epochParameters, request.params);
-      await coordinator.pin(epoch, pinned);
-      return { epoch, pinned };
-    };
-    api.route({ method, url: '/v1/epochs/:epoch/pin', handler });
-  }
-  api.delete('/v1/epochs/:epoch', async (request) => {
-    const { epoch } = parse(epochParameters, request.params);
-    await coordinator.removeEpoch(epoch);
-    return { epoch, removed: true };
+  api.route({
+    ...abort,
+    handler: async () => ({ aborted: coordinator.abort('the operator ended it') }),
   });
-  api.post('/v1/shutdown', async (_request, reply) => {
-    reply.raw.once('finish', shutdown);
-    return { ending: true };
+  api.route({
+    ...verify,
+    handler: async ({ params: { epoch } }) => {
+      return { epoch, intact: true, places: await coordinator.verify(epoch) } as const;
+    },
   });
-  return api;
+  api.route({
+    ...pin,
+    handler: async ({ params: { epoch } }) => {
+      await coordinator.pin(epoch, true);
+      return { epoch, pinned: true };
+    },
+  });
+  api.route({
+    ...unpin,
+    handler: async ({ params: { epoch } }) => {
+      await coordinator.pin(epoch, false);
+      return { epoch, pinned: false };
+    },
+  });
+  api.route({
+    ...removeEpoch,
+    handler: async ({ params: { epoch } }) => {
+      await coordinator.removeEpoch(epoch);
+      return { epoch, removed: true } as const;
+    },
+  });
+  api.route({
+    ...OPERATIONS.shutdown,
+    handler: async (_request, reply) => {
+      reply.raw.once('finish', shutdown);
+      return { ending: true } as const;
+    },
+  });
+  server.get('/v1/openapi.json', { schema: { hide: true } }, (_request, reply) => {
+    const file = join(packageFolder(), 'proxy/protocol/openapi.json');
+    return reply.type('application/json').send(createReadStream(file));
+  });
+  return server;
 }
 
-/** Answers with lines of JSON as the work goes on; its end is the last line. */
-function streamed(
+/** Returns a route whose answer is a stream of lines: `streamed` says which lines. */
+function ofLines<Schema extends Operation['schema']>({
+  method,
+  url,
+  schema: { response, ...schema },
+}: Operation & { readonly schema: Schema }) {
+  return { method, url, schema: { ...schema, response: response as unknown } };
+}
+
+/** Answers with lines of JSON while the work is under way; its outcome is the last line. */
+function streamed<Name extends Exclude<LinesName, 'hold'>>(
   reply: FastifyReply,
-  work: (tell: (progress: object) => void) => Promise<object>,
+  work: (tell: (progress: Progress<Name>) => void) => Promise<ReportOf<Name>>,
 ): FastifyReply {
   const lines = new PassThrough();
-  const tell = (line: object) => {
-    // A reader that went away or fell far behind must not make us keep its lines.
-    if (!lines.destroyed && lines.writableLength < BODY_LIMIT_BYTES * 16) {
+  const tell = (line: Progress<Name>) => {
+    if (!lines.destroyed && lines.writableLength < UNREAD_LIMIT_BYTES) {
       lines.write(`${JSON.stringify(line)}\n`);
     }
   };
@@ -149,11 +177,5 @@ function streamed(
       lines.end(`${JSON.stringify({ kind: 'failed', failure: toFailure(error, {}) })}\n`);
     },
   );
-  return reply.type('application/x-ndjson').send(lines);
-}
-
-function parse<T>(schema: z.ZodType<T>, value: unknown): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  throw badRequest(z.prettifyError(parsed.error));
+  return reply.type(LINES).send(lines);
 }

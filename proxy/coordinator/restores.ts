@@ -6,6 +6,7 @@
  */
 import type { Logger } from 'pino';
 import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
+import { holdEpoch } from '../client/epoch-hold.ts';
 import { faultPoint } from '../failure/fault-point.ts';
 import type { Agent, CloneOrigin } from '../protocol/agent.ts';
 import type { RestoreOptions } from '../protocol/operator.ts';
@@ -14,7 +15,6 @@ import type { RestoreReport } from '../protocol/report.ts';
 import type { Persister } from './durable/persister.ts';
 import type { Epochs } from './epochs/epochs.ts';
 import type { ChosenEpoch, EpochChoice } from './restores/epoch-choice.ts';
-import { holdEpoch } from './restores/epoch-hold.ts';
 import { restoreEpoch } from './restores/restore.ts';
 import type { Exclusive } from './rounds/exclusive.ts';
 import { tidy, tidyDisks } from './tidying.ts';
@@ -104,7 +104,7 @@ export class Restores {
     return this.#exclusive.run('clone', async () => {
       const askedAt = performance.now();
       const { source } = origin;
-      const hold = await holdEpoch(source.directory, epoch);
+      const hold = await holdEpoch(source, epoch);
       try {
         const catalogue = new Catalogue(source.catalogueDirectory, source.cluster);
         const manifest = await catalogue.read(hold.epoch);

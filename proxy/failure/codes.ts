@@ -33,6 +33,11 @@ const GENERAL = {
     meaning: 'A request is malformed; the message names the field.',
     status: 400,
   },
+  E_RENAMED: {
+    meaning: 'A request spells a field or a value as an earlier version did.',
+    status: 400,
+    hint: 'Write the new spelling; the hint that comes with the failure names it.',
+  },
   E_ROUTE_UNKNOWN: {
     meaning: 'The API has no such address; the message names it.',
     status: 404,
@@ -74,6 +79,14 @@ const DAEMON = {
   E_DAEMON_LOST: {
     meaning: 'The daemon ended before it had answered.',
     hint: 'See its log, daemon.log in the cluster’s folder, then start it again: umbra up',
+  },
+  E_DAEMON_SILENT: {
+    meaning: 'The daemon’s process is there and does not answer.',
+    hint: 'End it; VMs stay as they are: umbra down --keep-vms',
+  },
+  E_DAEMON_ANSWER: {
+    meaning: 'The daemon’s answer has another form than the command knows.',
+    hint: 'It is of another version. Start it anew: umbra down --keep-vms, then umbra up',
   },
   E_DAEMON_ENDING: {
     meaning: 'The daemon is ending and takes on nothing more.',

@@ -207,6 +207,7 @@ export const OPERATIONS = {
   },
 } as const satisfies Record<string, Operation>;
 
+/** A route: what a request is made of, and every answer it can have. */
 export interface Operation {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly url: string;
@@ -230,6 +231,32 @@ export interface Lines<S extends z.ZodType> {
   readonly description: string;
   readonly content: { readonly [LINES]: { readonly schema: S } };
 }
+
+type Operations = typeof OPERATIONS;
+type Success<Name extends keyof Operations> = Operations[Name]['schema']['response'][200];
+
+/** Operations that are answered by one value, and those that are answered by lines. */
+export type PlainName = {
+  [Name in keyof Operations]: Success<Name> extends z.ZodType ? Name : never;
+}[keyof Operations];
+export type LinesName = Exclude<keyof Operations, PlainName>;
+
+/** What a client gives: the parts of the path and the body, as far as an operation has them. */
+export type Request<Name extends keyof Operations> = PartOf<Name, 'params'> & PartOf<Name, 'body'>;
+type PartOf<Name extends keyof Operations, Part extends 'params' | 'body'> =
+  Operations[Name]['schema'] extends Readonly<Record<Part, infer S extends z.ZodType>>
+    ? Readonly<Record<Part, Part extends 'params' ? z.output<S> : z.input<S>>>
+    : unknown;
+
+export type Answer<Name extends PlainName> =
+  Success<Name> extends z.ZodType<infer Value> ? Readonly<Value> : never;
+export type Line<Name extends LinesName> =
+  Success<Name> extends Lines<z.ZodType<infer Value>> ? Value : never;
+/** A line before the last. */
+export type Progress<Name extends LinesName> = Exclude<Line<Name>, { kind: 'done' | 'failed' }>;
+/** The report that the last line carries. */
+export type ReportOf<Name extends LinesName> =
+  Line<Name> extends infer L ? (L extends { report: infer R } ? R : never) : never;
 
 function answered<S extends z.ZodType | Lines<z.ZodType>>(schema: S): Answers<S> {
   return { 200: schema, '4xx': refusalSchema, '5xx': refusalSchema };

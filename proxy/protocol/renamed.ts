@@ -1,8 +1,8 @@
 /**
  * Old spellings, each with the one that took its place. PURE.
  *
- * Versions before 0.1.0 wrote them to `--json` and reports. A cluster.yaml or a request that holds one is
- * refused with a coded error that names the new spelling.
+ * 0.1.0 wrote them to `--json` and reports. A cluster.yaml or a request that holds one is refused with
+ * a coded error that names the new spelling.
  */
 export interface Renamed {
   /** Old value → new value, by the name of the field or option that holds it. */

@@ -12,10 +12,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import type { EpochInfo } from '../../proxy/protocol/epoch.ts';
 import type { RoundReport } from '../../proxy/protocol/report.ts';
-import type { ClusterStatus, PersistReport } from '../../proxy/protocol/status.ts';
-import { DaemonClient } from '../cli/client.ts';
+import type { PersistReport } from '../../proxy/protocol/status.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
 import { Testbed } from '../testbed/testbed.ts';
 import type { BenchOptions, Measurement, Row } from './bench.ts';
@@ -124,7 +124,7 @@ async function checkpoint(bed: Testbed): Promise<number> {
 async function persisted(client: DaemonClient, epoch: number): Promise<PersistReport> {
   for (const end = performance.now() + LIMIT_MS; performance.now() < end; await delay(POLL_MS)) {
     if (!(await look(client)).some((one) => one.epoch === epoch && one.onDisk)) continue;
-    const { persist } = await client.request<ClusterStatus>('GET', '/v1/status');
+    const { persist } = await client.ask('status', {});
     if (persist?.last?.epoch === epoch) return persist.last;
   }
   throw new Error(`epoch ${epoch} was not on disk in time`);
@@ -139,7 +139,7 @@ async function idle(client: DaemonClient, ms: number): Promise<void> {
 
 /** Not `/v1/status`: it asks every VM, and a VM that answers does not compute. */
 async function look(client: DaemonClient): Promise<readonly EpochInfo[]> {
-  return (await client.request<{ epochs: EpochInfo[] }>('GET', '/v1/epochs')).epochs;
+  return (await client.ask('epochs', {})).epochs;
 }
 
 /** @returns the mean wall time of the iterations that began and ended while `work` went on */

@@ -8,7 +8,7 @@ import { UmbraError } from '../../proxy/failure/failure.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { virsh } from '../../qmp/libvirt/index.ts';
 import { makeOwnFolder } from '../../shadow/index.ts';
-import { up } from './commands.ts';
+import { up } from './cluster.ts';
 import { umbraHome } from './home.ts';
 import type { Output } from './output.ts';
 

@@ -1,17 +1,17 @@
 /** Waits until every member's VM answers: QEMU tells nobody when its monitor is there. */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import type { ClusterStatus } from '../../proxy/protocol/status.ts';
-import type { DaemonClient } from './client.ts';
 
 const DEADLINE_MS = 20_000;
 const POLL_MS = 50;
 
 /** @throws UmbraError E_VM_START, naming the first member that does not answer */
-export async function awaitReady(client: DaemonClient): Promise<ClusterStatus> {
+export async function awaitReady(daemon: DaemonClient): Promise<ClusterStatus> {
   const end = performance.now() + DEADLINE_MS;
   for (;;) {
-    const status = await client.request<ClusterStatus>('GET', '/v1/status');
+    const status = await daemon.ask('status', {});
     const waiting = status.members.filter((member) => member.qemuVersion === '');
     const dead = waiting.find((member) => member.owned && member.pid === undefined);
     const [first] = waiting;

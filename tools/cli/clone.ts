@@ -6,26 +6,28 @@
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { holdEpoch } from '../../proxy/client/epoch-hold.ts';
 import { type CloneConfig, cloneConfig } from '../../proxy/config/clone-config.ts';
 import { clusterDirectory, parseClusterConfig } from '../../proxy/config/config.ts';
-import { holdEpoch } from '../../proxy/coordinator/restores/epoch-hold.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { memberFolder } from '../../proxy/host/folders.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
-import type { RestoreProgress } from '../../proxy/protocol/progress.ts';
+import type { RestoreOptions } from '../../proxy/protocol/operator.ts';
 import type { RestoreReport } from '../../proxy/protocol/report.ts';
 import { Catalogue, openShadow } from '../../shadow/index.ts';
-import { abandon, withDaemon } from './commands.ts';
+import { withDaemon } from './daemon.ts';
 import { storeConfig, storedConfig, storedText, umbraHome } from './home.ts';
 import type { Output } from './output.ts';
 import { ensureDaemon, ensureSwitch } from './processes.ts';
 import { restoreText } from './reports.ts';
+import { stepText } from './restore.ts';
+import { abandon } from './teardown.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 export interface CloneArguments {
   readonly epoch: number | undefined;
-  readonly mode: string | undefined;
+  readonly mode: RestoreOptions['mode'] | undefined;
   readonly verify: boolean;
   readonly disconnect: boolean;
 }
@@ -42,7 +44,7 @@ export async function clone(
   if (existsSync(directory)) throw taken(name);
   await ensureDaemon(source, false);
   // What the config is derived from must not be retired meanwhile; the clone's daemon holds on, too.
-  const hold = await holdEpoch(source.directory, wanted.epoch);
+  const hold = await holdEpoch(source, wanted.epoch);
   try {
     const { text, unplugged } = await derive(source, name, hold.epoch, wanted.disconnect);
     const { file } = storedText(cluster);
@@ -107,15 +109,12 @@ async function request(
   const body = {
     epoch,
     mode: mode ?? config.restore.mode,
-    verify: verify ? 'all' : 'changed',
+    verify: verify ? ('all' as const) : ('changed' as const),
     source: { ...storedText(source), home: umbraHome() },
     disconnect,
   };
-  return withDaemon(config, (client) =>
-    client.stream<RestoreReport>('/v1/clone', body, (line) => {
-      const { step, member } = line as RestoreProgress;
-      output.say(`  ${step}${member === undefined ? '' : ` ${member}`}`);
-    }),
+  return withDaemon(config, (daemon) =>
+    daemon.follow('clone', { body }, (progress) => output.say(stepText(progress))),
   );
 }
 

@@ -1,6 +1,7 @@
 /** Which captures the VMs on this host allow, each asked itself: what stands in the way is told. */
 
 import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
+import { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
 import { toFailure } from '../../proxy/failure/failure.ts';
 import { backgroundObstacles } from '../../proxy/member/capture/background-support.ts';
@@ -22,15 +23,38 @@ export interface Finding {
 /** A monitor that is in use, by a round say, does not answer. */
 const ANSWER_LIMIT_MS = 2_000;
 
-/** One finding a member of every cluster there is. Leaves every VM as it was. */
-export async function memberFindings(): Promise<Finding[]> {
-  const found = clusterNames().map((cluster) => {
-    const { members, round } = storedConfig(cluster);
-    return Promise.all(
-      members.map((member) => examine(`${cluster}/${member.name}`, member, round)),
-    );
-  });
-  return (await Promise.all(found)).flat();
+/** Examines every cluster there is, its daemon and its members. Leaves every VM as it was. */
+export async function clusterFindings(): Promise<Finding[]> {
+  return (await Promise.all(clusterNames().map(examineCluster))).flat();
+}
+
+async function examineCluster(cluster: string): Promise<Finding[]> {
+  try {
+    const config = storedConfig(cluster);
+    const members = config.members.map((member) => {
+      return examine(`${cluster}/${member.name}`, member, config.round);
+    });
+    return await Promise.all([examineDaemon(config), ...members]);
+  } catch (error) {
+    const { message, hint } = toFailure(error, {});
+    return [{ check: cluster, verdict: 'note', found: message, fix: hint }];
+  }
+}
+
+/** Asks the daemon for little; one that hangs, or has left its socket behind, is told as such. */
+async function examineDaemon({ cluster, directory }: ClusterConfig): Promise<Finding> {
+  const check = `${cluster}: daemon`;
+  let daemon: DaemonClient | undefined;
+  try {
+    daemon = new DaemonClient(cluster, directory, { answerLimitMs: ANSWER_LIMIT_MS });
+    await daemon.ask('rounds', {});
+    return { check, verdict: 'ok', found: 'answers', fix: undefined };
+  } catch (error) {
+    const { message, hint } = toFailure(error, {});
+    return { check, verdict: 'note', found: message, fix: hint };
+  } finally {
+    await daemon?.close();
+  }
 }
 
 async function examine(

@@ -8,7 +8,7 @@ import { measureRoom } from '../../shadow/index.ts';
 import { builtGuestImage } from '../guest/image.ts';
 import { findQemus } from '../qemu/qemu.ts';
 import { accelerator } from '../setup/accel.ts';
-import { type Finding, memberFindings } from './doctor-members.ts';
+import { clusterFindings, type Finding } from './doctor-members.ts';
 import { umbraHome } from './home.ts';
 import { bytes, type Output, table } from './output.ts';
 
@@ -29,7 +29,7 @@ export async function doctor(output: Output): Promise<boolean> {
     room(),
     mapping(),
   ]);
-  const findings = [...host, ...(await memberFindings())];
+  const findings = [...host, ...(await clusterFindings())];
   const fine = findings.every(({ verdict }) => verdict !== 'missing');
   const rows = findings.map(({ check, verdict, found, fix }) => {
     return [verdict.toUpperCase(), check, found, fix === undefined ? '' : `fix: ${fix}`];

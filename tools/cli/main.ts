@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 /**
- * The umbra command: how it is spelled. commands.ts says what each command does. What few of them need
- * (daemon, relay, doctor) is loaded when it is asked for: it takes longer than most commands do.
+ * The umbra command: its words and options. What a command does is in the file of its area.
+ *
+ * A file is loaded when its command is asked for: to load them all would take longer than most commands
+ * do.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,9 +11,8 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { POLICY_NAMES } from '../../proxy/config/policy-names.ts';
 import { toFailure } from '../../proxy/failure/failure.ts';
 import { packageFolder } from '../../proxy/host/program.ts';
-import * as commands from './commands.ts';
+import type { RestoreOptions } from '../../proxy/protocol/operator.ts';
 import type { ExportFlags } from './export.ts';
-import { chooseCluster } from './home.ts';
 import { Output } from './output.ts';
 import type { RelayFlags } from './relay-options.ts';
 
@@ -23,10 +24,10 @@ interface GlobalOptions {
 }
 
 interface RestoreFlags {
-  readonly mode?: string;
+  readonly mode?: RestoreOptions['mode'];
   readonly replace: boolean;
   readonly verify: boolean;
-  readonly from: string;
+  readonly from: RestoreOptions['from'];
   readonly as?: string;
   readonly disconnect: boolean;
 }
@@ -50,8 +51,9 @@ command('up', 'start a cluster: its VMs (those with a command), their proxies, i
   .argument('[file]', 'cluster.yaml; without it, a known cluster’s daemon is started again')
   .option('--no-boot', 'start no VM: an epoch is to be restored')
   .action(async (file: string | undefined, options: GlobalOptions & { boot: boolean }) => {
-    const cluster = file === undefined ? chooseCluster(options.cluster) : '';
-    await commands.up(file, cluster, options.boot, outputOf(options));
+    const cluster = file === undefined ? await clusterOf(options) : '';
+    const { up } = await import('./cluster.ts');
+    await up(file, cluster, options.boot, outputOf(options));
   });
 
 command('attach', 'make a cluster of VMs that already run')
@@ -65,18 +67,21 @@ command('attach', 'make a cluster of VMs that already run')
   });
 
 command('status', 'members, epochs, and what goes on').action(async (options: GlobalOptions) => {
-  await commands.status(chooseCluster(options.cluster), outputOf(options));
+  const { status } = await import('./status.ts');
+  await status(await clusterOf(options), outputOf(options));
 });
 
 command('checkpoint', 'take a consistent checkpoint of the whole cluster').action(
   async (options: GlobalOptions) => {
-    await commands.checkpoint(chooseCluster(options.cluster), outputOf(options));
+    const { checkpoint } = await import('./rounds.ts');
+    await checkpoint(await clusterOf(options), outputOf(options));
   },
 );
 
 command('epochs', 'list the epochs there are: age, pins, memory of their own and shared').action(
   async (options: GlobalOptions) => {
-    await commands.epochs(chooseCluster(options.cluster), outputOf(options));
+    const { epochs } = await import('./epochs.ts');
+    await epochs(await clusterOf(options), outputOf(options));
   },
 );
 
@@ -84,7 +89,8 @@ command('pin', 'keep an epoch, whatever epochs.keep and keepFor say')
   .argument('<epoch>', 'its number', epochNumber)
   .option('--off', 'keep it no longer', false)
   .action(async (epoch: number, options: GlobalOptions & { off: boolean }) => {
-    await commands.pinEpoch(chooseCluster(options.cluster), epoch, !options.off, outputOf(options));
+    const { pinEpoch } = await import('./epochs.ts');
+    await pinEpoch(await clusterOf(options), epoch, !options.off, outputOf(options));
   });
 
 command('report', 'what a round cost, and why: in time, bytes, passes and predictions')
@@ -93,8 +99,9 @@ command('report', 'what a round cost, and why: in time, bytes, passes and predic
   .option('--list', 'name the rounds there are reports of', false)
   .action(async (round: string, options: GlobalOptions & { svg?: string; list: boolean }) => {
     const { svg, list } = options;
-    const cluster = chooseCluster(options.cluster);
-    await commands.report(cluster, { round, svg, list }, outputOf(options));
+    const cluster = await clusterOf(options);
+    const { report } = await import('./rounds.ts');
+    await report(cluster, { round, svg, list }, outputOf(options));
   });
 
 command('restore', 'bring the cluster back as it was in an epoch, or (--as) a second one beside it')
@@ -117,27 +124,30 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
   .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
     const { mode, replace, verify, from, as, disconnect } = options;
-    const cluster = chooseCluster(options.cluster);
+    const cluster = await clusterOf(options);
     const output = outputOf(options);
     if (as !== undefined) {
       const { clone } = await import('./clone.ts');
       await clone(cluster, as, { epoch, mode, verify, disconnect }, output);
     } else {
       if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
-      await commands.restore(cluster, { epoch, mode, replace, verify, from }, output);
+      const { restore } = await import('./restore.ts');
+      await restore(cluster, { epoch, mode, replace, verify, from }, output);
     }
   });
 
 command('verify', 'read every byte of an epoch and compare it with its digest')
   .argument('<epoch>', 'its number', epochNumber)
   .action(async (epoch: number, options: GlobalOptions) => {
-    await commands.verifyEpoch(chooseCluster(options.cluster), epoch, outputOf(options));
+    const { verifyEpoch } = await import('./epochs.ts');
+    await verifyEpoch(await clusterOf(options), epoch, outputOf(options));
   });
 
 command('rm', 'remove an epoch that is not pinned, and free its memory')
   .argument('<epoch>', 'its number', epochNumber)
   .action(async (epoch: number, options: GlobalOptions) => {
-    await commands.removeEpoch(chooseCluster(options.cluster), epoch, outputOf(options));
+    const { removeEpoch } = await import('./epochs.ts');
+    await removeEpoch(await clusterOf(options), epoch, outputOf(options));
   });
 
 command('down', 'stop the cluster: its daemon, and the VMs Umbra started')
@@ -145,7 +155,8 @@ command('down', 'stop the cluster: its daemon, and the VMs Umbra started')
   .option('--purge', 'remove its epochs and its folder, too', false)
   .action(async (options: GlobalOptions & { keepVms: boolean; purge: boolean }) => {
     const { keepVms, purge } = options;
-    await commands.down(chooseCluster(options.cluster), { keepVms, purge }, outputOf(options));
+    const { down } = await import('./teardown.ts');
+    await down(await clusterOf(options), { keepVms, purge }, outputOf(options));
   });
 
 command('export', 'write an epoch as save images, which virsh restore brings up')
@@ -155,7 +166,7 @@ command('export', 'write an epoch as save images, which virsh restore brings up'
   .option('--xml <file>', 'domain XML, of VMs libvirt did not run; MEMBER=FILE for each', collect)
   .action(async (epoch: number, options: GlobalOptions & ExportFlags) => {
     const { store } = options;
-    const location = store === undefined ? { cluster: chooseCluster(options.cluster) } : { store };
+    const location = store === undefined ? { cluster: await clusterOf(options) } : { store };
     const { exportEpoch } = await import('./export.ts');
     await exportEpoch(location, epoch, options, outputOf(options));
   });
@@ -188,8 +199,9 @@ program
 
 command('explain', 'say what the policy options mean')
   .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}`)
-  .action((policy: string | undefined, options: GlobalOptions) => {
-    commands.explain(policy, outputOf(options));
+  .action(async (policy: string | undefined, options: GlobalOptions) => {
+    const { explain } = await import('./explain.ts');
+    explain(policy, outputOf(options));
   });
 
 command('doctor', 'check what Umbra needs on this host, and say how to get what is missing').action(
@@ -204,8 +216,15 @@ program
   .requiredOption('-c, --cluster <name>')
   .option('--boot', '', false)
   .action(async ({ cluster, boot }: { cluster: string; boot: boolean }) => {
-    await commands.serve(cluster, boot);
+    const { serve } = await import('./cluster.ts');
+    await serve(cluster, boot);
   });
+
+/** Returns the cluster that a command is for. @throws UmbraError E_CLUSTER_UNKNOWN */
+async function clusterOf({ cluster }: GlobalOptions): Promise<string> {
+  const { chooseCluster } = await import('./home.ts');
+  return chooseCluster(cluster);
+}
 
 function outputOf(options: GlobalOptions): Output {
   return new Output(options.json === true);

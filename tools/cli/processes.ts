@@ -67,12 +67,19 @@ async function startDaemon(config: ClusterConfig, boot: boolean): Promise<Failur
 
 /**
  * Asks the daemon to end by way of `ask`, and waits until it has: a round under way is brought to its
- * end first. One that does not end is killed; its proxies put their VMs right by themselves.
+ * end first. A daemon that does not answer, or does not end, is killed; its proxies then repair their
+ * VMs by themselves.
+ * @param ask fails with E_DAEMON_SILENT if the daemon hangs
  */
 export async function endDaemon(config: ClusterConfig, ask: () => Promise<void>): Promise<void> {
   const daemon = recordedProcess(daemonPidFile(config.directory));
   if (daemon === undefined) return;
-  await ask().catch(() => {}); // it may be ending already, or hang: the process is what counts
+  try {
+    await ask();
+  } catch (error) {
+    // Any other failure comes of a daemon that is ending already.
+    if (error instanceof UmbraError && error.code === 'E_DAEMON_SILENT') await killProcess(daemon);
+  }
   for (const end = performance.now() + END_LIMIT_MS; isAlive(daemon); await delay(POLL_MS)) {
     if (performance.now() > end) await killProcess(daemon);
   }

@@ -8,10 +8,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { codesReference } from '../../proxy/failure/reference.ts';
 import { DOCUMENTS, withPart } from './documents.ts';
+import { openApi } from './openapi.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 writeFileSync(join(root, 'proxy/failure/CODES.md'), codesReference());
+writeFileSync(join(root, 'proxy/protocol/openapi.json'), await openApi());
 for (const { file, marker, part } of DOCUMENTS) {
   const path = join(root, file);
   const before = readFileSync(path, 'utf8');

@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
 import { Fabric } from '../../../proxy/switch/fabric.ts';
-import { FrameDecoder, FrameLengthError, FRAME_BYTES_MAX } from '../../../proxy/switch/frames.ts';
+import { FRAME_BYTES_MAX, FrameDecoder, FrameLengthError } from '../../../proxy/switch/frames.ts';
 import { atRandom } from '../../proxy/stream/cuts.ts';
 import { codeOf, type Target } from '../target.ts';
 

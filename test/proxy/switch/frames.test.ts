@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { FrameDecoder, FRAME_BYTES_MAX, LENGTH_BYTES } from '../../../proxy/switch/frames.ts';
+import { FRAME_BYTES_MAX, FrameDecoder, LENGTH_BYTES } from '../../../proxy/switch/frames.ts';
 import { wireFrame } from '../../support/switch-peer.ts';
 
 const frames = [

@@ -1,0 +1,16 @@
+/** The daemon of a cluster, asked by a command. */
+import { DaemonClient } from '../../proxy/client/daemon-client.ts';
+import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
+
+/** Lends a client of the cluster's daemon, and closes it in the end. @throws UmbraError */
+export async function withDaemon<T>(
+  { cluster, directory }: Pick<ClusterConfig, 'cluster' | 'directory'>,
+  use: (daemon: DaemonClient) => Promise<T>,
+): Promise<T> {
+  const daemon = new DaemonClient(cluster, directory);
+  try {
+    return await use(daemon);
+  } finally {
+    await daemon.close();
+  }
+}

@@ -1,0 +1,45 @@
+/** `umbra restore` of a cluster in place; clone.ts makes a second one. */
+import type { RestoreOptions } from '../../proxy/protocol/operator.ts';
+import type { RestoreProgress } from '../../proxy/protocol/progress.ts';
+import { withDaemon } from './daemon.ts';
+import { storedConfig } from './home.ts';
+import type { Output } from './output.ts';
+import { ensureDaemon, ensureSwitch } from './processes.ts';
+import { restoreText } from './reports.ts';
+
+export interface RestoreArguments {
+  /** The newest if undefined. */
+  readonly epoch: number | undefined;
+  /** The configured one if undefined. */
+  readonly mode: RestoreOptions['mode'] | undefined;
+  readonly replace: boolean;
+  readonly verify: boolean;
+  readonly from: RestoreOptions['from'];
+}
+
+/** Brings the cluster back as it was in an epoch. */
+export async function restore(
+  cluster: string,
+  { epoch, mode, replace, verify, from }: RestoreArguments,
+  output: Output,
+): Promise<void> {
+  const config = storedConfig(cluster);
+  ensureSwitch(config);
+  await ensureDaemon(config, false);
+  const body = {
+    epoch,
+    mode: mode ?? config.restore.mode,
+    replace,
+    from,
+    verify: verify ? ('all' as const) : ('changed' as const),
+  };
+  const report = await withDaemon(config, (daemon) =>
+    daemon.follow('restore', { body }, (progress) => output.say(stepText(progress))),
+  );
+  output.result(report, restoreText(report));
+}
+
+/** Returns a step of a restore as a line. */
+export function stepText({ step, member }: RestoreProgress): string {
+  return `  ${step}${member === undefined ? '' : ` ${member}`}`;
+}
