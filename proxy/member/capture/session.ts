@@ -41,10 +41,10 @@ export const LIVE = 4;
 export const STOPPING = 5;
 export const STOPPED = 6;
 export const RESUMING = 7;
-export const SEALING = 8;
-export const SEALED = 9;
-export const UNDOING = 10;
-export const SAVING = 11;
+export const SAVING = 8;
+export const SEALING = 9;
+export const SEALED = 10;
+export const UNDOING = 11;
 
 export const STATE_NAMES = [
   'idle',
@@ -55,14 +55,16 @@ export const STATE_NAMES = [
   'stopping',
   'stopped',
   'resuming',
+  'saving',
   'sealing',
   'sealed',
   'undoing',
-  'saving',
 ] as const;
 
 export interface Session {
   readonly state: number;
+  /** The live phase has begun. */
+  readonly started: boolean;
   /** Every member of the cluster has stopped. */
   readonly barrier: boolean;
   /** This member's stream is complete. */
@@ -115,6 +117,7 @@ export interface SessionStep {
 
 export const NEW_SESSION: Session = {
   state: IDLE,
+  started: false,
   barrier: false,
   drained: false,
   background: false,
@@ -159,7 +162,9 @@ function advance(session: Session, type: Advance): SessionStep {
       if (type === 'streaming') return to({ ...session, state: LIVE }, report('live'));
       break;
     case LIVE:
-      if (type === 'start') return to(session, { type: 'start' });
+      if (type === 'start' && !session.started) {
+        return to({ ...session, started: true }, { type: 'start' });
+      }
       if (type === 'stop') {
         return to({ ...session, state: STOPPING }, { type: 'arm-deadline' }, { type: 'stop' });
       }

@@ -36,8 +36,8 @@ export function inertCells(cells: readonly string[]): Set<string> {
 function* actingOfSession(): Generator<string> {
   for (const state of STATE_NAMES.keys()) {
     for (const event of SESSION_EVENTS) {
-      for (const [barrier, drained, background] of triples()) {
-        const session = { state, barrier, drained, background };
+      for (const [started, barrier, drained, background] of quadruples()) {
+        const session = { state, started, barrier, drained, background };
         const after = advanceSession(session, event);
         const isInert = after.actions.length === 0 && isDeepStrictEqual(after.session, session);
         if (!isInert) yield sessionCell(session, event);
@@ -72,8 +72,10 @@ function* actingOfRound(): Generator<string> {
   }
 }
 
-function* triples(): Generator<readonly [boolean, boolean, boolean]> {
-  for (const a of BOTH) for (const b of BOTH) for (const c of BOTH) yield [a, b, c];
+function* quadruples(): Generator<readonly [boolean, boolean, boolean, boolean]> {
+  for (const a of BOTH) {
+    for (const b of BOTH) for (const c of BOTH) for (const d of BOTH) yield [a, b, c, d];
+  }
 }
 
 const SESSION_EVENTS: readonly SessionEvent[] = [

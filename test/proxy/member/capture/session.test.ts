@@ -185,4 +185,26 @@ test('every state but idle is left by abort and by losing the coordinator', () =
   }
 });
 
+test('a command that is repeated does nothing more than the first time', () => {
+  const to: Readonly<Record<string, readonly Type[]>> = {
+    prepare: ['prepare'],
+    open: ['prepare', 'admitted', 'open'],
+    start: [...TO_LIVE],
+    stop: [...TO_LIVE, 'stop'],
+    barrier: [...TO_LIVE, 'stop', 'vm-stopped', 'barrier'],
+  };
+  for (const [command, events] of Object.entries(to)) {
+    const once = run(...events);
+    const twice = run(...events, command as Type);
+    assert.equal(names(twice), names(once), command);
+    assert.equal(twice.session, once.session, command);
+  }
+});
+
+test('a new round can be started again', () => {
+  const first: Type[] = ['stop', 'vm-stopped', 'drained', 'barrier', 'vm-resumed', 'sealed'];
+  const second = run(...TO_LIVE, ...first, 'commit', ...TO_LIVE);
+  assert.is(names(second).filter((name) => name === 'start').length, 2);
+});
+
 test.run();
