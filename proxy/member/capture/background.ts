@@ -8,9 +8,9 @@
  *                   QEMU keeps it stopped (from 9.0 on) ─▶ barrier ─▶ (freeze disks) ─▶ cont
  *
  * Setting up (every page is touched once) and protecting memory take tens of milliseconds a
- * gigabyte. With frames held, the VM is stopped for the latter alone. The first page in the stream is
- * the sign of the cut. A QEMU that resumes a VM which is neither to stay stopped nor silent (7.2)
- * fails the round. From `migrate` on, the stream is read to its end, whatever happens: see
+ * gigabyte. With frames held, the VM is stopped for the latter alone. The first page in the stream
+ * is the sign of the cut. A QEMU that resumes a VM which is neither to stay stopped nor silent
+ * (7.2) fails the round. From `migrate` on, the stream is read to its end, whatever happens: see
  * ../repair/snapshot-end.ts.
  */
 import { dirname } from 'node:path';
@@ -110,8 +110,8 @@ export class BackgroundCapture extends CaptureMethod {
   }
 
   /**
-   * Message for a VM that was resumed before the barrier, by QEMU (7.2) or from outside: Umbra cannot
-   * tell which. It matters only because frames are not held.
+   * Returns the message for a VM that was resumed before the barrier. Umbra cannot tell whether
+   * QEMU did that (7.2) or an operator. It matters because frames are not held.
    */
   get #ranOnUnheld(): string {
     const { framesNotHeld = 'its frames were not held' } = this.round.facts;

@@ -8,7 +8,7 @@
  *
  * A VM's stop, for one, comes this way:
  *
- *     QMP STOP ▶ VmEvents.take ▶ CaptureMethod.onStopped ▶ Capture.handle ▶ step ▶ resume ▶ QMP cont
+ *     QMP STOP ▶ VmEvents ▶ CaptureMethod.onStopped ▶ Capture.handle ▶ step ▶ resume ▶ QMP cont
  *
  * Steps run one after the other. Undoing first lets the step under way end (each calls throwIfOver
  * after every wait), so that no step acts on a VM that is being repaired.
@@ -116,7 +116,7 @@ export class Capture implements MemberRound {
     return this.#stopAsked;
   }
 
-  /** Memory whose huge pages are to be joined when the round is over. */
+  /** Returns memory whose huge pages are to be joined when the round is over. */
   get split(): SplitMemory | undefined {
     return this.#method?.split;
   }

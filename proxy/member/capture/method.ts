@@ -131,12 +131,12 @@ export abstract class CaptureMethod {
   /** Ends all that is done to QEMU. Idempotent. */
   end(): void {}
 
-  /** Memory whose huge pages this capture has split; undefined if there is none. */
+  /** Returns memory whose huge pages this capture has split; undefined if there is none. */
   get split(): SplitMemory | undefined {
     return undefined;
   }
 
-  /** Bytes that were read before the VM stopped. */
+  /** Returns the bytes that were read before the VM stopped. */
   get liveBytes(): number {
     return this.#live.liveBytes;
   }

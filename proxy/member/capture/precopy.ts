@@ -1,4 +1,4 @@
-/** Captures by precopy: memory streams while the VM runs, pass after pass; the rest when it stops. */
+/** Captures by precopy: memory streams while the VM runs, the rest when it has stopped. */
 import { ProcessMemory } from '../../host/process-memory.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import { type RamBlockInfo, ramBlocks } from '../qemu/memory.ts';

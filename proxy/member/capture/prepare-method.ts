@@ -7,7 +7,7 @@ import type { Admitted, MemberRound } from './stages.ts';
 import { StopCopyCapture } from './stop-copy.ts';
 
 /**
- * The journal is written first, so that QEMU's settings can be put back whatever happens.
+ * Prepares a capture. The journal is written first, so that QEMU's settings can be put back.
  * @throws UmbraError, QmpError
  */
 export async function prepareMethod(

@@ -1,9 +1,9 @@
 /**
- * A member's round as its stages see it. Each stage holds what the ones before it have made, so that
- * no step can be given less than it needs:
+ * Stages of a member's round. Each holds what the ones before it have made, so that no step can be
+ * given less than it needs:
  *
  *     MemberRound            from the beginning: the command, the journal, the session
- *       └▶ Admitted          the monitor, the reserved shadow, the choice of a capture (admission.ts)
+ *       └▶ Admitted          the monitor, the reserved shadow, the chosen capture (admission.ts)
  *            └▶ Ready        QEMU's migration is set up (prepare-method.ts)
  *                 └▶ CaptureMethod   the stream is received; the VM stops and resumes (method.ts)
  *                      └▶ StreamResult   the stream is whole

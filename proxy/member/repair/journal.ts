@@ -1,13 +1,14 @@
 /**
- * A note on tmpfs, there for as long as a round holds a VM: what to put right if its proxy dies.
- * It is written before the VM is touched and removed when the VM is as before.
+ * Records on tmpfs what a round has done to a VM, so that another process can repair the VM if the
+ * proxy dies. Written before the VM is touched, removed when the VM is as before.
  *
- *     FOLDER/round.json   {"round": ID, "stopping": BOOL, "saved": {"capabilities": …, "parameters": …},
- *                          "held": [NETDEV, …], "snapshot": {"vm": PROCESS, "reader": PROCESS}}
+ *     FOLDER/round.json   {"round": ID, "stopping": BOOL,
+ *                          "saved": {"capabilities": …, "parameters": …}, "held": [NETDEV, …],
+ *                          "snapshot": {"vm": PROCESS, "reader": PROCESS}}
  *
- * `stopping` says that a stop was asked for by us: without it, a paused VM is someone's wish. `held`
- * names the backends whose frames we hold. `snapshot` is there from before a background snapshot
- * begins: it may not be broken off just so (snapshot-end.ts).
+ * `stopping`: the round has asked for the VM's stop. Without it, a paused VM was paused by its
+ * operator. `held`: backends whose frames the round holds. `snapshot`: a background snapshot may
+ * have begun, and must not be broken off (snapshot-end.ts).
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import * as z from 'zod';
@@ -19,7 +20,7 @@ const journalSchema = z.object({
   round: z.string(),
   stopping: z.boolean(),
   held: z.array(z.string()).default([]),
-  /** QEMU, and who reads its stream. */
+  /** QEMU, and the process that reads its stream. */
   snapshot: z.object({ vm: processSchema, reader: processSchema }).optional(),
   saved: z.object({
     capabilities: z.array(z.object({ capability: z.string(), state: z.boolean() })),
@@ -39,7 +40,7 @@ export class Journal {
     this.#path = memberFile(directory, 'journal');
   }
 
-  /** @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; the entry there was stays */
+  /** Replaces the entry. @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO; the old entry stays */
   write(entry: NewEntry): void {
     const path = this.#path;
     const draft = `${path}.tmp`;
@@ -51,13 +52,13 @@ export class Journal {
     }
   }
 
-  /** Notes whether a stop of ours is under way. Does nothing without an entry. */
+  /** Notes whether the round has asked for a stop. Does nothing without an entry. */
   note(stopping: boolean): void {
     const entry = this.read();
     if (entry !== undefined) this.write({ ...entry, stopping });
   }
 
-  /** Notes whose frames are about to be held. Does nothing without an entry. */
+  /** Notes backends whose frames are about to be held. Does nothing without an entry. */
   hold(held: readonly string[]): void {
     const entry = this.read();
     if (entry !== undefined) this.write({ ...entry, held: [...held] });
@@ -69,7 +70,10 @@ export class Journal {
     if (entry !== undefined) this.write({ ...entry, snapshot: { vm, reader } });
   }
 
-  /** @returns undefined if no round holds the VM; a damaged entry asks for the VM to be resumed */
+  /**
+   * Returns the entry; undefined if no round holds the VM. A damaged entry is read as one that asks
+   * for the VM to be resumed.
+   */
   read(): JournalEntry | undefined {
     let text: string;
     try {

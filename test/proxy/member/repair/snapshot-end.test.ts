@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../../proxy/host/known-process.ts';
-import { mendAfterSnapshot } from '../../../../proxy/member/repair/snapshot-end.ts';
+import { repairAfterSnapshot } from '../../../../proxy/member/repair/snapshot-end.ts';
 import type { QmpClient } from '../../../../qmp/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
@@ -54,7 +54,7 @@ function monitor(ramBytes: number, bytesPerSecond: number): QmpClient {
 async function mend(ramBytes: number, bytesPerSecond: number): Promise<string> {
   const vm = thisProcess();
   const qmp = monitor(ramBytes, bytesPerSecond);
-  return mendAfterSnapshot(qmp, { vm, reader: vm }, root).then(
+  return repairAfterSnapshot(qmp, { vm, reader: vm }, root).then(
     () => 'whole',
     ({ code }) => code,
   );
