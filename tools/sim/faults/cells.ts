@@ -1,6 +1,7 @@
 /**
- * Cells of the state × event tables in which nothing happens, whoever is in whatever phase: found by
- * trying the machines' own code in every situation of a small cluster. Such a cell cannot break a promise.
+ * Finds cells of the state × event tables in which nothing happens, whatever phase the members are
+ * in, by trying the machines' own code in every situation of a small cluster. Such a cell cannot
+ * break a promise.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { Phases } from '../../../proxy/coordinator/rounds/phases.ts';
@@ -107,7 +108,7 @@ const ROUND_EVENTS: readonly RoundEvent[] = [
   ),
 ];
 
-/** Where something happens, and the simulation does not come to it: why, and what shows it instead. */
+/** Cells that act, but that the simulation does not reach: why, and which test shows them. */
 export const ARGUED: Readonly<Record<string, string>> = {
   'member idle × abort':
     'a proxy in no round has no session: process.ts answers for it, as the session would ' +
@@ -117,7 +118,7 @@ export const ARGUED: Readonly<Record<string, string>> = {
     'order (session.test.ts, the drain may end before the stop is known)',
   'member stopping × drained': 'the same, after a stop was asked for',
   'round committing × failed':
-    'a member that has sealed fails no more: its session is deaf to it; its proxy can only be gone ' +
+    'a sealed member does not fail any more: its session ignores it; its proxy can only be gone ' +
     '(round.test.ts, once publishing has begun)',
   'member resuming × deadline': 'rare: some of a hundred thousand rounds come to it',
   'round committing × aborted':

@@ -1,6 +1,6 @@
 /**
- * Which cells of the state × event tables were reached. The tables come from the code: its states by
- * name, its events by type (a type that is missing here does not compile).
+ * Notes which cells of the state × event tables were reached. The tables come from the code: its
+ * states by name, its events by type (a type that is missing here does not compile).
  */
 
 import type { MemberMilestone } from '../../../proxy/coordinator/rounds/round.ts';
@@ -70,7 +70,8 @@ export function sessionCell({ state }: Session, { type }: SessionEvent): string 
 }
 
 export function roundCell({ state }: Round, event: RoundEvent): string {
-  return `round ${ROUND_STATE_NAMES[state]} × ${event.type === 'report' ? event.report : event.type}`;
+  const what = event.type === 'report' ? event.report : event.type;
+  return `round ${ROUND_STATE_NAMES[state]} × ${what}`;
 }
 
 export class Coverage {

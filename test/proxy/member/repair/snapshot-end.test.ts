@@ -1,4 +1,4 @@
-/** How long the snapshot that mends a VM may take: a monitor with a clock of its own. */
+/** Limits the snapshot that repairs a VM: a monitor with a clock of its own. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -10,7 +10,7 @@ import { scratchFolder } from '../../../support/scratch.ts';
 
 const test = suite('end of a snapshot');
 const GIB = 1024 ** 3;
-/** What passes between two questions. */
+/** Time that passes between two questions, milliseconds. */
 const TICK_MS = 10_000;
 const { now } = performance;
 let root = '';
@@ -26,7 +26,7 @@ test.after.each(() => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** A QEMU that saves so much a second, after a snapshot that was broken off. */
+/** Makes a QEMU that saves so much a second, after a snapshot that was broken off. */
 function monitor(ramBytes: number, bytesPerSecond: number): QmpClient {
   let saving = false;
   let saved = 0;
