@@ -168,8 +168,8 @@ export class Requests {
     });
     this.#faultPoint('resuming');
     try {
-      // The VM is known to be stopped, so `cont` is sent at once. makeRun repeats it if QEMU refuses
-      // it for a moment. Its answer comes after that of `cont`: the VM has survived it, too.
+      // The VM is known to be stopped, so `cont` is sent at once. makeRun repeats it if QEMU
+      // refuses it for a moment. Its answer comes after that of `cont`: the VM has survived it.
       const cont = qmp.execute('cont').catch(() => {});
       await makeRun(qmp, RESUME_DEADLINE_MS);
       await cont;

@@ -1,6 +1,6 @@
 /**
- * Models how a guest dirties its memory. PURE. Single pages are not counted: with n writes spread evenly
- * over W pages of which d are dirty already,
+ * Models how a guest dirties its memory. PURE. Single pages are not counted: with n writes
+ * spread evenly over W pages of which d are dirty already,
  *
  *     newly dirty = (W − d) · (1 − exp(−n/W))
  *

@@ -20,7 +20,7 @@ export interface Stream {
   /** Bytes of work until something happens to it. */
   readonly leftWork: number;
   send(work: number): void;
-  /** Called when the work that `leftWork` named is done. */
+  /** Takes that the work that `leftWork` named is done. */
   onReached(): void;
 }
 

@@ -2,8 +2,8 @@
  * Records what the coordinator was told in a round, and runs its own code on that again: the round
  * machine and the live phase without the simulator, to measure their cost.
  *
- * Samples are kept as plain numbers. The garbage collector would walk a million unused objects again
- * and again, and that would be measured instead.
+ * Samples are kept as plain numbers. The garbage collector would walk a million unused objects
+ * again and again, and that would be measured instead.
  */
 import type { LivePhase, LiveSample } from '../../policies/index.ts';
 import { begin, type Round, type RoundEvent, step } from '../../proxy/coordinator/rounds/round.ts';

@@ -87,7 +87,7 @@ export class ModelledVm {
     return this.#leftWork;
   }
 
-  /** Returns the work until so many bytes were on the wire; all that is left, if they never will. */
+  /** Returns the work until so many bytes were on the wire; all that is left if they never are. */
   workUntil(wireBytes: number): number {
     const { work, wireBytes: ofLoad } = this.#load;
     if (this.#wireBytes + ofLoad <= wireBytes) return this.#leftWork;

@@ -76,7 +76,7 @@ async function hmp(qmp: QmpClient, command: string): Promise<string> {
 
 /**
  * Returns, in words, devices and network backends whose writes a snapshot of QEMU's memory misses.
- * @param tree `info qtree` (qdev-monitor.c, qdev_print): `dev: TYPE, id "ID"`, indented by its depth
+ * @param tree `info qtree` (qdev-monitor.c, qdev_print): `dev: TYPE, id "ID"`, indented by depth
  * @param network `info network` (net/net.c): ` \\ NAME: index=0,type=TYPE,…`
  */
 export function foreignWriters(tree: string, network: string): string[] {

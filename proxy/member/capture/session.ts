@@ -22,7 +22,7 @@
  *
  * Promises kept here:
  *  - A member resumes only when every member has stopped (the barrier) and its own drain is
- *    complete, or its memory is kept as it was (background); or when the round is over for it (undo).
+ *    complete, or its memory is kept as it was (background); or when it undoes the round.
  *  - From the moment a stop is asked for, a deadline runs; when it expires, the member undoes. That
  *    takes a moment, too: it expires when UNDO_SHARE of the time a VM may be stopped is over.
  *  - A sealed shadow is removed only by the coordinator's own `abort`: an orphan keeps it, for the

@@ -1,8 +1,8 @@
 /**
  * Finds the cause of a migration stream that ended before it was whole, or could not be compared
  * with its VM. The end of a stream is usually a symptom: QEMU died, libvirt went away before it had
- * handed the stream over, or the migration failed. The monitor knows the cause, but the news from either
- * comes first by chance, so the monitor is asked:
+ * handed the stream over, or the migration failed. The monitor knows the cause. Which of the two is
+ * heard first is chance, so the monitor is asked:
  *
  *     stream ends ──▶ query-migrate ──┬── failed, cancelled ──▶ E_MIGRATION_FAILED, QEMU's reason
  *                                     ├── no monitor ─────────▶ E_QMP_CLOSED, E_QMP_AWAY

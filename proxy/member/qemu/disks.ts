@@ -5,8 +5,8 @@
  *     after     disk.raw ◀── layer ◀── guest          disk.raw is frozen: the epoch names it
  *
  * A layer stays when its round is aborted: it holds what the guest has written since. Layers that
- * no epoch needs are merged into the ones above them while the VM runs (block-stream), so that chains
- * do not grow from round to round:
+ * no epoch needs are merged into the ones above them while the VM runs (block-stream), so chains do
+ * not grow from round to round:
  *
  *     disk.raw ◀── a ◀── b ◀── guest     no epoch needs a: b takes over what is in a
  *     disk.raw ◀──────── b ◀── guest     b reads the same: epochs that name it stay whole

@@ -2,8 +2,8 @@
  * Ends a background snapshot that is not wanted any more, and leaves its VM fit for the next.
  *
  *     a process reads the stream    it is read to its end and dropped: QEMU cleans up itself
- *     none does, or it takes long   it is cancelled; QEMU before 8.1 then leaves the VM's memory
- *                                   write-protected (write-protection.ts), and believes so even after
+ *     none does, or it is slow      it is cancelled; QEMU before 8.1 then leaves the VM's memory
+ *                                   write-protected (write-protection.ts), and believes so when
  *                                   the protection was lifted. Every other migration fails, for it
  *                                   asks a descriptor that is gone (ram_save_release_protection,
  *                                   ram.c), until a snapshot is whole. So QEMU is given one whose

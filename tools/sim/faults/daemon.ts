@@ -1,6 +1,6 @@
 /**
- * The daemon: the real round machine, and an agent that keeps a proxy for each member. When it dies,
- * all it knew is gone. Its successor continues with what is in the store and in the journals.
+ * The daemon: the real round machine, and an agent that keeps a proxy for each member. When it
+ * dies, all it knew is gone. Its successor continues with what is in the store and in the journals.
  */
 import { admitRound, epochsToRetire } from '../../../policies/index.ts';
 import {

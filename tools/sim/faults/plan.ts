@@ -1,6 +1,6 @@
 /**
- * Draws from the seed what goes wrong, and when, before anything happens: so a story can be repeated
- * with some of its faults left out.
+ * Draws from the seed what goes wrong, and when, before anything happens: so a story can be
+ * repeated with some of its faults left out.
  */
 import type { Random } from '../random.ts';
 

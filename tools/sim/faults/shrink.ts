@@ -1,4 +1,4 @@
-/** Shortens the story of a seed that breaks a promise: faults that it does not need are left out. */
+/** Shortens the story of a seed that breaks a promise: leaves out faults that it does not need. */
 import type { Plan } from './plan.ts';
 import type { Broken } from './terms.ts';
 import { run } from './world.ts';

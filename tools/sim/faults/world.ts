@@ -7,9 +7,9 @@
  *                    ▼  └─────────── links ───────┘                    journal
  *                  store
  *
- * The operator asks for checkpoints, starts a daemon that died, and restores guests that died. After
- * the last planned fault, one more checkpoint must commit. Promises are checked at the instant that
- * could break them (promises.ts lists them).
+ * The operator asks for checkpoints, starts a daemon that died, and restores guests that died.
+ * After the last planned fault, one more checkpoint must commit. Promises are checked
+ * at the instant that could break them (promises.ts lists them).
  */
 import type { MemberCommand, MemberMilestone } from '../../../proxy/coordinator/rounds/round.ts';
 import { Events } from '../events.ts';

@@ -12,7 +12,7 @@ const NOTHING_LEFT = 4096;
 
 const test = suite('pacing');
 
-/** Makes a QEMU whose pass has found `remaining` bytes, and notes what it and the stream are told. */
+/** Makes a QEMU whose pass found `remaining` bytes, and notes what it and the stream are told. */
 function bench(remaining: number, canTrickle = true) {
   const told: string[] = [];
   const execute = async (command: string, parameters?: { 'max-bandwidth': number }) => {

@@ -59,7 +59,7 @@ for (const [broken, promise] of Object.entries(PROMISES) as [Broken, RegExp][]) 
   });
 }
 
-/** The operator resumes a VM at the barrier while its proxy is frozen and another has yet to stop. */
+/** The operator resumes a VM at the barrier; its proxy is frozen, and another VM still runs. */
 const RESUMED_EARLY: Plan = {
   members: 2,
   capture: ['precopy', 'precopy'],
