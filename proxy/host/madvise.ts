@@ -19,7 +19,7 @@ const processMadvise = libc.func(
   'long syscall(long number, long pidfd, uint64_t *iovec, long count, long advice, long flags)',
 );
 
-/** Returns the size of a huge page; undefined where there are none, or the host is told to make none. */
+/** Returns the size of a huge page; undefined where the host has none or is told to make none. */
 export function hugePageBytes(): number | undefined {
   try {
     if (readFileSync(`${TRANSPARENT}/enabled`, 'latin1').includes('[never]')) return undefined;

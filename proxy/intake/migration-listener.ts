@@ -8,11 +8,14 @@ import { adoptSocket } from '../host/adopted-socket.ts';
 const BUFFER_BYTES = 256 * 1024;
 
 export interface StreamEvents {
-  /** Called once, with a paused socket that stays half-open when QEMU, which waits for us, ends its side. */
+  /**
+   * Called once, with a paused socket. It stays half-open when QEMU ends its side: QEMU then waits
+   * for our vote.
+   */
   readonly onStream: (socket: Socket) => void;
-  /** What was read; the bytes are gone when it returns. */
+  /** Called with what was read. The bytes are gone when it returns. */
   readonly onBytes: (chunk: Buffer) => void;
-  /** Asked after every read: no more bytes than this are read at once. 0 where the socket is paused. */
+  /** Returns the most bytes the next read may take. Called after every read; 0 while paused. */
   readonly room?: () => number;
 }
 

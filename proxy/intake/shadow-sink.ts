@@ -1,4 +1,4 @@
-/** Where the decoder's pages go: a staging shadow, and the counters a round is steered by. */
+/** Writes the decoder's pages into a staging shadow, and counts them to steer the round. */
 import type { RamImage, StagingShadow } from '../../shadow/index.ts';
 import { UmbraError } from '../failure/failure.ts';
 import type { PrecopySink, RamBlock } from '../stream/sink.ts';
@@ -23,12 +23,12 @@ export class ShadowSink implements PrecopySink {
   /** Pages received at least once. */
   seenPages = 0;
   ramEnded = false;
-  /** In the stream's order; none before it has listed them. */
+  /** RAM blocks in the stream's order; none before the stream has listed them. */
   streamedBlocks: readonly RamBlock[] = [];
   readonly #shadow: StagingShadow;
   readonly #events: SinkEvents;
   #images: readonly RamImage[] = [];
-  /** Of each RAM block: a byte a page, not 0 once it was received. */
+  /** A byte a page of each RAM block: not 0 once the page was received. */
   #seen: readonly Uint8Array[] = [];
   #chunk: Uint8Array | undefined;
   #borrower: RamImage | undefined;
@@ -53,7 +53,7 @@ export class ShadowSink implements PrecopySink {
     this.totalPages = this.#seen.reduce((sum, pages) => sum + pages.length, 0);
   }
 
-  /** Pages of this chunk may be borrowed until `end`; those of any other array may not. */
+  /** Begins a chunk. Its pages may be borrowed until `end`; those of any other array may not. */
   begin(chunk: Uint8Array): void {
     this.#chunk = chunk;
   }
@@ -108,7 +108,7 @@ export class ShadowSink implements PrecopySink {
     this.seenPages++;
   }
 
-  /** The decoder has checked block and offset against the list it gave us. */
+  /** Returns the image of a block. The decoder has checked block and offset against its list. */
   #image(block: number): RamImage {
     const image = this.#images[block];
     if (image === undefined) throw new RangeError(`no RAM block ${block}`);
@@ -116,7 +116,7 @@ export class ShadowSink implements PrecopySink {
   }
 }
 
-/** What was streamed, in the order of the stream's blocks. */
+/** Memory that was streamed, in the order of the stream's blocks. */
 export interface StreamedMemory {
   readonly streamedBlocks: readonly RamBlock[];
   /** Copies whole pages from there on, as many as fit. */

@@ -1,4 +1,4 @@
-/** What a member's proxy does outside of a round. */
+/** Answers the agent's requests outside of a round. */
 import { QmpClient, QmpError } from '../../qmp/index.ts';
 import { virsh } from '../../qmp/libvirt/index.ts';
 import { UmbraError } from '../failure/failure.ts';
@@ -104,7 +104,7 @@ export class Requests {
     this.close();
     const loading = this.#loading;
     const { signal } = loading;
-    // One that was given up hears of it late: by then another may be under way, which is not its own to end.
+    // A load that was given up fails late: by then another may be under way, which it must not end.
     const fail = (error: unknown): never => {
       if (this.#loading === loading) this.close();
       throw error;
@@ -148,7 +148,7 @@ export class Requests {
     }
   }
 
-  /** Its monitor was made before its machine: it is there, and answers when QEMU has begun to load. */
+  /** Waits for the load. QEMU makes its monitor before its machine: it answers once it loads. */
   async #awaitLoaded(signal: AbortSignal): Promise<void> {
     const options = { timeoutMs: LOAD_DEADLINE_MS, signal };
     const qmp = await QmpClient.connect(this.#location.qmp, options).catch(loadFailed);
@@ -168,8 +168,8 @@ export class Requests {
     });
     this.#faultPoint('resuming');
     try {
-      // It is known to stand: no need to ask first. What is refused for a moment is tried again by the other,
-      // whose answer comes after that of `cont`: the VM has survived it, too.
+      // The VM is known to be stopped, so `cont` is sent at once. makeRun repeats it if QEMU
+      // refuses it for a moment. Its answer comes after that of `cont`: the VM has survived it.
       const cont = qmp.execute('cont').catch(() => {});
       await makeRun(qmp, RESUME_DEADLINE_MS);
       await cont;
@@ -183,7 +183,7 @@ export class Requests {
     faultPoint(`restore/${this.#location.member}/${step}`);
   }
 
-  /** Only a journal allows us to touch a VM: without one it is as its owner wants it. */
+  /** Repairs the VM. Without a journal it is not touched: it is as its operator wants it. */
   async #rescue(): Promise<{ rescued: boolean }> {
     const journal = new Journal(this.#location.directory);
     return { rescued: await repairVm(this.#location.qmp, journal, RESCUE_LIMIT_MS) };

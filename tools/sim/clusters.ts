@@ -13,7 +13,7 @@ export const ONE_HOST: Bandwidth = { streamBytesPerSecond: 1e9, hostBytesPerSeco
 
 const DEVICE_BYTES = 100 * 1024;
 
-/** A VM like any other, but for what is given. */
+/** Returns an ordinary VM, but for what is given. */
 export function vm(ramBytes: number, dirty: DirtyModel, more: Partial<VmSpec> = {}): VmSpec {
   return {
     ramBytes,
@@ -27,7 +27,7 @@ export function vm(ramBytes: number, dirty: DirtyModel, more: Partial<VmSpec> = 
   };
 }
 
-/** One of each kind: idle, busy, with a large working set, bursty. */
+/** Returns one VM of each kind: idle, busy, with a large working set, bursty. */
 export function mixed4(): ClusterSpec {
   const busy = { bytesPerSecond: 200e6, workingSetBytes: 128 * MIB };
   const large = { bytesPerSecond: 100e6, workingSetBytes: 768 * MIB };
@@ -48,7 +48,7 @@ export interface RandomCluster {
   readonly ramBytesMost: number;
 }
 
-/** Uneven machines with loads of all kinds. */
+/** Draws uneven machines with loads of all kinds. */
 export function randomCluster(seed: number, shape: RandomCluster): ClusterSpec {
   const random = new Random(seed);
   const members = Array.from({ length: shape.members }, () => {
@@ -59,7 +59,7 @@ export function randomCluster(seed: number, shape: RandomCluster): ClusterSpec {
 }
 
 /**
- * As many members as are asked for, the same few hosts again and again: rounds of any size alike.
+ * Repeats the same few hosts until there are so many members: rounds of any size are alike.
  */
 export function repeatedCluster(seed: number, members: number): ClusterSpec {
   const few = { members: 80, membersPerHost: 8, ramBytesLeast: GIB / 4, ramBytesMost: GIB };
@@ -69,7 +69,7 @@ export function repeatedCluster(seed: number, members: number): ClusterSpec {
   return { ...block, members: all.slice(0, members) };
 }
 
-/** 4 to 16 of them on one host, from 256 MiB each to the most there is. */
+/** Draws 4 to 16 members on one host, of 256 MiB to `ramBytesMost` each. */
 export function unevenCluster(seed: number, ramBytesMost = 8 * GIB): ClusterSpec {
   const members = new Random(seed).fork().integer(4, 16);
   const shape = { members, membersPerHost: members, ramBytesLeast: GIB / 4, ramBytesMost };

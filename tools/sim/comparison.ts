@@ -18,7 +18,7 @@ export const CONDITIONS = {
   'predicted-downtime': { kind: 'predicted-downtime', ms: 300 },
 } as const satisfies Readonly<Record<string, EndCondition>>;
 
-/** Of each, less is better. */
+/** Figures of a round. Less is better in each. */
 export interface Figures {
   /** Bytes of the round, with its drain, per byte of RAM. */
   readonly bytes: number;
@@ -79,7 +79,7 @@ export function compareRuns(
   };
 }
 
-/** How often each condition ended the live phase. */
+/** Counts how often each condition ended the live phase. */
 export function endings(runs: readonly Run[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
   for (const { endedBy } of runs) counts.set(endedBy, (counts.get(endedBy) ?? 0) + 1);

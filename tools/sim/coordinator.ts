@@ -19,11 +19,11 @@ import {
 import type { Events } from './events.ts';
 import type { Call, LiveDecider } from './replay.ts';
 
-/** How often the live phase is looked at. */
+/** The interval between two decisions of the live phase, milliseconds. */
 const TICK_MS = 50;
 const PUBLISH_MS = 5;
 
-/** How the coordinator's words get to a member. */
+/** Ways of the coordinator to a member. */
 export interface MemberCommands {
   readonly command: (member: string, command: MemberCommand) => void;
   readonly slot: (member: string, open: boolean) => void;
@@ -64,7 +64,7 @@ export class ModelledCoordinator {
     return this.#round?.endReason;
   }
 
-  /** The look at which the live phase ended. */
+  /** Returns the decision that ended the live phase. */
   get last(): LiveDecision | undefined {
     return this.#last;
   }

@@ -1,6 +1,6 @@
 /**
- * How a guest dirties its memory. PURE. Nobody counts single pages: with n writes spread evenly
- * over W pages of which d are dirty already,
+ * Models how a guest dirties its memory. PURE. Single pages are not counted: with n writes
+ * spread evenly over W pages of which d are dirty already,
  *
  *     newly dirty = (W − d) · (1 − exp(−n/W))
  *
@@ -37,7 +37,7 @@ export const PAGE_BYTES = 4096;
 const BURST_PERIOD_MS = 1000;
 const BURST_MS = 250;
 
-/** @returns pages of each region; together never more than `pages` */
+/** Returns the pages of each region; together never more than `pages` */
 export function regionsOf(model: DirtyModel, pages: number): number[] {
   switch (model.kind) {
     case 'idle':
@@ -54,7 +54,7 @@ export function regionsOf(model: DirtyModel, pages: number): number[] {
   }
 }
 
-/** @returns pages written in one region from one virtual instant (milliseconds) to a later one */
+/** Returns pages written in a region from one virtual instant (milliseconds) to a later one. */
 export function pageWrites(
   model: DirtyModel,
   region: number,
@@ -83,13 +83,13 @@ export function pageWrites(
   }
 }
 
-/** @returns how many of a region's pages that are not dirty yet become so */
+/** Returns how many of a region's clean pages become dirty. */
 export function newlyDirty(regionPages: number, dirtyPages: number, writes: number): number {
   if (regionPages <= 0) return 0;
   return (regionPages - dirtyPages) * -Math.expm1(-writes / regionPages);
 }
 
-/** @returns pages that are dirty after an interval in which all were clean at first */
+/** Returns the pages that are dirty after an interval at whose beginning all were clean. */
 export function distinctPages(
   model: DirtyModel,
   pages: number,
@@ -105,7 +105,7 @@ function pagesIn(bytesPerSecond: number, ms: number): number {
   return (bytesPerSecond * ms) / 1000 / PAGE_BYTES;
 }
 
-/** How much of [0, ms] lies in the first `partMs` of each period. */
+/** Returns how much of [0, ms] lies in the first `partMs` of each period. */
 function timeIn(ms: number, periodMs: number, partMs: number): number {
   const periods = Math.floor(ms / periodMs);
   return periods * partMs + Math.min(partMs, ms - periods * periodMs);

@@ -16,7 +16,7 @@ export class Events {
   #asked = 0;
   #nowMs = 0;
 
-  /** Milliseconds of virtual time since the beginning. */
+  /** Returns the milliseconds of virtual time since the beginning. */
   get nowMs(): number {
     return this.#nowMs;
   }

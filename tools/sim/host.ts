@@ -1,7 +1,7 @@
 /**
  * A host's bandwidth, shared by the streams of its VMs. Each stream alone carries so much, all of
  * them together no more than the host does; those that flow have equal shares. A fluid: nothing
- * happens between two changes of who flows, so that is all the events there are.
+ * happens between two changes of the flowing streams, so there are no other events.
  *
  * All that flow carry the same, so one account of it does for all: what a stream has carried is
  * what the account has grown by since the stream was settled.
@@ -15,12 +15,12 @@ export interface Bandwidth {
   readonly hostBytesPerSecond: number;
 }
 
-/** What flows. */
+/** A stream as the host sees it. */
 export interface Stream {
   /** Bytes of work until something happens to it. */
   readonly leftWork: number;
   send(work: number): void;
-  /** It has come to what `leftWork` said. */
+  /** Takes that the work that `leftWork` named is done. */
   onReached(): void;
 }
 
@@ -46,7 +46,7 @@ export class Host {
     this.#bandwidth = bandwidth;
   }
 
-  /** Bytes a millisecond that each of the flowing streams has. */
+  /** Returns the bytes a millisecond that each of the flowing streams has. */
   get rate(): number {
     return this.#rate;
   }
@@ -65,7 +65,7 @@ export class Host {
     this.#share();
   }
 
-  /** What is left of a stream has changed: its VM has stopped, or a limit is off. */
+  /** Takes that what is left of a stream has changed: its VM has stopped, or a limit is off. */
   changed(stream: Stream): void {
     if (this.#flowing.has(stream)) this.#replan();
   }
@@ -110,7 +110,7 @@ export class Host {
     });
   }
 
-  /** What the streams do about it may change who flows: it is planned anew when all have. */
+  /** Calls the streams that are done. They may stop or start to flow: planning waits until then. */
   #arrive(): void {
     this.#advance();
     const reached: Stream[] = [];

@@ -1,6 +1,6 @@
 /**
- * Receives a modelled VM's stream: the real proxy's gate (proxy/intake/gate.ts) and flow clock, with
- * a modelled QEMU at the other end. A QEMU that sleeps sends nothing to a proxy that reads.
+ * Receives a modelled VM's stream: the real proxy's gate (proxy/intake/gate.ts) and flow clock,
+ * with a modelled QEMU at the other end. A QEMU that sleeps sends nothing to a proxy that reads.
  */
 import { FlowClock } from '../../proxy/intake/flow-clock.ts';
 import { type Gate, type GateEvent, NEW_GATE, reads, turn } from '../../proxy/intake/gate.ts';

@@ -31,19 +31,19 @@ const SEAL_MS = 25;
 const UNDO_MS = 20;
 
 export interface MemberOptions {
-  /** It has no live phase: it is stopped first, then copied. */
+  /** True for a member without a live phase: it is stopped first, then copied. */
   readonly waits: boolean;
   readonly memoryBound: number;
   readonly stopDeadlineMs: number;
 }
 
-/** What a member says to its coordinator. */
+/** A member's way to its coordinator. */
 export interface MemberListener {
   readonly report: (report: MemberMilestone) => void;
   readonly sample: (sample: LiveSample) => void;
 }
 
-/** What happened, and when; milliseconds of virtual time. */
+/** Times of a member's round, milliseconds of virtual time, and figures. */
 export interface MemberRecord {
   liveAtMs: number;
   stoppedAtMs: number;
@@ -75,7 +75,7 @@ export class ModelledMember {
   readonly #meter: LiveMeter;
   readonly #pacing: ModelledPacing;
   #session: Session = NEW_SESSION;
-  /** What was begun before it changed happens no more: the member is gone, or has undone. */
+  /** Counts deaths and undoings: what was planned before the last does not happen any more. */
   #life = 0;
   #deadline = 0;
   #gone = false;
@@ -115,7 +115,7 @@ export class ModelledMember {
     if (!this.#gone) this.#handle({ type: command });
   }
 
-  /** The coordinator opens or closes the member's slot. */
+  /** Opens or closes the member's slot. */
   slot(open: boolean): void {
     if (!this.#gone) this.#intake.slot(open);
   }
@@ -127,7 +127,7 @@ export class ModelledMember {
     if (!this.options.waits) this.#pacing.closeIn();
   }
 
-  /** The proxy dies; its QEMU finds the socket closed, and the VM runs. */
+  /** Has the proxy die: QEMU finds the socket closed, and the VM runs. */
   lose(): void {
     if (this.#gone) return;
     this.#gone = true;
@@ -276,7 +276,7 @@ export class ModelledMember {
     });
   }
 
-  /** What a real machine does takes now less, now more. */
+  /** Has something happen after about so long: real machines vary. */
   #later(ms: number, happening: () => void): void {
     this.#after(ms * this.#random.uniform(0.75, 1.25), happening);
   }

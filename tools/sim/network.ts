@@ -20,7 +20,7 @@ export class Network {
   readonly #events: Events;
   readonly #spec: NetworkSpec;
   readonly #random: Random;
-  /** When the coordinator is done with the commands it was given. */
+  /** The time at which the coordinator has sent all commands it was given. */
   #freeAtMs = 0;
 
   constructor(events: Events, spec: NetworkSpec, random: Random) {
@@ -33,7 +33,7 @@ export class Network {
     return new Link(this.#events, () => this.#latency());
   }
 
-  /** A command of the coordinator, in line behind the others. */
+  /** Sends a command of the coordinator, after all earlier ones. */
   command(link: Link, arrive: Happening): void {
     this.#freeAtMs = Math.max(this.#freeAtMs, this.#events.nowMs) + this.#spec.commandMs;
     link.send(this.#freeAtMs, arrive);

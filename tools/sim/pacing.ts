@@ -1,6 +1,6 @@
 /**
- * Enacts the real pacing (proxy/intake/pacing.ts) on a modelled QEMU, the way the real proxy does on
- * a real one: QEMU's answers take time, and a QEMU that trickles sleeps between two passes.
+ * Enacts the real pacing (proxy/intake/pacing.ts) on a modelled QEMU, the way the real proxy does
+ * on a real one: QEMU's answers take time, and a QEMU that trickles sleeps between two passes.
  */
 import {
   LITTLE_BYTES,
@@ -113,7 +113,7 @@ export class ModelledPacing {
     }
   }
 
-  /** QEMU says what is left when it is asked, and the answer arrives a little later. */
+  /** Asks QEMU what is left. Its answer arrives a little later. */
   #ask(answered: () => void): void {
     const { vm, intake, meter, after } = this.#context;
     const pass = meter.passes;

@@ -1,4 +1,4 @@
-/** What the design promises of every round, whatever the seed, the cluster and the policies. */
+/** Checks the design's promises of a round, whatever the seed, the cluster and the policies. */
 import type { ModelledMember } from './member.ts';
 import type { RoundResult } from './result.ts';
 
@@ -28,7 +28,7 @@ export function checkPromises(
   require(result.barrierHeld, 'the barrier did not hold');
 }
 
-/** Of a round that was aborted, too: what is undone is no part of a cut. */
+/** Checks the barrier, in an aborted round too: a member that has undone is no part of a cut. */
 function barrierKept(members: readonly ModelledMember[]): boolean {
   const resumed = members.map(({ record }) => record.resumedAtMs).filter((at) => !Number.isNaN(at));
   if (resumed.length === 0) return true;

@@ -11,7 +11,7 @@ export class Random {
     this.next();
   }
 
-  /** @returns from 0 to below 1 */
+  /** Returns a number from 0 to below 1. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = this.#state;
@@ -24,12 +24,12 @@ export class Random {
     return least + (most - least) * this.next();
   }
 
-  /** Whole numbers, both ends included. */
+  /** Draws a whole number, both ends included. */
   integer(least: number, most: number): number {
     return Math.floor(this.uniform(least, most + 1));
   }
 
-  /** As likely between 1 and 2 as between 2 and 4: sizes of machines, rates of writing. */
+  /** Draws a number, as likely between 1 and 2 as between 2 and 4: for sizes and rates. */
   logUniform(least: number, most: number): number {
     return Math.exp(this.uniform(Math.log(least), Math.log(most)));
   }
@@ -42,7 +42,7 @@ export class Random {
     return others[this.integer(0, others.length) - 1] ?? first;
   }
 
-  /** A generator of its own, so that what it is used for does not shift the numbers of others. */
+  /** Makes a generator whose use does not shift the numbers of this one. */
   fork(): Random {
     return new Random(Math.floor(this.next() * 2 ** 32));
   }

@@ -1,14 +1,14 @@
 /**
- * What the coordinator was told in a round, and its own code run on that again: the round machine
- * and the live phase without the simulator around them, which is how their cost is measured.
+ * Records what the coordinator was told in a round, and runs its own code on that again: the round
+ * machine and the live phase without the simulator, to measure their cost.
  *
- * Samples are kept as plain numbers. A million objects that nobody needs any more would be walked
- * by the garbage collector again and again, and that would be measured instead.
+ * Samples are kept as plain numbers. The garbage collector would walk a million unused objects
+ * again and again, and that would be measured instead.
  */
 import type { LivePhase, LiveSample } from '../../policies/index.ts';
 import { begin, type Round, type RoundEvent, step } from '../../proxy/coordinator/rounds/round.ts';
 
-/** What is asked of a live phase: policies under trial can stand in for the real one. */
+/** A live phase, or a policy under trial in its stead. */
 export type LiveDecider = Pick<LivePhase, 'observe' | 'tick'>;
 
 export type Call =
@@ -48,7 +48,7 @@ export class Recording {
     }
   }
 
-  /** @returns how the round ended; the same as it did when the calls were made */
+  /** Makes the calls again. @returns the round as it ended, the same as when they were made */
   replay(live: LiveDecider): Round {
     let { round } = begin(this.#members);
     for (let at = 0; at < this.#length; ) {

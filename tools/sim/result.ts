@@ -1,4 +1,4 @@
-/** What a simulated round has come to. All times are virtual milliseconds, all sizes bytes. */
+/** The result of a simulated round. All times are virtual milliseconds, all sizes bytes. */
 import type { RoundOutcome } from '../../policies/index.ts';
 import type { ModelledCoordinator } from './coordinator.ts';
 import type { ModelledMember } from './member.ts';
@@ -7,7 +7,7 @@ export interface MemberResult {
   readonly liveBytes: number;
   readonly drainBytes: number;
   readonly passes: number;
-  /** Of the live phase, the time its stream was not read. */
+  /** The time of the live phase in which its stream was not read. */
   readonly heldMs: number;
   readonly repeatedPages: number;
   readonly drainMs: number;
@@ -25,7 +25,7 @@ export interface RoundResult {
   readonly skewMs: number;
   /** From the round's beginning to its end. */
   readonly latencyMs: number;
-  /** From the first member's start to the first stop. */
+  /** The time from the first member's start to the first stop. */
   readonly liveMs: number;
   readonly totalBytes: number;
   readonly ramBytes: number;
@@ -66,7 +66,7 @@ export function resultOf(
   };
 }
 
-/** What `learn` takes, of a round that was committed. */
+/** Returns what `calibrate` takes of a committed round. */
 export function outcomeOf({
   clusterDowntimeMs,
   predictedMs,
@@ -87,7 +87,7 @@ function memberResult({ vm, record }: ModelledMember): MemberResult {
   };
 }
 
-/** Of thousands of numbers: too many to be arguments of one call. One that is none spoils it. */
+/** Returns the largest; NaN if one is NaN. Thousands are too many arguments for Math.max. */
 function most(values: readonly number[]): number {
   return values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
 }

@@ -113,12 +113,12 @@ export function simulate(options: SimulationOptions): RoundResult {
   return result;
 }
 
-/** How its members are called. */
+/** Returns the names of a cluster's members. */
 export function namesOf({ members }: ClusterSpec): string[] {
   return members.map((_, index) => `n${index}`);
 }
 
-/** Whatever else is wished for, the live phase ends by the bound or by its maximum. */
+/** Returns the policy: the live phase also ends by the bound or by its maximum. */
 export function policyOf(options: SimulationOptions): LivePolicy {
   const { endWhen, multiplexing, memoryBound = MEMORY_BOUND, maxLiveMs = MAX_LIVE_MS } = options;
   const always: EndCondition[] = [

@@ -22,7 +22,7 @@ const ZERO_PAGE_WORK_BYTES = PAGE_BYTES / 10;
 
 export interface VmSpec {
   readonly ramBytes: number;
-  /** Of its pages, those of zeros. Guests write to the others. */
+  /** The share of pages of zeros. Guests write to the others. */
   readonly zeroShare: number;
   readonly dirty: DirtyModel;
   readonly switchoverAck: boolean;
@@ -82,12 +82,12 @@ export class ModelledVm {
     return this.#pages;
   }
 
-  /** What is to be sent until the pass, or after a stop the stream, is over. */
+  /** Returns the work until the pass, or after a stop the stream, is over. */
   get leftWork(): number {
     return this.#leftWork;
   }
 
-  /** Work until so many bytes have been on the wire; what is left, if they never will. */
+  /** Returns the work until so many bytes were on the wire; all that is left if they never are. */
   workUntil(wireBytes: number): number {
     const { work, wireBytes: ofLoad } = this.#load;
     if (this.#wireBytes + ofLoad <= wireBytes) return this.#leftWork;
@@ -111,18 +111,18 @@ export class ModelledVm {
     return this.#passes >= 2 ? this.#pages : Math.min(this.#pages, sent);
   }
 
-  /** Dirty and unsent, as QEMU reports it: what the next sync will find is not in it. */
+  /** Returns what is dirty and unsent, as QEMU reports it: without what the next sync will find. */
   get remainingBytes(): number {
     const { normalPages, zeroPages } = this.#load;
     return (normalPages + zeroPages) * (1 - this.#sentShare) * PAGE_BYTES;
   }
 
-  /** What the present pass has found dirty; undefined in the first. */
+  /** Returns what the present pass has found dirty; undefined in the first. */
   get passBytes(): number | undefined {
     return this.#passes < 2 ? undefined : this.#load.normalPages * PAGE_BYTES;
   }
 
-  /** QEMU's `migrate`. On a VM that stands already, all there is to send is the drain. */
+  /** Begins to migrate. On a VM that is stopped already, all there is to send is the drain. */
   migrate(nowMs: number): void {
     this.#passes = 1;
     this.#loggedUntilMs = nowMs;
@@ -136,7 +136,7 @@ export class ModelledVm {
     this.#leftWork = Math.max(0, this.#leftWork - work);
   }
 
-  /** The pass is sent: the dirty log is synced. @returns pages in the next pass */
+  /** Syncs the dirty log, for the pass is sent. @returns pages in the next pass */
   sync(nowMs: number): number {
     this.#log(nowMs);
     let found = 0;
@@ -150,7 +150,7 @@ export class ModelledVm {
     return found;
   }
 
-  /** What is unsent and what was dirtied since the last sync may be the same pages. */
+  /** Stops it. Unsent pages and pages dirtied since the last sync may be the same. */
   stop(nowMs: number): void {
     if (!this.#runs) return;
     this.#log(nowMs);

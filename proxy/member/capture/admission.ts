@@ -1,42 +1,49 @@
-/** The first step of a member's round: can it be had, how, and is there memory for it? */
+/** Admits a member to a round: can it be captured, how, and is there memory for its shadow? */
+import type { QmpClient } from '../../../qmp/index.ts';
 import { type BlockLayout, openShadow, StagingShadow } from '../../../shadow/index.ts';
 import type { CaptureMode } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
 import { ramBlocks } from '../qemu/memory.ts';
 import { requireReady } from '../qemu/readiness.ts';
-import type { MemberRound } from './member-round.ts';
+import { chooseCapture } from './choose-capture.ts';
+import type { Admitted, MemberRound } from './stages.ts';
 
 const PAGE_SIZE = 4096;
-/** Of a delta of a VM that runs: what it may take before pages have to be found for it. */
+/** Memory reserved at once for a delta of a VM that runs, bytes. The rest follows as pages come. */
 const RESERVED_BYTES = 64 * 2 ** 20;
 
 /**
- * With the monitor connected. Changes nothing of the VM.
- * @param choose how it is captured
+ * Admits a member. Changes nothing of its VM. Once the shadow is reserved, this returns: the caller
+ * owns it, even if the round is over by then.
  * @throws UmbraError, QmpError, ShadowError
  */
-export async function admitMember(
-  round: MemberRound,
-  choose: () => Promise<CaptureMode>,
-): Promise<void> {
-  const { monitor } = round;
+export async function admitMember(round: MemberRound, monitor: QmpClient): Promise<Admitted> {
   await requireReady(monitor);
-  const mode = await choose();
+  const mode = await choose(round, monitor);
   const disks = await writableDisks(monitor, round.prepare.workingDirectory);
-  if (disks.length > 0) round.addFacts({ writableDisks: disks.map(({ device }) => device) });
+  const names = disks.map(({ device }) => device);
+  if (names.length > 0) round.addFacts({ writableDisks: names });
   const blocks = await ramBlocks(monitor);
   round.throwIfOver();
-  round.shadow = await reserve(round, blocks, mode === 'precopy');
-  round.throwIfOver();
+  const shadow = await reserve(round, blocks, mode === 'precopy');
   const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
   const { major, minor, micro } = monitor.version;
-  round.addFacts({ reservedBytes, qemuVersion: `${major}.${minor}.${micro}` });
-  round.handle({ type: 'admitted', background: mode === 'background' });
+  const qemuVersion = `${major}.${minor}.${micro}`;
+  round.addFacts({ reservedBytes, qemuVersion });
+  return { monitor, mode, shadow, reservedBytes, qemuVersion, writableDisks: names };
+}
+
+async function choose(round: MemberRound, monitor: QmpClient): Promise<CaptureMode> {
+  const { mode, reason } = await chooseCapture(monitor, round.prepare);
+  round.throwIfOver();
+  round.addFacts({ capture: mode, ...(reason && { captureReason: reason }) });
+  return mode;
 }
 
 /**
- * A VM that stands while it is copied must not wait for fresh memory: there all of it is taken at
- * once. One that runs is given memory as its pages come, for nobody knows how many are zeros.
+ * Reserves memory for the shadow. A VM that is stopped while it is copied must not wait for fresh
+ * memory: all of it is taken at once. A VM that runs gets memory as its pages come, for it is not
+ * known how many are zeros.
  */
 async function reserve(
   memberRound: MemberRound,

@@ -1,15 +1,16 @@
 /**
- * What stands in the way of a background snapshot of a VM. QEMU is asked by trying, for it depends on
- * kernel, memory backends, devices and capabilities; what it does not check itself is looked for:
+ * Finds what is in the way of a background snapshot of a VM. QEMU is asked by trying, for it
+ * depends on kernel, memory backends, devices and capabilities. What QEMU does not check is looked
+ * for here:
  *
  *     writes past QEMU   devices that write guest memory by other ways than QEMU's own page tables
  *                        (VFIO's DMA, vhost-user's processes) go past its write protection
- *     virtio-mem         its stream is none that the decoder takes (proxy/stream/refusals.ts)
- *     disks              go on changing after the cut; memory alone would be brought back. Those of a VM
- *                        that stands until all are cut can be snapshotted (disks.ts)
- *     one cut            whose frames cannot be held has to stand until all are cut, which a QEMU before 9.0
- *                        does not let it: it has the VM run (its commit 49a5020697 mends that)
- *     cleaning up        snapshot-end.ts
+ *     virtio-mem         has a stream that the decoder does not take (proxy/stream/refusals.ts)
+ *     disks              change after the cut; a restore would bring back memory alone. Disks of
+ *                        a VM that stays stopped until all are cut can be snapshotted (disks.ts)
+ *     one cut            a VM whose frames cannot be held has to stay stopped until all are cut. A
+ *                        QEMU before 9.0 resumes it (fixed by QEMU commit 49a5020697)
+ *     cleaning up        see ../repair/snapshot-end.ts
  */
 import type { QmpClient } from '../../../qmp/index.ts';
 import type { Failure } from '../../failure/failure.ts';
@@ -21,7 +22,7 @@ import { applyMigration, planMigration, restoreMigration } from '../qemu/migrati
 import { cleansUp } from '../repair/snapshot-end.ts';
 import { liftingObstacle } from '../repair/write-protection.ts';
 
-/** How it is to be captured, as far as that matters. */
+/** The part of a round's command that matters here. */
 export type BackgroundOptions = Pick<
   PrepareCommand,
   'vm' | 'cut' | 'disks' | 'workingDirectory' | 'domainXml'
@@ -29,7 +30,7 @@ export type BackgroundOptions = Pick<
 
 type Obstacle = Pick<Failure, 'code' | 'message'>;
 
-/** None, if one can be taken. Leaves everything as it was. */
+/** Returns what is in the way; nothing if a snapshot can be taken. Leaves the VM as it was. */
 export async function backgroundObstacles(
   qmp: QmpClient,
   options: BackgroundOptions,
@@ -54,16 +55,16 @@ async function diskObstacles(
   const disks = await writableDisks(qmp, workingDirectory);
   if (mode === 'leave') {
     return disks.map(({ device }) => {
-      return `${device} is a disk the guest can write to, and would go on to (round.disks: leave)`;
+      return `${device} is a disk that the guest would write to after the cut (round.disks: leave)`;
     });
   }
   if (disks.length === 0) return [];
   const names = disks.map(({ device }) => device).join(', ');
   if (cut === 'frames-held') {
-    return [`${names} could not be snapshotted with round.cut: frames-held, where VMs run on`];
+    return [`${names} cannot be snapshotted with round.cut: frames-held, where VMs keep running`];
   }
   if (domainXml !== undefined) {
-    return [`${names}: libvirt keeps its own account of disks, which a snapshot would upset`];
+    return [`${names}: libvirt keeps a record of disks, which a snapshot would contradict`];
   }
   return disks.flatMap((disk) => snapshotObstacle(disk) ?? []);
 }
@@ -73,8 +74,8 @@ async function hmp(qmp: QmpClient, command: string): Promise<string> {
 }
 
 /**
- * Devices and network backends that a snapshot of QEMU's own memory would miss writes of, in words.
- * @param tree `info qtree` (qdev-monitor.c, qdev_print): `dev: TYPE, id "ID"`, indented by its depth
+ * Returns, in words, devices and network backends whose writes a snapshot of QEMU's memory misses.
+ * @param tree `info qtree` (qdev-monitor.c, qdev_print): `dev: TYPE, id "ID"`, indented by depth
  * @param network `info network` (net/net.c): ` \\ NAME: index=0,type=TYPE,…`
  */
 export function foreignWriters(tree: string, network: string): string[] {
@@ -84,7 +85,7 @@ export function foreignWriters(tree: string, network: string): string[] {
       const name = id === '' ? type : `${type} ${id}`;
       if (type.startsWith('vfio-')) return [`${name} writes memory by DMA, past QEMU`];
       if (type.startsWith('vhost-user-')) return [`${name} writes memory from another process`];
-      if (type.startsWith('virtio-mem-')) return [`${name} has a stream we do not take`];
+      if (type.startsWith('virtio-mem-')) return [`${name} has a stream that Umbra does not take`];
       return [];
     },
   );
@@ -94,7 +95,7 @@ export function foreignWriters(tree: string, network: string): string[] {
   ];
 }
 
-/** Setting the capability has QEMU check all it knows of (migrate_caps_check). */
+/** Returns QEMU's refusal: setting the capability has it check all it can (migrate_caps_check). */
 async function refusals(qmp: QmpClient): Promise<string[]> {
   const plan = await planMigration(qmp, true);
   try {
@@ -107,7 +108,10 @@ async function refusals(qmp: QmpClient): Promise<string[]> {
   }
 }
 
-/** Either nobody hears of what runs on before all are cut, or it stands: one of them QEMU must allow. */
+/**
+ * Returns what is in the way of one cut of all members. Until all are cut, either a VM's frames are
+ * held or the VM stays stopped. QEMU must allow one of them.
+ */
 async function cutObstacles(qmp: QmpClient, options: BackgroundOptions): Promise<string[]> {
   const { cut, disks, workingDirectory } = options;
   const { major, minor } = qmp.version;
@@ -122,12 +126,12 @@ async function cutObstacles(qmp: QmpClient, options: BackgroundOptions): Promise
   return cut === 'frames-held' ? [obstacle] : unlessItStands(obstacle);
 }
 
-/** Should it be otherwise, the round notices (background-drive.ts). */
+/** Foresees whether QEMU keeps a VM stopped. A round finds out if it does not (background.ts). */
 function staysStopped({ version: { major } }: QmpClient): boolean {
   return major >= 9;
 }
 
-/** Where QEMU leaves memory protected when a snapshot is broken off, we must be able to help. */
+/** Requires that Umbra can lift the protection that QEMU leaves when a snapshot is broken off. */
 function cleanUpObstacles(qmp: QmpClient, vm: KnownProcess | undefined): string[] {
   if (cleansUp(qmp)) return [];
   const { major, minor } = qmp.version;

@@ -6,28 +6,31 @@
  *     stream ─────┼─▶ step(session, event) ──┼▶ votes on the return path
  *     commands ───┘                          └▶ staging shadow, reports
  *
- * Steps run one after the other. Undoing first lets the step under way end (each looks up after every
- * wait, and stops when the round is over), so that nothing is done to the VM behind its back.
+ * A VM's stop, for one, comes this way:
+ *
+ *     QMP STOP ▶ VmEvents ▶ CaptureMethod.onStopped ▶ Capture.handle ▶ step ▶ resume ▶ QMP cont
+ *
+ * Steps run one after the other. Undoing first lets the step under way end (each calls throwIfOver
+ * after every wait), so that no step acts on a VM that is being repaired.
  */
 import type { Logger } from 'pino';
 import { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, toFailure } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
+import type { StreamResult } from '../../intake/shadow-sink.ts';
 import type {
-  CaptureMode,
   MemberLocation,
   MemberNotice,
   PrepareCommand,
+  RoundFacts,
 } from '../../protocol/member.ts';
+import { Journal } from '../repair/journal.ts';
 import { repairVm } from '../repair/repair.ts';
 import { admitMember } from './admission.ts';
-import { BackgroundCapture } from './background.ts';
-import { chooseCapture } from './choose-capture.ts';
 import type { SplitMemory } from './huge-page-policy.ts';
-import { SAMPLE_INTERVAL_MS } from './live-meter.ts';
-import { MemberRound } from './member-round.ts';
+import { LiveMeter, SAMPLE_INTERVAL_MS } from './live-meter.ts';
 import type { CaptureMethod } from './method.ts';
-import { PrecopyCapture } from './precopy.ts';
+import { prepareMethod } from './prepare-method.ts';
 import { sealShadow } from './seal.ts';
 import {
   IDLE,
@@ -41,27 +44,41 @@ import {
   UNDO_SHARE,
   UNDOING,
 } from './session.ts';
-import { StopCopyCapture } from './stop-copy.ts';
+import type { Admitted, MemberRound } from './stages.ts';
 import { VmEvents } from './vm-events.ts';
 
-/** How long putting a VM right is tried before another process is left to it. */
+/** The time that repairing a VM is tried for, before it is left to another process. */
 const UNDO_LIMIT_MS = 60_000;
 
-/** Thrown by a step that finds the round over; told to nobody. */
+/** Thrown by a step that finds the round over. Never reported. */
 class RoundOver extends Error {}
 
-export class Capture {
-  readonly #round: MemberRound;
+/** A monitor connection, and what its events lead to. */
+interface Connected {
+  readonly monitor: QmpClient;
+  readonly events: VmEvents;
+}
+
+export class Capture implements MemberRound {
+  readonly location: MemberLocation;
+  readonly prepare: PrepareCommand;
+  readonly journal: Journal;
+  readonly meter = new LiveMeter(() => performance.now());
   readonly #notify: (notice: MemberNotice) => void;
   readonly #onOver: (how: 'repaired' | 'unrepaired') => void;
   readonly #log: Logger;
-  readonly #over = new AbortController();
+  readonly #connecting = new AbortController();
+  #facts: RoundFacts = {};
   #session: Session = NEW_SESSION;
   #step: Promise<void> = Promise.resolve();
-  #method: CaptureMethod | undefined;
+  #stopAsked = false;
   #deadline: NodeJS.Timeout | undefined;
   #sampler: NodeJS.Timeout | undefined;
-  readonly #events: VmEvents;
+  // What the stages have made (stages.ts). Undoing takes it apart, however far the round has come.
+  #connected: Connected | undefined;
+  #admitted: Admitted | undefined;
+  #method: CaptureMethod | undefined;
+  #result: StreamResult | undefined;
 
   /** @param onOver called once, when the session is idle again */
   constructor(
@@ -71,51 +88,90 @@ export class Capture {
     onOver: (how: 'repaired' | 'unrepaired') => void,
     log: Logger,
   ) {
-    this.#round = new MemberRound(location, prepare, {
-      handle: (event) => this.handle(event),
-      failed: (where, error) => this.#failed(where, error),
-      lookUp: () => this.#lookUp(),
-    });
-    this.#events = new VmEvents(
-      this.#round,
-      () => this.#session.state,
-      () => this.#method,
-    );
+    this.location = location;
+    this.prepare = prepare;
+    this.journal = new Journal(location.directory);
     this.#notify = notify;
     this.#onOver = onOver;
     this.#log = log.child({ round: prepare.round });
   }
 
   get round(): string {
-    return this.#round.prepare.round;
+    return this.prepare.round;
   }
 
-  /** What is to be joined when the round is over. */
+  get facts(): RoundFacts {
+    return this.#facts;
+  }
+
+  get state(): number {
+    return this.#session.state;
+  }
+
+  get method(): CaptureMethod | undefined {
+    return this.#method;
+  }
+
+  get stopAsked(): boolean {
+    return this.#stopAsked;
+  }
+
+  /** Returns memory whose huge pages are to be joined when the round is over. */
   get split(): SplitMemory | undefined {
     return this.#method?.split;
   }
 
-  /** Opens or closes the member's slot; a stream that is being drained flows regardless. */
+  /** Opens or closes the member's slot. A stream that is being drained is read regardless. */
   slot(open: boolean): void {
-    this.#round.intake?.slot(open);
+    this.#method?.intake.slot(open);
   }
 
-  /** Takes a command of the coordinator, or what happened. */
+  /** Makes ready for the end, which is near: slots and pacing are over, little is to be left. */
+  closeIn(): void {
+    this.#method?.intake.slot(true);
+    this.#method?.closeIn();
+  }
+
   handle(event: SessionEvent): void {
     const before = this.#session.state;
     const { session, actions } = step(this.#session, event);
     this.#session = session;
     if (session.state !== before) {
       this.#log.debug({ event: event.type, state: STATE_NAMES[session.state] }, 'session');
-      faultPoint(`member/${this.#round.location.member}/${STATE_NAMES[session.state]}`);
+      faultPoint(`member/${this.location.member}/${STATE_NAMES[session.state]}`);
     }
     for (const action of actions) this.#enact(action);
   }
 
-  /** The end is near: slots and pacing are over, so that little is left when it comes. */
-  closeIn(): void {
-    this.#round.intake?.slot(true);
-    this.#method?.live?.closeIn();
+  failed(where: string, error: unknown): void {
+    const { state } = this.#session;
+    if (state === IDLE || state === UNDOING || error instanceof RoundOver) return;
+    const failure = toFailure(error, { member: this.location.member, where });
+    this.#log.warn({ failure, state: STATE_NAMES[state] }, 'member failed');
+    this.handle({ type: 'failed', failure });
+  }
+
+  throwIfOver(): void {
+    const { state } = this.#session;
+    if (state === UNDOING || state === IDLE) throw new RoundOver();
+  }
+
+  addFacts(facts: RoundFacts): void {
+    this.#facts = { ...this.#facts, ...facts };
+  }
+
+  noteStop(stopping: boolean): void {
+    this.#stopAsked = stopping;
+    this.journal.note(stopping);
+  }
+
+  sampleLive(): void {
+    if (this.#session.state === LIVE) this.#sample();
+  }
+
+  whole(result: StreamResult): void {
+    this.#result = result;
+    this.handle({ type: 'drained' });
   }
 
   #enact(action: SessionAction): void {
@@ -124,7 +180,7 @@ export class Capture {
         this.#attempt('admit', () => this.#admit());
         break;
       case 'open':
-        this.#attempt('open', async () => this.#driving.open());
+        this.#attempt('open', () => this.#open());
         break;
       case 'start':
         this.#start();
@@ -133,10 +189,10 @@ export class Capture {
         this.#attempt('stop', () => this.#stop());
         break;
       case 'vote':
-        this.#round.intake?.vote();
+        this.#method?.intake.vote();
         break;
       case 'resume':
-        this.#attempt('resume', async () => this.#driving.resume());
+        this.#attempt('resume', async () => made(this.#method).resume());
         break;
       case 'seal':
         this.#attempt('seal', () => this.#seal());
@@ -150,7 +206,7 @@ export class Capture {
       case 'arm-deadline':
         this.#deadline = setTimeout(
           () => this.handle({ type: 'deadline' }),
-          this.#round.prepare.stopDeadlineMs * UNDO_SHARE,
+          this.prepare.stopDeadlineMs * UNDO_SHARE,
         );
         break;
       case 'disarm-deadline':
@@ -164,111 +220,80 @@ export class Capture {
 
   #attempt(where: string, work: () => Promise<void>): void {
     this.#step = this.#step
-      .then(() => this.#lookUp())
+      .then(() => this.throwIfOver())
       .then(work)
-      .catch((error: unknown) => this.#failed(where, error));
-  }
-
-  /** Between two waits of a step: is the round still on? */
-  #lookUp(): void {
-    const { state } = this.#session;
-    if (state === UNDOING || state === IDLE) throw new RoundOver();
-  }
-
-  #failed(where: string, error: unknown): void {
-    const { state } = this.#session;
-    if (state === IDLE || state === UNDOING || error instanceof RoundOver) return;
-    const failure = toFailure(error, { member: this.#round.location.member, where });
-    this.#log.warn({ failure, state: STATE_NAMES[state] }, 'member failed');
-    this.handle({ type: 'failed', failure });
+      .catch((error: unknown) => this.failed(where, error));
   }
 
   async #admit(): Promise<void> {
-    const round = this.#round;
-    round.qmp = await QmpClient.connect(round.location.qmp, { signal: this.#over.signal });
-    round.qmp.onEvent((event) => this.#events.take(event));
-    void round.qmp.closed.then((error) => this.#failed('qmp', error));
-    await admitMember(round, () => this.#choose(round.monitor));
+    const { signal } = this.#connecting;
+    const monitor = await QmpClient.connect(this.location.qmp, { signal });
+    const events = new VmEvents(this, monitor);
+    this.#connected = { monitor, events };
+    monitor.onEvent((event) => events.take(event));
+    void monitor.closed.then((error) => this.failed('qmp', error));
+    const admitted = await admitMember(this, monitor);
+    this.#admitted = admitted;
+    this.throwIfOver();
+    this.handle({ type: 'admitted', background: admitted.mode === 'background' });
   }
 
-  async #choose(qmp: QmpClient): Promise<CaptureMode> {
-    const { mode, reason } = await chooseCapture(qmp, this.#round.prepare);
-    this.#lookUp();
-    this.#method = this.#newDrive(mode);
-    this.#round.addFacts({ capture: mode, ...(reason && { captureReason: reason }) });
-    return mode;
+  async #open(): Promise<void> {
+    const method = await prepareMethod(this, made(this.#admitted));
+    this.#method = method;
+    this.throwIfOver();
+    await method.begin();
   }
 
-  #newDrive(mode: CaptureMode): CaptureMethod {
-    switch (mode) {
-      case 'precopy':
-        return new PrecopyCapture(this.#round, () => this.#sampleLive());
-      case 'stop-copy':
-        return new StopCopyCapture(this.#round);
-      case 'background':
-        return new BackgroundCapture(this.#round);
-    }
-  }
-
-  get #driving(): CaptureMethod {
-    if (this.#method === undefined) throw new Error('not admitted');
-    return this.#method;
-  }
-
-  /** The stream flows from here on when the coordinator opens the member's slot. */
+  /** Begins the live phase: the stream flows when the coordinator opens the member's slot. */
   #start(): void {
-    this.#round.startedAt = performance.now();
-    this.#round.intake?.clock.start();
+    this.#method?.start();
     this.#sample();
     this.#sampler = setInterval(() => this.#tick(), SAMPLE_INTERVAL_MS);
   }
 
   #tick(): void {
-    const live = this.#session.state === LIVE ? this.#method?.live : undefined;
-    if (live === undefined) this.#sample();
-    else void live.onTick();
-  }
-
-  #sampleLive(): void {
-    if (this.#session.state === LIVE) this.#sample();
+    if (this.#session.state === LIVE) void this.#method?.onTick();
+    else this.#sample();
   }
 
   async #stop(): Promise<void> {
-    await this.#events.stopKnown();
-    this.#lookUp();
-    this.#round.noteStop(true);
-    await this.#driving.stop();
+    await made(this.#connected).events.stopKnown();
+    this.throwIfOver();
+    this.noteStop(true);
+    await made(this.#method).stop();
   }
 
   async #seal(): Promise<void> {
     clearInterval(this.#sampler);
     this.#sample();
-    await sealShadow(this.#round, this.#driving);
+    this.addFacts(await sealShadow(this, made(this.#method), made(this.#result)));
+    this.handle({ type: 'sealed' });
   }
 
   /** Leaves the VM as it was found, and nothing behind. */
   async #undo(keepShadow: boolean): Promise<void> {
     clearInterval(this.#sampler);
-    const { location, journal } = this.#round;
+    const { location, journal } = this;
     this.#method?.end();
     const streamEnded = this.#method?.abandon();
-    if (this.#round.qmp === undefined) this.#over.abort();
+    if (this.#connected === undefined) this.#connecting.abort();
     await this.#step;
     const snapshot = streamEnded !== undefined && journal.read()?.snapshot !== undefined;
-    if (!snapshot) this.#round.intake?.close();
+    if (!snapshot) this.#method?.intake.close();
     let how: 'repaired' | 'unrepaired' = 'repaired';
     try {
       await repairVm(location.qmp, journal, UNDO_LIMIT_MS, {
-        connected: this.#round.qmp,
+        connected: this.#connected?.monitor,
         streamEnded: snapshot ? streamEnded : undefined,
       });
     } catch (error) {
       const failure = toFailure(error, { member: location.member, where: 'undo' });
-      this.#log.error({ failure }, 'could not put the VM right; its journal stays');
+      this.#log.error({ failure }, 'could not repair the VM; its journal stays');
       how = 'unrepaired';
     }
     if (!keepShadow) {
-      await this.#round.shadow?.discard().catch((error: unknown) => {
+      await this.#admitted?.shadow.discard().catch((error: unknown) => {
         this.#log.error({ err: error }, 'could not remove the staged shadow');
       });
     }
@@ -280,15 +305,15 @@ export class Capture {
     clearInterval(this.#sampler);
     this.#method?.end();
     clearTimeout(this.#deadline);
-    this.#round.intake?.close();
-    this.#round.qmp?.close();
+    this.#method?.intake.close();
+    this.#connected?.monitor.close();
     this.#onOver(how);
   }
 
   #sample(): void {
-    const waits = this.#method?.waits ?? false;
-    const sample = this.#round.meter.sample(this.#round.intake?.figures, waits);
-    this.#round.addFacts({ sample });
+    const method = this.#method;
+    const sample = this.meter.sample(method?.intake.figures, method?.waits ?? false);
+    this.addFacts({ sample });
     this.#notify({ type: 'sample', round: this.round, sample });
   }
 
@@ -297,6 +322,12 @@ export class Capture {
     const { round } = this;
     this.#log.info({ report, ...(failure && { failure }) }, 'report');
     const carried: { failure?: Failure } = failure === undefined ? {} : { failure };
-    this.#notify({ type: 'report', round, report, facts: this.#round.facts, ...carried });
+    this.#notify({ type: 'report', round, report, facts: this.#facts, ...carried });
   }
+}
+
+/** @throws Error if a stage has not made it: session.ts rules that out */
+function made<T>(thing: T | undefined): T {
+  if (thing === undefined) throw new Error('a step of the round came before the one it needs');
+  return thing;
 }

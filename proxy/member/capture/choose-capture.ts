@@ -1,6 +1,6 @@
 /**
- * Which capture a member gets: the first of those it may have that nothing stands in the way of. Found
- * out by trying, and told: one that was preferred is never passed over in silence.
+ * Chooses a member's capture: the first of those allowed that nothing is in the way of. It tries
+ * them. The report names every capture that was preferred, and why it was not taken.
  */
 import type { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
@@ -13,7 +13,7 @@ export type CaptureOptions = BackgroundOptions & PrecopyOptions;
 
 export interface Choice {
   readonly mode: CaptureMode;
-  /** Why it is not what was preferred, in words. */
+  /** The reasons against the captures that were preferred, in words. */
   readonly reason: string | undefined;
 }
 

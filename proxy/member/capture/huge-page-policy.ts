@@ -2,7 +2,7 @@
  * Decides which memory of a VM may be joined into huge pages, and finds that memory. PURE.
  *
  *     used   where the VM has at least half of a huge page: no more is added than it has
- *     all    everywhere, also what the guest has never written: all of its RAM is backed from then on
+ *     all    everywhere, also what the guest has never written: all of its RAM is backed then
  *     auto   what is used; and the rest while the host has plenty, unless the VM has a balloon,
  *            which is there to give back what the guest does not use
  */
@@ -68,7 +68,7 @@ interface Range {
 }
 
 /**
- * Returns a process's private memory that no file is behind, from /proc/PID/maps (proc_pid_maps(5)).
+ * Returns a process's private memory without a file, from /proc/PID/maps (proc_pid_maps(5)).
  *
  *     7fe203e00000-7fe223e00000 rw-p 00000000 00:00 0
  */

@@ -106,7 +106,7 @@ function* allOf(blocks: readonly LocatedBlock[], hugeBytes: number) {
   for (const block of blocks) yield* hugePages(block, hugeBytes);
 }
 
-/** Returns the bytes available both to the shadows and in the control groups the VM is charged to. */
+/** Returns the bytes available to the shadows and in the VM's control groups: the lesser counts. */
 function available({ vm, room: { directory } }: SplitMemory): number {
   const ofVm = measureRoom(directory, { process: vm.pid });
   return Math.min(measureRoom(directory).availableBytes, ofVm.availableBytes);

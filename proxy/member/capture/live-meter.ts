@@ -1,5 +1,5 @@
 /**
- * What is known of a member while it streams: QEMU's passes and QEMU's own view of what is left.
+ * Keeps what is known of a member while it streams: QEMU's passes and QEMU's view of what is left.
  * PURE: the time comes in, and so do QEMU's events and answers.
  *
  * What a pass has found dirty is known only in the instant it begins, before it is sent. QEMU is

@@ -1,135 +1,139 @@
-/** Precopy: memory streams while the VM runs, pass after pass; what is left follows when it stands. */
-
+/** Captures by precopy: memory streams while the VM runs, the rest when it has stopped. */
 import { ProcessMemory } from '../../host/process-memory.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import { type RamBlockInfo, ramBlocks } from '../qemu/memory.ts';
 import { hasSwitchoverAck } from '../qemu/migration-settings.ts';
-import { resumeStanding, stopVm } from '../qemu/run-state.ts';
+import { stopVm } from '../qemu/run-state.ts';
 import { rewriteMissed } from './compare-memory.ts';
-import type { MemberRound } from './member-round.ts';
-import type { CaptureMethod, LiveCapture } from './method.ts';
+import { CaptureMethod } from './method.ts';
 import { Pacing } from './pacing.ts';
 import { isEmulated } from './precopy-support.ts';
+import type { MemberRound, Ready } from './stages.ts';
 import { whyStreamEnded } from './stream-end.ts';
 
 /**
- * What a QEMU without switchover-ack keeps of its first pass while it waits for others: 8 MiB, a few
- * milliseconds of the drain. More than what the socket takes while we are not looking.
+ * Pages of its first pass that a QEMU without switchover-ack keeps back while it waits for others:
+ * 8 MiB, a few milliseconds of the drain. More than the socket takes while it is not read.
  */
 const KEEP_BACK_PAGES = 2048;
 
-export class PrecopyCapture implements CaptureMethod, LiveCapture {
+/** Memory of an emulated VM, for the comparison. */
+interface EmulatedMemory {
+  readonly memory: ProcessMemory;
+  readonly blocks: readonly RamBlockInfo[];
+}
+
+interface PrecopyParts {
+  readonly hasSwitchoverAck: boolean;
+  /** QEMU looks for dirty pages even when it is slowed (since 8.2). */
+  readonly canTrickle: boolean;
+  /** Undefined for a VM that is not compared. */
+  readonly emulated: EmulatedMemory | undefined;
+}
+
+export class PrecopyCapture extends CaptureMethod {
   readonly mode = 'precopy';
   readonly waits = false;
-  readonly live = this;
-  readonly #round: MemberRound;
-  readonly #sampleLive: () => void;
-  #hasSwitchoverAck = false;
-  #pacing: Pacing | undefined;
-  /** Of an emulated VM, and where in it is what (dirty-log.ts). */
-  #memory: ProcessMemory | undefined;
-  #blocks: readonly RamBlockInfo[] = [];
+  readonly #hasSwitchoverAck: boolean;
+  readonly #pacing: Pacing;
+  readonly #emulated: EmulatedMemory | undefined;
 
-  /** @param sampleLive tells how far it is, if it is still live */
-  constructor(round: MemberRound, sampleLive: () => void) {
-    this.#round = round;
-    this.#sampleLive = sampleLive;
+  static async prepare(
+    round: MemberRound,
+    ready: Ready,
+    canTrickle: boolean,
+  ): Promise<PrecopyCapture> {
+    const parts = {
+      hasSwitchoverAck: await hasSwitchoverAck(ready.monitor),
+      canTrickle,
+      emulated: await openMemory(round, ready),
+    };
+    return new PrecopyCapture(round, ready, parts);
   }
 
-  async open(): Promise<void> {
-    const round = this.#round;
-    const { canTrickle } = await round.setUp(false);
-    this.#hasSwitchoverAck = await hasSwitchoverAck(round.monitor);
-    await this.#openMemory();
-    const keepBackPages = this.#hasSwitchoverAck ? 0 : KEEP_BACK_PAGES;
-    const intake = await round.receive(
-      { keepBackPages, mode: 'precopy' },
-      {
-        // Left unread until the coordinator's start: none converges while another still opens.
-        onConnected: () => round.handle({ type: 'streaming' }),
-        onAllSeen: () => this.#pacing?.onAllSeen(),
-        onKeptBack: () => {
-          this.#pacing?.keepBack();
-          this.#sampleLive();
-        },
-        onWhole: (result) => void this.#onWhole(result),
-      },
-    );
-    this.#pacing = new Pacing(round.monitor, intake, round.meter, canTrickle);
-    await round.migrate();
+  private constructor(round: MemberRound, ready: Ready, parts: PrecopyParts) {
+    const keepBackPages = parts.hasSwitchoverAck ? 0 : KEEP_BACK_PAGES;
+    super(round, ready, { keepBackPages, mode: 'precopy' });
+    this.#hasSwitchoverAck = parts.hasSwitchoverAck;
+    this.#emulated = parts.emulated;
+    this.#pacing = new Pacing(ready.monitor, this.intake, round.meter, parts.canTrickle);
   }
 
-  async #openMemory(): Promise<void> {
-    const { monitor, prepare } = this.#round;
-    const { vm, compareEmulated } = prepare;
-    if (vm === undefined || !compareEmulated || !(await isEmulated(monitor))) return;
-    this.#blocks = await ramBlocks(monitor);
-    this.#memory = new ProcessMemory(vm);
+  override async begin(): Promise<void> {
+    await this.listen();
+    await this.migrate();
   }
 
-  /** The VM stands until we vote: what QEMU has missed of an emulated one is mended first. Never rejects. */
-  async #onWhole(result: StreamResult): Promise<void> {
-    const round = this.#round;
+  /** Leaves the stream unread until the coordinator's start: none converges while others open. */
+  protected override onConnected(): void {
+    this.round.handle({ type: 'streaming' });
+  }
+
+  protected override onAllSeen(): void {
+    this.#pacing.onAllSeen();
+  }
+
+  protected override onKeptBack(): void {
+    this.#pacing.keepBack();
+    this.round.sampleLive();
+  }
+
+  /**
+   * Compares an emulated VM, which stays stopped until the vote, and corrects what QEMU has missed.
+   * Never rejects.
+   */
+  protected override async onWhole(result: StreamResult): Promise<void> {
+    const { round } = this;
     const at = performance.now();
-    const streamed = round.intake?.sink;
-    if (this.#memory !== undefined && streamed !== undefined) {
+    if (this.#emulated !== undefined) {
       try {
+        const { memory, blocks } = this.#emulated;
         const throwIfOver = () => round.throwIfOver();
-        const missedPages = await rewriteMissed(this.#memory, this.#blocks, streamed, throwIfOver);
+        const missedPages = await rewriteMissed(memory, blocks, this.intake.sink, throwIfOver);
         round.addFacts({ missedPages, compareMs: performance.now() - at });
       } catch (error) {
-        round.failed('compare', await whyStreamEnded(error, round.monitor));
+        round.failed('compare', await whyStreamEnded(error, this.monitor));
         return;
       }
     }
-    round.whole(result, at);
+    this.tellWhole(result, at);
   }
 
-  async onTick(): Promise<void> {
-    await this.#pacing?.onTick();
-    this.#sampleLive();
+  override async onTick(): Promise<void> {
+    await this.#pacing.onTick();
+    this.round.sampleLive();
   }
 
-  onPass(): void {
-    this.#pacing?.onPass(this.#sampleLive);
+  override onPass(): void {
+    this.#pacing.onPass(() => this.round.sampleLive());
   }
 
-  closeIn(): void {
-    this.#pacing?.closeIn();
+  override closeIn(): void {
+    this.#pacing.closeIn();
   }
 
-  async stop(): Promise<void> {
-    const { intake, monitor, prepare } = this.#round;
-    this.#pacing?.closeIn();
-    this.#pacing?.end();
-    const stopped = stopVm(monitor, prepare.stopDeadlineMs);
-    if (this.#hasSwitchoverAck) intake?.allowSwitchover();
-    intake?.letGo(); // until the VM has stopped, the live limit stands
+  override async stop(): Promise<void> {
+    this.#pacing.closeIn();
+    this.#pacing.end();
+    const stopped = stopVm(this.monitor, this.prepare.stopDeadlineMs);
+    if (this.#hasSwitchoverAck) this.intake.allowSwitchover();
+    this.intake.letGo(); // until the VM has stopped, the live limit holds
     await stopped;
-    intake?.drain();
+    this.intake.drain();
   }
 
-  onStopped(): void {
-    this.#round.handle({ type: 'vm-stopped' });
+  override end(): void {
+    this.#pacing.end();
+    this.#emulated?.memory.close();
   }
+}
 
-  onResumed(): boolean {
-    return true;
-  }
-
-  async resume(): Promise<void> {
-    await resumeStanding(this.#round.monitor, this.#round.prepare.stopDeadlineMs);
-  }
-
-  async complete(): Promise<void> {}
-
-  abandon(): undefined {
-    this.#round.intake?.close(); // it unblocks the monitor of a stopped VM
-  }
-
-  end(): void {
-    this.#pacing?.end();
-    this.#memory?.close();
-    this.#memory = undefined;
-  }
+async function openMemory(
+  { prepare }: MemberRound,
+  { monitor }: Ready,
+): Promise<EmulatedMemory | undefined> {
+  const { vm, compareEmulated } = prepare;
+  if (vm === undefined || !compareEmulated || !(await isEmulated(monitor))) return undefined;
+  const blocks = await ramBlocks(monitor);
+  return { blocks, memory: new ProcessMemory(vm) };
 }

@@ -1,50 +1,55 @@
-/** The last step of a member's round: the stream is whole, the VM runs; its shadow is made final. */
+/** Seals a member's shadow: the stream is whole, the VM runs, the shadow is made final. */
 import type { QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
+import type { StreamResult } from '../../intake/shadow-sink.ts';
 import type { StreamIntake } from '../../intake/stream-intake.ts';
 import { restoreMigration } from '../qemu/migration-settings.ts';
-import type { MemberRound } from './member-round.ts';
 import type { CaptureMethod } from './method.ts';
+import type { MemberRound, SealedFacts } from './stages.ts';
 
-/** @throws UmbraError E_ACCOUNTING, or what the store says */
-export async function sealShadow(round: MemberRound, method: CaptureMethod): Promise<void> {
+/** @throws UmbraError E_ACCOUNTING; QmpError; ShadowError */
+export async function sealShadow(
+  round: MemberRound,
+  method: CaptureMethod,
+  result: StreamResult,
+): Promise<SealedFacts> {
   const sealingAt = performance.now();
-  const { monitor, staging, intake, result, prepare, facts } = round;
-  if (result === undefined) throw new Error('sealing before the stream was whole');
+  const { intake } = method;
+  const { monitor, saved, shadow, qemuVersion } = method.ready;
+  const { commandLine, workingDirectory, domainXml } = round.prepare;
   await method.complete();
   await requireAccounting(monitor, intake);
   const { name = '' } = await monitor.execute('query-name');
   const { UUID: uuid } = await monitor.execute('query-uuid');
-  round.addFacts({ drainBytes: (intake?.readBytes ?? 0) - (facts.liveBytes ?? 0) });
+  const drainBytes = intake.readBytes - method.liveBytes;
   round.throwIfOver();
-  intake?.close();
-  if (round.saved !== undefined) await restoreMigration(monitor, round.saved);
+  intake.close();
+  await restoreMigration(monitor, saved);
   round.throwIfOver();
   round.journal.remove();
-  const { sha256, storedBytes } = await staging.seal({
+  const { sha256, storedBytes } = await shadow.seal({
     ...result,
     identity: {
-      machineType: intake?.sink.machineType ?? '',
-      qemuVersion: facts.qemuVersion ?? '',
+      machineType: intake.sink.machineType,
+      qemuVersion,
       uuid,
       name,
-      commandLine: [...prepare.commandLine],
-      workingDirectory: prepare.workingDirectory,
-      ...(prepare.domainXml && { domainXml: prepare.domainXml }),
+      commandLine: [...commandLine],
+      workingDirectory,
+      ...(domainXml && { domainXml }),
     },
   });
-  round.addFacts({ shadow: sha256, storedBytes, sealMs: performance.now() - sealingAt });
-  round.handle({ type: 'sealed' });
+  return { shadow: sha256, storedBytes, drainBytes, sealMs: performance.now() - sealingAt };
 }
 
 /**
- * The pages we took in must be the pages QEMU says it sent. XBZRLE pages are left out: QEMU
- * counts those it looked at and found unchanged, too.
+ * Requires that the pages that arrived are the pages that QEMU says it sent. XBZRLE pages are left
+ * out: QEMU also counts those it looked at and found unchanged.
  */
-async function requireAccounting(qmp: QmpClient, intake: StreamIntake | undefined): Promise<void> {
+async function requireAccounting(qmp: QmpClient, { counters }: StreamIntake): Promise<void> {
   const { ram } = await qmp.execute('query-migrate');
-  if (ram === undefined || intake === undefined) return;
-  const { normalPages, zeroPages } = intake.counters;
+  if (ram === undefined) return;
+  const { normalPages, zeroPages } = counters;
   if (ram.normal === normalPages && ram.duplicate === zeroPages) return;
   throw new UmbraError({
     code: 'E_ACCOUNTING',

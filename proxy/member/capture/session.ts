@@ -1,5 +1,6 @@
 /**
- * One member in one round. PURE: `step(session, event)` says what comes next; capture.ts does it.
+ * One member in one round. PURE: `step(session, event)` says what comes next; capture.ts does
+ * it.
  *
  *   command ▶        prepare        open                        stop
  *            IDLE ─────────▶ ADMITTING ─▶ READY ─▶ OPENING ─▶ LIVE ─────▶ STOPPING
@@ -11,8 +12,8 @@
  *             │
  *             └◀─ undone ── UNDOING ◀─ abort, failed, deadline or orphaned, from any active state
  *
- * A background snapshot is cut in an instant and sent afterwards. There STOPPED is left at the barrier,
- * the stream still to come, and
+ * A background snapshot is cut in an instant and sent afterwards. There STOPPED is left at the
+ * barrier, with the stream still to come, and
  *
  *     RESUMING ── resumed ──▶ SAVING ── drained ──▶ SEALING
  *
@@ -21,16 +22,16 @@
  *
  * Promises kept here:
  *  - A member resumes only when every member has stopped (the barrier) and its own drain is
- *    complete, or its memory is kept as it was (background); or when the round is over for it (undo).
- *  - From the moment a stop is asked for, a deadline runs; when it expires the member undoes. That takes a
- *    moment, too: it expires when UNDO_SHARE of the time a VM may stand is over.
+ *    complete, or its memory is kept as it was (background); or when it undoes the round.
+ *  - From the moment a stop is asked for, a deadline runs; when it expires, the member undoes. That
+ *    takes a moment, too: it expires when UNDO_SHARE of the time a VM may be stopped is over.
  *  - A sealed shadow is removed only by the coordinator's own `abort`: an orphan keeps it, for the
  *    epoch that names it may have been published the instant before the coordinator died.
  */
 import type { Failure } from '../../failure/failure.ts';
 import type { SessionMilestone } from '../../protocol/member.ts';
 
-/** Of the time a VM may stand (round.stopDeadline): the rest is for having it run again. */
+/** The share of round.stopDeadline after which a member undoes; the rest is for resuming its VM. */
 export const UNDO_SHARE = 0.8;
 
 export const IDLE = 0;
@@ -41,10 +42,10 @@ export const LIVE = 4;
 export const STOPPING = 5;
 export const STOPPED = 6;
 export const RESUMING = 7;
-export const SEALING = 8;
-export const SEALED = 9;
-export const UNDOING = 10;
-export const SAVING = 11;
+export const SAVING = 8;
+export const SEALING = 9;
+export const SEALED = 10;
+export const UNDOING = 11;
 
 export const STATE_NAMES = [
   'idle',
@@ -55,19 +56,21 @@ export const STATE_NAMES = [
   'stopping',
   'stopped',
   'resuming',
+  'saving',
   'sealing',
   'sealed',
   'undoing',
-  'saving',
 ] as const;
 
 export interface Session {
   readonly state: number;
+  /** The live phase has begun. */
+  readonly started: boolean;
   /** Every member of the cluster has stopped. */
   readonly barrier: boolean;
   /** This member's stream is complete. */
   readonly drained: boolean;
-  /** Its stream comes after the cut, its VM running again: it does not wait for it. */
+  /** The stream comes after the cut: the VM resumes without waiting for it. */
   readonly background: boolean;
 }
 
@@ -93,7 +96,7 @@ export type SessionEvent =
   | { readonly type: 'deadline' }
   | { readonly type: 'orphaned' };
 
-/** What the enactor does. `report` tells the coordinator. */
+/** Orders to the enactor. `report` tells the coordinator. */
 export type SessionAction =
   | { readonly type: 'admit' }
   | { readonly type: 'open' }
@@ -115,6 +118,7 @@ export interface SessionStep {
 
 export const NEW_SESSION: Session = {
   state: IDLE,
+  started: false,
   barrier: false,
   drained: false,
   background: false,
@@ -159,7 +163,9 @@ function advance(session: Session, type: Advance): SessionStep {
       if (type === 'streaming') return to({ ...session, state: LIVE }, report('live'));
       break;
     case LIVE:
-      if (type === 'start') return to(session, { type: 'start' });
+      if (type === 'start' && !session.started) {
+        return to({ ...session, started: true }, { type: 'start' });
+      }
       if (type === 'stop') {
         return to({ ...session, state: STOPPING }, { type: 'arm-deadline' }, { type: 'stop' });
       }
@@ -206,11 +212,11 @@ function advance(session: Session, type: Advance): SessionStep {
 
 const RESUMED_EARLY: Failure = {
   code: 'E_RESUMED_EARLY',
-  message: 'someone resumed the VM while it stood at the barrier: the cut is lost',
+  message: 'the VM was resumed while it was stopped at the barrier: the cut is lost',
   where: 'barrier',
 };
 
-/** The vote is cast at once: it commits this member's source to nothing but `cont`. */
+/** Votes at once: the vote commits this member's QEMU to nothing but `cont`. */
 function drained(session: Session): SessionStep {
   if (session.drained) return { session, actions: [] };
   return resumeWhenDue({ ...session, drained: true }, { type: 'vote' }, report('drained'));
@@ -229,7 +235,7 @@ function resumeWhenDue(session: Session, ...before: readonly SessionAction[]): S
   return to({ ...session, state: RESUMING }, ...before, { type: 'resume' });
 }
 
-/** A sealed shadow is whole, whatever happens to its VM: only the coordinator may drop it. */
+/** Undoes. A sealed shadow is whole, whatever happens to its VM: the coordinator alone drops it. */
 function fail(session: Session, failure: Failure): SessionStep {
   const deaf = session.state === IDLE || session.state === SEALED || session.state === UNDOING;
   if (deaf) return { session, actions: [] };
@@ -248,7 +254,7 @@ function expire(session: Session): SessionStep {
   if (!standing) return { session, actions: [] };
   return fail(session, {
     code: 'E_STOP_DEADLINE',
-    message: 'the VM stood stopped for longer than the round allows',
+    message: 'the VM was stopped for longer than the round allows',
     where: STATE_NAMES[session.state] ?? '',
   });
 }

@@ -1,18 +1,19 @@
 /**
- * Why a migration stream ended before it was whole, or could not be compared with its VM. That it did is seldom the cause: QEMU died, libvirt
- * went away before it had handed the stream over, or the migration failed, and the monitor knows. Which of
- * the two is heard of first is chance, so the monitor is asked:
+ * Finds the cause of a migration stream that ended before it was whole, or could not be compared
+ * with its VM. The end of a stream is usually a symptom: QEMU died, libvirt went away before it had
+ * handed the stream over, or the migration failed. The monitor knows the cause. Which of the two is
+ * heard first is chance, so the monitor is asked:
  *
- *     stream ends ──▶ query-migrate ──┬── failed, cancelled ──▶ E_MIGRATION_FAILED, with QEMU's reason
+ *     stream ends ──▶ query-migrate ──┬── failed, cancelled ──▶ E_MIGRATION_FAILED, QEMU's reason
  *                                     ├── no monitor ─────────▶ E_QMP_CLOSED, E_QMP_AWAY
  *                                     └── anything else, or silence: the stream's own error
  *
- * An answer comes after those of all commands before it, so a `migrate` that was refused is told first.
+ * An answer comes after those of all earlier commands, so a refused `migrate` is reported first.
  */
 import { type QmpClient, QmpError } from '../../../qmp/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 
-/** A monitor that does not answer is not worth waiting for: the VM may stand. */
+/** The longest that the monitor is waited for, milliseconds: the VM may be stopped. */
 const ANSWER_LIMIT_MS = 1_000;
 const CONSEQUENCES: ReadonlySet<string> = new Set([
   'E_STREAM_TRUNCATED',
@@ -21,7 +22,7 @@ const CONSEQUENCES: ReadonlySet<string> = new Set([
 ]);
 const CAUSES: ReadonlySet<string> = new Set(['E_QMP_CLOSED', 'E_QMP_AWAY']);
 
-/** @returns what to tell the operator; never rejects */
+/** Finds the error to report to the operator. Never rejects. */
 export async function whyStreamEnded(error: unknown, monitor: QmpClient): Promise<unknown> {
   if (!CONSEQUENCES.has(toFailure(error, {}).code)) return error;
   try {

@@ -1,31 +1,47 @@
-/** What QEMU tells of itself in a round: the VM stops and runs, a pass begins, the migration fails. */
-import type { QmpEvent } from '../../../qmp/index.ts';
+/**
+ * Handles QEMU's events in a round:
+ *
+ *     STOP ───────────┬─ asked for by the round ──▶ CaptureMethod.onStopped ──▶ session
+ *                     └─ not asked for ──▶ query-status ─┬─ switchover ──▶ session
+ *                                                        └─ else: the operator's ──▶ E_VM_PAUSED
+ *     RESUME ─────────▶ CaptureMethod.onResumed ──▶ session
+ *     MIGRATION_PASS ─▶ CaptureMethod.onPass
+ *     MIGRATION ──────▶ failed or cancelled: E_MIGRATION_FAILED
+ */
+import type { QmpClient, QmpEvent } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { isSwitchover } from '../qemu/run-state.ts';
-import type { MemberRound } from './member-round.ts';
-import type { CaptureMethod } from './method.ts';
 import { LIVE, STOPPED, STOPPING } from './session.ts';
+import { type MemberRound, NO_LIVE_PHASE } from './stages.ts';
 
 export class VmEvents {
   readonly #round: MemberRound;
-  readonly #state: () => number;
-  readonly #method: () => CaptureMethod | undefined;
+  readonly #monitor: Pick<QmpClient, 'execute'>;
   #stopKnown: Promise<void> = Promise.resolve();
 
-  /** @param state of the session */
-  constructor(round: MemberRound, state: () => number, method: () => CaptureMethod | undefined) {
+  constructor(round: MemberRound, monitor: Pick<QmpClient, 'execute'>) {
     this.#round = round;
-    this.#state = state;
-    this.#method = method;
+    this.#monitor = monitor;
   }
 
-  /** What it leads to may fail, as the journal on a full tmpfs does. That is the round's, not the monitor's. */
+  /**
+   * Takes an event. What it leads to may fail, as the journal on a full tmpfs does: that fails the
+   * round, not the monitor.
+   */
   take(event: QmpEvent): void {
     try {
       this.#take(event);
     } catch (error) {
       this.#round.failed(`event ${event.name}`, error);
     }
+  }
+
+  /**
+   * Waits while a stop is under way whose origin is not known. The round stops the VM only after
+   * that: else the round, or its journal, would resume a VM that its operator has paused.
+   */
+  stopKnown(): Promise<void> {
+    return this.#stopKnown;
   }
 
   #take({ name, timestampUs, data }: QmpEvent): void {
@@ -47,58 +63,38 @@ export class VmEvents {
 
   #onStopped(stoppedAtUs: number): void {
     const round = this.#round;
-    const { intake, startedAt } = round;
-    intake?.drain();
-    round.stoppedAt = performance.now();
-    const liveBytes = intake?.readBytes ?? 0;
-    const liveMs = startedAt === 0 ? 0 : round.stoppedAt - startedAt;
-    const flowedMs = intake?.clock.flowedMs ?? 0;
-    const flow = intake?.clock.end() ?? [];
-    round.addFacts({
-      stoppedAtUs,
-      liveBytes,
-      liveMs,
-      heldMs: Math.max(0, liveMs - flowedMs),
-      flow,
-    });
-    if (round.stopAsked) this.#method()?.onStopped();
-    else {
-      this.#stopKnown = this.#whoStopped().catch((error: unknown) => round.failed('stop', error));
-    }
+    const live = round.method?.drain() ?? NO_LIVE_PHASE;
+    round.addFacts({ stoppedAtUs, ...live });
+    if (round.stopAsked) round.method?.onStopped();
+    else
+      this.#stopKnown = this.#findOrigin().catch((error: unknown) => round.failed('stop', error));
   }
 
   #onResumed(resumedAtUs: number): void {
-    const state = this.#state();
-    this.#round.addFacts({ resumedAtUs });
-    const standing = state === STOPPING || state === STOPPED;
-    if (this.#method()?.onResumed(standing) === false) return;
-    this.#round.noteStop(false);
-    this.#round.handle({ type: 'vm-resumed' });
+    const round = this.#round;
+    const standing = round.state === STOPPING || round.state === STOPPED;
+    round.addFacts({ resumedAtUs });
+    if (round.method?.onResumed(standing) === false) return;
+    round.noteStop(false);
+    round.handle({ type: 'vm-resumed' });
   }
 
-  /**
-   * Resolves when no stop is under way of which nobody knows whose it is. Ours comes after that: else the VM
-   * would run again, by the round or its journal, though its operator has paused it.
-   */
-  stopKnown(): Promise<void> {
-    return this.#stopKnown;
-  }
-
-  /** QEMU stops a VM to switch over; any other stop is its operator's, and none of our business. */
-  async #whoStopped(): Promise<void> {
-    const { status } = await this.#round.monitor.execute('query-status');
+  /** Finds out whether QEMU has stopped the VM to switch over. Any other stop is left alone. */
+  async #findOrigin(): Promise<void> {
+    const { status } = await this.#monitor.execute('query-status');
     if (isSwitchover(status)) {
       this.#round.handle({ type: 'vm-stopped' });
       return;
     }
-    const message = `the VM was stopped by someone else (${status}); it is left so`;
+    const message = `the VM was stopped from outside the round (${status}); it is left stopped`;
     throw new UmbraError({ code: 'E_VM_PAUSED', message });
   }
 
-  /** The first pass is done when the second begins. */
+  /** Notes a pass. The first pass is over when the second begins. */
   #onPass(pass: number): void {
-    this.#round.meter.onPass(pass);
-    if (pass >= 2 && this.#state() === LIVE) this.#method()?.live?.onPass();
+    const { meter, method, state } = this.#round;
+    meter.onPass(pass);
+    if (pass >= 2 && state === LIVE) method?.onPass();
   }
 
   #onMigration(status: string): void {

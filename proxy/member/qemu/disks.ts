@@ -1,15 +1,15 @@
 /**
- * Disks of a VM that stands at the barrier: an external snapshot of each, in one transaction.
+ * Snapshots the disks of a VM that is stopped at the barrier: external snapshots, one transaction.
  *
  *     before    disk.raw ◀── guest
  *     after     disk.raw ◀── layer ◀── guest          disk.raw is frozen: the epoch names it
  *
- * A layer stays when its round comes to nothing: it holds what the guest has written since. Those that no
- * epoch needs are merged into the ones above them while the VM runs (block-stream), so that chains do not
- * grow from round to round:
+ * A layer stays when its round is aborted: it holds what the guest has written since. Layers that
+ * no epoch needs are merged into the ones above them while the VM runs (block-stream), so chains do
+ * not grow from round to round:
  *
- *     disk.raw ◀── a ◀── b ◀── guest     a is needed by nobody: b takes over what is in a
- *     disk.raw ◀──────── b ◀── guest     b reads the same all the time, so epochs that name it stay whole
+ *     disk.raw ◀── a ◀── b ◀── guest     no epoch needs a: b takes over what is in a
+ *     disk.raw ◀──────── b ◀── guest     b reads the same: epochs that name it stay whole
  *
  * The guest's own layer is left out: a snapshot could not be taken while it is merged into.
  */
@@ -26,7 +26,7 @@ import {
   type SnapshottedDisk,
 } from '../../protocol/disk-layer.ts';
 
-/** More would slow every read, and one day QEMU's own recursion. */
+/** The most layers of a disk: each slows every read, and QEMU walks them by recursion. */
 const LAYERS_MAX = 200;
 const JOB = 'umbra-merge-';
 
@@ -36,8 +36,8 @@ export interface Disk extends FrozenDisk {
 }
 
 /**
- * Disks the guest can write to.
- * @param workingDirectory what relative paths in the VM's command line are relative to
+ * Returns the disks that the guest can write to.
+ * @param workingDirectory the folder that relative paths in the VM's command line are relative to
  */
 export async function writableDisks(qmp: QmpClient, workingDirectory: string): Promise<Disk[]> {
   const disks = await allDisks(qmp, workingDirectory);
@@ -62,19 +62,18 @@ function layersOf(image: BlockImage | undefined, workingDirectory: string): Disk
   return [{ path, format }, ...layersOf(image['backing-image'], workingDirectory)];
 }
 
-/** Why a disk cannot be snapshotted, in words; undefined if it can. */
+/** Returns why a disk cannot be snapshotted, in words; undefined if it can. */
 export function snapshotObstacle({ device, layers, node }: Disk): string | undefined {
   const other = layers.find(({ path }) => !path.startsWith('/'));
-  if (layers.length === 0 || node === '') return `${device} is no image that QEMU tells of`;
+  if (layers.length === 0 || node === '') return `${device} is no image that QEMU describes`;
   if (other !== undefined) return `${device} is not in a file (${other.path})`;
   if (layers.length > LAYERS_MAX) return `${device} has ${layers.length} layers; merge some`;
   return undefined;
 }
 
 /**
- * Freezes all of them as they are; the VM must stand.
- * @param limitMs what is still to be written to them is written first
- * @returns what is frozen
+ * Freezes disks as they are. The VM must be stopped.
+ * @param limitMs the longest QEMU may take: it flushes the disks first
  * @throws UmbraError E_DISK_SNAPSHOT: none is
  */
 export async function freezeDisks(
@@ -100,7 +99,7 @@ export async function freezeDisks(
   return snapshots.map(({ device, layers, layer }) => ({ device, layers, layer }));
 }
 
-/** QEMU would write over what is there. */
+/** Returns a layer that does not exist yet: QEMU would write over an existing file. */
 function freshLayer(below: string, owner: string): { id: string; layer: string } {
   for (;;) {
     const id = randomBytes(4).toString('hex');
@@ -110,8 +109,8 @@ function freshLayer(below: string, owner: string): { id: string; layer: string }
 }
 
 /**
- * Begins to merge layers that nobody needs, one of each disk at a time; does not wait for it.
- * @param needed what epochs need as it reads: the newest layer of each of their disks
+ * Begins to merge layers that no epoch needs, one of each disk at a time. Does not wait for it.
+ * @param needed files whose content epochs need: the newest layer of each of their disks
  * @returns every file that the VM uses now
  */
 export async function mergeLayers(
@@ -139,11 +138,11 @@ export interface Merge {
   /** Takes over what is in `layer`, and reads the same as before. */
   readonly into: string;
   readonly layer: string;
-  /** What it will lie on. */
+  /** The file that `into` will lie on. */
   readonly base: string;
 }
 
-/** The lowest first: it has been needed by nobody for longest. PURE. */
+/** Chooses the lowest layer that no epoch needs: it has been so for longest. PURE. */
 export function mergeOf(
   layers: readonly DiskLayer[],
   owner: string,
@@ -157,7 +156,7 @@ export function mergeOf(
   return undefined;
 }
 
-/** The node of the format, not that of the file below it. */
+/** Returns the node of an image's format, not that of the file below it. */
 function nodeOf(nodes: readonly BlockNode[], path: string | undefined): string | undefined {
   return nodes.find(({ file, drv }) => file === path && drv !== 'file')?.['node-name'];
 }

@@ -1,11 +1,11 @@
 /**
- * Holds the frames a guest sends, so that none of them leaves after its cut before all have been cut.
+ * Holds the frames a guest sends, so that none leaves between its cut and the last member's.
  *
  *     guest ──▶ NIC ──▶ filter-buffer ──▶ netdev        object-add: from now on frames are kept
  *                                                        object-del: they are sent, in order
  *
- * Of filter-buffer's queues, `rx` is what the netdev receives from the guest (net/filter-buffer.c). Its
- * interval is as long as it takes: what ends it is our own release. A vhost netdev goes past all
+ * Of filter-buffer's queues, `rx` is what the netdev receives from the guest (net/filter-buffer.c).
+ * Its interval is longer than any hold: Umbra's release ends it. A vhost netdev bypasses all
  * filters, and QEMU refuses one there.
  */
 import type { QmpClient } from '../../../qmp/index.ts';
@@ -17,7 +17,7 @@ const TRIED_ID = 'umbra-try-';
 /** Microseconds; the largest a uint32 takes. Over an hour: the stop deadline comes first. */
 const INTERVAL_US = 0xffffffff;
 
-/** Network backends that a guest's NICs are connected to. */
+/** Returns the network backends that a guest's NICs are connected to. */
 export async function netdevs(qmp: QmpClient): Promise<string[]> {
   const text = await qmp.execute('human-monitor-command', { 'command-line': 'info network' });
   return parseNetwork(text);
@@ -34,7 +34,7 @@ export function parseNetwork(text: string): string[] {
 }
 
 /**
- * Tries whether frames could be held, with a filter that is off: nothing is held up by it.
+ * Tries whether frames could be held, with a filter that is off and delays nothing.
  * @returns why not, in QEMU's words; undefined if they can
  */
 export async function holdingObstacle(
@@ -43,7 +43,7 @@ export async function holdingObstacle(
 ): Promise<string | undefined> {
   for (const netdev of backends) {
     const id = TRIED_ID + netdev;
-    await ignoringRefusal(qmp.execute('object-del', { id })); // of who died in between
+    await ignoringRefusal(qmp.execute('object-del', { id })); // a proxy that died may have left it
     const options = { netdev, queue: 'rx', interval: INTERVAL_US, status: 'off' };
     try {
       await qmp.execute('object-add', { 'qom-type': 'filter-buffer', id, ...options });
@@ -69,7 +69,7 @@ export async function holdFrames(qmp: QmpClient, backends: readonly string[]): P
   }
 }
 
-/** Sends what was held, in order. Idempotent: what is not held is not asked for twice. */
+/** Sends the frames that were held, in order. Idempotent. */
 export async function releaseFrames(qmp: QmpClient, backends: readonly string[]): Promise<void> {
   for (const netdev of backends) {
     // Not held (any more): "object 'umbra-hold-net0' not found".

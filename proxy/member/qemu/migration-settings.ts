@@ -4,21 +4,21 @@ import type { CapabilityState, QmpClient } from '../../../qmp/index.ts';
 /** QEMU's own limit for max-bandwidth is the largest int64; this is "do not throttle". */
 const FULL_SPEED_BYTES_PER_SECOND = 2 ** 50;
 /**
- * QEMU switches over by itself when what is left fits bandwidth × downtime-limit. A millisecond, the
- * least it takes, leaves that decision to the coordinator for all but idle VMs. (Zero means "at
- * once".)
+ * QEMU switches over by itself when what is left fits bandwidth × downtime-limit. A millisecond,
+ * the least QEMU takes, leaves that decision to the coordinator for all but idle VMs. (Zero means
+ * "at once".)
  */
 const DOWNTIME_LIMIT_MS = 1;
 /**
- * Less than a byte in QEMU's window of 100 ms: one pass a window (migration_rate_limit, migration.c).
- * Below ten it would round to zero, which means no limit.
+ * Less than a byte in QEMU's window of 100 ms: one pass a window (migration_rate_limit,
+ * migration.c). Below ten it would round to zero, which means no limit.
  */
 const TRICKLE_BYTES_PER_SECOND = 10;
 /**
- * QEMU looks for newly dirtied pages when less than bandwidth × downtime-limit is left. That is less
- * than a page: all has been sent then, and every page it finds is new to it (why that matters to an
- * emulator: precopy-support.ts in capture/). A QEMU that trickles has next to no bandwidth. It would
- * never look, but for a bandwidth it is told (QEMU 8.2).
+ * QEMU looks for newly dirtied pages when less than bandwidth × downtime-limit is left. That is
+ * less than a page: all has been sent then, and every page it finds is new to it (why that matters
+ * to an emulator: ../capture/precopy-support.ts). A QEMU that trickles has next to no bandwidth. It
+ * would never look, but for a bandwidth it is told (QEMU 8.2).
  */
 const SWITCHOVER_BYTES_PER_SECOND = 2_000_000;
 const PARAMETERS: Readonly<Record<string, number>> = {
@@ -44,7 +44,7 @@ const CAPABILITIES: Readonly<Record<string, boolean>> = {
   'zero-copy-send': false,
 };
 
-/** The same for a background snapshot, which QEMU refuses with most others (migration/options.c). */
+/** The same for a background snapshot. QEMU refuses it with most others (migration/options.c). */
 const BACKGROUND_CAPABILITIES: Readonly<Record<string, boolean>> = {
   ...CAPABILITIES,
   'background-snapshot': true,
@@ -105,8 +105,8 @@ export async function applyMigration(qmp: QmpClient, plan: MigrationPlan): Promi
 }
 
 /**
- * Slows a migration that has next to nothing to send to one pass in 100 ms, or sets it to full speed
- * again. Not reading its stream would not do: the socket's buffer takes thousands of empty passes.
+ * Slows a migration that has next to nothing to send to one pass in 100 ms, or sets it to full
+ * speed. Not reading its stream would not do: the socket's buffer takes thousands of empty passes.
  */
 export async function trickle(qmp: QmpClient, slow: boolean): Promise<void> {
   const rate = slow ? TRICKLE_BYTES_PER_SECOND : FULL_SPEED_BYTES_PER_SECOND;

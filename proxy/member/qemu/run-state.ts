@@ -42,8 +42,9 @@ export async function makeRun(qmp: QmpClient, deadlineMs: number): Promise<void>
 
 /**
  * Resumes a VM that is stopped at the barrier. One that runs was resumed from outside the round.
- * QEMU's event of that may still wait in another socket than the barrier came from: a proxy that was
- * frozen reads its sockets in any order. The monitor's answer comes after it, so the monitor is asked.
+ * QEMU's event of that may still wait in another socket than the barrier came from: a proxy that
+ * was frozen reads its sockets in any order. The monitor's answer comes after the event, so the
+ * monitor is asked.
  * @param early message of the error for a VM that runs
  * @throws UmbraError E_RESUMED_EARLY
  */

@@ -1,7 +1,7 @@
 /**
- * Puts a VM back as a round found it: no migration of ours, running if we (or QEMU, on its way to
- * switch over) stopped it, and its migration settings restored. One routine for an abort and for a
- * rescue by another process; the journal says what there is to do.
+ * Repairs a VM: leaves it as the round found it. The round's migration ends, the VM runs if the
+ * round (or QEMU, on its way to switch over) has stopped it, and its migration settings are put
+ * back. One routine for an abort and for a rescue by another process; the journal says what to do.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient, QmpError } from '../../../qmp/index.ts';
@@ -11,29 +11,29 @@ import { cancelMigration } from '../qemu/migration.ts';
 import { restoreMigration } from '../qemu/migration-settings.ts';
 import { isSwitchover, makeRun } from '../qemu/run-state.ts';
 import type { Journal, JournalEntry } from './journal.ts';
-import { endSnapshot, mendAfterSnapshot } from './snapshot-end.ts';
+import { endSnapshot, repairAfterSnapshot } from './snapshot-end.ts';
 import { keepLifting } from './write-protection.ts';
 
 const ATTEMPT_MS = 5_000;
 const RETRY_MS = 250;
 
-export interface PutRightOptions {
-  /** A connection to use while it lasts; the monitor serves one client at a time. */
+export interface RepairOptions {
+  /** A connection to use while it is open: a monitor serves one client at a time. */
   readonly connected?: QmpClient | undefined;
-  /** Settles when the stream of a background snapshot has ended; we read it, and keep nothing. */
+  /** Settles when the stream of a background snapshot has ended, which this process reads. */
   readonly streamEnded?: Promise<void> | undefined;
 }
 
 /**
- * Tries until it is done or the VM is gone. Nothing is done without a journal.
+ * Repairs a VM, trying until it is done or the VM is gone. Does nothing without a journal.
  * @param limitMs gives up after this long, with the last error; the journal stays
- * @returns true if there was something to put right
+ * @returns true if there was something to repair
  */
 export async function repairVm(
   socketPath: string,
   journal: Journal,
   limitMs: number,
-  { connected, streamEnded }: PutRightOptions = {},
+  { connected, streamEnded }: RepairOptions = {},
 ): Promise<boolean> {
   const entry = journal.read();
   if (entry === undefined) return false;
@@ -67,7 +67,7 @@ async function attempt(
   streamEnded: Promise<void> | undefined,
 ): Promise<void> {
   const { snapshot, stopping } = entry;
-  // Nobody reads the stream: the monitor itself may wait for a page that nobody releases.
+  // No process reads the stream: the monitor itself may wait for a page that QEMU does not save.
   const unread = snapshot !== undefined && streamEnded === undefined && !isRead(snapshot);
   const stopLifting = unread ? keepLifting(snapshot.vm) : () => {};
   let qmp = connected;
@@ -80,8 +80,8 @@ async function attempt(
     await releaseFrames(qmp, entry.held);
     if (snapshot !== undefined) {
       await endSnapshot(qmp, snapshot, ATTEMPT_MS, streamEnded);
-      stopLifting(); // from here on it would disturb
-      await mendAfterSnapshot(qmp, snapshot, directory);
+      stopLifting(); // it would lift the protection of the next snapshot
+      await repairAfterSnapshot(qmp, snapshot, directory);
       if (stopping) await makeRun(qmp, ATTEMPT_MS); // it was cut after all
     }
     await restoreMigration(qmp, entry.saved);
@@ -91,7 +91,7 @@ async function attempt(
   }
 }
 
-/** Another proxy, whose agent has died, is at it. */
+/** Returns true if another proxy, whose agent has died, reads the stream. */
 function isRead({ reader }: NonNullable<JournalEntry['snapshot']>): boolean {
   return reader.pid !== process.pid && isAlive(reader);
 }

@@ -1,3 +1,14 @@
+/**
+ * Ends a background snapshot that is not wanted any more, and leaves its VM fit for the next.
+ *
+ *     a process reads the stream    it is read to its end and dropped: QEMU cleans up itself
+ *     none does, or it is slow      it is cancelled; QEMU before 8.1 then leaves the VM's memory
+ *                                   write-protected (write-protection.ts), and believes so when
+ *                                   the protection was lifted. Every other migration fails, for it
+ *                                   asks a descriptor that is gone (ram_save_release_protection,
+ *                                   ram.c), until a snapshot is whole. So QEMU is given one whose
+ *                                   stream is dropped.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { QmpClient } from '../../../qmp/index.ts';
 import { memberFile } from '../../host/folders.ts';
@@ -7,25 +18,25 @@ import { awaitMigrationEnd, cancelMigration, isMigrating } from '../qemu/migrati
 import type { JournalEntry } from './journal.ts';
 import { keepLifting, liftWriteProtection } from './write-protection.ts';
 
-/** A QEMU saves a gigabyte a second even on a busy machine; who has more is cut short. */
+/** The longest a stream is read, milliseconds. QEMU saves a GiB a second even when busy. */
 const READ_LIMIT_MS = 20_000;
 /** QEMU takes a moment to notice that it has sent everything. */
 const SETTLE_MS = 1_000;
 const SETTLE_POLL_MS = 5;
-/** QEMU that saves less a second than this, with nobody to wait for, has stopped doing so. */
+/** The slowest that a QEMU saves which does not wait for a reader; slower, it has stopped. */
 const SLOWEST_BYTES_PER_SECOND = 100 * 1024 ** 2;
 const WHOLE_LIMIT_MS = 60_000;
 
-/** What a snapshot that is under way is known by. */
+/** A snapshot that is under way, as the journal names it. */
 export type Snapshot = NonNullable<JournalEntry['snapshot']>;
 
-/** Does QEMU clean up after a snapshot that was broken off? (commit 3a8b81f2e6, in 8.1) */
+/** Returns true if QEMU cleans up a broken-off snapshot (its commit 3a8b81f2e6, in 8.1). */
 export function cleansUp({ version: { major, minor } }: Pick<QmpClient, 'version'>): boolean {
   return major > 8 || (major === 8 && minor >= 1);
 }
 
 /**
- * The VM runs already.
+ * Ends a snapshot whose VM runs already.
  * @param streamEnded settles when the stream has been read to its end, if there is one to read
  */
 export async function endSnapshot(
@@ -35,7 +46,7 @@ export async function endSnapshot(
   streamEnded?: Promise<void>,
 ): Promise<void> {
   if (streamEnded !== undefined && (await readOut(qmp, streamEnded))) return;
-  // From here on it is broken off, and the monitor itself may wait for a page.
+  // The snapshot is broken off now, and the monitor itself may wait for a page.
   const stopLifting = cleansUp(qmp) ? () => {} : keepLifting(vm);
   try {
     await cancelMigration(qmp, deadlineMs);
@@ -44,7 +55,7 @@ export async function endSnapshot(
   }
 }
 
-/** @returns true if it has come to its own end */
+/** Waits for the snapshot's own end. @returns false if it does not come */
 async function readOut(qmp: QmpClient, streamEnded: Promise<void>): Promise<boolean> {
   if (!(await isMigrating(qmp))) return true; // it never began
   await Promise.race([streamEnded, delay(READ_LIMIT_MS, undefined, { ref: false })]);
@@ -55,8 +66,8 @@ async function readOut(qmp: QmpClient, streamEnded: Promise<void>): Promise<bool
   return false;
 }
 
-/** The snapshot is over. If it is not whole, what QEMU leaves is put right. */
-export async function mendAfterSnapshot(
+/** Repairs what QEMU leaves of a snapshot that has ended before it was whole. */
+export async function repairAfterSnapshot(
   qmp: QmpClient,
   { vm }: Snapshot,
   directory: string,
@@ -73,7 +84,7 @@ async function snapshotIntoNothing(qmp: QmpClient, directory: string): Promise<v
   await qmp.execute('migrate-set-capabilities', { capabilities });
   const listener = await MigrationListener.open(memberFile(directory, 'migration'), {
     onStream: (socket) => {
-      socket.on('error', () => {}); // QEMU tells what became of its migration
+      socket.on('error', () => {}); // QEMU reports what became of its migration
       socket.on('end', () => socket.end());
       socket.resume();
     },
@@ -87,7 +98,7 @@ async function snapshotIntoNothing(qmp: QmpClient, directory: string): Promise<v
   }
 }
 
-/** Cut off by us, it would have to begin anew, for ever. */
+/** Returns how long a whole snapshot may take. Cut off, it would have to begin again, for ever. */
 async function wholeLimitMs(qmp: QmpClient): Promise<number> {
   const bytes = (await ramBlocks(qmp)).reduce((sum, { length }) => sum + length, 0);
   return Math.max(WHOLE_LIMIT_MS, (bytes / SLOWEST_BYTES_PER_SECOND) * 1000);

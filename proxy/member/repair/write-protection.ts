@@ -1,16 +1,17 @@
 /**
- * Lifts what a background snapshot that was broken off leaves behind in QEMU before 8.1.
+ * Lifts the protection that a broken-off background snapshot leaves behind in QEMU before 8.1.
  *
- *     it begins        QEMU write-protects the guest's memory (userfaultfd): who writes a page waits
- *                      until QEMU has saved it
+ *     it begins        QEMU write-protects the guest's memory (userfaultfd): a thread that writes a
+ *                      page waits until QEMU has saved it
  *     it is whole      QEMU lifts the protection
- *     it is broken off QEMU lifts the protection since 8.1 (its commit 3a8b81f2e6); older ones forget.
- *                      The next write waits for ever: a vCPU's, or the main loop's, and then QEMU's
- *                      monitor answers no more, either
+ *     it is broken off QEMU lifts the protection since 8.1 (its commit 3a8b81f2e6); older ones do
+ *                      not. The next write waits for ever: a vCPU's, or the main loop's, and then
+ *                      QEMU's monitor does not answer any more
  *
- * So the monitor cannot help. A userfaultfd serves whoever holds it, though: pidfd_getfd(2) gives us
- * QEMU's own, and through it the protection is lifted as QEMU would have done. That takes the right to
- * trace the process: root's, or that of the same user where the system does not limit it (Yama).
+ * So the monitor cannot help. But a userfaultfd serves any process that holds it: pidfd_getfd(2)
+ * copies QEMU's own, and through the copy the protection is lifted as QEMU would have done. That
+ * takes the right to trace the process: root's, or that of the same user where the system does not
+ * limit it (Yama).
  */
 import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import koffi from 'koffi';
@@ -36,7 +37,7 @@ interface Range {
   readonly length: bigint;
 }
 
-/** @returns why this process may not do it for that one; undefined if it may */
+/** Returns why this process may not lift the protection of a VM's; undefined if it may. */
 export function liftingObstacle(vm: KnownProcess): string | undefined {
   const [fd] = readdirSync(`/proc/${vm.pid}/fd`);
   try {
@@ -48,9 +49,9 @@ export function liftingObstacle(vm: KnownProcess): string | undefined {
 }
 
 /**
- * Lifts all write protection by userfaultfd from a process, and wakes who waits for it.
+ * Lifts all write protection by userfaultfd from a process, and wakes the threads that wait for it.
  * @returns how many ranges were protected
- * @throws Error if we may not
+ * @throws Error if this process may not
  */
 export function liftWriteProtection(vm: KnownProcess): number {
   if (!isAlive(vm)) return 0;
@@ -65,7 +66,7 @@ export function liftWriteProtection(vm: KnownProcess): number {
         if (request(fd, UFFDIO_WRITEPROTECT, range, 0n)) lifted.add(range);
       }
     }
-    // What stays registered with one descriptor cannot be with another: of the next snapshot.
+    // A range that stays registered here cannot be registered with the next snapshot's descriptor.
     for (const fd of copies) for (const range of lifted) request(fd, UFFDIO_UNREGISTER, range);
     for (const fd of copies) for (const range of lifted) request(fd, UFFDIO_WAKE, range);
     return lifted.size;
@@ -75,15 +76,15 @@ export function liftWriteProtection(vm: KnownProcess): number {
 }
 
 /**
- * Goes on lifting until told otherwise: a snapshot that is being broken off may protect memory yet.
- * @returns ends it
+ * Lifts again and again: a snapshot that is being broken off may still protect memory.
+ * @returns a function that ends it
  */
 export function keepLifting(vm: KnownProcess): () => void {
   const lift = () => {
     try {
       liftWriteProtection(vm);
     } catch {
-      // Whoever wants the VM back asks its monitor next, and tells why that does not answer.
+      // The repair asks the VM's monitor next, and reports if that does not answer.
     }
   };
   const timer = setInterval(lift, LIFT_AGAIN_MS);
@@ -109,13 +110,13 @@ function userfaultfds(pid: number): number[] {
       try {
         return readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:[userfaultfd]';
       } catch {
-        return false; // closed meanwhile
+        return false; // closed since
       }
     })
     .map(Number);
 }
 
-/** A descriptor of another process, as one of ours. @throws Error */
+/** Copies a descriptor of another process. @throws Error */
 function copyOf(pid: number, fd: number): number {
   const process = Number(syscall(SYS_PIDFD_OPEN, pid, 0, 0));
   if (process < 0) throw failed('pidfd_open', pid);

@@ -2,11 +2,12 @@
  * Brings a shadow back as a domain of libvirt's, paused.
  *
  *     virsh restore ◀── pipe ── head, and all before the first page │ QEMU has its memory by now
- *                                   ├── our image, privately ──▶ map: device state, and what differs from it
+ *                                   ├── our image, privately ──▶ map: device state, and what
+ *                                   │                            differs from the image
  *                                   └── a file of its own ─────▶ libvirt: all of it
  *
- * So it is known, not foreseen, what QEMU has mapped when the first page is sent. A libvirt that will not have
- * it so gets the whole image as a file.
+ * So it is known, not foreseen, what QEMU has mapped when the first page is sent. A libvirt that
+ * refuses the pipe gets the whole image as a file.
  */
 import { rm } from 'node:fs/promises';
 import { virsh } from '../../../qmp/libvirt/index.ts';
@@ -30,7 +31,7 @@ export interface DomainLoad {
   readonly shadowDirectory: string;
   /** A folder that libvirt can enter. */
   readonly directory: string;
-  /** Ends it; libvirt then destroys what it has started. */
+  /** Ends the load; libvirt then destroys what it has started. */
   readonly signal: AbortSignal;
 }
 
@@ -68,7 +69,7 @@ async function loadThroughPipe(load: DomainLoad): Promise<DomainLoaded> {
   }
 }
 
-/** Writes head and stream: which stream, is seen when QEMU has read what is before the first page. */
+/** Writes head and stream. Which stream depends on what QEMU has mapped before the first page. */
 class Feed {
   readonly #pipe: SavePipe;
   readonly #link: MemoryLink | undefined;
@@ -90,7 +91,7 @@ class Feed {
     try {
       const chunks = encodePrecopy(lean.source, lean.options);
       await this.#write(openingOf(chunks));
-      if (this.#link !== undefined) await this.#look(this.#link);
+      if (this.#link !== undefined) await this.#inspect(this.#link);
       if (this.#link === undefined || this.mode === 'map') return await this.#writeAll(chunks);
     } finally {
       lean.ram.close();
@@ -105,8 +106,8 @@ class Feed {
     }
   }
 
-  /** @throws UmbraError E_MAP_UNSUPPORTED: the domain must not go on */
-  async #look(link: MemoryLink): Promise<void> {
+  /** Finds out what QEMU has mapped. @throws UmbraError E_MAP_UNSUPPORTED: the load must end */
+  async #inspect(link: MemoryLink): Promise<void> {
     await this.#pipe.read();
     const use = link.use();
     const { why } = link;
@@ -129,7 +130,7 @@ class Feed {
   }
 }
 
-/** All before the first page: it does not depend on which pages follow. */
+/** Returns all before the first page, which does not depend on the pages that follow. */
 function openingOf(chunks: Iterator<Uint8Array>): Uint8Array {
   const { value } = chunks.next();
   return value;

@@ -1,11 +1,11 @@
 /**
- * Brings a shadow back to life in a QEMU that was started with `-S -incoming unix:…` (incoming.ts).
+ * Loads a shadow into a QEMU that was started with `-S -incoming unix:…`.
  *
- *     map      main RAM is already mapped, from the shadow's image or its base's: send device state,
- *              and of main RAM only what differs from the base
+ *     map      main RAM is already mapped, from the shadow's image or its base's: send device
+ *              state, and of main RAM only what differs from the base
  *     stream   send all of it
  *
- * Either way QEMU ends loaded and paused; `cont` is the barrier's business.
+ * Either way QEMU ends loaded and paused; `cont` follows at the barrier.
  */
 
 import { once } from 'node:events';
@@ -26,7 +26,7 @@ import { type EncodeOptions, encodePrecopy, type PageSource } from '../../stream
 /** A load that takes longer than this hangs. */
 export const LOAD_DEADLINE_MS = 120_000;
 
-/** So much of a stream is made before there is a QEMU to take it. */
+/** Bytes of a stream that are made before there is a QEMU to take it. */
 const AHEAD_BYTES = 32 * 2 ** 20;
 
 /** A shadow, read as far as it can be before there is a QEMU to load it. */
@@ -37,8 +37,8 @@ export interface ReadyLoad {
 }
 
 /**
- * Opens a shadow, and reads what is not pages: while QEMU starts, there is time.
- * @returns what its stream is made of; its pages are the caller's to close
+ * Opens a shadow and reads all but its pages, while QEMU starts.
+ * @returns the parts of its stream; the caller closes `ram`
  */
 export async function readyLoad(shadowDirectory: string, mode: RestoreMode): Promise<ReadyLoad> {
   const shadow = await openShadow(shadowDirectory);
@@ -68,7 +68,7 @@ export async function readyLoad(shadowDirectory: string, mode: RestoreMode): Pro
   }
 }
 
-/** The stream of a shadow, its beginning made here: QEMU takes its time to start, and then none to wait. */
+/** Encodes a shadow's stream, its beginning at once: QEMU takes time to start, and then waits. */
 export async function encodeAhead({ source, options }: ReadyLoad): Promise<Iterable<Uint8Array>> {
   const chunks = encodePrecopy(source, options);
   const ahead: Uint8Array[] = [];
@@ -88,13 +88,13 @@ function* chained<T>(first: Iterable<T>, rest: Iterable<T>): Generator<T> {
 }
 
 /**
- * Writes a shadow's stream into QEMU. That it was taken, QEMU tells over its monitor.
+ * Writes a shadow's stream into QEMU, whose monitor tells whether it was loaded.
  * @returns bytes written; fewer than there are if QEMU has hung up
  */
 export async function feedShadow(socket: Socket, chunks: Iterable<Uint8Array>): Promise<number> {
   const broken = new Promise<void>((resolve) => socket.once('close', () => resolve()));
-  socket.resume(); // the destination may answer; nothing it says matters here
-  socket.on('error', () => {}); // QEMU tells why over QMP
+  socket.resume(); // the destination may answer; its answers do not matter here
+  socket.on('error', () => {}); // QEMU reports the cause over QMP
   let bytes = 0;
   for (const chunk of chunks) {
     bytes += chunk.length;
@@ -105,7 +105,7 @@ export async function feedShadow(socket: Socket, chunks: Iterable<Uint8Array>): 
 }
 
 /**
- * Resolves when QEMU has loaded everything, and is paused.
+ * Waits until QEMU has loaded everything and is paused.
  * @throws UmbraError E_LOAD_FAILED
  */
 export async function awaitLoaded(qmp: QmpClient): Promise<void> {
@@ -121,13 +121,13 @@ export async function awaitLoaded(qmp: QmpClient): Promise<void> {
   if (status === 'inmigrate') await end;
 }
 
-/** What a monitor that ends in the middle of a load means. */
+/** Fails for a monitor that has closed during a load. @throws UmbraError E_LOAD_FAILED */
 export function loadFailed(cause: unknown): never {
   const message = 'QEMU exited while it loaded the shadow; its log says why';
   throw new UmbraError({ code: 'E_LOAD_FAILED', message }, cause);
 }
 
-/** @returns false when the peer has gone; QMP knows the reason */
+/** Writes a chunk. @returns false when the peer has gone; QMP knows the reason */
 async function write(socket: Socket, chunk: Uint8Array, broken: Promise<void>): Promise<boolean> {
   if (!socket.write(chunk)) await Promise.race([once(socket, 'drain').catch(() => {}), broken]);
   return !socket.destroyed;
@@ -140,7 +140,7 @@ async function vmdescOf(
   return vmdesc && (await readShadowFile(shadowDirectory, vmdesc)).toString('utf8');
 }
 
-/** Resolves when QEMU has loaded everything; QEMU exits when it could not. */
+/** Waits until QEMU has loaded everything. QEMU exits when it could not. */
 function incomingEnd(qmp: QmpClient): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {

@@ -1,4 +1,4 @@
-/** An epoch's shadow as a file that libvirt restores: a save image with a stream made of the shadow. */
+/** Writes an epoch's shadow as a save image, which libvirt restores. */
 import { open, rename, rm } from 'node:fs/promises';
 import { openShadow, verifyShadow } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
@@ -8,14 +8,15 @@ import { readyLoad } from './load.ts';
 
 export interface ExportOptions {
   readonly shadowDirectory: string;
-  /** As its epoch names it; undefined: that was checked already. */
+  /** The digest that its epoch names; undefined if that was checked already. */
   readonly sha256?: string | undefined;
   readonly xml: string;
-  /** The file to be made; replaced if it is there. */
+  /** The file to be made; an existing one is replaced. */
   readonly path: string;
 }
 
 /**
+ * Writes the image.
  * @returns bytes written
  * @throws UmbraError E_LIBVIRT_XML, E_EXPORT; ShadowError: the shadow is damaged. No file is left.
  */

@@ -18,7 +18,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(folder, { recursive: true, force: true }));
 
-test('nobody else may connect, whatever the umask and whatever was there', async () => {
+test('no other user may connect, whatever the umask and whatever was there', async () => {
   const path = join(folder, 'migration.sock');
   writeFileSync(path, 'left by an earlier life', { mode: 0o666 });
   const before = process.umask(0);
@@ -30,7 +30,7 @@ test('nobody else may connect, whatever the umask and whatever was there', async
   assert.throws(() => statSync(path), /ENOENT/);
 });
 
-test('the first connection is the stream; nobody can push in behind it', async () => {
+test('the first connection is the stream; no other is taken after it', async () => {
   const path = join(folder, 'migration.sock');
   const streams: Socket[] = [];
   const onStream = (socket: Socket) => streams.push(socket);
@@ -44,7 +44,7 @@ test('the first connection is the stream; nobody can push in behind it', async (
   listener.close();
 });
 
-test('what is sent arrives in order, over pauses; the end is told, and can be answered', async () => {
+test('bytes arrive in order, over pauses; the end can still be answered', async () => {
   const path = join(folder, 'migration.sock');
   const received: Buffer[] = [];
   const listener = await MigrationListener.open(path, {
@@ -67,7 +67,7 @@ test('what is sent arrives in order, over pauses; the end is told, and can be an
   listener.close();
 });
 
-test('no byte more is read than there is room for; paused there, it goes on to the end', async () => {
+test('no byte more is read than there is room for; resumed, the rest follows', async () => {
   const path = join(folder, 'migration.sock');
   const limit = 700_001;
   const sent = randomBytes(3 * 2 ** 20 + 17);

@@ -12,7 +12,7 @@ import { roundOf, sealEpoch } from '../../shadow/durable/sealed-epoch.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const LIMIT_MS = 60_000;
-/** For what has been given up to hear of it. */
+/** Time for a load that was given up to end, milliseconds. */
 const HEAR_MS = 50;
 
 const test = suite('requests');
@@ -23,7 +23,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-test('a load whose QEMU never came ends with the next one, and does not take that with it', async () => {
+test('a load whose QEMU never came ends with the next one, and does not end that', async () => {
   const directory = join(root, 'vm');
   mkdirSync(directory);
   await sealEpoch(root, 1, ['a']);

@@ -1,6 +1,6 @@
 /**
- * What multiplexing does to uneven clusters, over many seeds. These are findings, not wishes: if a
- * policy changes and one of them with it, the new one is to be written down here.
+ * Findings about multiplexing on uneven clusters, over many seeds; no requirements: if a policy
+ * changes and a finding with it, the new finding is to be written down here.
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

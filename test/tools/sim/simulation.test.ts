@@ -43,7 +43,7 @@ function one(...members: ClusterSpec['members']): ClusterSpec {
   return { members, membersPerHost: members.length, bandwidth: ONE_HOST };
 }
 
-/** Everything about a round that may be drawn. */
+/** Draws everything about a round that may be drawn. */
 function randomRound(seed: number): SimulationOptions {
   const random = new Random(seed).fork();
   const members = random.integer(1, 8);
@@ -130,7 +130,7 @@ test('a drain that outlasts the deadline is undone, and every VM runs', () => {
 });
 
 for (const multiplexing of Object.values(MULTIPLEXINGS)) {
-  test(`${multiplexing.kind}: who dirties faster than it streams ends the phase, in time`, () => {
+  test(`${multiplexing.kind}: a member that dirties faster than it streams ends the phase`, () => {
     for (const endWhen of [[CONDITIONS['no-progress']], [NEVER]]) {
       const cluster = one(vm(GIB, FAST), vm(GIB / 2, { kind: 'idle' }));
       const { endReason, liveBytesOverRamMax } = simulate({
@@ -168,7 +168,7 @@ test('the bound is kept to the byte, and what remains is drained', () => {
   }
 });
 
-test('members that wait hold nobody up, and are copied when they stand', () => {
+test('members that wait delay no other, and are copied when they are stopped', () => {
   const waiting = { ...vm(GIB, { kind: 'idle' }), waits: true };
   for (const condition of Object.values(CONDITIONS)) {
     const cluster = one(vm(GIB / 2, { kind: 'idle' }), waiting);
@@ -178,7 +178,7 @@ test('members that wait hold nobody up, and are copied when they stand', () => {
     assert.ok((round.perMember.get('n1')?.drainBytes ?? 0) > 0.7 * GIB);
   }
   const alone = simulate({ ...FIRST_PASS, seed: 1, cluster: one(waiting) });
-  assert.ok(alone.liveMs < 200, 'nobody has a live phase');
+  assert.ok(alone.liveMs < 200, 'no member has a live phase');
 });
 
 test('without switchover-ack an idle VM stops by itself, and all the others with it', () => {

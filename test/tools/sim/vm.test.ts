@@ -15,7 +15,7 @@ const BUSY: DirtyModel = {
 const PAGES = GIB / PAGE_BYTES;
 const DEVICE_BYTES = 100 * 1024;
 
-/** It has been migrating for a second when its first pass is over. */
+/** Makes a VM whose first pass is over after a second. */
 function afterFirstPass(dirty: DirtyModel): ModelledVm {
   const one = new ModelledVm(vm(GIB, dirty));
   one.migrate(0);

@@ -1,6 +1,7 @@
 /**
- * Cells of the state × event tables in which nothing happens, whoever is in whatever phase: found by
- * trying the machines' own code in every situation of a small cluster. Such a cell cannot break a promise.
+ * Finds cells of the state × event tables in which nothing happens, whatever phase the members are
+ * in, by trying the machines' own code in every situation of a small cluster. Such a cell cannot
+ * break a promise.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { Phases } from '../../../proxy/coordinator/rounds/phases.ts';
@@ -36,8 +37,8 @@ export function inertCells(cells: readonly string[]): Set<string> {
 function* actingOfSession(): Generator<string> {
   for (const state of STATE_NAMES.keys()) {
     for (const event of SESSION_EVENTS) {
-      for (const [barrier, drained, background] of triples()) {
-        const session = { state, barrier, drained, background };
+      for (const [started, barrier, drained, background] of quadruples()) {
+        const session = { state, started, barrier, drained, background };
         const after = advanceSession(session, event);
         const isInert = after.actions.length === 0 && isDeepStrictEqual(after.session, session);
         if (!isInert) yield sessionCell(session, event);
@@ -72,8 +73,10 @@ function* actingOfRound(): Generator<string> {
   }
 }
 
-function* triples(): Generator<readonly [boolean, boolean, boolean]> {
-  for (const a of BOTH) for (const b of BOTH) for (const c of BOTH) yield [a, b, c];
+function* quadruples(): Generator<readonly [boolean, boolean, boolean, boolean]> {
+  for (const a of BOTH) {
+    for (const b of BOTH) for (const c of BOTH) for (const d of BOTH) yield [a, b, c, d];
+  }
 }
 
 const SESSION_EVENTS: readonly SessionEvent[] = [
@@ -105,7 +108,7 @@ const ROUND_EVENTS: readonly RoundEvent[] = [
   ),
 ];
 
-/** Where something happens, and the simulation does not come to it: why, and what shows it instead. */
+/** Cells that act, but that the simulation does not reach: why, and which test shows them. */
 export const ARGUED: Readonly<Record<string, string>> = {
   'member idle × abort':
     'a proxy in no round has no session: process.ts answers for it, as the session would ' +
@@ -115,7 +118,7 @@ export const ARGUED: Readonly<Record<string, string>> = {
     'order (session.test.ts, the drain may end before the stop is known)',
   'member stopping × drained': 'the same, after a stop was asked for',
   'round committing × failed':
-    'a member that has sealed fails no more: its session is deaf to it; its proxy can only be gone ' +
+    'a sealed member does not fail any more: its session ignores it; its proxy can only be gone ' +
     '(round.test.ts, once publishing has begun)',
   'member resuming × deadline': 'rare: some of a hundred thousand rounds come to it',
   'round committing × aborted':

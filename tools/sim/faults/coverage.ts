@@ -1,6 +1,6 @@
 /**
- * Which cells of the state × event tables were reached. The tables come from the code: its states by
- * name, its events by type (a type that is missing here does not compile).
+ * Notes which cells of the state × event tables were reached. The tables come from the code: its
+ * states by name, its events by type (a type that is missing here does not compile).
  */
 
 import type { MemberMilestone } from '../../../proxy/coordinator/rounds/round.ts';

@@ -1,6 +1,6 @@
 /**
- * The daemon: the real round machine, and an agent that keeps a proxy for each member. When it dies, all
- * it knew is gone; what it finds in the store and in the journals is what it goes on with.
+ * The daemon: the real round machine, and an agent that keeps a proxy for each member. When it
+ * dies, all it knew is gone. Its successor continues with what is in the store and in the journals.
  */
 import { admitRound, epochsToRetire } from '../../../policies/index.ts';
 import {
@@ -29,7 +29,7 @@ const FOLD_MS = 15;
 /** A delta that has this much of its own is written anew, in full. */
 const FOLD_ABOVE = 0.6;
 
-interface Place {
+interface ProxyState {
   proxy: ModelledProxy | undefined;
   round: number | undefined;
   preparedWith: ModelledProxy | undefined;
@@ -38,7 +38,7 @@ interface Place {
 export class ModelledDaemon {
   readonly process: ModelledProcess;
   readonly #world: World;
-  readonly #places = new Map<Seat, Place>();
+  readonly #places = new Map<Seat, ProxyState>();
   #round: Round | undefined;
   #id = 0;
   #epoch = 0;
@@ -68,7 +68,7 @@ export class ModelledDaemon {
     this.#folding = undefined;
     this.#collect();
     for (const seat of this.#world.seats) {
-      const location: Place = { proxy: undefined, round: undefined, preparedWith: undefined };
+      const location: ProxyState = { proxy: undefined, round: undefined, preparedWith: undefined };
       this.#places.set(seat, location);
       this.#startProxy(seat, location, () => {});
     }
@@ -84,7 +84,7 @@ export class ModelledDaemon {
     return location?.proxy === proxy && location.round === round;
   }
 
-  /** A proxy that was frozen in a round is killed when it has been silent for too long. */
+  /** Kills a proxy that was frozen in a round, when it has been silent for too long. */
   onFrozen(seat: Seat): void {
     const location = this.#places.get(seat);
     const proxy = location?.proxy;
@@ -107,7 +107,7 @@ export class ModelledDaemon {
     });
   }
 
-  /** @returns whether a round began */
+  /** Begins a round, if none is under way. @returns true if one began */
   checkpoint(): boolean {
     const { store, seats } = this.#world;
     if (!this.isIdle || seats.some(({ guest }) => guest.isDead)) return false;
@@ -144,7 +144,7 @@ export class ModelledDaemon {
     }
   }
 
-  #startProxy(seat: Seat, location: Place, ready: (proxy: ModelledProxy) => void): void {
+  #startProxy(seat: Seat, location: ProxyState, ready: (proxy: ModelledProxy) => void): void {
     const proxy = this.#world.newProxy(seat);
     location.proxy = proxy;
     proxy.rescue(() => this.process.after(0, () => ready(proxy)));
@@ -193,7 +193,7 @@ export class ModelledDaemon {
     if (command === 'commit') location.round = undefined;
   }
 
-  /** Disk first, where it is asked for; every step is an instant at which all may end. */
+  /** Publishes, to disk first if so asked. The daemon may die between any two steps. */
   #publish(): void {
     const { store, seats, broken } = this.#world;
     const epoch: ModelledEpoch = {

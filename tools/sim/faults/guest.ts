@@ -1,11 +1,11 @@
 /**
- * A VM as the protocol sees it: memory that changes while it runs, and whether anything it sends gets
- * out. Memory is a few pages of version numbers: enough to tell a stale page from a fresh one.
+ * A VM as the protocol sees it: memory that changes while it runs, and whether anything it sends
+ * gets out. Memory is a few pages of version numbers: enough to tell a stale page from a fresh one.
  *
  *     RUNNING ──stop──▶ STANDING ──cont──▶ RUNNING        any ──kill──▶ DEAD
  *
- * A VM whose frames are held (background capture on a QEMU that resumes by itself) counts as standing: no
- * other can see that it runs.
+ * A VM whose frames are held (background capture on a QEMU that resumes by itself) counts as
+ * stopped: no other can see that it runs.
  */
 import type { Random } from '../random.ts';
 
@@ -22,9 +22,9 @@ export class Guest {
   #state: 'running' | 'standing' | 'dead' = 'running';
   #version = 0;
   #stoodSinceMs = 0;
-  /** How often it was started: what was asked of an earlier QEMU is not done by a later. */
+  /** The number of times it was started: a later QEMU does not do what an earlier was asked. */
   life = 0;
-  /** QEMU takes commands in turn, whoever they are from: until then it is at one. */
+  /** The time until which QEMU is busy: it takes commands one at a time, from any client. */
   busyUntilMs = 0;
   /** Times `cont` will be refused before it works. */
   refusals = 0;
@@ -44,12 +44,12 @@ export class Guest {
     return this.#state === 'dead';
   }
 
-  /** Milliseconds it has stood by now; 0 if it does not. */
+  /** Returns the milliseconds it has been stopped by now; 0 if it is not. */
   stoodForMs(nowMs: number): number {
     return this.#state === 'standing' ? nowMs - this.#stoodSinceMs : 0;
   }
 
-  /** Its memory as it is now: a guest that runs has written some of it since. */
+  /** Returns its memory as it is now: a guest that runs has written some of it since. */
   look(): Memory {
     if (this.runs) {
       for (let left = this.#random.integer(0, WRITES); left > 0; left--) {
@@ -59,7 +59,7 @@ export class Guest {
     return [...this.#pages];
   }
 
-  /** @returns whether it ran */
+  /** Stops it. @returns true if it ran */
   stop(nowMs: number): boolean {
     if (!this.runs) return false;
     this.look();
@@ -68,7 +68,7 @@ export class Guest {
     return true;
   }
 
-  /** @returns whether it runs now; QEMU may refuse for a while */
+  /** Resumes it. @returns true if it runs now: QEMU may refuse for a while */
   cont(): boolean {
     if (this.isDead) return false;
     if (this.#state === 'standing' && this.refusals > 0) {
@@ -83,7 +83,7 @@ export class Guest {
     this.#state = 'dead';
   }
 
-  /** Started anew, from a shadow or from nothing. */
+  /** Starts it anew, from a shadow or from nothing. */
   boot(memory?: Memory): void {
     memory?.forEach((version, page) => {
       this.#pages[page] = version;

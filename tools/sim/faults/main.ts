@@ -2,7 +2,7 @@
  * The protocol under faults, in virtual time:
  *
  *     npm run sim -- --rounds 100000          so many rounds, on all cores
- *     npm run sim -- --seed 4711              one seed, its story told; shrunk if it breaks a promise
+ *     npm run sim -- --seed 4711              one seed and its story; shrunk if it breaks a promise
  *     npm run sim -- --rounds 1000 --break barrier     with something broken on purpose
  *     npm run sim -- --cells                  also the cells in which nothing happens
  *     npm run --silent sim -- --rounds N --json        ends with one line of JSON
@@ -105,13 +105,14 @@ async function runAll({ rounds, first, break: broken, cells, json }: Options): P
   say(`${violations.length} violations in ${seconds.toFixed(1)} s`);
   const longestMs = Math.max(...results.map(({ longestStandMs }) => longestStandMs));
   say(
-    `no guest stood for longer than ${longestMs.toFixed(0)} of ${DEADLINE_MS} ms, but by its own proxy's fault`,
+    `no guest was stopped for longer than ${longestMs.toFixed(0)} of ${DEADLINE_MS} ms, ` +
+      `but by its own proxy's fault`,
   );
   const inert = inertCells(coverage.missed);
   const open = coverage.missed.filter((cell) => !inert.has(cell));
   say(
-    `${coverage.reached} of ${coverage.total} cells of the state tables reached; in ${inert.size} nothing ` +
-      `happens, whatever the phases; ${open.length} are left`,
+    `${coverage.reached} of ${coverage.total} cells of the state tables reached; ` +
+      `in ${inert.size} nothing happens, whatever the phases; ${open.length} are left`,
   );
   for (const cell of open) say(`  ${cell}: ${ARGUED[cell] ?? 'NOT ARGUED'}`);
   if (cells === true) for (const cell of inert) say(`  nothing happens: ${cell}`);
@@ -170,7 +171,8 @@ function tellProtocol(seed: number, broken: Broken | undefined): boolean {
   const outcome = run({ seed, plan: short, broken, tell: true });
   const network = short.unreliable ? 'an unreliable network' : 'links in order';
   say(
-    `seed ${seed}: ${short.capture.join(', ')}; ${network}${short.durable ? '; on disk first' : ''}`,
+    `seed ${seed}: ${short.capture.join(', ')}; ${network}` +
+      (short.durable ? '; on disk first' : ''),
   );
   say(`${short.faults.length} of ${plan.faults.length} faults are enough:`);
   for (const { kind, atMs, afterStopMs, member, ms } of short.faults) {

@@ -1,6 +1,6 @@
 /**
- * What goes wrong, and when: drawn from the seed before anything happens, so that a story can be told
- * again with some of it left out.
+ * Draws from the seed what goes wrong, and when, before anything happens: so a story can be
+ * repeated with some of its faults left out.
  */
 import type { Random } from '../random.ts';
 
@@ -18,7 +18,7 @@ export const FAULT_KINDS = [
   'switch-over',
   /** The stream ends before its END. */
   'cut-stream',
-  /** Somebody else resumes the VM. */
+  /** The operator resumes the VM. */
   'foreign-cont',
   'refuse-admission',
   'store-full',
@@ -36,7 +36,7 @@ export interface Fault {
   readonly afterStopMs: number | undefined;
   /** Index of the member it happens to, where it happens to one. */
   readonly member: number;
-  /** How long it lasts, milliseconds, where it lasts. */
+  /** The duration of a fault that has one, milliseconds. */
   readonly ms: number;
 }
 

@@ -1,6 +1,6 @@
 /**
- * A process that may die or be frozen at any instant. What it has planned happens only while it lives,
- * and, if it is frozen then, when it is thawed.
+ * A process that may die or be frozen at any instant. What it has planned happens only while it
+ * lives, and, if it is frozen then, when it is thawed.
  */
 import type { Events, Happening } from '../events.ts';
 import type { Random } from '../random.ts';
@@ -32,7 +32,7 @@ export class ModelledProcess {
     return this.#events.nowMs < this.#thawsAtMs;
   }
 
-  /** @returns what calls it off */
+  /** Plans a happening. @returns a function that cancels it */
   after(ms: number, happening: Happening): () => void {
     const planned = { life: this.#life, happening, isWanted: true };
     // Closures without a name: tsx defines the name of each that has one, which takes as long as

@@ -1,11 +1,11 @@
 /**
- * What must hold, whatever goes wrong:
+ * Promises that must be kept, whatever goes wrong:
  *
  *     whole      an epoch that is listed brings back every member's memory as it was at its cut
- *     cut        no member ran on before the last one had stopped: so no message is received that was
- *                not sent, whatever the guests send
- *     deadline   no guest stands for longer than the deadline; if its own proxy or QEMU fails meanwhile, and
- *                what it takes us to notice
+ *     cut        no member resumed before the last one had stopped: so no message is received that
+ *                was not sent, whatever the guests send
+ *     deadline   no guest is stopped for longer than the deadline; if its own proxy or QEMU fails
+ *                then, the time to notice that is added
  *     kept       what was reported as committed is there, until it is retired
  *     disk       what is listed on disk is whole there, also after the power was cut
  *     budget     shadows never take more than the budget
@@ -33,7 +33,7 @@ export class Promises {
   readonly #struck = new Map<string, number>();
   /** The longest that a guest stood to whose proxy nothing had happened, milliseconds. */
   longestMs = 0;
-  /** By round, then by member. */
+  /** Cuts by round, then by member. */
   readonly #cuts = new Map<number, Map<string, Cut>>();
   readonly #committed = new Set<number>();
 
@@ -70,7 +70,7 @@ export class Promises {
     }
   }
 
-  /** A folded epoch's shadows are of the cut they were folded from. */
+  /** Notes that a folded epoch's shadows are of the cut they were folded from. */
   copyRound(from: number, to: number): void {
     const cuts = this.#cuts.get(from);
     if (cuts !== undefined) this.#cuts.set(to, cuts);

@@ -1,6 +1,6 @@
 /**
- * A member's proxy: the real session machine, enacted on a modelled QEMU that has the traps of a real
- * one. Its journal outlives it; whatever else it knows does not.
+ * A member's proxy: the real session machine, enacted on a modelled QEMU that has the traps of a
+ * real one. Its journal outlives it; nothing else does.
  */
 
 import type { MemberCommand } from '../../../proxy/coordinator/rounds/round.ts';
@@ -42,12 +42,12 @@ export class ModelledProxy {
   #session: Session = NEW_SESSION;
   #round = 0;
   #hasMonitor = false;
-  /** What has come of the stream. */
+  /** The part of the stream that has arrived. */
   #received: Memory = [];
-  /** What had come when the VM stopped. */
+  /** The part that had arrived when the VM stopped. */
   #receivedAtStop: Memory = [];
   #callOff: () => void = () => {};
-  /** Its parent has hung up: it leaves when it is idle. */
+  /** The daemon has disconnected: the proxy exits when it is idle. */
   #leaving = false;
 
   constructor(world: World, seat: Seat) {
@@ -56,12 +56,12 @@ export class ModelledProxy {
     this.process = new ModelledProcess(world.events, world.random);
   }
 
-  /** It has the monitor, which serves one client at a time. */
+  /** Returns true while it has the monitor, which serves one client at a time. */
   get holdsMonitor(): boolean {
     return this.process.isAlive && this.#hasMonitor;
   }
 
-  /** QEMU answers no sooner, milliseconds. */
+  /** Returns the milliseconds until QEMU can answer. */
   get #busyMs(): number {
     return Math.max(0, this.#seat.guest.busyUntilMs - this.#world.events.nowMs);
   }
@@ -77,7 +77,7 @@ export class ModelledProxy {
     return this.#session.state !== IDLE;
   }
 
-  /** QEMU is on its way to a switch-over that may come at any time. */
+  /** Returns true while QEMU may switch over at any time. */
   get converges(): boolean {
     return this.#session.state === LIVE && this.#seat.capture === 'precopy';
   }
@@ -94,7 +94,7 @@ export class ModelledProxy {
     });
   }
 
-  /** The coordinator is gone, or silent for too long. */
+  /** Handles a coordinator that is gone, or has been silent for too long. */
   orphan(leave: boolean): void {
     this.#leaving ||= leave;
     this.process.after(0, () => {
@@ -103,7 +103,7 @@ export class ModelledProxy {
     });
   }
 
-  /** A coordinator that is frozen, or no longer speaks to it, is given up. */
+  /** Gives up a coordinator that is frozen or no longer speaks to the proxy. */
   #watchSilence(): void {
     if (this.#world.broken === 'deadman-off') return;
     const round = this.#round;
@@ -114,7 +114,7 @@ export class ModelledProxy {
     });
   }
 
-  /** What QEMU or its stream does by itself. */
+  /** Handles what QEMU or its stream does by itself. */
   happen(event: SessionEvent): void {
     this.process.after(MONITOR_MS, () => {
       if (event.type === 'vm-stopped') this.#stopped();
@@ -122,13 +122,13 @@ export class ModelledProxy {
     });
   }
 
-  /** Puts a VM right as the journal says, when nobody else is at it. */
+  /** Repairs a VM as the journal says, when no other process does. */
   rescue(done: () => void): void {
     const seat = this.#seat;
     if (seat.journal === undefined || seat.guest.isDead) {
       seat.journal = undefined;
       done();
-    } else this.process.after(UNDO_MS, () => this.#putRight(done));
+    } else this.process.after(UNDO_MS, () => this.#repair(done));
   }
 
   handle(event: SessionEvent): void {
@@ -278,7 +278,7 @@ export class ModelledProxy {
   #undo(keepShadow: boolean): void {
     const round = this.#round;
     this.#later(UNDO_MS, () =>
-      this.#putRight(() => {
+      this.#repair(() => {
         if (!keepShadow) this.#world.store.discard(round, this.#seat.name);
         this.handle({ type: 'undone' });
         this.#leaveWhenIdle();
@@ -286,17 +286,17 @@ export class ModelledProxy {
     );
   }
 
-  #putRight(done: () => void): void {
+  #repair(done: () => void): void {
     const { guest, journal } = this.#seat;
     if (journal !== undefined && !guest.isDead && (!this.#connect() || this.#busyMs > 0)) {
-      this.process.after(Math.max(this.#busyMs, UNDO_MS), () => this.#putRight(done));
+      this.process.after(Math.max(this.#busyMs, UNDO_MS), () => this.#repair(done));
       return;
     }
     if (journal === undefined || guest.isDead || guest.runs || this.#world.cont(this.#seat)) {
       this.#seat.journal = undefined;
       this.#hasMonitor = false;
       done();
-    } else this.process.after(RETRY_MS, () => this.#putRight(done));
+    } else this.process.after(RETRY_MS, () => this.#repair(done));
   }
 
   #fail(code: string): void {

@@ -1,9 +1,9 @@
-/** Makes the story of a seed that breaks a promise as short as it can: faults it does without go. */
+/** Shortens the story of a seed that breaks a promise: leaves out faults that it does not need. */
 import type { Plan } from './plan.ts';
 import type { Broken } from './terms.ts';
 import { run } from './world.ts';
 
-/** @returns the plan with the fewest faults found that still breaks a promise */
+/** Returns the plan with the fewest faults found that still breaks a promise. */
 export function shrink(seed: number, plan: Plan, broken?: Broken): Plan {
   for (let at = 0; at < plan.faults.length; at++) {
     const without = { ...plan, faults: plan.faults.filter((_, index) => index !== at) };

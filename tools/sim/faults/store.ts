@@ -1,11 +1,11 @@
 /**
  * The shadow store and the durable tier, as far as the protocol depends on them.
  *
- *     memory   folders of rounds, each with shadows: staged, then sealed; the catalogue names rounds
+ *     memory   folders of rounds, with shadows: staged, then sealed; the catalogue names rounds
  *     disk     the same epochs again, as files: what was not synced is lost with the power
  *
- * A shadow is full, or a delta: pages that differ from a full one of an earlier round, and an index that
- * says which those are.
+ * A shadow is full, or a delta: pages that differ from a full one of an earlier round, and an index
+ * that says which those are.
  */
 import { type Memory, PAGES } from './guest.ts';
 
@@ -34,9 +34,9 @@ export class ModelledStore {
   /** Shadows by round and member; undefined while staged. */
   readonly rounds = new Map<number, Map<string, ModelledShadow | undefined>>();
   readonly epochs = new Map<number, ModelledEpoch>();
-  /** What the disk's directory names. */
+  /** Epochs that the disk's directory names. */
   readonly disk = new Map<number, OnDisk>();
-  /** How much there was at most, pages. */
+  /** The most memory that was in use, pages. */
   mostPages = 0;
   #highest = 0;
 
@@ -60,7 +60,7 @@ export class ModelledStore {
     this.mostPages = Math.max(this.mostPages, this.pages);
   }
 
-  /** @returns false if its folder has gone */
+  /** Seals a shadow. @returns false if its folder has gone */
   seal(round: number, shadow: ModelledShadow): boolean {
     const shadows = this.rounds.get(round);
     if (shadows?.has(shadow.member) !== true) return false;
@@ -72,7 +72,7 @@ export class ModelledStore {
     this.rounds.get(round)?.delete(member);
   }
 
-  /** The newest full shadow an epoch has of a member: what a delta may be taken against. */
+  /** Returns the newest full shadow of a member in an epoch, which a delta may be taken against. */
   baseFor(member: string): { round: number; pages: Memory } | undefined {
     const newest = [...this.epochs.values()].sort((a, b) => b.epoch - a.epoch)[0];
     const shadow = newest && this.rounds.get(newest.round)?.get(member);
@@ -99,7 +99,7 @@ export class ModelledStore {
     for (const round of [...this.rounds.keys()]) if (!needed.has(round)) this.rounds.delete(round);
   }
 
-  /** What a restore of it would bring, by member; undefined where something is missing. */
+  /** Returns the memory a restore would bring, by member; undefined where some is missing. */
   restore({ round, members }: ModelledEpoch): Map<string, Memory | undefined> {
     return new Map(members.map((member) => [member, this.#read(round, member)]));
   }
@@ -114,7 +114,7 @@ export class ModelledStore {
     );
   }
 
-  /** All memory is gone, and of the disk what nobody had synced. */
+  /** Drops all memory, and of the disk what had not been synced. */
   losePower(): void {
     this.#highest = this.nextEpoch - 1;
     this.rounds.clear();

@@ -1,4 +1,4 @@
-/** What the parts of the model agree on: times, limits, and a member's place. */
+/** Times, limits and a member's seat, which all parts of the model share. */
 import type { Guest } from './guest.ts';
 
 /** A VM may stand for so long. */
@@ -11,7 +11,7 @@ export const LIMIT_MS = 5_000;
 export const KEEP = 2;
 export const BUDGET_SHADOWS = 5;
 
-/** What can be broken on purpose, to see that it is found. */
+/** Parts that can be broken on purpose, to see that it is found. */
 export const BROKEN = [
   'barrier',
   'manifest-first',

@@ -5,7 +5,7 @@ import { run } from './world.ts';
 
 export interface Share {
   readonly firstSeed: number;
-  /** At least so many rounds are run, a seed at a time. */
+  /** The least number of rounds that are run, a seed at a time. */
   readonly rounds: number;
   readonly broken?: Broken | undefined;
   /** Ends at the first seed that breaks a promise. */

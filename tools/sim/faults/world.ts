@@ -1,15 +1,15 @@
 /**
- * A cluster in which things go wrong: guests, their proxies, the daemon, the store, and between them a
- * network, all in virtual time, all from one seed.
+ * A cluster in which things go wrong: guests, their proxies, the daemon, the store, and a network
+ * between them, all in virtual time, all from one seed.
  *
  *     operator ──▶ daemon: round.ts ──links──▶ proxy: session.ts ──▶ modelled QEMU and guest
  *                    │  ▲                         │                        │
  *                    ▼  └─────────── links ───────┘                    journal
  *                  store
  *
- * The operator asks for checkpoints, starts a daemon that died, and restores guests that died. When all
- * that was planned to go wrong has, one more checkpoint must commit. Promises are checked at the instant
- * that could break them (promises.ts says which there are).
+ * The operator asks for checkpoints, starts a daemon that died, and restores guests that died.
+ * After the last planned fault, one more checkpoint must commit. Promises are checked
+ * at the instant that could break them (promises.ts lists them).
  */
 import type { MemberCommand, MemberMilestone } from '../../../proxy/coordinator/rounds/round.ts';
 import { Events } from '../events.ts';
@@ -31,7 +31,7 @@ const DAEMON_RESTART_MS = 100;
 const PATIENCE_MS = 12_000;
 const END_MS = 120_000;
 
-/** What keeps one guest standing, whatever the others do. */
+/** Faults that keep one guest stopped, whatever the others do. */
 const OF_ITS_OWN: ReadonlySet<Fault['kind']> = new Set([
   'kill-proxy',
   'freeze-proxy',
@@ -48,11 +48,11 @@ export interface Outcome {
   readonly plan: Plan;
   readonly rounds: number;
   readonly committed: number;
-  /** What was promised and not kept, in words; empty if all is well. */
+  /** Promises that were broken, in words; empty if all is well. */
   readonly violations: readonly string[];
-  /** The longest that a guest stood whose own proxy and QEMU were well, milliseconds. */
+  /** The longest that a guest with a sound proxy and QEMU was stopped, milliseconds. */
   readonly longestStandMs: number;
-  /** What happened, one line an event, if it was asked for. */
+  /** Events, one a line, if they were asked for. */
   readonly story: readonly string[];
 }
 
@@ -202,7 +202,7 @@ export class World {
 
   // What proxies ask of the world
 
-  /** Does the daemon tell it twice a second that it is there? */
+  /** Returns true if the daemon sends the proxy signs of life, twice a second. */
   isSpokenTo(proxy: ModelledProxy, seat: Seat, round: number): boolean {
     const { isAlive, isFrozen } = this.#daemon.process;
     return isAlive && !isFrozen && this.#daemon.hasInRound(proxy, seat, round);
@@ -212,14 +212,14 @@ export class World {
     this.#promises.cut(round, member, memory);
   }
 
-  /** QEMU has stopped a VM: what waits for that goes wrong now. */
+  /** Has the faults happen that wait for a VM to be stopped. */
   onStopped(seat: Seat): void {
     const due = this.#awaiting.filter(({ member }) => this.seats[member] === seat);
     this.#awaiting = this.#awaiting.filter((fault) => !due.includes(fault));
     for (const fault of due) this.events.after(fault.afterStopMs ?? 0, () => this.#strike(fault));
   }
 
-  /** `cont`. @returns whether the guest runs now */
+  /** Sends `cont`. @returns true if the guest runs now */
   cont(seat: Seat): boolean {
     const stoodMs = seat.guest.stoodForMs(this.events.nowMs);
     if (!seat.guest.cont()) return false;
@@ -333,7 +333,7 @@ export class World {
     this.events.after(DAEMON_RESTART_MS, () => this.#startDaemon());
   }
 
-  // Who wants checkpoints
+  // The operator
 
   #operate(): void {
     this.events.after(OPERATOR_MS, () => {
@@ -364,7 +364,7 @@ export class World {
     if (this.#daemon.checkpoint()) this.#rounds += 1;
   }
 
-  /** All are killed, and come back from the newest epoch there is. */
+  /** Kills all guests, and restores them from the newest epoch. */
   #restore(): void {
     const newest = Math.max(0, ...this.store.epochs.keys());
     const epoch = this.store.epochs.get(newest);
@@ -377,7 +377,7 @@ export class World {
     this.tell(`restored ${epoch === undefined ? 'from nothing' : `epoch ${newest}`}`);
   }
 
-  /** In order, one link a direction; unless the network is one that keeps no promise at all. */
+  /** Sends in order, one link a direction; unless the network is one that keeps no order at all. */
   #send(link: string, arrive: () => void): void {
     const { random, events } = this;
     const latencyMs = LATENCY_MS + random.exponential(LATENCY_MS);

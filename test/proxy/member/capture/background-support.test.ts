@@ -4,7 +4,7 @@ import { foreignWriters } from '../../../../proxy/member/capture/background-supp
 
 const test = suite('background-support');
 
-/** As QEMU 7.2 writes them, shortened. */
+/** Output of QEMU 7.2, shortened. */
 const TREE = [
   'bus: main-system-bus',
   '  dev: hpet, id ""',
@@ -22,7 +22,7 @@ const NETWORK = [
   'vd0: index=0,type=vhost-vdpa,vhost-vdpa0',
 ].join('\r\n');
 
-test('who writes memory past QEMU is named, and nobody else', () => {
+test('devices that write memory past QEMU are named, and no others', () => {
   const names = foreignWriters(TREE, NETWORK).map((one) => one.split(' ').slice(0, 2).join(' '));
   assert.equal(names, [
     'virtio-mem-pci vmem',

@@ -1,33 +1,37 @@
-/** What is told of a VM that ran on though it was to stand: a monitor that says so. */
+/** Reports a VM that resumed before the barrier: the monitor says that it runs. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toFailure } from '../../../../proxy/failure/failure.ts';
 import { BackgroundCapture } from '../../../../proxy/member/capture/background.ts';
-import type { MemberRound } from '../../../../proxy/member/capture/member-round.ts';
+import type { MemberRound, Ready } from '../../../../proxy/member/capture/stages.ts';
 
 const WHY = 'round.cut is all-stopped';
 
-const test = suite('background drive');
-/** What the round was told. */
-let told: unknown[] = [];
+const test = suite('background capture');
+/** Failures that the round was given. */
+let failures: unknown[] = [];
 
-function drive(): BackgroundCapture {
-  told = [];
+function capture(): BackgroundCapture {
+  failures = [];
   const round = {
-    meter: {},
     facts: { framesNotHeld: WHY },
-    prepare: { disks: 'leave', stopDeadlineMs: 1 },
-    monitor: { execute: async () => ({ running: true, status: 'running' }) },
-    lookUp: () => {},
-    failed: (_: string, error: unknown) => told.push(error),
+    prepare: { disks: 'leave', stopDeadlineMs: 1, memoryBound: 1, inFlightBytes: 1 },
+    throwIfOver: () => {},
+    failed: (_: string, error: unknown) => failures.push(error),
   };
-  return new BackgroundCapture(round as unknown as MemberRound);
+  const ready = {
+    monitor: { execute: async () => ({ running: true, status: 'running' }) },
+    shadow: {},
+    reservedBytes: 4096,
+    writableDisks: [],
+  };
+  return new BackgroundCapture(round as unknown as MemberRound, ready as unknown as Ready);
 }
 
-test('the cut is named, whether the event comes before all were cut or only QEMU’s answer after', async () => {
-  assert.not(drive().onResumed(true));
-  const [event] = told;
-  const answer = await drive()
+test('the error names the cut, be it found by QEMU’s event or by its answer', async () => {
+  assert.not(capture().onResumed(true));
+  const [event] = failures;
+  const answer = await capture()
     .resume()
     .catch((error: unknown) => error);
   for (const error of [event, answer]) {

@@ -1,4 +1,4 @@
-/** What QEMU's dirty log has missed is found and mended: pure, with memories that are arrays. */
+/** Compares memories that are arrays: pages that QEMU's dirty log has missed are written again. */
 import koffi from 'koffi';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

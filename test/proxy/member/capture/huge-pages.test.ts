@@ -52,7 +52,7 @@ test('what a process has of its memory: neither what it only read, nor what it g
   assert.equal(memory.absentPages(), [0, 212, 512, 512]);
 });
 
-test('memory is joined that the VM has, whatever it holds, also where room for nothing more is left', async () => {
+test('memory that the VM has is joined, even where no room is left', async () => {
   const memory = splitMemory(4);
   memory.write(0, 512);
   memory.read(1);
@@ -76,7 +76,7 @@ test('memory is joined that the VM has, whatever it holds, also where room for n
   assert.equal(memory.absentPages(), [0, 0, 0, 0]);
 });
 
-test('what must stay free: unused memory takes none of what another round needs, nor of what is scarce', () => {
+test('unused memory takes no room that another round needs, nor scarce memory', () => {
   const room = { directory: '/dev/shm', keepFreeBytes: 10 };
   const of = (which: 'auto' | 'used' | 'all', hasBalloon = false) => {
     return floors({ which, hasBalloon, room }, 400);
@@ -114,7 +114,7 @@ test('a QEMU that does not say: found by its size, if no other has that', () => 
 });
 
 test('what keeps the kernel from it has a code, a place, and a way out', async () => {
-  // A thread of ours: it is alive, and there is no pidfd of one that leads no process (pidfd_open(2)).
+  // A thread of this process is alive, but has no pidfd: it leads no process (pidfd_open(2)).
   const pid = Number(
     readdirSync('/proc/self/task').find((thread) => Number(thread) !== process.pid),
   );

@@ -1,4 +1,4 @@
-/** How a member that waits for others is kept from spinning: told by what is said to QEMU and the stream. */
+/** Keeps a waiting member from spinning: seen by what QEMU and the stream are told. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -12,7 +12,7 @@ const NOTHING_LEFT = 4096;
 
 const test = suite('pacing');
 
-/** QEMU, of which a pass has found `remaining` bytes; what it and the stream are told, in order. */
+/** Makes a QEMU whose pass found `remaining` bytes, and notes what it and the stream are told. */
 function bench(remaining: number, canTrickle = true) {
   const told: string[] = [];
   const execute = async (command: string, parameters?: { 'max-bandwidth': number }) => {
@@ -36,14 +36,14 @@ function bench(remaining: number, canTrickle = true) {
   return { pacing, told, pass };
 }
 
-test('with the last page, the stream rests in the same instant: passes would come by the thousand', () => {
+test('with the last page the stream rests at once: passes would come by the thousand', () => {
   const { pacing, told } = bench(NOTHING_LEFT);
   pacing.onAllSeen();
   assert.equal(told, ['rest']);
   pacing.end();
 });
 
-test('a pass that has found next to nothing: QEMU trickles before the stream flows again', async () => {
+test('after a pass that found next to nothing, QEMU trickles before the stream flows', async () => {
   const { pacing, told, pass } = bench(NOTHING_LEFT);
   pacing.onAllSeen();
   await pass(2);

@@ -59,19 +59,37 @@ const test = suite('session');
 test('a round that goes well', () => {
   const good = run(
     ...TO_LIVE,
-    ...(['stop', 'vm-stopped', 'drained', 'barrier', 'vm-resumed', 'sealed', 'commit'] as const),
+    'stop',
+    'vm-stopped',
+    'drained',
+    'barrier',
+    'vm-resumed',
+    'sealed',
+    'commit',
   );
   assert.equal(names(good), [
-    ...['admit', 'admitted', 'open', 'live', 'start', 'arm-deadline', 'stop', 'stopped'],
-    ...['vote', 'drained', 'resume', 'disarm-deadline', 'resumed', 'seal', 'sealed', 'release'],
+    'admit',
+    'admitted',
+    'open',
+    'live',
+    'start',
+    'arm-deadline',
+    'stop',
+    'stopped',
+    'vote',
+    'drained',
+    'resume',
+    'disarm-deadline',
+    'resumed',
+    'seal',
+    'sealed',
+    'release',
   ]);
   assert.equal(good.session, S.NEW_SESSION);
 });
 
 test('a background snapshot: runs again when all are cut, and seals when all has come', () => {
-  const live: readonly Type[] = [
-    ...(['prepare', 'admitted, background', 'open', 'streaming', 'start'] as const),
-  ];
+  const live: Type[] = ['prepare', 'admitted, background', 'open', 'streaming', 'start'];
   const cut = run(...live, 'stop', 'vm-stopped');
   assert.not(names(cut).includes('resume'));
   const saving = run(...live, 'stop', 'vm-stopped', 'barrier', 'vm-resumed');
@@ -107,7 +125,7 @@ test('not drained, no resume', () => {
   assert.not(actions.some(({ type }) => type === 'resume'));
 });
 
-test('a VM someone resumes at the barrier spoils the cut', () => {
+test('a VM that is resumed at the barrier spoils the cut', () => {
   const { session, actions } = run(...TO_LIVE, 'stop', 'vm-stopped', 'vm-resumed');
   assert.is(session.state, S.UNDOING);
   const failed = actions.find((action) => action.type === 'report' && action.report === 'failed');
@@ -133,7 +151,7 @@ test('a sealed shadow is dropped by the coordinator alone', () => {
   assert.equal(undo('abort'), { type: 'undo', keepShadow: false });
 });
 
-/** Every session that can be reached, by any order of events. */
+/** Returns every session that can be reached, by any order of events. */
 function reachable(): Map<string, S.Session> {
   const found = new Map([[JSON.stringify(S.NEW_SESSION), S.NEW_SESSION]]);
   for (const session of found.values()) {
@@ -183,6 +201,28 @@ test('every state but idle is left by abort and by losing the coordinator', () =
       assert.is(S.step(session, { type }).session.state, S.UNDOING, S.STATE_NAMES[session.state]);
     }
   }
+});
+
+test('a command that is repeated does nothing more than the first time', () => {
+  const to: Readonly<Record<string, readonly Type[]>> = {
+    prepare: ['prepare'],
+    open: ['prepare', 'admitted', 'open'],
+    start: [...TO_LIVE],
+    stop: [...TO_LIVE, 'stop'],
+    barrier: [...TO_LIVE, 'stop', 'vm-stopped', 'barrier'],
+  };
+  for (const [command, events] of Object.entries(to)) {
+    const once = run(...events);
+    const twice = run(...events, command as Type);
+    assert.equal(names(twice), names(once), command);
+    assert.equal(twice.session, once.session, command);
+  }
+});
+
+test('a new round can be started again', () => {
+  const first: Type[] = ['stop', 'vm-stopped', 'drained', 'barrier', 'vm-resumed', 'sealed'];
+  const second = run(...TO_LIVE, ...first, 'commit', ...TO_LIVE);
+  assert.is(names(second).filter((name) => name === 'start').length, 2);
 });
 
 test.run();

@@ -1,4 +1,4 @@
-/** A stream that ends early: the operator is told the cause, in whatever order the two are heard of. */
+/** Reports the cause of a stream that ends early, in whatever order stream and monitor tell. */
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -11,8 +11,8 @@ import { StreamError } from '../../../../proxy/stream/errors.ts';
 import { QmpClient } from '../../../../qmp/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
-const GREETING =
-  '{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10},"package":""},"capabilities":[]}}\r\n';
+const QEMU = '{"micro":2,"minor":0,"major":10}';
+const GREETING = `{"QMP":{"version":{"qemu":${QEMU},"package":""},"capabilities":[]}}\r\n`;
 const TRUNCATED = new StreamError('E_STREAM_TRUNCATED', 'the peer closed', 7, 'ram PART');
 const UNREADABLE = new UmbraError({ code: 'E_VM_MEMORY', message: '0 of 4096 bytes' });
 const LOST = new UmbraError({ code: 'E_STREAM_LOST', message: 'ECONNRESET' });
@@ -35,7 +35,7 @@ test.after.each(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What an operator is told of a stream's end, when the monitor does this on `query-migrate`. */
+/** Returns the error reported for a stream's end, if the monitor does this on `query-migrate`. */
 async function told(error: unknown, asked: (socket: Socket, id: number) => void) {
   const path = join(folder, 'qmp.sock');
   server = createServer((socket) => {
@@ -88,7 +88,7 @@ for (const [name, error] of [
     assert.match(message, 'no such device');
   });
 
-  test(`a stream ${name}, and nobody knows why: its own error, soon`, async () => {
+  test(`a stream ${name}, and the monitor knows no cause: its own error, soon`, async () => {
     const own = toFailure(error, {}).code;
     assert.is((await told(error, answer('active'))).code, own);
     server?.close();
@@ -98,7 +98,7 @@ for (const [name, error] of [
   });
 }
 
-test('what is wrong with the stream itself is told, and nobody is asked', async () => {
+test('a fault of the stream itself is reported, and the monitor is not asked', async () => {
   const wrong = new StreamError('E_STREAM_MAGIC', 'GET / HTTP', 0, 'header');
   const { code } = await told(wrong, () => assert.unreachable('asked'));
   assert.is(code, 'E_STREAM_MAGIC');

@@ -1,11 +1,11 @@
-/** Whose stop it was: a monitor that answers when it is told to. */
+/** Finds out by whose doing a VM has stopped: the monitor answers when the test says so. */
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toFailure } from '../../../../proxy/failure/failure.ts';
-import type { MemberRound } from '../../../../proxy/member/capture/member-round.ts';
 import { LIVE } from '../../../../proxy/member/capture/session.ts';
+import type { MemberRound } from '../../../../proxy/member/capture/stages.ts';
 import { VmEvents } from '../../../../proxy/member/capture/vm-events.ts';
 import { Journal } from '../../../../proxy/member/repair/journal.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
@@ -14,7 +14,7 @@ const test = suite('events of a VM');
 let events: VmEvents;
 let round: { stopAsked: boolean; noteStop?: (stopping: boolean) => void };
 let answer: (status: string) => void;
-/** What came of it. */
+/** Events and failures that the round was given, in order. */
 let told: string[] = [];
 
 test.before.each(() => {
@@ -23,33 +23,29 @@ test.before.each(() => {
     answer = (status) => resolve({ status });
   });
   round = Object.assign(
-    { stopAsked: false, startedAt: 0, stoppedAt: 0, learn: () => {} },
+    { stopAsked: false, state: LIVE, addFacts: () => {} },
     {
-      monitor: { execute: () => answered },
+      method: { drain: () => ({}), onStopped: () => told.push('ours'), onResumed: () => true },
       handle: ({ type }: { type: string }) => told.push(type),
       failed: (_: string, error: unknown) => told.push(toFailure(error, {}).code),
     },
   );
-  const method = { onStopped: () => told.push('ours'), onResumed: () => true };
-  events = new VmEvents(
-    round as unknown as MemberRound,
-    () => LIVE,
-    () => method as never,
-  );
+  const monitor = { execute: () => answered };
+  events = new VmEvents(round as unknown as MemberRound, monitor as never);
 });
 
 function stop(): void {
   events.take({ name: 'STOP', timestampUs: 0, data: {} });
 }
 
-test('a stop that was asked for is ours', async () => {
+test('a stop that was asked for is the round’s', async () => {
   round.stopAsked = true;
   stop();
   await events.stopKnown();
   assert.equal(told, ['ours']);
 });
 
-test('its operator’s is his, whatever is asked for before QEMU has said so', async () => {
+test('the operator’s stop is not, whatever is asked for before QEMU has answered', async () => {
   stop();
   round.stopAsked = true;
   answer('paused');
@@ -57,14 +53,14 @@ test('its operator’s is his, whatever is asked for before QEMU has said so', a
   assert.equal(told, ['E_VM_PAUSED']);
 });
 
-test('one that QEMU makes to switch over is part of the round', async () => {
+test('a stop that QEMU makes to switch over is part of the round', async () => {
   stop();
   answer('finish-migrate');
   await events.stopKnown();
   assert.equal(told, ['vm-stopped']);
 });
 
-test('ours waits until it is known whose the last one was', async () => {
+test('the round’s stop waits until the origin of the last one is known', async () => {
   stop();
   const order: string[] = [];
   const known = events.stopKnown().then(() => order.push('known'));
@@ -75,7 +71,7 @@ test('ours waits until it is known whose the last one was', async () => {
   assert.equal(order, ['answered', 'known']);
 });
 
-test('a journal that cannot be written fails the round, not who tells of the event', () => {
+test('a journal that cannot be written fails the round, not the monitor', () => {
   const folder = mkdtempSync(join(scratchFolder(), 'umbra-events-'));
   try {
     const journal = new Journal(folder);

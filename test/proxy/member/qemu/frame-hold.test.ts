@@ -10,7 +10,7 @@ import { type QmpClient, QmpError } from '../../../../qmp/index.ts';
 
 const test = suite('frame hold');
 
-/** As QEMU 7.2 and 10.0 print it: two NICs with their backends, a hub of two, a backend alone. */
+/** Output of QEMU 7.2 and 10.0: two NICs with their backends, a hub of two, a backend alone. */
 const NETWORK = [
   'virtio-net-pci.0: index=0,type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:56',
   ' \\ net0: index=0,type=stream,connecting: unix:/run/n0/net.sock',

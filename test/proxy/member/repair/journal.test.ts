@@ -16,7 +16,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(directory, { recursive: true }));
 
-test('a snapshot is noted with who runs the VM and who reads its stream', () => {
+test('a snapshot is noted with the process of the VM and the one that reads its stream', () => {
   const journal = new Journal(directory);
   journal.write({ round: 'r1', stopping: false, saved });
   journal.hold(['net0']);

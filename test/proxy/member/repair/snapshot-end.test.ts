@@ -1,16 +1,16 @@
-/** How long the snapshot that mends a VM may take: a monitor with a clock of its own. */
+/** Limits the snapshot that repairs a VM: a monitor with a clock of its own. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../../proxy/host/known-process.ts';
-import { mendAfterSnapshot } from '../../../../proxy/member/repair/snapshot-end.ts';
+import { repairAfterSnapshot } from '../../../../proxy/member/repair/snapshot-end.ts';
 import type { QmpClient } from '../../../../qmp/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const test = suite('end of a snapshot');
 const GIB = 1024 ** 3;
-/** What passes between two questions. */
+/** Time that passes between two questions, milliseconds. */
 const TICK_MS = 10_000;
 const { now } = performance;
 let root = '';
@@ -26,7 +26,7 @@ test.after.each(() => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** A QEMU that saves so much a second, after a snapshot that was broken off. */
+/** Makes a QEMU that saves so much a second, after a snapshot that was broken off. */
 function monitor(ramBytes: number, bytesPerSecond: number): QmpClient {
   let saving = false;
   let saved = 0;
@@ -54,7 +54,7 @@ function monitor(ramBytes: number, bytesPerSecond: number): QmpClient {
 async function mend(ramBytes: number, bytesPerSecond: number): Promise<string> {
   const vm = thisProcess();
   const qmp = monitor(ramBytes, bytesPerSecond);
-  return mendAfterSnapshot(qmp, { vm, reader: vm }, root).then(
+  return repairAfterSnapshot(qmp, { vm, reader: vm }, root).then(
     () => 'whole',
     ({ code }) => code,
   );

@@ -1,4 +1,4 @@
-/** What is made of a restore's stream before there is a QEMU to take it. */
+/** Encodes a restore's stream before there is a QEMU to take it. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { encodeAhead, type ReadyLoad } from '../../../../proxy/member/restore/load.ts';
@@ -10,7 +10,7 @@ const MIB = 2 ** 20;
 
 const test = suite('load');
 
-/** A shadow of one block, and how much of it has been read. */
+/** Makes a shadow of one block that counts how much of it has been read. */
 function loadOf(bytes: number): ReadyLoad & { readonly read: () => number } {
   let read = 0;
   const source: ReadyLoad['source'] = {

@@ -1,4 +1,4 @@
-/** What goes wrong breaks no promise; and what is broken on purpose is found. */
+/** Faults break no promise, and what is broken on purpose is found. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ARGUED, inertCells } from '../../../../tools/sim/faults/cells.ts';
@@ -10,7 +10,7 @@ import { type ShareResult, work } from '../../../../tools/sim/faults/work.ts';
 import { run } from '../../../../tools/sim/faults/world.ts';
 
 const ROUNDS = 15_000;
-/** By then, each of what can be broken has been found. */
+/** Rounds by which each part that can be broken has been found. */
 const ENOUGH_ROUNDS = 40_000;
 
 const test = suite('faults');
@@ -65,7 +65,7 @@ for (const [broken, promise] of Object.entries(PROMISES) as [Broken, RegExp][]) 
   });
 }
 
-/** Somebody resumes a VM at the barrier while its proxy is frozen, and another has yet to stop. */
+/** The operator resumes a VM at the barrier; its proxy is frozen, and another VM still runs. */
 const RESUMED_EARLY: Plan = {
   members: 2,
   capture: ['precopy', 'precopy'],
