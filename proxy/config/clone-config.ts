@@ -77,7 +77,7 @@ export function cloneConfig(
 function monitorOf({ paths, commandLine }: ClonedLine, qmp: string): string {
   const path = paths.get(qmp) ?? qmpSocketOf(commandLine);
   if (path !== undefined) return path;
-  const message = `no option of its command line makes the monitor ${qmp}`;
+  const message = `no option of its command line makes its monitor ${qmp}`;
   const hint = 'Start the VM with -qmp unix:PATH,server=on,wait=off.';
   throw new UmbraError({ code: 'E_CLONE_COMMAND', message, hint });
 }

@@ -130,7 +130,7 @@ class ProxyProcess {
       return await this.#requests.answer(request);
     } catch (error) {
       const { member } = this.#location;
-      throw new UmbraError(toFailure(error, { member, where: request.type }), error);
+      throw UmbraError.received(toFailure(error, { member, where: request.type }), error);
     } finally {
       this.#underWay--;
       setImmediate(() => this.#leaveWhenDone()); // when the answer has been sent
@@ -162,7 +162,7 @@ const channel = parentChannel({
         await openBridge(location);
       } catch (error) {
         const { member } = location;
-        throw new UmbraError(toFailure(error, { member, where: 'open monitor' }), error);
+        throw UmbraError.received(toFailure(error, { member, where: 'open monitor' }), error);
       }
       proxy = new ProxyProcess(location);
       return undefined;

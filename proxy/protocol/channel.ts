@@ -136,7 +136,7 @@ function functionsOf<Remote extends Calls, Local extends Calls>(
         return await take(argument);
       } catch (error) {
         const failure = toFailure(error, { ...context, where: name });
-        if (gives !== undefined) throw new UmbraError(failure, error);
+        if (gives !== undefined) throw UmbraError.received(failure, error);
         if (failure.code === 'E_PROTOCOL') onMisfit(failure);
         else process.nextTick(() => rethrow(error)); // a fault of ours: it must not be lost
         return undefined;
@@ -175,7 +175,9 @@ function fromWire(message: unknown, onMisfit: (failure: Failure) => void): unkno
     return ANSWER_TO_NONE;
   }
   const { data } = parsed;
-  return data.t === 's' && data.e !== undefined ? { ...data, e: new UmbraError(data.e) } : data;
+  return data.t === 's' && data.e !== undefined
+    ? { ...data, e: UmbraError.received(data.e) }
+    : data;
 }
 
 const wireSchema = z.union([

@@ -87,7 +87,10 @@ function located<T extends JobType>(
     try {
       return await work(job);
     } catch (error) {
-      throw new UmbraError(toFailure(error, { where: `${type} epoch ${job.epoch.epoch}` }), error);
+      throw UmbraError.received(
+        toFailure(error, { where: `${type} epoch ${job.epoch.epoch}` }),
+        error,
+      );
     }
   };
 }

@@ -23,7 +23,7 @@ parentChannel({
       try {
         return await keeper.answer(request);
       } catch (error) {
-        throw new UmbraError(toFailure(error, { where: 'disk' }), error);
+        throw UmbraError.received(toFailure(error, { where: 'disk' }), error);
       }
     },
   },
