@@ -1,12 +1,13 @@
 /** The first step of a member's round: can it be had, how, and is there memory for it? */
+
 import { type BlockLayout, openShadow, StagingShadow } from '../../../shadow/index.ts';
+import { PAGE_BYTES } from '../../host/linux.ts';
 import type { CaptureMode } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
 import { ramBlocks } from '../qemu/memory.ts';
 import { requireReady } from '../qemu/readiness.ts';
 import type { MemberRound } from './member-round.ts';
 
-const PAGE_SIZE = 4096;
 /** Of a delta of a VM that runs: what it may take before pages have to be found for it. */
 const RESERVED_BYTES = 64 * 2 ** 20;
 
@@ -51,7 +52,7 @@ async function reserve(
   const soon = base === undefined ? 0 : Math.min(admittedBytes, RESERVED_BYTES);
   const reservedBytes = runs ? soon : admittedBytes;
   memberRound.addFacts({ stored: base === undefined ? 'full' : 'delta' });
-  return StagingShadow.reserve({ directory, member, round, spares }, blocks, PAGE_SIZE, {
+  return StagingShadow.reserve({ directory, member, round, spares }, blocks, PAGE_BYTES, {
     base,
     reservedBytes,
     headroomBytes,
