@@ -3,21 +3,12 @@
  * joins at once (Linux 6.1), whether all of the range is in use or not.
  */
 import { closeSync, readFileSync } from 'node:fs';
-import koffi from 'koffi';
+import { EPERM, lastErrno, pidfdOpen, processMadvise } from './libc.ts';
 
-// <asm/unistd.h>: the same on every architecture. libc has names for them since 2.36 only.
-const SYS_PIDFD_OPEN = 434;
-const SYS_PROCESS_MADVISE = 440;
+/** The advice to join memory into huge pages (<asm-generic/mman-common.h>). */
 const MADV_COLLAPSE = 25;
-const EPERM = 1;
 const TRANSPARENT = '/sys/kernel/mm/transparent_hugepage';
 const NOT_ALLOWED = 'not allowed: it takes CAP_SYS_NICE, and to trace QEMU';
-
-const libc = koffi.load('libc.so.6');
-const pidfdOpen = libc.func('long syscall(long number, long pid, long flags)');
-const processMadvise = libc.func(
-  'long syscall(long number, long pidfd, uint64_t *iovec, long count, long advice, long flags)',
-);
 
 /** Returns the size of a huge page; undefined where the host has none or is told to make none. */
 export function hugePageBytes(): number | undefined {
@@ -31,8 +22,8 @@ export function hugePageBytes(): number | undefined {
 
 /** Returns a pidfd, which the caller closes. @throws Error if the process is gone */
 export function openPidfd(pid: number): number {
-  const pidfd = Number(pidfdOpen(SYS_PIDFD_OPEN, pid, 0));
-  if (pidfd < 0) throw new Error(`pidfd_open of QEMU (process ${pid}): errno ${koffi.errno()}`);
+  const pidfd = pidfdOpen(pid);
+  if (pidfd < 0) throw new Error(`pidfd_open of QEMU (process ${pid}): errno ${lastErrno()}`);
   return pidfd;
 }
 
@@ -42,8 +33,9 @@ export function openPidfd(pid: number): number {
  * @throws Error if it is not allowed
  */
 export function collapse(pidfd: number, address: bigint, bytes: number): boolean {
-  if (madvise(pidfd, BigUint64Array.of(address, BigInt(bytes))) >= 0) return true;
-  if (koffi.errno() !== EPERM) return false;
+  const range = BigUint64Array.of(address, BigInt(bytes));
+  if (processMadvise(pidfd, range, MADV_COLLAPSE) >= 0) return true;
+  if (lastErrno() !== EPERM) return false;
   throw new Error(`process_madvise of QEMU: ${NOT_ALLOWED}`);
 }
 
@@ -58,17 +50,12 @@ export function joiningObstacle(pid: number): string | undefined {
     const pidfd = openPidfd(pid);
     try {
       const none = BigUint64Array.of();
-      if (madvise(pidfd, none) === 0) return undefined;
-      return koffi.errno() === EPERM ? NOT_ALLOWED : 'the kernel cannot (Linux 6.1 can)';
+      if (processMadvise(pidfd, none, MADV_COLLAPSE) === 0) return undefined;
+      return lastErrno() === EPERM ? NOT_ALLOWED : 'the kernel cannot (Linux 6.1 can)';
     } finally {
       closeSync(pidfd);
     }
   } catch (error) {
     return (error as Error).message;
   }
-}
-
-function madvise(pidfd: number, range: BigUint64Array): number {
-  const count = range.length / 2;
-  return Number(processMadvise(SYS_PROCESS_MADVISE, pidfd, range, count, MADV_COLLAPSE, 0));
 }

@@ -5,8 +5,8 @@
  *     bit 56   it is mapped by this process alone
  */
 import { readSync } from 'node:fs';
+import { PAGE_BYTES } from './linux.ts';
 
-const PAGE_SIZE = 4096;
 const ENTRY_SIZE = 8;
 /** Bits 63 and 56, in the uppermost byte of an entry. */
 const OWNED = 0x81;
@@ -19,14 +19,14 @@ const OWNED = 0x81;
  * @throws Error if the process has ended
  */
 export function absentBytes(pagemap: number, address: bigint, bytes: number): number {
-  const entries = new Uint8Array((bytes / PAGE_SIZE) * ENTRY_SIZE);
-  const position = (address / BigInt(PAGE_SIZE)) * BigInt(ENTRY_SIZE);
+  const entries = new Uint8Array((bytes / PAGE_BYTES) * ENTRY_SIZE);
+  const position = (address / BigInt(PAGE_BYTES)) * BigInt(ENTRY_SIZE);
   if (readSync(pagemap, entries, { position }) < entries.length) {
     throw new Error(`/proc/PID/pagemap has nothing for 0x${address.toString(16)}`);
   }
   let absent = 0;
   for (let at = ENTRY_SIZE - 1; at < entries.length; at += ENTRY_SIZE) {
-    if (((entries[at] ?? 0) & OWNED) !== OWNED) absent += PAGE_SIZE;
+    if (((entries[at] ?? 0) & OWNED) !== OWNED) absent += PAGE_BYTES;
   }
   return absent;
 }

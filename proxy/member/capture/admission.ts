@@ -1,6 +1,7 @@
 /** Admits a member to a round: can it be captured, how, and is there memory for its shadow? */
 import type { QmpClient } from '../../../qmp/index.ts';
 import { type BlockLayout, openShadow, StagingShadow } from '../../../shadow/index.ts';
+import { PAGE_BYTES } from '../../host/linux.ts';
 import type { CaptureMode } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
 import { ramBlocks } from '../qemu/memory.ts';
@@ -8,7 +9,6 @@ import { requireReady } from '../qemu/readiness.ts';
 import { chooseCapture } from './choose-capture.ts';
 import type { Admitted, MemberRound } from './stages.ts';
 
-const PAGE_SIZE = 4096;
 /** Memory reserved at once for a delta of a VM that runs, bytes. The rest follows as pages come. */
 const RESERVED_BYTES = 64 * 2 ** 20;
 
@@ -58,7 +58,7 @@ async function reserve(
   const soon = base === undefined ? 0 : Math.min(admittedBytes, RESERVED_BYTES);
   const reservedBytes = runs ? soon : admittedBytes;
   memberRound.addFacts({ stored: base === undefined ? 'full' : 'delta' });
-  return StagingShadow.reserve({ directory, member, round, spares }, blocks, PAGE_SIZE, {
+  return StagingShadow.reserve({ directory, member, round, spares }, blocks, PAGE_BYTES, {
     base,
     reservedBytes,
     headroomBytes,

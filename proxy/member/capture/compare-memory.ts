@@ -6,17 +6,18 @@
  *                                               shadow ────────┴▶ the same, or taken from memory
  *                                                                       └──▶ vote
  */
+
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { UmbraError } from '../../failure/failure.ts';
+import { PAGE_BYTES } from '../../host/linux.ts';
 import type { ProcessMemory } from '../../host/process-memory.ts';
 import type { StreamedMemory } from '../../intake/shadow-sink.ts';
 import type { RamBlockInfo } from '../qemu/memory.ts';
 
-const PAGE_SIZE = 4096;
 const PIECE_BYTES = 2 ** 20;
 /** Pieces between two turns of the event loop: some ten milliseconds. */
 const PIECES_A_TURN = 16;
-const ZEROS = Buffer.alloc(PAGE_SIZE);
+const ZEROS = Buffer.alloc(PAGE_BYTES);
 
 /**
  * Compares the memory of a stopped VM with what it has streamed, and corrects the latter.
@@ -73,9 +74,9 @@ function repairPiece(
   known: Buffer,
 ): number {
   let missed = 0;
-  for (let at = 0; at < real.length; at += PAGE_SIZE) {
-    const page = real.subarray(at, at + PAGE_SIZE);
-    if (page.equals(known.subarray(at, at + PAGE_SIZE))) continue;
+  for (let at = 0; at < real.length; at += PAGE_BYTES) {
+    const page = real.subarray(at, at + PAGE_BYTES);
+    if (page.equals(known.subarray(at, at + PAGE_BYTES))) continue;
     if (page.equals(ZEROS)) streamed.zero(block, offset + at);
     else streamed.page(block, offset + at, real, at);
     missed++;

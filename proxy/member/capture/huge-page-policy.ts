@@ -7,6 +7,7 @@
  *            which is there to give back what the guest does not use
  */
 import type { KnownProcess } from '../../host/known-process.ts';
+import type { MemoryRange } from '../../host/proc-maps.ts';
 import type { HugePageMode } from '../../protocol/round-settings.ts';
 import type { RamBlockInfo } from '../qemu/memory.ts';
 
@@ -62,27 +63,15 @@ export function* hugePages(
   for (let at = before; at + hugeBytes <= length; at += hugeBytes) yield address + BigInt(at);
 }
 
-interface Range {
-  readonly start: bigint;
-  readonly end: bigint;
-}
-
-/**
- * Returns a process's private memory without a file, from /proc/PID/maps (proc_pid_maps(5)).
- *
- *     7fe203e00000-7fe223e00000 rw-p 00000000 00:00 0
- */
-export function anonymousRanges(maps: string): Range[] {
-  const line = /^([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ [0-9a-f:]+ 0 *$/gm;
-  return [...maps.matchAll(line)].map(([, start, end]) => {
-    return { start: BigInt(`0x${start}`), end: BigInt(`0x${end}`) };
-  });
+/** Returns a process's private memory that has no file behind it, and no name. */
+export function anonymousRanges(maps: readonly MemoryRange[]): MemoryRange[] {
+  return maps.filter(({ access, inode, path }) => access === 'rw-p' && inode === 0 && path === '');
 }
 
 /** Returns where a block begins, if it lies in such memory and there is no doubt where. */
 export function addressOf(
   { address, length }: Block,
-  memory: readonly Range[],
+  memory: readonly MemoryRange[],
 ): bigint | undefined {
   if (address !== undefined) {
     const end = address + BigInt(length);
@@ -95,7 +84,7 @@ export function addressOf(
 /** Returns the blocks that lie in a VM's own memory, and the bytes of the others. */
 export function locate(
   blocks: readonly Block[],
-  maps: string,
+  maps: readonly MemoryRange[],
 ): { readonly blocks: readonly LocatedBlock[]; readonly leftBytes: number } {
   const memory = anonymousRanges(maps);
   let leftBytes = 0;

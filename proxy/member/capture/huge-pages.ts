@@ -13,7 +13,7 @@
  * the VM already has adds nothing. Memory that is mapped from a file, as after a restore by `map`,
  * is left as it is: joining would fill the file's holes.
  */
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { measureRoom } from '../../../shadow/index.ts';
@@ -21,6 +21,7 @@ import { UmbraError } from '../../failure/failure.ts';
 import { isAlive } from '../../host/known-process.ts';
 import { collapse, hugePageBytes, openPidfd } from '../../host/madvise.ts';
 import { absentBytes } from '../../host/pagemap.ts';
+import { readMaps } from '../../host/proc-maps.ts';
 import {
   floors,
   hugePages,
@@ -70,7 +71,7 @@ async function join(split: SplitMemory, signal: AbortSignal): Promise<Joined> {
   let pagemap: number | undefined;
   try {
     if (hugeBytes === undefined || !isAlive(vm)) return joined;
-    const found = locate(split.blocks, readFileSync(`/proc/${vm.pid}/maps`, 'utf8'));
+    const found = locate(split.blocks, readMaps(vm.pid));
     joined.leftBytes = found.leftBytes;
     const keepFree = floors(split, totalmem());
     pagemap = openSync(`/proc/${vm.pid}/pagemap`, 'r');

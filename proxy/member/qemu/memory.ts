@@ -24,7 +24,7 @@ export async function ramBlocks(qmp: QmpClient): Promise<RamBlockInfo[]> {
  *
  * @throws UmbraError E_QEMU_UNSUPPORTED when no line can be read
  */
-export function parseRamBlocks(table: string): RamBlockInfo[] {
+function parseRamBlocks(table: string): RamBlockInfo[] {
   const row =
     /^\s*(\S.*?)\s+\d+ [KMG]?i?B\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+0x[0-9a-f]+(?:\s+(0x[0-9a-f]+))?/;
   const blocks = table.split('\n').flatMap((line) => {

@@ -5,7 +5,7 @@ import { UmbraError } from '../../failure/failure.ts';
 
 const RETRY_MS = 2;
 /** Message of E_RESUMED_EARLY. */
-export const RESUMED_AT_BARRIER =
+const RESUMED_AT_BARRIER =
   'the VM was resumed while it was stopped at the barrier: the cut is lost';
 
 /**

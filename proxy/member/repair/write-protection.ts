@@ -13,24 +13,17 @@
  * takes the right to trace the process: root's, or that of the same user where the system does not
  * limit it (Yama).
  */
-import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import koffi from 'koffi';
+import { closeSync, readdirSync, readlinkSync } from 'node:fs';
 import { isAlive, type KnownProcess } from '../../host/known-process.ts';
+import { EPERM, ioctl, lastErrno, pidfdGetfd, pidfdOpen } from '../../host/libc.ts';
+import { type MemoryRange, readMaps } from '../../host/proc-maps.ts';
 
-// <asm/unistd.h>: the same on every architecture. libc has names for them since 2.36 only.
-const SYS_PIDFD_OPEN = 434;
-const SYS_PIDFD_GETFD = 438;
 // <linux/userfaultfd.h>; struct uffdio_range {start, len}, struct uffdio_writeprotect {range, mode}
 const UFFDIO_UNREGISTER = 0x8010aa01;
 const UFFDIO_WAKE = 0x8010aa02;
 const UFFDIO_WRITEPROTECT = 0xc018aa06;
-const EPERM = 1;
 
 const LIFT_AGAIN_MS = 50;
-
-const libc = koffi.load('libc.so.6');
-const syscall = libc.func('long syscall(long number, long, long, long)');
-const ioctl = libc.func('int ioctl(int, unsigned long, uint64_t *)');
 
 interface Range {
   readonly start: bigint;
@@ -58,7 +51,7 @@ export function liftWriteProtection(vm: KnownProcess): number {
   const copies = userfaultfds(vm.pid).map((fd) => copyOf(vm.pid, fd));
   try {
     if (copies.length === 0) return 0;
-    const ranges = writableRanges(readFileSync(`/proc/${vm.pid}/maps`, 'utf8'));
+    const ranges = writableRanges(readMaps(vm.pid));
     const lifted = new Set<Range>();
     for (const fd of copies) {
       for (const range of ranges) {
@@ -92,16 +85,11 @@ export function keepLifting(vm: KnownProcess): () => void {
   return () => clearInterval(timer);
 }
 
-/**
- * Reads /proc/PID/maps (proc_pid_maps(5)):
- *
- *     7f39abe00000-7f39bbe00000 rw-p 00000000 00:00 0
- */
-export function writableRanges(maps: string): Range[] {
-  return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) .w/gm)].map(([, from, to]) => {
-    const start = BigInt(`0x${from}`);
-    return { start, length: BigInt(`0x${to}`) - start };
-  });
+/** Returns the ranges of a memory map that the process may write to. PURE. */
+export function writableRanges(maps: readonly MemoryRange[]): Range[] {
+  return maps
+    .filter(({ isWritable }) => isWritable)
+    .map(({ start, end }) => ({ start, length: end - start }));
 }
 
 function userfaultfds(pid: number): number[] {
@@ -118,10 +106,10 @@ function userfaultfds(pid: number): number[] {
 
 /** Copies a descriptor of another process. @throws Error */
 function copyOf(pid: number, fd: number): number {
-  const process = Number(syscall(SYS_PIDFD_OPEN, pid, 0, 0));
+  const process = pidfdOpen(pid);
   if (process < 0) throw failed('pidfd_open', pid);
   try {
-    const copy = Number(syscall(SYS_PIDFD_GETFD, process, fd, 0));
+    const copy = pidfdGetfd(process, fd);
     if (copy < 0) throw failed('pidfd_getfd', pid);
     return copy;
   } finally {
@@ -130,7 +118,7 @@ function copyOf(pid: number, fd: number): number {
 }
 
 function failed(call: string, pid: number): Error {
-  const errno = koffi.errno();
+  const errno = lastErrno();
   const why = errno === EPERM ? 'not allowed (it takes the right to trace it)' : `errno ${errno}`;
   return new Error(`${call} of QEMU (process ${pid}): ${why}`);
 }

@@ -1,4 +1,4 @@
-/** What a refusal leaves: an agent whose member has a VM, or what passes for one, and no proxy. */
+/** The agent after a refusal: its member has a VM, or a program in place of one, and no proxy. */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -21,7 +21,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-/** A QEMU that only leaves a trace. */
+/** Makes a program in place of QEMU that only leaves a trace. */
 function program(name: string): { path: string; hasRun(): boolean } {
   const path = join(root, name);
   writeFileSync(path, '#!/bin/sh\n: > "$0.ran"\n', { mode: 0o700 });

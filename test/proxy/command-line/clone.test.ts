@@ -90,7 +90,8 @@ for (const [before, wanted] of CHANGED) {
 }
 
 test('the shadow, mapped privately, is the one thing of the first cluster’s', () => {
-  const ram = `-object memory-backend-file,id=pc.ram,size=1,mem-path=${'/run/u/demo/shadows/x'},share=off`;
+  const path = '/run/u/demo/shadows/x';
+  const ram = `-object memory-backend-file,id=pc.ram,size=1,mem-path=${path},share=off`;
   assert.is(after(ram), ram);
   assert.is(failure(`-object rng-random,id=r,filename=${S}/pipe`).code, 'E_CLONE_COMMAND');
   const other = '-fw_cfg name=opt/x,file=/run/u/demo-2/x';
@@ -100,8 +101,14 @@ test('the shadow, mapped privately, is the one thing of the first cluster’s', 
 
 test('a file of the same name elsewhere is another file; the same file is the same', () => {
   const { commandLine, paths } = clone([
-    ...['-serial', 'file:/a/log', '-serial', 'file:/b/log', '-parallel', 'file:/a/log'],
-    ...['-D', '/c/vm.log'],
+    '-serial',
+    'file:/a/log',
+    '-serial',
+    'file:/b/log',
+    '-parallel',
+    'file:/a/log',
+    '-D',
+    '/c/vm.log',
   ]);
   assert.equal(
     commandLine.filter((word) => word.startsWith('file:')),
@@ -132,7 +139,7 @@ test('a card on the first cluster’s switch goes on the clone’s', () => {
   assert.equal(other.network, [`${C}/net.sock`]);
 });
 
-test('a socket of another’s switch is the clone’s own, and nobody dials it', () => {
+test('a socket of another’s switch is the clone’s own, and no process dials it', () => {
   const elsewhere = STREAM.replace(S, '/elsewhere');
   const { network, commandLine, unplugged } = clone(['-netdev', elsewhere]);
   assert.equal(network, []);
@@ -155,7 +162,8 @@ const UNPLUGGED: readonly (readonly [before: string, after: string])[] = [
   ['-netdev bridge,id=n,br=br0', '-netdev tap,id=n,script=no,downscript=no'],
   ['-netdev socket,id=n,mcast=230.0.0.1:1234', '-netdev hubport,id=n,hubid=7500'],
   [
-    '-netdev dgram,id=n,local.type=unix,local.path=/a -netdev stream,id=m,addr.type=inet,addr.host=h',
+    '-netdev dgram,id=n,local.type=unix,local.path=/a ' +
+      '-netdev stream,id=m,addr.type=inet,addr.host=h',
     '-netdev hubport,id=n,hubid=7500 -netdev hubport,id=m,hubid=7501',
   ],
   ['-nic user,model=e1000,mac=1:2', '-nic user,model=e1000,mac=1:2,restrict=on'],

@@ -46,7 +46,8 @@ test('a mapped restore gives default RAM a backend named as its block', () => {
 
 test('a backend of that name is replaced, others stay', () => {
   const before = line(
-    '-object memory-backend-ram,size=64M,id=m0 -object iothread,id=m1 -machine pc,memory-backend=m0',
+    '-object memory-backend-ram,size=64M,id=m0 -object iothread,id=m1 ' +
+      '-machine pc,memory-backend=m0',
   );
   const ram = { id: 'm0', bytes: 1, path: '/x' };
   const after = restoreCommandLine(before, TYPE, ram).join(' ');

@@ -6,14 +6,26 @@ const UUID = '865ab0d3-17f3-4696-85e4-3d20d275b545';
 
 const test = suite('domain memory');
 
-/** As libvirt 9.0 writes it, of a domain with <source type='file'/>. */
+/** Returns a command line as libvirt 9.0 writes it for a domain with <source type='file'/>. */
 function line(backend: object, ...more: readonly string[]): string[] {
   return [
-    ...['/usr/bin/qemu-system-x86_64', '-name', 'guest=web,,1,debug-threads=on', '-S'],
-    ...['-machine', 'pc-i440fx-7.2,usb=off,memory-backend=pc.ram', '-m', '160'],
-    ...['-object', '{"qom-type":"secret","id":"masterKey0","format":"raw","file":"/k"}'],
-    ...['-object', JSON.stringify(backend)],
-    ...['-uuid', UUID, '-display', 'none', ...more],
+    '/usr/bin/qemu-system-x86_64',
+    '-name',
+    'guest=web,,1,debug-threads=on',
+    '-S',
+    '-machine',
+    'pc-i440fx-7.2,usb=off,memory-backend=pc.ram',
+    '-m',
+    '160',
+    '-object',
+    '{"qom-type":"secret","id":"masterKey0","format":"raw","file":"/k"}',
+    '-object',
+    JSON.stringify(backend),
+    '-uuid',
+    UUID,
+    '-display',
+    'none',
+    ...more,
   ];
 }
 

@@ -32,7 +32,7 @@ async function listen(path: string): Promise<Server> {
   return server;
 }
 
-test('it connects to who listens already, and to who comes later', async () => {
+test('it connects to a process that listens already, and to one that comes later', async () => {
   const { signal } = new AbortController();
   await listen(join(root, 'early'));
   (await connectWhenThere(join(root, 'early'), LONG_MS, signal)).destroy();
@@ -45,7 +45,7 @@ test('it connects to who listens already, and to who comes later', async () => {
   await accepted;
 });
 
-test('nobody comes: an error that says where', async () => {
+test('no process listens in time: an error that says where', async () => {
   const path = memberFile(root, 'incoming');
   const error = await connectWhenThere(path, SHORT_MS, new AbortController().signal).then(
     () => undefined,

@@ -21,7 +21,7 @@ import { Mapping } from '../../../shadow/mapping.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
 const PAGE = 4096;
-const NOBODY = 65_534;
+const OTHER_USER = 65_534;
 const LIMIT_MS = 60_000;
 
 const test = suite('memory link');
@@ -79,15 +79,15 @@ test('a file that is there already is left alone', async () => {
   assert.ok(lstatSync(join(folder, 'pc.ram')).isFile());
 });
 
-test('a QEMU of another user, who may not open the image, does not find it', async () => {
-  // Whoever runs this: the folder is one user's, the image another's.
+test('a QEMU of another user, which may not open the image, does not find it', async () => {
+  // For any user that runs this test: the folder is one user's, the image another's.
   const isRoot = process.getuid?.() === 0;
   const options = { folder: join(directory, 'ram'), name: 'web', alias: 'pc.ram', uuid: 'none' };
   const image = isRoot ? join(directory, 'image') : '/etc/passwd';
   link = new MemoryLink({ ...options, image, bytes: 4 * PAGE });
   const folder = join(directory, 'ram/7-web');
   mkdirSync(folder);
-  if (isRoot) chownSync(folder, NOBODY, NOBODY);
+  if (isRoot) chownSync(folder, OTHER_USER, OTHER_USER);
   await until(() => link?.why.includes('may not open') === true);
   assert.equal(readdirSync(folder), []);
 });

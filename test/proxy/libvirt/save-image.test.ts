@@ -5,7 +5,7 @@ import { saveImageHead } from '../../../proxy/libvirt/save-image.ts';
 
 const xml = '<domain type="kvm"><name>é</name></domain>\n';
 
-test('the head is what libvirt reads: header, XML, NUL, and the stream at a multiple of 64 KiB', () => {
+test('the head: header, XML, NUL, and the stream at a multiple of 64 KiB', () => {
   const head = saveImageHead(xml);
   assert.is(head.length % 65_536, 0);
   assert.is(head.toString('latin1', 0, 16), 'LibvirtQemudSave');

@@ -57,7 +57,7 @@ test('it is known when all has been read, and not before', async () => {
   }
 });
 
-test('a write that nobody takes ends with the pipe', async () => {
+test('a write that no process reads ends with the pipe', async () => {
   const writing = pipe.write(CHUNKS[0] ?? Buffer.alloc(0));
   pipe.close();
   pipe.close();

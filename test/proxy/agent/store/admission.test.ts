@@ -1,4 +1,4 @@
-/** What a round may take, to the byte: epochs, spares and the store's files are real. */
+/** The memory a round may take, to the byte: epochs, spares and the store's files are real. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -30,7 +30,7 @@ test.before.each(async () => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-/** Of the blocks that sealed epochs have. */
+/** The answers of proxies for VMs with the blocks that sealed epochs have. */
 const EXAMINED = new Map([
   [
     'a',

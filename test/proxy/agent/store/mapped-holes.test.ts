@@ -41,7 +41,7 @@ test.after.each(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** The images of a sealed shadow, by RAM block. */
+/** Seals a shadow and returns its images, by RAM block. */
 async function images(): Promise<{ readonly ram: string; readonly vram: string }> {
   const { round } = await sealEpoch(root, 1, ['a']);
   const { directory, manifest } = await openShadow(join(root, round, 'a'));
@@ -53,7 +53,7 @@ async function images(): Promise<{ readonly ram: string; readonly vram: string }
 
 const isHeld = (round: string) => held.has(round);
 
-/** A process that has mapped it and read all of it: what were holes is memory. */
+/** Starts a process that has mapped an image and read all of it: holes have become memory. */
 async function mapping(path: string): Promise<ChildProcess> {
   const child = fork(program.path, [path], { execArgv: [] });
   processes.push(child);
@@ -73,16 +73,16 @@ function pidOf({ pid = 0 }: ChildProcess): number {
   return pid;
 }
 
-function heldBytes(path: string): number {
+function occupiedBytes(path: string): number {
   return statSync(path).blocks * 512;
 }
 
 const MAPS = [
-  '55d0c0000000-55d0c0200000 r-xp 00000000 fe:01 1234                       /usr/bin/qemu-system-x86_64',
-  '7fde17fff000-7fde37fff000 rw-p 00000000 00:1b 756305                     /dev/shm/demo/shadows/r1/n0/ram-0.img',
-  '7fdf17fff000-7fdf18fff000 rw-p 00000000 00:1b 756306                     /dev/shm/a b/n0/ram-12.img (deleted)',
-  '7fe0e0000000-7fe0e0800000 rw-s 00000000 00:1b 756307                     /dev/shm/demo/ram-0.img',
-  '7fe1e0000000-7fe1e0800000 rw-p 00000000 00:1b 756308                     /dev/shm/demo/memory',
+  '55d0c0000000-55d0c0200000 r-xp 00000000 fe:01 1234 /usr/bin/qemu-system-x86_64',
+  '7fde17fff000-7fde37fff000 rw-p 00000000 00:1b 756305 /dev/shm/demo/shadows/r1/n0/ram-0.img',
+  '7fdf17fff000-7fdf18fff000 rw-p 00000000 00:1b 756306 /dev/shm/a b/n0/ram-12.img (deleted)',
+  '7fe0e0000000-7fe0e0800000 rw-s 00000000 00:1b 756307 /dev/shm/demo/ram-0.img',
+  '7fe1e0000000-7fe1e0800000 rw-p 00000000 00:1b 756308 /dev/shm/demo/memory',
   '7fe203e00000-7fe223e00000 rw-p 00000000 00:00 0 ',
 ].join('\n');
 
@@ -111,22 +111,22 @@ test('a process without any, or that has ended, takes nothing', () => {
 
 test('what a VM has made of holes is counted, and taken back while it runs', async () => {
   const { ram } = await images();
-  const sealed = heldBytes(ram);
+  const sealed = occupiedBytes(ram);
   const vm = await mapping(ram);
   const { size } = statSync(ram);
-  assert.is(heldBytes(ram), size, 'reading has filled the holes');
+  assert.is(occupiedBytes(ram), size, 'reading has filled the holes');
   assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), size - sealed);
-  assert.is(heldBytes(ram), sealed);
+  assert.is(occupiedBytes(ram), sealed);
   assert.is(mappedHoles([pidOf(vm)]), size - sealed);
 });
 
 test('not while another process has the image mapped, but as soon as that has ended', async () => {
   const { ram } = await images();
-  const sealed = heldBytes(ram);
+  const sealed = occupiedBytes(ram);
   const [vm, other] = [await mapping(ram), await mapping(ram)];
   const { size } = statSync(ram);
   assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), 0);
-  assert.is(heldBytes(ram), size);
+  assert.is(occupiedBytes(ram), size);
   await end(other);
   assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), size - sealed);
 });
@@ -134,15 +134,15 @@ test('not while another process has the image mapped, but as soon as that has en
 test('nor while another has mapped another image of that shadow', async () => {
   const { ram, vram } = await images();
   const [vm] = [await mapping(ram), await mapping(vram)];
-  const filled = heldBytes(vram);
+  const filled = occupiedBytes(vram);
   assert.is(filled, statSync(vram).size);
   assert.is(await reclaimMappedHoles([pidOf(vm)], isHeld), 0);
-  assert.is(heldBytes(vram), filled);
+  assert.is(occupiedBytes(vram), filled);
 });
 
-test('nor while its round is held, for it is brought to disk, but as soon as that is over', async () => {
+test('nor while its round is held to be brought to disk, but as soon as that is over', async () => {
   const { ram } = await images();
-  const sealed = heldBytes(ram);
+  const sealed = occupiedBytes(ram);
   const vm = await mapping(ram);
   const before = statSync(ram, { bigint: true });
   held.hold(roundOf(1));
@@ -157,9 +157,9 @@ test('holes are filled before they are read, and the image counts as untouched',
   const vm = await mapping(ram);
   await reclaimMappedHoles([pidOf(vm)], isHeld);
   const { size, ctimeMs } = statSync(ram);
-  assert.ok(heldBytes(ram) < size);
+  assert.ok(occupiedBytes(ram) < size);
   await fillMappedHoles([pidOf(vm), pidOf(vm), 2 ** 22 + 1]);
-  assert.is(heldBytes(ram), size);
+  assert.is(occupiedBytes(ram), size);
   assert.is(mappedHoles([pidOf(vm)]), 0);
   assert.is(statSync(ram).ctimeMs, ctimeMs);
 });

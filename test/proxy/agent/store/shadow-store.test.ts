@@ -31,7 +31,7 @@ const test = suite('epoch store');
 let root = '';
 let catalogue: WatchedCatalogue;
 
-/** In which a test can have something happen while its epochs are read. */
+/** A catalogue that lets a test act while its epochs are read. */
 class WatchedCatalogue extends Catalogue {
   onRead = async () => {};
   onHaveRead = async () => {};
@@ -65,7 +65,7 @@ function shadows(): string {
   return join(root, 'shadows');
 }
 
-/** Rounds there are folders of. */
+/** Returns the rounds that have a folder. */
 function rounds(): string[] {
   return readdirSync(shadows()).filter((name) => name.startsWith('r'));
 }
@@ -87,7 +87,7 @@ async function sealed(epoch: number, round: string, baseRound?: string): Promise
   return makeEpochManifest({ cluster: 'demo', epoch, round, createdAt, members });
 }
 
-test('a round holds its folder until its last member has left, and it is published or never will be', async () => {
+test('a round holds its folder until it has ended and its last member has left', async () => {
   mkdirSync(join(root, 'shadows'));
   const held = new RoundsInUse();
   const store = storeOf(held);
@@ -115,7 +115,7 @@ test('one whose folder cannot be made holds nothing, and says which', async () =
   assert.not(held.has(ROUND));
 });
 
-test('an epoch removed while it is verified is whole, and its memory goes when it was read', async () => {
+test('an epoch removed while it is verified is whole; its memory is freed afterwards', async () => {
   await catalogue.prepare();
   await sealed(1, ROUND);
   const epoch = await sealed(2, DELTA_ROUND, ROUND);
@@ -143,7 +143,7 @@ test('what comes from disk stays until it is named, and goes if it never is', as
   while (rounds().length > 0) await delay(5);
 });
 
-test('an epoch that does not say what it needs keeps everything, and is named with a way out', async () => {
+test('an epoch that does not say what it needs keeps everything, and is named', async () => {
   await catalogue.prepare();
   await sealed(1, ROUND);
   await catalogue.publish(await sealed(2, DELTA_ROUND, ROUND));

@@ -67,7 +67,7 @@ test('a base that was touched is none', async () => {
   assert.is(admittedBytes, RAM);
 });
 
-test('what is free is shared by RAM among deltas, and nobody gets more than it could use', () => {
+test('what is free is shared by RAM among deltas, and none gets more than it could use', () => {
   const base = { directory: '', sha256: '' };
   const small: StagingPlan = { member: 'a', ramBytes: 100, admittedBytes: 20, base };
   const large: StagingPlan = { member: 'b', ramBytes: 300, admittedBytes: 20, base };

@@ -55,7 +55,7 @@ test('layers over another disk are another’s, whatever the name of its cluster
   assert.ok(readdirSync(folder).includes('other.raw.umbra-demo.n0-00000001.qcow2'));
 });
 
-test('of what the VM has itself, layers that were merged away go, though the epoch lists them', async () => {
+test('layers that were merged away are removed, though an epoch lists them', async () => {
   for (const name of ['a', 'b', 'c', 'disk.raw']) writeFileSync(path(name), '');
   const epoch = { device: 'vda', layers: layers(['b', 'a', 'disk.raw']) };
   assert.equal(await collectLayers(OWNER, ['c', 'b', 'disk.raw'].map(path), [epoch]), [path('a')]);

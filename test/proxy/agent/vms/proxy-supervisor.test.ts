@@ -1,4 +1,4 @@
-/** What becomes of a VM whose proxies end: proxies that do as they are told, and time that passes at once. */
+/** A VM whose proxies end, with scripted proxies and time that passes at once. */
 import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -13,7 +13,7 @@ const CONFIG = { name: 'a', qmp: '/x', directory: '/d' } as MemberConfig;
 /** More than is ever done in a test. */
 const TURNS = 200;
 
-/** What the round hears, and when a VM is put right, in this order. */
+/** The reports to the round and the repairs of the VM, in order. */
 let told: string[] = [];
 /** Proxies that were started. */
 let proxies: FakeProxy[] = [];
@@ -21,7 +21,7 @@ let pauses: number[] = [];
 /** The pause at which time stands. */
 let stopsAt = 0;
 let onPause: () => void = () => {};
-/** How many more are not to start. */
+/** The number of proxies that will fail to start. */
 let unstartable = 0;
 let keeper: ProxySupervisor;
 
@@ -35,7 +35,7 @@ class FakeProxy {
   #asked: { done(): void; refused(error: UmbraError): void }[] = [];
   /** How many it was asked for. */
   rescues = 0;
-  /** How long the last may take. */
+  /** The limit of the last request, milliseconds. */
   limitMs = 0;
 
   constructor() {
@@ -140,7 +140,7 @@ test('a rescue may take as long as all memory of a large VM takes to be saved', 
   assert.ok(proxy(2).limitMs > 3_600_000);
 });
 
-test('the one that was putting it right ends, too: the next does, and the round hears then', async () => {
+test('the repairing proxy ends, too: the next one repairs, then tells the round', async () => {
   await proxy(1).dies();
   await proxy(2).dies();
   assert.equal(told, []);
@@ -160,7 +160,7 @@ test('five in a row that do not even start: the round hears that its VM may stan
   );
 });
 
-test('a host that starts no process for long is asked until it does, ever more seldom', async () => {
+test('a host that starts no process for long is tried until it does, ever less often', async () => {
   unstartable = 11;
   await proxy(1).dies();
   const [second, minute] = [1000, 60_000];
@@ -187,7 +187,7 @@ test('an abort is not answered for a VM that is not right yet', async () => {
   assert.equal(told, ['put right', 'r1 gone']);
 });
 
-test('one that cannot put it right has tried for a minute: the round hears, it tries again', async () => {
+test('a proxy that cannot repair the VM tells the round, and tries again', async () => {
   await proxy(1).dies();
   await proxy(2).refuses();
   assert.equal(told, ['r1 gone']);

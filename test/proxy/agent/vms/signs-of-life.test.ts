@@ -9,11 +9,11 @@ function askUntilGivenUp(signs: SignsOfLife): number {
   return Number.POSITIVE_INFINITY;
 }
 
-test('whoever is silent is given up after so many questions, and not before', () => {
+test('a silent proxy is given up after so many questions, and not before', () => {
   assert.is(askUntilGivenUp(new SignsOfLife()), UNANSWERED_MAX);
 });
 
-test('who answers is never given up, however late', () => {
+test('a proxy that answers is never given up, however late', () => {
   const signs = new SignsOfLife();
   for (let round = 0; round < 100; round++) {
     for (let asked = 1; asked < UNANSWERED_MAX; asked++) assert.ok(signs.ask());
@@ -22,7 +22,7 @@ test('who answers is never given up, however late', () => {
   assert.is(askUntilGivenUp(signs), UNANSWERED_MAX, 'what was answered does not count');
 });
 
-test('had we been frozen, one late question comes before its answers are read: no more than that', () => {
+test('an agent that was frozen asks one late question before it reads the answers', () => {
   const signs = new SignsOfLife();
   assert.ok(signs.ask());
   // Frozen for an hour; then the timer is first, and what has come meanwhile is read after it.

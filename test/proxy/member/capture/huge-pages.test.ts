@@ -5,6 +5,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { toFailure } from '../../../../proxy/failure/failure.ts';
 import { startTimeOf, thisProcess } from '../../../../proxy/host/known-process.ts';
+import { parseMaps } from '../../../../proxy/host/proc-maps.ts';
 import {
   addressOf,
   anonymousRanges,
@@ -89,7 +90,7 @@ test('unused memory takes no room that another round needs, nor scarce memory', 
 });
 
 test('joined is private memory without a file alone', () => {
-  const memory = anonymousRanges(MAPS);
+  const memory = anonymousRanges(parseMaps(MAPS));
   assert.equal(
     memory.map(({ start, end }) => Number(end - start) / 2 ** 20),
     [12, 512],
@@ -97,7 +98,7 @@ test('joined is private memory without a file alone', () => {
 });
 
 test('a block is where QEMU says, and has to be there whole', () => {
-  const memory = anonymousRanges(MAPS);
+  const memory = anonymousRanges(parseMaps(MAPS));
   const at = (address: bigint) => addressOf({ address, length: HUGE_BYTES }, memory);
   assert.is(at(0x7fe203e00000n), 0x7fe203e00000n);
   assert.is(at(0x7fe223d00000n), undefined, 'it would end elsewhere');
@@ -105,11 +106,13 @@ test('a block is where QEMU says, and has to be there whole', () => {
 });
 
 test('a QEMU that does not say: found by its size, if no other has that', () => {
-  const memory = anonymousRanges(MAPS);
+  const memory = anonymousRanges(parseMaps(MAPS));
   const of = (mib: number) => addressOf({ length: mib * 2 ** 20 }, memory);
   assert.is(of(512), 0x7fe203e00000n);
   assert.is(of(16), undefined);
-  const twice = anonymousRanges(`${MAPS}\n7fe303e00000-7fe323e00000 rw-p 00000000 00:00 0 `);
+  const twice = anonymousRanges(
+    parseMaps(`${MAPS}\n7fe303e00000-7fe323e00000 rw-p 00000000 00:00 0 `),
+  );
   assert.is(addressOf({ length: 2 ** 29 }, twice), undefined);
 });
 

@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { thisProcess } from '../../../../proxy/host/known-process.ts';
+import { parseMaps } from '../../../../proxy/host/proc-maps.ts';
 import {
   liftWriteProtection,
   writableRanges,
@@ -16,7 +17,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 `;
 
 test('guest memory is among what can be written, private or shared', () => {
-  assert.equal(writableRanges(MAPS), [
+  assert.equal(writableRanges(parseMaps(MAPS)), [
     { start: 0x7f39abe00000n, length: 0x10000000n },
     { start: 0x7f39bc000000n, length: 0x21000n },
     { start: 0x7f39c0000000n, length: 0x20000000n },
