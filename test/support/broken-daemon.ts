@@ -1,6 +1,6 @@
 /**
- * A daemon without a part of what a consistent cut rests on, to show that the suite would notice. An
- * epoch taken by it is worth nothing. The program is started by `breakDaemon` alone:
+ * A daemon without a part of what a consistent cut rests on, to show that the suite would notice.
+ * An epoch taken by it is worth nothing. The program is started by `breakDaemon` alone:
  *
  *     node --import tsx test/support/broken-daemon.ts CLUSTER PART…
  *
@@ -54,7 +54,9 @@ export async function breakDaemon(bed: Testbed, parts: readonly Part[]): Promise
   child.unref();
 }
 
-/** @throws Error for an unknown part: a test that breaks nothing must not look like one that does */
+/**
+ * @throws Error for an unknown part: a test that breaks nothing must not look like one that does
+ */
 export function parseParts(words: readonly string[]): Part[] {
   return words.map((word) => {
     const part = PARTS.find((one) => one === word);
