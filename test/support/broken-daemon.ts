@@ -6,7 +6,7 @@
  *
  *     barrier     the agent lets every member pass the barrier as soon as that member has stopped
  *     hold        proxies believe that a guest's frames are held, and they are not
- *     foresight   proxies do not foresee that QEMU lets a stopped VM run: the round has to notice it
+ *     foresight   proxies do not foresee that QEMU lets a stopped VM run; the round must notice
  *
  * Nothing of it is in what is shipped: no configuration and no environment variable can ask for it.
  */
