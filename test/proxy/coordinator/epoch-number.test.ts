@@ -90,7 +90,10 @@ async function untilAnswered(): Promise<void> {
 
 async function publish(epoch: number): Promise<void> {
   await catalogue.publish({
-    ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch },
+    format: 'umbra-epoch',
+    version: 1,
+    cluster: 'demo',
+    epoch,
     ...{ round: `r00000${epoch}-0123abcd`, createdAt: '2030-01-01T00:00:00.000Z' },
     members: [{ name: 'a', shadow: 'f'.repeat(64) }],
   });

@@ -362,7 +362,7 @@ test('a disk that is silent for long is reported, and what would wait is refused
   assert.is(one.status.failure, undefined);
 });
 
-test('before-commit: a disk that hangs while listing lists no epoch of an aborted round', async () => {
+test('before-commit: a disk that hangs lists no epoch of an aborted round', async () => {
   const one = persister({ mode: 'before-commit', timeLimit: '1s' });
   await one.start();
   await one.beforeCommit(await seal(1));

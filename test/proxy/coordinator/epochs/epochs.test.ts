@@ -90,7 +90,7 @@ test('a pinned one stays, is refused, and goes once it is unpinned', async () =>
   await epochs.pin(2, false);
   await epochs.remove(2);
   assert.equal(await numbers(), [4, 5]);
-  assert.equal(gone, ['free'], 'an operator who removes an epoch wants its memory back');
+  assert.equal(gone, ['free'], 'an epoch that is removed gives its memory back');
   assert.not(readdirSync(catalogue.directory).some((name) => name.endsWith('.pin')));
 });
 

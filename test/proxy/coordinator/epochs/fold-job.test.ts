@@ -96,7 +96,7 @@ async function freeBytes(): Promise<number> {
   return (await admission.admit(examined, [])).freeBytes;
 }
 
-test('a damaged epoch stays as it was, is reported, and keeps no other from being folded', async () => {
+test('a damaged epoch stays as it was, is reported, and others are folded', async () => {
   await publish();
   const path = join(config.shadowsDirectory, roundOf(2), 'b', 'ram-0.delta');
   flip(path);

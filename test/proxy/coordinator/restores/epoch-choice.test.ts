@@ -36,7 +36,10 @@ test.after.each(async () => {
 async function publish(count: number): Promise<void> {
   for (let epoch = 1; epoch <= count; epoch++) {
     await catalogue.publish({
-      ...{ format: 'umbra-epoch', version: 1, cluster: 'demo', epoch },
+      format: 'umbra-epoch',
+      version: 1,
+      cluster: 'demo',
+      epoch,
       ...{ round: `r00000${epoch}-0123abcd`, createdAt: '2030-01-01T00:00:00.000Z' },
       members: [{ name: 'a', shadow: 'f'.repeat(64) }],
     });
@@ -58,7 +61,7 @@ async function failureOf(epoch: number | undefined): Promise<Failure> {
 }
 
 for (const wanted of [3, undefined]) {
-  test(`a damaged manifest: the one before is offered instead of ${wanted ?? 'the newest'}`, async () => {
+  test(`a damaged manifest: the previous is offered for ${wanted ?? 'the newest'}`, async () => {
     await publish(3);
     damage(3);
     const { code, hint } = await failureOf(wanted);

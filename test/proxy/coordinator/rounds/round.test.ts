@@ -171,7 +171,7 @@ function copyOf(round: R.Round): R.Round {
   return { ...round, members: round.members.copy() };
 }
 
-/** Yields all rounds that any order of events can lead to. */
+/** Returns all rounds that any order of events can lead to. */
 function reachable(): Map<string, R.Round> {
   const key = (round: R.Round) =>
     JSON.stringify([round.state, [...round.members], round.failure?.code]);
