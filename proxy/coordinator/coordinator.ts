@@ -99,7 +99,7 @@ export class Coordinator {
     return this.#parts.epochs.pin(epoch, pinned);
   }
 
-  /** Names the rounds there are reports of, oldest first. */
+  /** Returns the names of rounds that have a report, oldest first. */
   rounds(): Promise<string[]> {
     return this.#rounds.names();
   }

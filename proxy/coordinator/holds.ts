@@ -1,6 +1,6 @@
 /**
- * Holds of epochs: as long as an epoch is held, its files stay where they are, also while rounds run.
- * A clone is made of a held epoch, by the daemon of another cluster (restores/epoch-hold.ts).
+ * Holds of epochs: as long as an epoch is held, its files stay where they are, also while rounds
+ * run. A clone is made of a held epoch, by the daemon of another cluster (restores/epoch-hold.ts).
  */
 import { randomBytes } from 'node:crypto';
 import { UmbraError } from '../failure/failure.ts';
@@ -20,7 +20,7 @@ export class Holds {
   readonly #epochs: Epochs;
   readonly #choice: EpochChoice;
   readonly #exclusive: Exclusive;
-  /** What ends each hold, by its id. */
+  /** Functions that end a hold, by its id. */
   readonly #ends = new Map<string, () => void>();
 
   constructor(epochs: Epochs, choice: EpochChoice, exclusive: Exclusive) {

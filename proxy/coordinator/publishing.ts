@@ -41,8 +41,8 @@ export class Publishing {
   }
 
   /**
-   * Lists an epoch: where it is configured so, on disk first, because a listed epoch then survives the
-   * loss of all memory.
+   * Lists an epoch: where it is configured so, on disk first, because a listed epoch then survives
+   * the loss of all memory.
    * @throws UmbraError, ShadowError: it is listed nowhere
    */
   async publish(manifest: EpochManifest): Promise<void> {

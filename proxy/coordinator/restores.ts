@@ -21,7 +21,7 @@ import { tidy, tidyDisks } from './tidying.ts';
 
 export interface CloneRequest extends Omit<RestoreOptions, 'replace'> {
   readonly origin: CloneOrigin;
-  /** Its number in the source; the newest there if undefined. */
+  /** Number of the epoch in the source; the newest there if undefined. */
   readonly epoch: number | undefined;
 }
 

@@ -7,8 +7,8 @@
  *                    ▼   │
  *                   QUEUED             abort in ASKED and QUEUED: E_ROUND_ABORTED
  *
- * `#requested` holds every round from its request to its end: it alone tells whether one is under way.
- * (`Exclusive` keeps rounds, restores and removals of epochs from running at the same time.)
+ * `#requested` holds every round from its request to its end: it alone tells whether one is under
+ * way. (`Exclusive` keeps rounds, restores and removals of epochs from running at the same time.)
  */
 import type { Logger } from 'pino';
 import { type Calibration, calibrate, NO_CALIBRATION } from '../../policies/index.ts';
@@ -38,7 +38,7 @@ export interface RoundsOptions {
 interface Requested {
   /** Ends it while it does not run. */
   readonly ending: AbortController;
-  /** Why it waits for memory, if it does. */
+  /** The reason it waits for memory, if it does. */
   queuedFor: Failure | undefined;
   /** Defined while it runs. */
   runner: RoundRunner | undefined;
@@ -75,7 +75,7 @@ export class Rounds {
     this.#last = past.at(-1);
     // Only from rounds of the same kind: others cost differently.
     const policy = policyName(this.#config.round);
-    for (const report of past) if (report.policy === policy) this.#learn(report);
+    for (const report of past) if (report.policy === policy) this.#calibrate(report);
   }
 
   /** Calls `listener` with the report of each round, before it is tidied up. */
@@ -92,17 +92,17 @@ export class Rounds {
     return this.#last;
   }
 
-  /** Why the first of the queued rounds waits; undefined if none is queued. */
+  /** Returns why the first queued round waits; undefined if none is queued. */
   get queuedFor(): Failure | undefined {
     return [...this.#requested].find(({ queuedFor }) => queuedFor !== undefined)?.queuedFor;
   }
 
-  /** Median of |predicted − real| ÷ real of the last rounds' downtime. */
+  /** Returns the median of |predicted − real| ÷ real of the last rounds' downtime. */
   get predictionErrorMedian(): number | undefined {
     return this.#calibration.errorMedian;
   }
 
-  /** Names the rounds there are reports of, oldest first. */
+  /** Returns the names of rounds that have a report, oldest first. */
   names(): Promise<string[]> {
     return this.#archive.names();
   }
@@ -165,7 +165,7 @@ export class Rounds {
       requireWanted();
       const report = await this.#run(epoch, requested, onProgress);
       this.#last = report;
-      this.#learn(report);
+      this.#calibrate(report);
       this.#onRound(report);
       await tidyAfter(report, this.#tidying);
       return report;
@@ -199,7 +199,7 @@ export class Rounds {
     return report;
   }
 
-  /** What has grown too old since the last round makes room first. */
+  /** Admits a round, after epochs that have grown too old since the last one have made room. */
   async #admit(): Promise<void> {
     this.#publishing.requirePossible();
     await tidy('retire', this.#log, async () => {
@@ -209,7 +209,7 @@ export class Rounds {
     await this.#agent.admit();
   }
 
-  #learn(report: RoundReport): void {
+  #calibrate(report: RoundReport): void {
     const outcome = outcomeOf(report);
     if (outcome !== undefined) this.#calibration = calibrate(this.#calibration, outcome);
   }

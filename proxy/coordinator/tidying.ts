@@ -1,7 +1,7 @@
 /**
- * What is tidied up after a round, in the order of `STEPS`. The epoch is committed by then, or is not:
- * tidying must not change what is reported. A step that fails is logged, and is done again after the
- * next round; the steps after it follow all the same.
+ * Tidies up after a round, in the order of `STEPS`. By then the epoch is committed, or the round is
+ * aborted: tidying must not change what is reported. A step that fails is logged, and is repeated
+ * after the next round; the steps after it follow all the same.
  */
 import type { Logger } from 'pino';
 import type { Agent } from '../protocol/agent.ts';
@@ -12,7 +12,7 @@ import type { FoldJob } from './epochs/fold-job.ts';
 import type { RoundArchive } from './rounds/round-archive.ts';
 import { newRoundName } from './rounds/round-name.ts';
 
-/** What the steps work on. */
+/** Parts of the coordinator that the steps work on. */
 export interface TidyingParts {
   readonly agent: Agent;
   readonly epochs: Epochs;
@@ -40,7 +40,7 @@ const STEPS: readonly TidyingStep[] = [
     work: ({ epochs }) => epochs.retireOld(Date.now()),
   },
   {
-    // Early, because memory is what the next round needs. After an aborted round, too: it has staged.
+    // Early: memory is what the next round needs. After an aborted round, too: it has staged.
     name: 'collect',
     work: ({ agent }) => agent.collect('recycle'),
   },
@@ -76,7 +76,7 @@ const STEPS: readonly TidyingStep[] = [
   },
 ];
 
-/** Does all steps that this round calls for. */
+/** Runs all steps that this round calls for. */
 export async function tidyAfter(report: RoundReport, parts: TidyingParts): Promise<void> {
   for (const { name, committed, background, work } of STEPS) {
     if (committed === true && report.failure !== undefined) continue;
@@ -85,7 +85,7 @@ export async function tidyAfter(report: RoundReport, parts: TidyingParts): Promi
   }
 }
 
-/** Does one step of tidying up; one that fails is logged, and is done again another time. */
+/** Runs one step; a failure is logged. */
 export async function tidy(name: string, log: Logger, work: () => unknown): Promise<void> {
   try {
     await work();

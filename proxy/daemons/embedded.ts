@@ -15,7 +15,7 @@ import { recordProcess } from '../host/pid-file.ts';
 import { apiSocket, daemonPidFile, listenPrivately } from '../host/private-socket.ts';
 import type { ClusterConfig } from '../protocol/cluster.ts';
 
-/** How long a round may take to end when the daemon must. */
+/** Limit for a round under way when the daemon ends. */
 const END_LIMIT_MS = 30_000;
 
 export interface DaemonOptions {

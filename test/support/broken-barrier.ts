@@ -1,8 +1,8 @@
 /**
- * An agent that breaks the barrier: it lets each member pass as soon as that member has stopped. What
- * a member reports from beyond the barrier is kept until all members have stopped, because the round
- * machine (proxy/coordinator/rounds/round.ts) expects no such report earlier, and the test is to run
- * the machine that is shipped.
+ * An agent that breaks the barrier: it lets each member pass as soon as that member has stopped.
+ * What a member reports from beyond the barrier is kept until all members have stopped, because the
+ * round machine (proxy/coordinator/rounds/round.ts) expects no such report earlier, and the test is
+ * to run the machine that is shipped.
  *
  *     member ── stopped ──▶ coordinator        member ── resumed, sealed ──▶ kept
  *            ◀── barrier ── this agent                   kept ── all have stopped ──▶ coordinator

@@ -1,4 +1,4 @@
-/** What a broken daemon is made of breaks what it says, and nothing of it is shipped. */
+/** Parts of a broken daemon break what they say, and nothing of it is shipped. */
 import { execFileSync, fork } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -21,7 +21,7 @@ import { scratchFolder } from './scratch.ts';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const test = suite('broken daemon');
 
-/** A round run as the runner runs it, and which members were let past ahead of the others. */
+/** Begins a round as the runner does, and notes members that are let past ahead of the others. */
 function brokenRound(): {
   report: (member: string, report: MemberMilestone) => Round;
   past: string[];
@@ -63,7 +63,7 @@ test('a part that does not exist is refused', () => {
   assert.throws(() => parseParts(['barier']), /barier is none of barrier, hold/);
 });
 
-/** What a QEMU 7.2 is told, and says it is, when a proxy has loaded a module first. */
+/** Returns what a proxy that has preloaded a module tells a QEMU 7.2, and takes its version for. */
 async function askBroken(preload: string): Promise<{ told: string[]; said: string }> {
   const socket = join(scratchFolder(), `umbra-broken-${process.pid}.sock`);
   const told: string[] = [];

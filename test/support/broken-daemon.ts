@@ -1,12 +1,12 @@
 /**
- * A daemon without a part of what a consistent cut rests on, to show that the suite would notice. An
- * epoch taken by it is worth nothing. The program is started by `breakDaemon` alone:
+ * A daemon without a part of what a consistent cut rests on, to show that the suite would notice.
+ * An epoch taken by it is worth nothing. The program is started by `breakDaemon` alone:
  *
  *     node --import tsx test/support/broken-daemon.ts CLUSTER PART…
  *
  *     barrier     the agent lets every member pass the barrier as soon as that member has stopped
  *     hold        proxies believe that a guest's frames are held, and they are not
- *     foresight   proxies do not foresee that QEMU lets a stopped VM run: the round has to notice it
+ *     foresight   proxies do not foresee that QEMU lets a stopped VM run; the round must notice
  *
  * Nothing of it is in what is shipped: no configuration and no environment variable can ask for it.
  */
@@ -54,7 +54,9 @@ export async function breakDaemon(bed: Testbed, parts: readonly Part[]): Promise
   child.unref();
 }
 
-/** @throws Error for an unknown part: a test that breaks nothing must not look like one that does */
+/**
+ * @throws Error for an unknown part: a test that breaks nothing must not look like one that does
+ */
 export function parseParts(words: readonly string[]): Part[] {
   return words.map((word) => {
     const part = PARTS.find((one) => one === word);

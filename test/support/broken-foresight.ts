@@ -1,8 +1,8 @@
 /**
- * Preloaded into a proxy (broken-daemon.ts): until a migration begins, QEMU claims to be at least 9.0,
- * which keeps a stopped VM stopped after its snapshot. Admission believes it: the round itself has to
- * notice that an older QEMU lets the VM run. Afterwards QEMU says what it is, because undoing a
- * snapshot depends on that.
+ * Preloaded into a proxy (broken-daemon.ts): until a migration begins, QEMU claims to be at least
+ * 9.0, which keeps a stopped VM stopped after its snapshot. Admission believes it: the round itself
+ * has to notice that an older QEMU lets the VM run. Afterwards QEMU says what it is, because
+ * undoing a snapshot depends on that.
  */
 import { type QemuVersion, QmpClient } from '../../qmp/index.ts';
 

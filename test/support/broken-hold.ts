@@ -1,6 +1,6 @@
 /**
- * Preloaded into a proxy (broken-daemon.ts): its monitor acknowledges that a guest's frames are held,
- * and QEMU is never told to hold them.
+ * Preloaded into a proxy (broken-daemon.ts): its monitor acknowledges that a guest's frames are
+ * held, and QEMU is never told to hold them.
  */
 import { QmpClient } from '../../qmp/index.ts';
 

@@ -1,6 +1,6 @@
 /**
- * The list of epochs on disk, as the coordinator knows it: what it has to say about the next step. The
- * list itself comes from the agent, with every answer (proxy/protocol/agent.ts). PURE.
+ * The list of epochs on disk, as the coordinator knows it: what it has to say about the next step.
+ * The list itself comes from the agent, with every answer (proxy/protocol/agent.ts). PURE.
  */
 import type { EpochManifest } from '../../../shadow/index.ts';
 import type { DurableList } from '../../protocol/agent.ts';
@@ -14,14 +14,14 @@ export const NOTHING: DurableList = {
   doubt: undefined,
 };
 
-/** The key by which an epoch and its copy are the same; its round differs once it has been folded. */
+/** Returns what an epoch and its copy have in common; their rounds differ once one is folded. */
 export function identityOf({ epoch, createdAt }: EpochManifest): string {
   return `${epoch} ${createdAt}`;
 }
 
 /**
- * Chooses the next epoch to bring to disk: the newest that is only in memory, because it is worth the
- * most. Epochs older than those that are kept on disk are not wanted.
+ * Chooses the next epoch to bring to disk: the newest that is only in memory, because it is worth
+ * the most. Epochs older than those that are kept on disk are not wanted.
  * @param inMemory oldest first
  * @param keep how many epochs are kept on disk
  * @param hopeless identities of epochs that cannot be brought there

@@ -1,7 +1,7 @@
 /**
- * Enacts the machine that persists epochs (persisting.ts): asks the agent, reads the catalogue, keeps
- * the timers, and lets callers wait for their turns. The coordinator never touches the disk itself,
- * because it might hang: processes of the agent do.
+ * Enacts the machine that persists epochs (persisting.ts): asks the agent, reads the catalogue,
+ * keeps the timers, and lets callers wait for their turns. The coordinator never touches the disk
+ * itself, because it might hang: processes of the agent do.
  *
  *     persisting.ts ──ask, persist──▶ agent          callers ──turn──▶ persisting.ts
  *                   ◀──listed, persisted, failed──            ◀──settle──
@@ -26,7 +26,7 @@ import {
   type Want,
 } from './persisting-state.ts';
 
-/** How long a daemon that starts or ends waits for the disk. */
+/** Limit for a daemon that starts or ends and waits for the disk. */
 const LIFE_LIMIT_MS = 3_000;
 const REMOVE_LIMIT_MS = 30_000;
 
@@ -102,12 +102,12 @@ export class Persister {
     };
   }
 
-  /** What is on disk, as of the last answer. */
+  /** Returns what is on disk, as of the last answer. */
   get listing(): Pick<DurableList, 'epochs' | 'damaged' | 'pinned'> {
     return this.#persisting.list;
   }
 
-  /** The number after the highest that was ever on disk. */
+  /** Returns the number after the highest that was ever on disk. */
   get nextEpoch(): number {
     return this.#persisting.list.nextEpoch;
   }
@@ -138,8 +138,8 @@ export class Persister {
 
   /**
    * Brings an epoch to disk that is published nowhere yet, and lists it there.
-   * @throws UmbraError E_DURABLE_SILENT, E_PERSIST_SLOW, or what went wrong: it is not listed then, or
-   *   if the disk hangs, no longer once the disk answers
+   * @throws UmbraError E_DURABLE_SILENT, E_PERSIST_SLOW, or what went wrong: it is not listed then,
+   *   or if the disk hangs, no longer once the disk answers
    */
   async beforeCommit(epoch: EpochManifest): Promise<void> {
     this.requireAnswer();
@@ -148,19 +148,25 @@ export class Persister {
     await this.#turn({ kind: 'commit', epoch }, timeLimitMs, { code: 'E_PERSIST_SLOW', message });
   }
 
-  /** Pins an epoch that is listed on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
+  /**
+   * Pins an epoch that is listed on disk.
+   * @throws UmbraError E_DURABLE_SILENT, or what went wrong
+   */
   async pin(epoch: number, pinned: boolean): Promise<void> {
     this.requireAnswer();
     await this.#turn({ kind: 'pin', epoch, pinned }, REMOVE_LIMIT_MS, silent(REMOVE_LIMIT_MS));
   }
 
-  /** Makes an epoch no longer exist on disk. @throws UmbraError E_DURABLE_SILENT, or what went wrong */
+  /**
+   * Makes an epoch no longer exist on disk.
+   * @throws UmbraError E_DURABLE_SILENT, or what went wrong
+   */
   async remove(epoch: number): Promise<void> {
     this.requireAnswer();
     await this.#turn({ kind: 'remove', epoch }, REMOVE_LIMIT_MS, silent(REMOVE_LIMIT_MS));
   }
 
-  /** The reason to refuse what would wait for the disk; undefined while the disk answers. */
+  /** Returns why to refuse what would wait for the disk; undefined while the disk answers. */
   get #silence(): UmbraError | undefined {
     const silentMs = this.#agent.durableSilentMs();
     const lingersSince = lingersSinceMs(this.#persisting);
@@ -171,7 +177,10 @@ export class Persister {
     return new UmbraError({ code: 'E_DURABLE_SILENT', message });
   }
 
-  /** Has the disk do something, in turn. @throws UmbraError `slow` after `limitMs`, or what went wrong */
+  /**
+   * Has the disk do something, in turn.
+   * @throws UmbraError `slow` after `limitMs`, or what went wrong
+   */
   #turn(want: Want, limitMs: number, slow: Failure): Promise<void> {
     const id = this.#nextTurn++;
     return new Promise((resolve, reject) => {
@@ -232,7 +241,7 @@ export class Persister {
     }
   }
 
-  /** Does what the machine has asked for, and tells it what came of that. */
+  /** Runs what the machine has asked for, and gives it the outcome. */
   #answer(work: () => Promise<PersistingEvent>): void {
     this.#answered = work().then(
       (event) => this.#handle(event),

@@ -1,6 +1,6 @@
 /**
- * What the machine that persists epochs (persisting.ts) asks for: each function here enters the state
- * that waits for the answer. PURE.
+ * Requests of the machine that persists epochs (persisting.ts): each function here enters the
+ * state that waits for the answer. PURE.
  */
 import type { EpochManifest } from '../../../shadow/index.ts';
 import type { Failure } from '../../failure/failure.ts';
@@ -58,7 +58,7 @@ function retain(now: Persisting): PersistingStep {
   return ask({ ...now, list, retiring }, RETAINING, { type: 'retire', epochs: retiring });
 }
 
-/** What an attempt has left must not keep a disk full. */
+/** Removes what an attempt has left: it must not keep a disk full. */
 export function clear(now: Persisting, pending: Failure): PersistingStep {
   return ask({ ...now, pending }, CLEARING, { type: 'collect' });
 }
@@ -68,7 +68,7 @@ export function lookAgain(now: Persisting, pending: Failure): PersistingStep {
   return ask({ ...now, pending }, LOOKING_AGAIN, { type: 'look' });
 }
 
-/** An epoch that cannot be read is hopeless, unless it has been retired or folded meanwhile. */
+/** Gives up an epoch that cannot be read, unless it has been retired or folded meanwhile. */
 export function doubt(now: Persisting, { epochs }: Memory): PersistingStep {
   const { epoch, pending } = now;
   const isSame = (one: EpochManifest) =>

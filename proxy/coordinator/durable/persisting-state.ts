@@ -54,7 +54,7 @@ export const PERSISTING_STATE_NAMES = [
 
 export const RETRY_MS = 15_000;
 export const RETRY_MAX_MS = 600_000;
-/** How long a killed process may take to be gone. */
+/** Time that a killed process may take to be gone. */
 export const GRACE_MS = 1_000;
 
 export const ENDING: Failure = { code: 'E_DAEMON_ENDING', message: 'the daemon is ending' };
@@ -64,21 +64,21 @@ export type Want =
   /** Persists and lists an epoch that is published nowhere yet. */
   | { readonly kind: 'commit'; readonly epoch: EpochManifest }
   | { readonly kind: 'pin'; readonly epoch: number; readonly pinned: boolean }
-  /** Of an epoch that may be on disk, or on its way there. */
+  /** Removes an epoch that may be on disk, or on its way there. */
   | { readonly kind: 'remove'; readonly epoch: number };
 
 export interface Turn {
   readonly id: number;
   readonly want: Want;
   readonly limitMs: number;
-  /** What the caller is told when its time is over. */
+  /** The failure that the caller gets when its time is over. */
   readonly slow: Failure;
   /** When it was asked for, as the enactor's clock says. */
   readonly askedAtMs: number;
 }
 
 export interface QueuedTurn extends Turn {
-  /** Why nothing waits for its outcome, or will not for long. */
+  /** The failure that its caller has got, or will get soon, because its time is over. */
   readonly late: Failure | undefined;
   /** Its caller has been told; the work lingers. */
   readonly abandoned: boolean;
@@ -86,11 +86,11 @@ export interface QueuedTurn extends Turn {
 
 export interface Persisting {
   readonly state: number;
-  /** How many epochs are kept on disk. */
+  /** The number of epochs that are kept on disk. */
   readonly keep: number;
   /** As of the last answer. */
   readonly list: DurableList;
-  /** In the order they were asked for. */
+  /** Turns that are not done, in the order they were asked for. */
   readonly turns: readonly QueuedTurn[];
   /** The first turn has the disk; else the background has it. */
   readonly serving: boolean;
@@ -100,7 +100,9 @@ export interface Persisting {
   readonly listing: DurableList | undefined;
   /** The failure that DOUBTING, CLEARING and LOOKING_AGAIN are about. */
   readonly pending: Failure | undefined;
-  /** Pins that CARRYING_OVER has yet to ask for, and all pins in memory as CHOOSING has read them. */
+  /**
+   * Pins that CARRYING_OVER has yet to ask for, and all pins in memory as CHOOSING has read them.
+   */
   readonly pinning: readonly number[];
   readonly pinnedInMemory: readonly number[];
   /** Epochs that RETAINING removes. */
@@ -112,7 +114,10 @@ export interface Persisting {
   readonly attempts: number;
   /** Why the last attempt failed; undefined when one has succeeded since. */
   readonly failure: Failure | undefined;
-  /** Identities of epochs whose rounds were told that they are not on disk: they must not stay there. */
+  /**
+   * Identities of epochs whose rounds were told that they are not on disk: they must not stay
+   * there.
+   */
   readonly unwanted: ReadonlySet<string>;
   /** By identity: epochs that cannot be brought to disk. */
   readonly hopeless: ReadonlyMap<string, Failure>;

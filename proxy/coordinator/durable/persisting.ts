@@ -1,6 +1,6 @@
 /**
- * What is done with the disk of persist.to, and in which order. PURE: `step(state, event)` says what
- * comes next; the enactor (persister.ts) asks the agent, reads the catalogue and keeps the timers.
+ * Work at the disk of persist.to, and its order. PURE: `step(state, event)` says what comes next;
+ * the enactor (persister.ts) asks the agent, reads the catalogue and keeps the timers.
  *
  *                ┌─────────────── confirmed, retired, or no longer wanted ──────────────┐
  *                ▼                                                                     │
@@ -12,25 +12,25 @@
  *     │
  *  IDLE, WAITING        any step ──failed──▶ (disk full: CLEARING) ──▶ WAITING ──retry──▶ LOOKING
  *
- * A turn is a piece of work that a caller waits for: a look, an epoch that has to be on disk before it
- * is committed, a pin, a removal. Turns have precedence: what is under way in the background ends,
- * turns are served one after the other, and then the background begins again with LOOKING.
+ * A turn is a piece of work that a caller waits for: a look, an epoch that has to be on disk before
+ * it is committed, a pin, a removal. Turns have precedence: what is under way in the background
+ * ends, turns are served one after the other, and then the background begins again with LOOKING.
  *
- *   turn ──▶ queued ──▶ served ──▶ settled          late: its time is over, and what it began is ended
- *              └──late──▶ └──late──▶ abandoned      abandoned: the caller is told, the work lingers
+ *   turn ──▶ queued ──▶ served ──▶ settled        late: its time is over, what it began is ended
+ *              └──late──▶ └──late──▶ abandoned    abandoned: its caller fails, the work lingers
  *
- * A process that is blocked on a hung disk (state D) cannot even be killed. A caller therefore never
- * waits for longer than its limit and GRACE_MS; the blocked work stays behind, and until it ends no
- * other turn is served.
+ * A process that is blocked on a hung disk (state D) cannot even be killed. A caller therefore
+ * never waits for longer than its limit and GRACE_MS; the blocked work stays behind, and until it
+ * ends no other turn is served.
  *
  * Promises kept here:
  *  - One request at a time is under way, whatever it is for.
- *  - An epoch is listed only when all of it is on disk, and stays listed only if it is still wanted:
- *    a background epoch is in memory, the round of a committing epoch still waits for it.
+ *  - An epoch is listed only when all of it is on disk, and stays listed only if it is still
+ *    wanted: a background epoch is in memory, the round of a committing epoch still waits for it.
  *  - A turn that commits an epoch succeeds only when the epoch is listed; if it fails, the epoch is
  *    removed again, should it have been listed all the same.
- *  - What failed is tried again, except an epoch that cannot be read or whose number another epoch has
- *    on disk: that one is hopeless. Whatever fails, the epoch in memory stays.
+ *  - What failed is tried again, except an epoch that cannot be read or whose number another epoch
+ *    has on disk: that one is hopeless. Whatever fails, the epoch in memory stays.
  */
 import type { Failure } from '../../failure/failure.ts';
 import type { DurableList } from '../../protocol/agent.ts';
@@ -308,7 +308,7 @@ function onPersisted(now: Persisting): PersistingStep {
   return ask(now, LISTING, { type: 'publish', epoch });
 }
 
-/** The epoch of a turn is listed in time. */
+/** Ends a turn whose epoch is listed in time. */
 function confirm(now: Persisting): PersistingStep {
   const { persisting, actions } = confirmed(now);
   return after(actions, finish(persisting, undefined));
@@ -323,7 +323,7 @@ function onRetired(now: Persisting): PersistingStep {
   return finish(now, now.turns[0]?.want.kind === 'remove' ? undefined : now.turns[0]?.late);
 }
 
-/** The background has done all there was to do. */
+/** Ends a pass of the background: it has done all there was to do. */
 function onRetained(now: Persisting): PersistingStep {
   const { retiring } = now;
   const note = { type: 'note', note: { what: 'retired', epochs: retiring } } as const;

@@ -1,8 +1,8 @@
 /**
  * A cluster's epochs: listed with what they cost, read again, pinned, held, removed, retired.
  *
- * Pins and retirement take turns, so that an epoch whose pin was acknowledged is never retired by a look
- * that was begun before.
+ * Pins and retirement take turns: an epoch whose pin was acknowledged is never retired by a
+ * decision that was begun before.
  */
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
@@ -23,7 +23,7 @@ import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { EpochDetail, EpochInfo } from '../../protocol/epoch.ts';
 import type { Persister } from '../durable/persister.ts';
 
-/** Of one place. */
+/** Epochs in memory, or on disk. */
 type EpochList = Pick<DurableList, 'epochs' | 'damaged'>;
 type DiskList = Persister['listing'];
 type Numbered = Record<keyof EpochList, readonly { readonly epoch: number }[]>;
@@ -36,9 +36,9 @@ export class Epochs {
   readonly #persister: Persister | undefined;
   readonly #log: Logger;
   readonly #turn = pLimit(1);
-  /** How many read it now, by epoch. */
+  /** Number of holds, by epoch. */
   readonly #holds = new Map<number, number>();
-  /** Who waits for a hold to end. */
+  /** Calls that wait for a hold to end. */
   readonly #waiting: (() => void)[] = [];
 
   /** @param persister undefined: there are none on disk */
@@ -56,7 +56,7 @@ export class Epochs {
     this.#log = log;
   }
 
-  /** In memory, on disk, or both; by number. */
+  /** Lists epochs in memory, on disk, or both, by number. */
   async list(): Promise<EpochInfo[]> {
     const listed = await this.#catalogue.list();
     const damaged = listed.damaged.map(({ epoch, error }) => {
@@ -96,7 +96,7 @@ export class Epochs {
     return [...whole, ...broken];
   }
 
-  /** @returns every epoch's manifest; undefined if one is damaged: nobody knows what it names */
+  /** Returns every epoch's manifest; undefined if one is damaged: what it names is not known. */
   async manifests(): Promise<EpochManifest[] | undefined> {
     const inMemory = await this.#catalogue.list();
     const onDisk = this.#onDisk;
@@ -115,8 +115,8 @@ export class Epochs {
   }
 
   /**
-   * Wherever it is; one that gets to disk later has its pin there from then on.
-   * @throws UmbraError E_EPOCH_UNKNOWN, what is wrong with its manifest, or why the disk cannot be told
+   * Pins or unpins an epoch, wherever it is. An epoch that gets to disk later keeps its pin there.
+   * @throws UmbraError E_EPOCH_UNKNOWN, what is wrong with its manifest, or why the disk fails
    */
   async pin(epoch: number, pinned: boolean): Promise<void> {
     const isOnDisk = () => numbersOf(this.#onDisk).includes(epoch);
@@ -126,11 +126,11 @@ export class Epochs {
       if (await this.isInMemory(epoch)) await (pinned ? pinEpoch : unpinEpoch)(directory, epoch);
       else if (!pinned) await unpinEpoch(directory, epoch);
     });
-    // Nobody else waits for the disk. It may have got there meanwhile, with the pin it had.
+    // Outside the turn: no other caller waits for the disk. It may have got there with its old pin.
     if (isOnDisk()) await this.#persister?.pin(epoch, pinned);
   }
 
-  /** In memory or on disk. */
+  /** Returns all pinned epochs, in memory or on disk. */
   async #pins(): Promise<ReadonlySet<number>> {
     return new Set([...(await pinnedEpochs(this.#catalogue.directory)), ...this.#onDisk.pinned]);
   }
@@ -141,7 +141,7 @@ export class Epochs {
 
   /**
    * Keeps an epoch's files from being removed while they are read.
-   * @param choose names the epoch, in turn with whoever would remove it
+   * @param choose names the epoch; no other call removes one meanwhile
    * @returns it, and what ends the hold; idempotent
    */
   hold(choose: () => Promise<EpochManifest>): Promise<{ held: EpochManifest; release(): void }> {
@@ -195,7 +195,8 @@ export class Epochs {
   }
 
   /**
-   * Lists in memory what has come from disk: what memory had under its number was damaged, or is not trusted.
+   * Lists in memory an epoch that has come from disk. The epoch that memory had under its number
+   * was damaged, or is not trusted.
    * @throws UmbraError E_EPOCH_HELD, and nothing has changed
    */
   takeFetched(manifest: EpochManifest): Promise<void> {
@@ -212,13 +213,14 @@ export class Epochs {
     });
   }
 
-  /** Whole or damaged. */
+  /** Tells whether an epoch is in memory, whole or damaged. */
   async isInMemory(epoch: number): Promise<boolean> {
     return numbersOf(await this.#catalogue.list()).includes(epoch);
   }
 
   /**
-   * Reads it again, in memory. Nothing waits for that: its shadows may be others meanwhile, or gone.
+   * Reads an epoch in memory again. Rounds do not wait for that: meanwhile it may be folded or
+   * removed.
    * @throws UmbraError E_EPOCH_CORRUPT, ShadowError E_EPOCH_UNKNOWN
    */
   async verify(epoch: number, mode: VerifyMode): Promise<void> {
@@ -234,14 +236,14 @@ export class Epochs {
     }
   }
 
-  /** Resolves when nobody holds it. */
+  /** Resolves when an epoch is held no more. */
   async unheld(epoch: number): Promise<void> {
     while (this.#holds.has(epoch)) await new Promise<void>((done) => this.#waiting.push(done));
   }
 
   /**
    * Lets an epoch be made of other shadows; what it was made of may go then.
-   * @returns false, and nothing has changed, if someone reads it
+   * @returns false, and nothing has changed, if it is held
    */
   replace(manifest: EpochManifest): Promise<boolean> {
     return this.#turn(async () => {
@@ -252,7 +254,7 @@ export class Epochs {
   }
 
   /**
-   * Retires what the policy keeps no longer (policies/retention.ts). The memory is collected afterwards.
+   * Retires what the policy keeps no longer (policies/retention.ts). Its memory is not freed yet.
    * @returns how many
    */
   retireOld(nowMs: number): Promise<number> {

@@ -1,13 +1,13 @@
 /**
- * Folding behind the rounds' back: an epoch that differs much from its base is written anew, in full.
+ * Folds epochs in the background: one that differs much from its base is written anew, in full.
  *
  *     share > foldAt ──▶ wait until nothing else goes on ──▶ admit
- *                    ──▶ fold ──▶ wait for that again, and until nobody reads the epoch ──▶ rename
+ *                    ──▶ fold ──▶ wait for that again, and until the epoch is not held ──▶ rename
  *                          └─────────────── end: what was staged is collected
  *
- * An epoch that is damaged is not folded: it stays as it was, for `verify` and restores to tell of it.
- * Only admitting it, and naming what was folded, needs the cluster, for an instant. So a round and a fold are never
- * admitted to the same memory.
+ * A damaged epoch is not folded: it stays as it was, and `verify` and restores report it. A fold
+ * occupies the cluster only for an instant, to be admitted and to be named. So a round and a fold
+ * are never admitted to the same memory.
  */
 import type { Logger } from 'pino';
 import type { Catalogue, EpochManifest } from '../../../shadow/index.ts';
@@ -69,7 +69,7 @@ export class FoldJob {
   /** Resolves when nothing is being folded any more. */
   async end(): Promise<void> {
     this.#folding?.end.abort(new UmbraError({ code: 'E_DAEMON_ENDING', message: 'ending' }));
-    await this.#folding?.done.catch(() => {}); // its owner hears of it
+    await this.#folding?.done.catch(() => {}); // foldIfLarge reports it
   }
 
   async #fold(number: number, round: string, signal: AbortSignal): Promise<void> {
@@ -86,7 +86,7 @@ export class FoldJob {
     }
   }
 
-  /** Names an epoch's new shadows when nothing else goes on, and nobody reads the old ones. */
+  /** Publishes an epoch's new shadows when the cluster is free, and the old ones are not held. */
   async #rename(folded: EpochManifest): Promise<void> {
     do await this.#epochs.unheld(folded.epoch);
     while (!(await this.#exclusive.brief('fold', () => this.#epochs.replace(folded))));

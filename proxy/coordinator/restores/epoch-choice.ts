@@ -1,6 +1,6 @@
 /**
- * Which epoch a restore takes, and from where; and which others an operator may take instead, when it
- * turns out to be damaged. Going back further than asked loses work: that is their decision.
+ * Chooses the epoch that a restore takes, and where from. For a damaged epoch it names others that
+ * can be restored instead. Going back further than asked loses work: the operator decides.
  */
 import {
   type Catalogue,
@@ -15,7 +15,7 @@ import type { Epochs } from '../epochs/epochs.ts';
 
 export interface ChosenEpoch {
   readonly manifest: EpochManifest;
-  /** It must come from disk first. */
+  /** True if it must be fetched from disk first. */
   readonly fetch: boolean;
 }
 
@@ -46,7 +46,7 @@ export class EpochChoice {
     throw found ?? new UmbraError({ code: 'E_EPOCH_UNKNOWN', message });
   }
 
-  /** Only this one: a restore waits for it. @returns an error if it is not in memory */
+  /** Reads one manifest only, because a restore waits. @returns an error if it is not in memory */
   async #read(epoch: number): Promise<EpochManifest | ShadowError> {
     try {
       return await this.#catalogue.read(epoch);
@@ -65,7 +65,7 @@ export class EpochChoice {
     throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message, hint });
   }
 
-  /** The error to tell: of a damaged epoch, with what else there is that is whole. */
+  /** Returns the error to report; for a damaged epoch, with the epochs that are whole. */
   async offerAnother(epoch: number, error: unknown): Promise<UmbraError> {
     const failure = toFailure(error, { where: 'restore' });
     const damaged = failure.code === 'E_EPOCH_CORRUPT' || failure.code.startsWith('E_MANIFEST');
@@ -102,7 +102,9 @@ export class EpochChoice {
     throw await this.offerAnother(newest.epoch, new UmbraError(newest.failure));
   }
 
-  /** Epochs may share a base, and its damage: each is looked at before it is offered. */
+  /**
+   * Finds the newest older epoch that is whole. Epochs may share a damaged base: each is verified.
+   */
   async #wholeBefore(epoch: number): Promise<number | undefined> {
     const epochs = await this.#epochs.list();
     for (const one of epochs.filter((other) => other.epoch < epoch).reverse()) {

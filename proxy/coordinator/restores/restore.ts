@@ -4,8 +4,8 @@
  *     plan ▶ verify ▶ kill what still runs ▶ load all ▶ (barrier) ▶ resume all
  *        └──────┴── nothing has been touched       └── any failure: kill all that was started
  *
- * A quick look at an epoch goes on while VMs start, if none runs that would be killed for it: they need
- * longer than it does. It has to be over before any resumes.
+ * A quick verification runs while VMs start, unless VMs that run would be killed first: starting
+ * takes longer. It has to end before any VM resumes.
  *
  * A partial restore is never left running: it is completed or undone.
  */
@@ -19,22 +19,23 @@ import type { RestoreOptions } from '../../protocol/operator.ts';
 import type { RestoreProgress } from '../../protocol/progress.ts';
 import type { RestoreReport } from '../../protocol/report.ts';
 
-/** Starting hundreds of QEMUs at one instant helps nobody. */
+/** Hundreds of QEMUs that start at one instant only slow one another down. */
 const LOADS_AT_ONCE = 16;
 
 export interface RestoreWork {
   readonly agent: RestoringAgent;
   readonly epoch: EpochManifest;
   readonly options: RestoreOptions;
-  /** When it was asked for, by performance.now(). */
+  /** Time of the request, by performance.now(). */
   readonly askedAt: number;
   readonly log: Logger;
   readonly onProgress: (progress: RestoreProgress) => void;
 }
 
 /**
- * Once in many hundreds of restores a QEMU dies of itself in the instant it is to run (seen with 10.0.2:
- * a null pointer in its own code). All is undone then, and tried a second time.
+ * Brings an epoch back. Once in many hundreds of restores a QEMU dies by itself in the instant it
+ * is to run (seen with 10.0.2: a null pointer in its own code). All is undone then, and tried once
+ * more.
  */
 export async function restoreEpoch(work: RestoreWork): Promise<RestoreReport> {
   try {
@@ -60,11 +61,11 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
   tell('plan');
   const planning = Promise.all([agent.planRestore(epoch, options.mode), agent.alivePids()]);
   const [plans, alive] = await planning.catch(async (error: unknown) => {
-    await verify(); // damage is told before anything else
+    await verify(); // damage is reported before anything else
     throw error;
   });
   const running = epoch.members.map(({ name }) => name).filter((name) => alive.has(name));
-  // VMs that are started meanwhile stand, and go if it is damaged: nothing waits for a quick look.
+  // Else it runs while VMs load: they are paused, and are killed if the epoch is damaged.
   if (running.length > 0 || options.verify === 'all') await verify();
   if (!options.replace) requireNone(running, alive);
   faultPoint('restore/planned');
@@ -117,8 +118,8 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
 }
 
 /**
- * For how long all have been running when the answers to `cont` are here: those come late, as the VMs have
- * the cores now.
+ * Returns for how long all VMs have been running when the answers to `cont` arrive. Those come
+ * late, because the VMs have the cores by then.
  * @param resumes wall-clock microseconds, from QEMU's RESUME events
  * @param nowMs by the same clock, which may have been set meanwhile
  * @param mostMs since they were asked for
@@ -129,7 +130,7 @@ function runningFor(resumes: readonly number[], nowMs: number, mostMs: number): 
   return sinceMs > 0 && sinceMs < mostMs ? sinceMs : 0;
 }
 
-/** The first call does it; the others have its outcome. */
+/** Wraps work so that the first call runs it, and later calls get the same outcome. */
 function once<T>(work: () => Promise<T>): () => Promise<T> {
   let outcome: Promise<T> | undefined;
   return () => {

@@ -1,10 +1,10 @@
 /**
- * One thing at a time. Whoever comes meanwhile is refused, unless what goes on is over in an instant:
+ * Runs one job at a time. A second caller fails with E_ROUND_BUSY, unless the first is brief:
  *
  *     run      admission ──admitted──▶ the work itself        brief    the work itself
- *     comes:   waits                   is refused                      waits
+ *     2nd:     waits                   is refused                      waits
  *
- * Nobody waits for long: what ought to be over and is not is as good as any other work.
+ * A caller waits for at most PATIENCE_MS: a brief job that takes longer refuses it like any other.
  */
 import { UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
@@ -15,19 +15,19 @@ const PATIENCE_MS = 5_000;
 export class Exclusive {
   #busy: string | undefined;
   #work: Promise<unknown> = Promise.resolve();
-  /** What goes on is over, or admitted, in an instant. */
+  /** The job under way is brief, or is being admitted. */
   #isBrief = false;
-  /** Who waits for that. */
+  /** Callers that wait for its end. */
   readonly #waiting: (() => void)[] = [];
   #ending = false;
   readonly #patienceMs: number;
 
-  /** @param patienceMs for how long one waits for what is over in an instant */
+  /** @param patienceMs how long a caller waits for a brief job */
   constructor(patienceMs = PATIENCE_MS) {
     this.#patienceMs = patienceMs;
   }
 
-  /** What goes on, if anything does. */
+  /** Returns the job under way, if there is one. */
   get busy(): string | undefined {
     return this.#busy;
   }
@@ -56,7 +56,7 @@ export class Exclusive {
   }
 
   /**
-   * Work that is over in an instant: nobody is refused for it. Waits until nothing else goes on.
+   * Runs a brief job once no other is under way. Callers wait for it, instead of being refused.
    * @throws UmbraError E_DAEMON_ENDING
    */
   async brief<T>(what: string, work: () => Promise<T>): Promise<T> {
@@ -83,12 +83,12 @@ export class Exclusive {
     for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  /** Resolves when what goes on now has ended, well or not: whoever asked for it hears of that. */
+  /** Resolves when the job under way has ended; its caller gets the outcome. */
   async settled(): Promise<void> {
     await this.#work.catch(() => {});
   }
 
-  /** From here on, nothing more is taken on. */
+  /** Refuses every job from now on. */
   end(): void {
     this.#ending = true;
   }

@@ -1,6 +1,6 @@
 /**
- * Where each member of a round is. PURE. Members per phase are counted, so that "have all of them?" is
- * one comparison: with a walk at every report, a round of N members would cost N².
+ * Phases of a round's members. PURE. Members per phase are counted, so that "have all of them?" is
+ * one comparison: a walk at every report would cost N² for N members.
  */
 export class Phases<Phase extends string> {
   readonly #phases: Map<string, Phase>;
@@ -27,7 +27,7 @@ export class Phases<Phase extends string> {
     this.#count(phase, 1);
   }
 
-  /** Is every member in one of these? */
+  /** Tells whether every member is in one of these phases. */
   all(...phases: readonly Phase[]): boolean {
     const there = phases.reduce((sum, phase) => sum + (this.#counts.get(phase) ?? 0), 0);
     return there === this.#phases.size;
@@ -37,7 +37,7 @@ export class Phases<Phase extends string> {
     return [...this.#phases.keys()];
   }
 
-  /** In the order of the cluster. */
+  /** Returns the members in a phase, in the order of the cluster. */
   in(phase: Phase): readonly string[] {
     if ((this.#counts.get(phase) ?? 0) === 0) return [];
     return [...this.#phases].filter(([, one]) => one === phase).map(([name]) => name);

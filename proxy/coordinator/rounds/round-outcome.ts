@@ -1,8 +1,8 @@
-/** What a round's report teaches (policies/calibration.ts). PURE. */
+/** Facts of a round's report that calibrate predictions (policies/calibration.ts). PURE. */
 import type { RoundOutcome } from '../../../policies/index.ts';
 import type { RoundReport } from '../../protocol/report.ts';
 
-/** @returns undefined for a round that did not come to an end, or had members without a live phase */
+/** Returns the facts; undefined if it was aborted, or a member had no live phase. */
 export function outcomeOf(report: RoundReport): RoundOutcome | undefined {
   const { clusterDowntimeMs, failure, members } = report;
   if (failure !== undefined || clusterDowntimeMs === undefined) return undefined;

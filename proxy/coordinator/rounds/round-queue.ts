@@ -21,7 +21,7 @@ const LOOK_MS = 500;
 export interface QueueableRound<T> {
   /** Runs the round, admission included. */
   attempt(): Promise<T>;
-  /** Called with the reason, each time the round begins or continues to wait. */
+  /** Hears the reason each time the round begins or continues to wait. */
   onQueued(why: Failure): void;
   /** Ends the wait. */
   readonly signal: AbortSignal;

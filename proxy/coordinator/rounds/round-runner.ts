@@ -1,6 +1,6 @@
 /**
- * Enacts one round: sends round.ts's commands through the agent, feeds it what comes back, keeps the
- * clock of the live phase, and publishes the epoch.
+ * Enacts one round: sends round.ts's commands through the agent, feeds it what comes back, keeps
+ * the clock of the live phase, and publishes the epoch.
  */
 import type { Logger } from 'pino';
 import { type Calibration, type EndCondition, LivePhase } from '../../../policies/index.ts';
@@ -26,20 +26,20 @@ import {
 import { reportRound } from './round-report.ts';
 import { Standstill } from './standstill.ts';
 
-/** How often the live phase is looked at: a look walks over all members, a sample does not. */
+/** Period of looks at the live phase: a look walks over all members, a sample does not. */
 const LOOK_MS = 50;
 /** Signs of life within the silence a proxy tolerates, and is allowed. */
 const SIGNS_PER_SILENCE = 8;
 /**
- * Of the stop deadline. A frozen part is given up after it, and a sign or two more: another process then has
- * half of the deadline to start in, and to put the VM right.
+ * Share of the stop deadline after which, and a sign or two, a frozen part is given up: another
+ * process then has half of the deadline to start, and to repair the VM.
  */
 const SILENCE_SHARE = 0.4;
 /** A round in which nothing moves is given up after the live phase's maximum and this. */
 const ROUND_GRACE_MS = 120_000;
 
 export interface RoundRunnerOptions {
-  /** Its name. */
+  /** Name of the round. */
   readonly round: string;
   /** The number its epoch gets. */
   readonly epoch: number;
@@ -50,7 +50,7 @@ export interface RoundRunnerOptions {
   /** Commits the epoch. @throws what the round fails with */
   publish(manifest: EpochManifest): Promise<void>;
   onProgress(progress: RoundProgress): void;
-  /** How much longer than the live phase nothing may move, milliseconds; default 120,000. */
+  /** Milliseconds beyond the live phase in which nothing may move; default 120,000. */
   readonly graceMs?: number;
 }
 
@@ -71,7 +71,7 @@ export class RoundRunner {
   #predictedMs: number | undefined;
   #rawPredictedMs: number | undefined;
   #round: Round | undefined;
-  /** Why it is to end as soon as it has begun. */
+  /** The reason to end as soon as it has begun. */
   #abortedEarly: Failure | undefined;
   #liveSince = 0;
   #finish: () => void = () => {};
@@ -135,7 +135,7 @@ export class RoundRunner {
     this.#handle({ type: 'report', member, report, ...(failure && { failure }) });
   }
 
-  /** @returns false if its epoch is being published, or stands: then nothing ends it */
+  /** Aborts the round. @returns false if its epoch is being published, or is committed */
   abort(failure: Failure): boolean {
     if (this.#round === undefined) {
       this.#abortedEarly ??= failure;
@@ -264,7 +264,7 @@ export class RoundRunner {
   }
 }
 
-/** What tells kinds of rounds apart: those of one kind cost alike. */
+/** Returns the name of a round's kind: rounds of one kind cost alike. */
 export function policyName(round: ClusterConfig['round']): string {
   const conditions = round.endWhen.map((one) => {
     return one.kind === 'predicted-downtime' ? `${one.kind} ${one.ms}ms` : one.kind;

@@ -1,6 +1,6 @@
 /**
  * One round of one cluster. PURE: `step(round, event)` says what comes next; the enactor
- * (coordinator.ts) sends the commands, publishes the manifest and keeps the clock.
+ * (round-runner.ts) sends the commands, publishes the manifest and keeps the clock.
  *
  *   ADMITTING ──all admitted──▶ OPENING ──all live──▶ LIVE ──end, or one stopped──▶ STOPPING
  *       │                          │                   │                               │
@@ -57,7 +57,7 @@ export type MemberPhase =
   | 'stopped'
   | 'resumed'
   | 'sealed'
-  /** Sealed, and its proxy gone since: its shadow is whole, and there is nobody to command. */
+  /** Sealed, and its proxy is gone since: its shadow is whole, and takes no more commands. */
   | 'left'
   | 'aborting'
   | 'aborted'
@@ -70,7 +70,7 @@ export type { MemberMilestone };
 export interface Round {
   readonly state: number;
   readonly members: Phases<MemberPhase>;
-  /** Why the live phase ended, in words. */
+  /** The reason the live phase ended, in words. */
   readonly endReason: string | undefined;
   /** The first thing that went wrong; it is what the operator is told. */
   readonly failure: Failure | undefined;
@@ -110,14 +110,15 @@ export function isOver(round: Round): boolean {
   return round.state === COMMITTED || round.state === ABORTED;
 }
 
-/** Its epoch will not be. */
+/** Tells whether the round will commit no epoch. */
 export function isAborting(round: Round): boolean {
   return round.state === ABORTING || round.state === ABORTED;
 }
 
 /**
- * Advances a round. An event that means nothing in a state changes nothing. The round that is given is
- * used up: its phases are updated in place, for a copy at every report would cost N² for N members.
+ * Advances a round. An event that means nothing in a state changes nothing. The round that is given
+ * is used up: its phases are updated in place, for a copy at every report would cost N² for N
+ * members.
  */
 export function step(round: Round, event: RoundEvent): RoundStep {
   if (isOver(round)) return { round, actions: [] };
@@ -159,7 +160,7 @@ function onReport(
   }
 }
 
-/** When a member's progress means something: it follows from what it was told to do. */
+/** States in which a member's progress means something: it follows from a command. */
 const DUE: Readonly<Record<Progress, readonly number[]>> = {
   admitted: [ADMITTING],
   live: [OPENING],
@@ -171,7 +172,7 @@ const DUE: Readonly<Record<Progress, readonly number[]>> = {
 
 type Progress = Exclude<MemberMilestone, 'failed' | 'gone' | 'aborted' | 'drained'>;
 
-/** A member that stopped by itself ends the live phase of all: it never waits stopped alone. */
+/** Ends the live phase of all if a member stopped by itself: it must not wait stopped alone. */
 function onStopped(round: Round, member: string): RoundStep {
   if (round.state === LIVE) return endLivePhase(round, `${member} switched over by itself`);
   return whenAllReached(round);
@@ -220,7 +221,7 @@ function commit(round: Round): RoundStep {
   return { round: { ...round, state: COMMITTED }, actions };
 }
 
-/** Losing a proxy after it sealed costs nothing: its shadow is whole. */
+/** Loses a member. A proxy that has sealed costs nothing: its shadow is whole. */
 function lose(
   round: Round,
   member: string,
@@ -236,7 +237,7 @@ function lose(
   return abort(withPhase(round, member, phase), cause);
 }
 
-/** Also an answer to a member that undid by itself: its deadline passed, or it was orphaned. */
+/** Takes `aborted`, also of a member that undid by itself: after its deadline, or orphaned. */
 function onAborted(round: Round, member: string): RoundStep {
   const next = withPhase(round, member, 'aborted');
   if (round.state === ABORTING) return endAbort(next);

@@ -1,11 +1,13 @@
 /**
- * Checkpoints by themselves. Owns the timer; policies/interval.ts says how long it runs.
+ * Takes checkpoints that no operator asks for. Owns the timer; policies/interval.ts says how long
+ * it runs.
  *
  *     start ──▶ WAITING ──time──▶ TAKING ──ended, committed or not──▶ WAITING …
  *                  └──────────────── stop ─────────────────┘
  *
- * A checkpoint someone asked for counts: the time runs anew from its end. One that cannot be taken (the
- * cluster is busy, a VM is gone) is told in the log and in `umbra status`, and tried again in its time.
+ * A checkpoint that an operator asked for counts: the time runs anew from its end. One that cannot
+ * be taken (the cluster is busy, a VM is gone) is shown in the log and in `umbra status`, and is
+ * tried again after the next interval.
  */
 import type { Logger } from 'pino';
 import { nextInterval } from '../../../policies/index.ts';
@@ -49,7 +51,7 @@ export class Schedule {
     clearTimeout(this.#timer);
   }
 
-  /** Some round has ended, whoever asked for it. */
+  /** Takes note of a round that has ended, scheduled or not. */
   onRound(report: RoundReport): void {
     const costMs = this.#costOf(report);
     if (costMs === undefined) return;
@@ -57,7 +59,7 @@ export class Schedule {
     this.#wait(nextInterval(this.#settings.interval, costMs), undefined);
   }
 
-  /** What it cost the job, milliseconds; undefined for a round that was aborted. */
+  /** Returns what a round cost the job, milliseconds; undefined if it was aborted. */
   #costOf({ failure, clusterDowntimeMs, members }: RoundReport): number | undefined {
     if (failure !== undefined || clusterDowntimeMs === undefined) return undefined;
     const liveMs = Math.max(0, ...members.map((member) => member.liveMs ?? 0));

@@ -1,6 +1,6 @@
 /**
- * Tells of a round in which nothing moves any more. How long one takes is nobody's business: large VMs are saved
- * for minutes. What moves is a report, a state of the round, or a byte of any member's stream.
+ * Notices a round in which nothing moves any more. A round may take long: large VMs are saved for
+ * minutes. A move is a report, another state of the round, or a byte of any member's stream.
  */
 export class Standstill {
   readonly #timer: NodeJS.Timeout;

@@ -5,7 +5,8 @@
  *     version 1   no version; 0.1.0 wrote it: `members[].protocol` in place of `cut`, and null for
  *                 figures that were infinite
  *
- * Both are read, the present version is written. Fields that this version does not know are ignored.
+ * Both are read, the present version is written. Fields that this version does not know are
+ * ignored.
  */
 import { newField, newValue } from '../../protocol/renamed.ts';
 import { type RoundReport, roundReportSchema } from '../../protocol/report.ts';
@@ -17,7 +18,7 @@ export function writeReport(report: RoundReport): string {
   return JSON.stringify({ version: VERSION, ...report });
 }
 
-/** Returns the report in a file's text, or undefined if it holds none that this version can read. */
+/** Returns the report in a file’s text; undefined if this version can read none in it. */
 export function readReport(text: string): RoundReport | undefined {
   const stored = parsed(text);
   if (!isObject(stored)) return undefined;

@@ -1,4 +1,4 @@
-/** A checkpoint that is ended before its round has begun: an agent whose admission lasts as long as it is told. */
+/** A checkpoint that is aborted before its round begins; the agent's admission ends when told. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -19,7 +19,7 @@ let coordinator: Coordinator;
 /** Rounds that were begun. */
 let begun = 0;
 let admitted: (refusal?: UmbraError) => void;
-/** What became of the checkpoint. */
+/** The outcome of the checkpoint: `done`, or a code. */
 let outcome: Promise<string>;
 
 test.before.each(async () => {
@@ -32,7 +32,7 @@ test.before.each(async () => {
   const admission = new Promise<void>((resolve, reject) => {
     admitted = (refusal) => (refusal === undefined ? resolve() : reject(refusal));
   });
-  admission.catch(() => {}); // it may be told before anybody asks
+  admission.catch(() => {}); // it may reject before a test awaits it
   const agent: Partial<Agent> = {
     members: ['a'],
     onNotice: () => {},
@@ -85,7 +85,7 @@ test('ended while it waits for memory, it waits no longer', async () => {
   assert.not(coordinator.abort('it is over'));
 });
 
-test('a daemon that ends says so: whoever asked may ask the next', async () => {
+test('a daemon that ends says so: the caller may ask the next daemon', async () => {
   const ended = coordinator.end();
   admitted();
   assert.is(await outcome, 'E_DAEMON_ENDING');
@@ -93,7 +93,7 @@ test('a daemon that ends says so: whoever asked may ask the next', async () => {
   await ended;
 });
 
-test('one that nobody ends begins', async () => {
+test('a checkpoint that is not aborted begins', async () => {
   admitted();
   assert.is(await outcome, 'E_TEST');
   assert.is(begun, 1);

@@ -1,5 +1,5 @@
 /**
- * Which number a round's epoch gets when only the disk may know which were used: a real catalogue, an agent
+ * Numbers of epochs when only the disk may know which were used: a real catalogue, and an agent
  * whose disk answers when it is told to.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -67,7 +67,7 @@ function view(nextEpoch: number): DurableList {
   return { epochs: [], damaged: [], pinned: [], nextEpoch, doubt: undefined };
 }
 
-/** What became of a checkpoint: the epoch it was begun for, or why it was not. */
+/** Takes a checkpoint. @returns the epoch it was begun for, or the code of its refusal */
 async function checkpoint(): Promise<number | string> {
   begun = [];
   try {
@@ -79,7 +79,7 @@ async function checkpoint(): Promise<number | string> {
   }
 }
 
-/** The answer has to go through. */
+/** Waits until the persister has the answer of the disk. */
 async function untilAnswered(): Promise<void> {
   const end = performance.now() + LIMIT_MS;
   while ((await coordinator.status()).persist?.failure !== undefined) {
@@ -105,7 +105,7 @@ test('all memory is lost: what the disk says counts', async () => {
   assert.is(await checkpoint(), 8);
 });
 
-test('all memory is lost and the disk has never answered: no round is begun until it does', async () => {
+test('all memory is lost and the disk never answered: no round begins until it does', async () => {
   let answer: (view: DurableList) => void = () => {};
   disk = new Promise((resolve) => {
     answer = resolve;

@@ -1,6 +1,7 @@
 /**
- * A daemon as far as epochs on disk are concerned: a second enactor of the machine that persists them
- * (proxy/coordinator/durable/persisting.ts), beside persister.ts. When it dies, all it knew is gone.
+ * A daemon as far as epochs on disk are concerned: a second enactor of the machine that persists
+ * them (proxy/coordinator/durable/persisting.ts), beside persister.ts. When it dies, all it knew is
+ * gone.
  */
 import { step } from '../../../proxy/coordinator/durable/persisting.ts';
 import {
@@ -15,12 +16,12 @@ import {
 import type { Failure } from '../../../proxy/failure/failure.ts';
 import type { DurableRequest } from '../../../proxy/protocol/agent.ts';
 import type { EpochManifest } from '../../../shadow/index.ts';
-import { type DiskProcess, failure } from './persist-disk.ts';
+import { failure, type ModelledDurableProcess } from './persist-disk.ts';
 import type { PersistWorld } from './persist-world.ts';
 import { ModelledProcess } from './process.ts';
 
 const READ_MS = 0.5;
-/** How late a timer of a daemon may be, and what its own work takes. */
+/** Allowance for late timers, and for the daemon's own work. */
 const SLACK_MS = 50;
 export const START_LIMIT_MS = 3_000;
 export const COMMIT_LIMIT_MS = 20_000;
@@ -35,10 +36,10 @@ export class PersistDaemon {
   #nextTurn = 1;
   readonly #callers = new Map<number, Settled>();
   readonly #timers = new Map<number | 'retry', () => void>();
-  #job: DiskProcess | undefined;
-  #list: DiskProcess | undefined;
+  #job: ModelledDurableProcess | undefined;
+  #list: ModelledDurableProcess | undefined;
   /** The keeper of a daemon that died, if it is blocked on the disk: it has the lock. */
-  #lockedBy: DiskProcess | undefined;
+  #lockedBy: ModelledDurableProcess | undefined;
   #isStarted = false;
 
   constructor(world: PersistWorld) {
@@ -47,7 +48,7 @@ export class PersistDaemon {
     this.#machine = newPersisting(world.plan.keep);
   }
 
-  /** Rounds and operators are served. */
+  /** Tells whether rounds and operators are served. */
   get isReady(): boolean {
     return this.process.isAlive && this.#isStarted;
   }
@@ -56,7 +57,7 @@ export class PersistDaemon {
     return this.#machine;
   }
 
-  /** What would wait for the disk now is refused. */
+  /** Tells whether what would wait for the disk is refused. */
   get isSilent(): boolean {
     return lingersSinceMs(this.#machine) !== undefined || this.#world.disk.silentMs() !== undefined;
   }
@@ -81,7 +82,7 @@ export class PersistDaemon {
     this.#list = undefined;
   }
 
-  /** The power is cut: no process is left. */
+  /** Ends all processes at once, as the power is cut. */
   vanish(): void {
     this.die();
     this.#lockedBy = undefined;

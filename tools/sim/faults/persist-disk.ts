@@ -1,6 +1,7 @@
 /**
- * The disk of persist.to, and the processes of an agent that use it: a job that brings shadows there,
- * and a keeper of the list. Each works in steps; a step is an instant at which everything may end.
+ * The disk of persist.to, and the processes of an agent that use it: a job that brings shadows
+ * there, and a keeper of the list. Each works in steps; a step is an instant at which everything
+ * may end.
  *
  *     job     chunk ─▶ chunk ─▶ … ─▶ sync
  *     keeper  publish: write ─▶ name ─▶ sync       retire: a name a step ─▶ shadows
@@ -16,7 +17,7 @@ import type { Random } from '../random.ts';
 const STEP_MS = 5;
 const CHUNKS = 3;
 const SLOWER = 100;
-/** As proxy/agent/durable/durable-tier.ts takes a disk for silent. */
+/** Limit after which a disk counts as silent (proxy/agent/durable/durable-tier.ts). */
 const SILENT_AFTER_MS = 20_000;
 
 interface Step {
@@ -36,7 +37,7 @@ interface Written {
   synced: boolean;
 }
 
-/** What a job reads: the memory of an epoch. */
+/** Memory of an epoch, which a job reads. */
 export interface Source {
   /** What was in memory at the cut. */
   readonly content: number;
@@ -47,7 +48,7 @@ export interface Source {
 export class ModelledDisk {
   readonly #events: Events;
   readonly #random: Random;
-  /** What the folder names, by number. */
+  /** Epochs that the folder names, by number. */
   readonly names = new Map<number, Named>();
   /** By name: number and time of creation. */
   readonly written = new Map<string, Written>();
@@ -58,7 +59,7 @@ export class ModelledDisk {
   #slowUntilMs = 0;
   #fullUntilMs = 0;
   /** Processes that have not ended, and since when each waits. */
-  readonly #processes = new Set<DiskProcess>();
+  readonly #processes = new Set<ModelledDurableProcess>();
 
   constructor(events: Events, random: Random) {
     this.#events = events;
@@ -86,7 +87,7 @@ export class ModelledDisk {
     this.#fullUntilMs = this.#events.nowMs + ms;
   }
 
-  /** How long a process has waited, if longer than a working disk lets one wait. */
+  /** Returns how long a process has waited, if longer than a working disk lets one wait. */
   silentMs(): number | undefined {
     if (!this.isHung) return undefined;
     const waits = [...this.#processes].map(({ stepSinceMs }) => {
@@ -115,8 +116,11 @@ export class ModelledDisk {
     return this.#events.nowMs;
   }
 
-  run(steps: readonly Step[], ended: (failure: Failure | undefined) => void): DiskProcess {
-    const process: DiskProcess = new DiskProcess(this, steps, (failure) => {
+  run(
+    steps: readonly Step[],
+    ended: (failure: Failure | undefined) => void,
+  ): ModelledDurableProcess {
+    const process: ModelledDurableProcess = new ModelledDurableProcess(this, steps, (failure) => {
       this.#processes.delete(process);
       ended(failure);
     });
@@ -218,13 +222,13 @@ export class ModelledDisk {
     return { epochs, damaged: [], pinned: [...this.pins], nextEpoch, doubt: undefined };
   }
 
-  /** @returns whether all of it is there, and is that memory */
+  /** Tells whether all of an epoch is on disk, and is that memory. */
   isWhole(manifest: EpochManifest, content: number): boolean {
     const chunks = this.written.get(nameOf(manifest))?.chunks;
     return chunks?.size === CHUNKS && [...chunks.values()].every((one) => one === content);
   }
 
-  /** What is not synced may be there afterwards, or not. */
+  /** Cuts the power: what is not synced may be there afterwards, or not. */
   losePower(): void {
     for (const process of this.#processes) process.vanish();
     this.#processes.clear();
@@ -236,7 +240,7 @@ export class ModelledDisk {
   }
 }
 
-export class DiskProcess {
+export class ModelledDurableProcess {
   readonly #disk: ModelledDisk;
   readonly #steps: readonly Step[];
   readonly #ended: (failure: Failure | undefined) => void;
@@ -266,7 +270,7 @@ export class DiskProcess {
     if (!this.#disk.isHung) this.#end(failure('E_DURABLE_LOST'));
   }
 
-  /** The power is cut. */
+  /** Ends it at once, as the power is cut. */
   vanish(): void {
     this.#over = true;
   }

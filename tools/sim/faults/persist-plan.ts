@@ -1,6 +1,6 @@
 /**
- * What goes wrong while epochs are brought to disk, and when: drawn from the seed before anything
- * happens, so that a story can be told again with some of it left out.
+ * Plans what goes wrong while epochs are brought to disk. The plan is drawn from the seed before
+ * anything happens, so that a story can be told again with some of it left out.
  */
 import { PERSISTING_STATE_NAMES } from '../../../proxy/coordinator/durable/persisting-state.ts';
 import type { Random } from '../random.ts';
@@ -27,7 +27,7 @@ export const PERSIST_FAULT_KINDS = [
 
 export type PersistFaultKind = (typeof PERSIST_FAULT_KINDS)[number];
 
-/** What can be broken on purpose, to see that it is found. */
+/** Parts that can be broken on purpose, to see that it is found. */
 export const PERSIST_BROKEN = [
   /** Epochs are retired from memory though they are being brought to disk. */
   'retire-unheld',

@@ -1,12 +1,12 @@
 /**
- * What must hold of epochs on disk, whatever goes wrong:
+ * Promises about epochs on disk, whatever goes wrong:
  *
  *     whole      an epoch that is listed on disk is all there, and is the memory of its cut
  *     commit     before-commit: no epoch is committed that is not listed on disk
  *     read       no committed epoch is retired from memory while it is being brought to disk
  *     aborted    an epoch whose round was aborted is not on disk, unless the daemon died meanwhile
  *     alone      one request at a time is under way at the disk
- *     blocked    a hung disk blocks nothing but what needs it, and that for no longer than its limit
+ *     blocked    a hung disk blocks only what needs it, and that no longer than its limit
  *     removed    an epoch whose removal was acknowledged is on disk no more
  *     pinned     an epoch whose pin was acknowledged stays on disk until it is unpinned or removed
  *     given up   an epoch is given up only if it cannot be read
@@ -19,7 +19,7 @@ export class PersistPromises {
   readonly violations: string[] = [];
   readonly #disk: ModelledDisk;
   readonly #now: () => number;
-  /** What was in memory at each epoch's cut, by name. */
+  /** Memory at each epoch's cut, by name. */
   readonly #contents = new Map<string, number>();
   readonly #removed = new Set<string>();
   readonly #pinned = new Set<string>();
@@ -50,22 +50,22 @@ export class PersistPromises {
     if (isRead) this.broken(`read: epoch ${epoch.epoch} is retired while it is brought to disk`);
   }
 
-  /** The list is asked for, or changed. */
+  /** Notes that the list is asked for, or changed. */
   asked(isWriting: boolean): void {
     if (isWriting) this.broken('alone: the list is asked for while a job writes to the disk');
   }
 
-  /** A round has told its caller that there is no such epoch. */
+  /** Notes that a round was aborted: its epoch must not be on disk. */
   aborted(epoch: EpochManifest): void {
     this.#aborted.add(nameOf(epoch));
   }
 
-  /** What the daemon was still to take back from disk, no process knows of any more. */
+  /** Forgets epochs the daemon was still to remove: no process knows of them any more. */
   daemonDied(): void {
     this.#aborted.clear();
   }
 
-  /** A caller has waited. @param limitMs for how long it may */
+  /** Notes how long a caller has waited. @param limitMs for how long it may */
   waited(what: string, ms: number, limitMs: number): void {
     if (ms <= limitMs) return;
     this.broken(`blocked: ${what} took ${ms.toFixed(0)} of ${limitMs} ms`);

@@ -4,7 +4,7 @@ import { runPersist } from './persist-world.ts';
 
 export interface PersistShare {
   readonly firstSeed: number;
-  /** At least so many rounds are run, a seed at a time. */
+  /** Least number of rounds to run, a seed at a time. */
   readonly rounds: number;
   readonly broken?: PersistBroken | undefined;
   /** Ends at the first seed that breaks a promise. */

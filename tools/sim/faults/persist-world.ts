@@ -1,13 +1,13 @@
 /**
- * Epochs on their way to disk while things go wrong: a daemon, its processes, the memory and the disk,
- * in virtual time, all from one seed.
+ * Epochs on their way to disk while things go wrong: a daemon, its processes, the memory and the
+ * disk, in virtual time, all from one seed.
  *
  *     rounds, operator ──▶ daemon: persisting.ts ──▶ job, keeper of the list ──▶ disk
  *                             │
  *                          memory: epochs, pins
  *
- * Rounds commit epochs, an operator pins and removes some, and retention retires old ones from memory.
- * When all that was planned to go wrong has, everything that is wanted must get to disk.
+ * Rounds commit epochs, an operator pins and removes some, and retention retires old ones from
+ * memory. When all that was planned to go wrong has, everything that is wanted must get to disk.
  */
 import { epochsToRetire } from '../../../policies/index.ts';
 import type { Memory } from '../../../proxy/coordinator/durable/persisting-state.ts';
@@ -33,7 +33,7 @@ const ROUND_EVERY_MS = 3_000;
 const OPERATOR_EVERY_MS = 5_000;
 const RESTART_MS = 500;
 const PUBLISH_MS = 1;
-/** How many of the disk's own steps a round without the disk may be kept waiting: none. */
+/** Limit of a round that needs no disk, however slow the disk is. */
 const ROUND_LIMIT_MS = 50;
 
 export interface PersistOutcome {
@@ -278,7 +278,7 @@ export class PersistWorld {
     });
   }
 
-  /** As epochs.ts does: from disk, from memory, and from disk once more if it is getting there. */
+  /** Removes an epoch as epochs.ts does: from disk, from memory, and from disk once more. */
   #remove(manifest: EpochManifest): void {
     const { epoch } = manifest;
     if (this.#isBusy || this.#pins.has(epoch)) return;
@@ -331,7 +331,7 @@ export class PersistWorld {
     if (newest !== undefined) newest.damaged = true;
   }
 
-  /** The newest epoch has other shadows from now on. */
+  /** Gives the newest epoch other shadows. */
   #fold(): void {
     const newest = this.#catalogue.get(Math.max(...this.#catalogue.keys()));
     if (newest === undefined) return;
@@ -366,7 +366,7 @@ export class PersistWorld {
     });
   }
 
-  /** What should be on disk in the end: the newest that are kept, and can be read. */
+  /** Returns what should be on disk in the end: the newest that are kept, and can be read. */
   #wanted(): EpochManifest[] {
     const { keep } = this.plan;
     const onDisk = [...this.disk.names.keys()].sort((a, b) => a - b);

@@ -1,4 +1,4 @@
-/** Which epochs go to disk, in which order, and what becomes of failures. The disk is a real one. */
+/** Order of epochs on their way to disk, and outcomes of failures. The disk is a real one. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -23,7 +23,7 @@ const test = suite('persister');
 let root = '';
 let catalogue: Catalogue;
 let persisters: Persister[] = [];
-/** What the fake agent persisted, in its order. */
+/** Epochs that the fake agent persisted, in order. */
 let persisted: number[] = [];
 /** Called before each; it may fail. */
 let before: (epoch: number) => Promise<void>;
@@ -33,7 +33,7 @@ let keepers: DurableListKeeper[] = [];
 let asked: (what: string) => Promise<void>;
 /** Called when that is done; it may fail. */
 let answered: (what: string) => Promise<void>;
-/** As the agent tells it. */
+/** Silence of the disk, as the agent reports it. */
 let silentMs: number | undefined;
 
 test.before.each(async () => {
@@ -254,7 +254,7 @@ test('a pin outlives the memory its epoch was in', async () => {
   await until(() => onDisk(next).join() === '3');
 });
 
-test('who pins an epoch while a round brings another to disk waits for it', async () => {
+test('a pin waits while a round brings another epoch to disk', async () => {
   const one = persister({ mode: 'before-commit', keep: 5 });
   await one.start();
   await one.beforeCommit(await seal(1));
@@ -285,7 +285,7 @@ test('who pins an epoch while a round brings another to disk waits for it', asyn
   assert.is(most, 1);
 });
 
-test('an epoch that comes while the disk is tidied for the last time is brought there, too', async () => {
+test('an epoch that comes while the disk is last tidied is brought there, too', async () => {
   await publish(1);
   const one = persister();
   let tidy: (() => void) | undefined;
@@ -301,7 +301,7 @@ test('an epoch that comes while the disk is tidied for the last time is brought 
   await until(() => onDisk(one).join() === '1,2');
 });
 
-test('an epoch that was retired from disk is not offered, though who did it died before he could tell', async () => {
+test('a retired epoch is not offered, though the process died before it answered', async () => {
   await publish(1);
   const one = persister({ keep: 1 });
   await one.start();
@@ -319,7 +319,7 @@ test('an epoch that was retired from disk is not offered, though who did it died
   assert.equal(onDisk(one), [2]);
 });
 
-/** A disk that hangs: whoever asks it waits, ended or not, until it goes on. */
+/** Makes the disk hang: requests wait, ended or not, until the returned function is called. */
 function hangingDisk(): () => void {
   let goOn: () => void = () => {};
   const hung = new Promise<void>((done) => {
@@ -341,7 +341,7 @@ test('a disk that hangs keeps no daemon from starting, nor from ending', async (
   goOn();
 });
 
-test('a disk that has been silent for long is told, and who would wait for it is refused', async () => {
+test('a disk that is silent for long is reported, and what would wait is refused', async () => {
   const one = persister({ mode: 'before-commit' });
   await one.start();
   const epoch = await seal(1);
@@ -362,7 +362,7 @@ test('a disk that has been silent for long is told, and who would wait for it is
   assert.is(one.status.failure, undefined);
 });
 
-test('before-commit: a disk that hangs when an epoch is listed lists none whose round was aborted', async () => {
+test('before-commit: a disk that hangs lists no epoch of an aborted round', async () => {
   const one = persister({ mode: 'before-commit', timeLimit: '1s' });
   await one.start();
   await one.beforeCommit(await seal(1));
@@ -386,7 +386,7 @@ test('before-commit: a disk that hangs when an epoch is listed lists none whose 
   assert.equal(onDisk(one), [1, 3]);
 });
 
-test('before-commit: who gets the disk when the time is over has not brought anything there', async () => {
+test('before-commit: a turn that begins after its time brings nothing to disk', async () => {
   const one = persister({ mode: 'before-commit', timeLimit: '50ms' });
   let goOn: () => void = () => {};
   asked = async (what) => {
@@ -398,7 +398,7 @@ test('before-commit: who gets the disk when the time is over has not brought any
   assert.is(error.code, 'E_PERSIST_SLOW');
   asked = async () => {};
   goOn();
-  await until(() => one.status.failure === undefined); // he has had the disk by then
+  await until(() => one.status.failure === undefined); // its turn is over by then
   assert.equal(persisted, []);
   assert.equal(onDisk(one), []);
 });

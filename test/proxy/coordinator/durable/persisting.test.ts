@@ -24,7 +24,7 @@ const FULL = { code: 'E_DURABLE_NO_ROOM', message: 'full' };
 
 const test = suite('persisting');
 let machine: Persisting;
-/** What the machine asks for in a step, in short words. */
+/** Actions of the last step, in short words. */
 let asked: string[] = [];
 
 test.before.each(() => {
@@ -84,7 +84,7 @@ function turn(id: number, want: 'look' | number): PersistingEvent {
   return { type: 'turn', turn: { id, want: wanted, ...limits } };
 }
 
-test('what is only in memory is persisted, checked, listed and confirmed; then the rest is tidied', () => {
+test('an epoch only in memory is persisted, checked, listed and confirmed', () => {
   assert.equal(tell(WAKE), ['look']);
   assert.equal(tell(listed()), ['read-memory']);
   assert.equal(tell(memory(1)), ['persist 1']);
@@ -121,7 +121,7 @@ test('a turn ends what the background does, is served, and the background begins
   assert.equal(tell(listed(2)), ['note persisted', 'settle 1 ok', 'look']);
 });
 
-test('a turn that is late ends what it has begun; after its grace it lingers, and is taken back', () => {
+test('a late turn ends what it has begun, lingers after its grace, and is undone', () => {
   tell(turn(1, 1), listed(), PERSISTED);
   assert.equal(tell({ type: 'late', turn: 1 }), ['end-persist', 'arm-grace']);
   assert.is(lingersSinceMs(machine), undefined);
@@ -132,7 +132,7 @@ test('a turn that is late ends what it has begun; after its grace it lingers, an
   assert.is(lingersSinceMs(machine), undefined);
 });
 
-test('an epoch that was listed though the answer was lost does not outlive its aborted round', () => {
+test('an epoch listed without an answer does not outlive its aborted round', () => {
   tell(turn(1, 1), listed(), PERSISTED);
   assert.equal(tell(failed(LOST)), ['settle 1 E_DURABLE_LOST', 'look']);
   tell(listed(1));

@@ -23,7 +23,7 @@ let catalogue: Catalogue;
 let config: ClusterConfig;
 let epochs: Epochs;
 let gone: string[] = [];
-/** What the agent finds when it reads an epoch. */
+/** Verification by the agent: throws what it finds. */
 let onVerify: (manifest: EpochManifest) => Promise<void>;
 
 test.before.each(async () => {
@@ -42,7 +42,7 @@ test.before.each(async () => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-/** Epochs 1 to `count`, an hour apart, the newest now. */
+/** Publishes epochs 1 to `count`, an hour apart, the newest now. */
 async function publish(count: number): Promise<void> {
   for (let epoch = 1; epoch <= count; epoch++) {
     const manifest = makeEpochManifest({
@@ -89,7 +89,7 @@ test('a pinned one stays, is refused, and goes once it is unpinned', async () =>
   await epochs.pin(2, false);
   await epochs.remove(2);
   assert.equal(await numbers(), [4, 5]);
-  assert.equal(gone, ['free'], 'whoever removes an epoch wants its memory back');
+  assert.equal(gone, ['free'], 'an epoch that is removed gives its memory back');
   assert.not(readdirSync(catalogue.directory).some((name) => name.endsWith('.pin')));
 });
 
@@ -126,7 +126,7 @@ test('nor is one under its holder taken for what has come from disk', async () =
   assert.is((await catalogue.read(1)).round, fetched.round);
 });
 
-test('one that is on disk alone is pinned there, and stays when it has been brought back', async () => {
+test('an epoch on disk alone is pinned there, and stays once it is brought back', async () => {
   await publish(5);
   const there = await catalogue.read(1);
   await catalogue.retire(1);

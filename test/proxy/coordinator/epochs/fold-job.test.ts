@@ -1,4 +1,4 @@
-/** What becomes of an epoch that is to be folded, and cannot be. Its files, and the store, are real. */
+/** Folds that succeed, wait and fail; files and store are real. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
@@ -22,7 +22,7 @@ import { scratchFolder } from '../../../support/scratch.ts';
 const MEMBERS = ['a', 'b'];
 const FOLDED = roundOf(9);
 const RAM = (PAGES + 16) * PAGE;
-/** Of that, no holes. */
+/** Bytes of it that are no holes. */
 const HELD = 520 * PAGE;
 const BUDGET = 2 ** 30;
 
@@ -76,7 +76,7 @@ async function publish(): Promise<void> {
   await catalogue.publish(delta);
 }
 
-/** Twice, it is as it was; the kernel is told that somebody has been there. */
+/** Flips a byte; a second call restores it. The kernel notices the write. */
 function flip(path: string): void {
   const bytes = readFileSync(path);
   bytes.writeUInt8(bytes.readUInt8(100) ^ 1, 100);
@@ -89,14 +89,14 @@ function rounds(): string[] {
   return names.filter((name) => name.startsWith('r')).sort();
 }
 
-/** Of the budget, when a round is admitted that stages another member's memory. */
+/** Returns free bytes of the budget when a round is admitted that stages another member. */
 async function freeBytes(): Promise<number> {
   const blockBytes = [RAM];
   const examined = new Map([['c', { shadowBytes: RAM, blockBytes, qemuVersion: '10.0.2' }]]);
   return (await admission.admit(examined, [])).freeBytes;
 }
 
-test('one that is damaged stays as it was, is told as that, and keeps no other from being folded', async () => {
+test('a damaged epoch stays as it was, is reported, and others are folded', async () => {
   await publish();
   const path = join(config.shadowsDirectory, roundOf(2), 'b', 'ram-0.delta');
   flip(path);
@@ -132,7 +132,7 @@ test('one that is removed meanwhile is not damaged, and nothing of it is left', 
   assert.equal(rounds(), [roundOf(1)]);
 });
 
-test('what it has been admitted to is its own while it goes on, and nothing is owed afterwards', async () => {
+test('a fold owns the memory it was admitted to while it runs, and none afterwards', async () => {
   await publish();
   const free = await freeBytes();
   const folding = fold().foldIfLarge(2, FOLDED);

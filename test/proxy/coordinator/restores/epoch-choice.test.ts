@@ -1,4 +1,4 @@
-/** What is offered instead of an epoch that is damaged: a real catalogue, an agent that verifies what is listed. */
+/** Offers instead of a damaged epoch: a real catalogue, and an agent that verifies by a list. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -61,7 +61,7 @@ async function failureOf(epoch: number | undefined): Promise<Failure> {
 }
 
 for (const wanted of [3, undefined]) {
-  test(`a manifest that is damaged: the one before is offered to who wants ${wanted ?? 'the newest'}`, async () => {
+  test(`a damaged manifest: the previous is offered for ${wanted ?? 'the newest'}`, async () => {
     await publish(3);
     damage(3);
     const { code, hint } = await failureOf(wanted);

@@ -41,7 +41,7 @@ function planOf(member: string): RestorePlan {
   };
 }
 
-/** Does everything well, and notes it; `changes` does some of it otherwise. */
+/** Returns an agent that succeeds in everything, and notes it; `changes` replaces parts. */
 function agent(changes: Partial<RestoringAgent> = {}): RestoringAgent {
   const note = <T>(what: string, value: T) => {
     done.push(what);
@@ -82,7 +82,7 @@ test('all are loaded, then all resume', async () => {
   assert.is(done.at(-1), 'done');
 });
 
-test('its time ends when the last VM runs, by QEMU’s word, not when that is known here', async () => {
+test('its time ends when QEMU says the last VM runs, not when that is known here', async () => {
   const lateMs = 50;
   const verify = () => delay(20); // starting VMs takes time, too
   const resume = async () => {
@@ -105,7 +105,7 @@ test('a clock that was set meanwhile is not believed', async () => {
   }
 });
 
-test('no VM resumes before the look at the epoch is over; damage undoes what was started', async () => {
+test('no VM resumes before the epoch is verified; damage undoes what was started', async () => {
   let found = (): void => {};
   const looking = new Promise<void>((resolve) => {
     found = resolve;

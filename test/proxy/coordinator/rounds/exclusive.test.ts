@@ -1,4 +1,4 @@
-/** Who waits, and who is refused, while something goes on. */
+/** Jobs that wait, and jobs that are refused, while another is under way. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Exclusive } from '../../../../proxy/coordinator/rounds/exclusive.ts';
@@ -6,7 +6,7 @@ import { UmbraError } from '../../../../proxy/failure/failure.ts';
 
 const test = suite('exclusive');
 let exclusive: Exclusive;
-/** What was done, in its order. */
+/** Jobs that are done, in order. */
 let done: string[] = [];
 
 test.before.each(() => {
@@ -14,7 +14,7 @@ test.before.each(() => {
   done = [];
 });
 
-/** Something that goes on until it is told to end. */
+/** Makes a job that lasts until it is told to end. */
 function lasting(name: string): { work(): Promise<void>; end(error?: Error): void } {
   let end: (error?: Error) => void = () => {};
   const ended = new Promise<void>((resolve, reject) => {
@@ -27,7 +27,7 @@ function lasting(name: string): { work(): Promise<void>; end(error?: Error): voi
   return { work, end };
 }
 
-/** What became of it: its code, if it was refused. */
+/** Returns `done`, or the code of the refusal. */
 function outcome(promise: Promise<unknown>): Promise<string> {
   return promise.then(
     () => 'done',
@@ -37,7 +37,7 @@ function outcome(promise: Promise<unknown>): Promise<string> {
 
 const AT_ONCE = async () => {};
 
-test('a round refuses whoever comes, and is over when it has failed, too', async () => {
+test('a round refuses other jobs, and is over when it has failed, too', async () => {
   const round = lasting('round');
   const running = outcome(exclusive.run('checkpoint', round.work));
   assert.is(await outcome(exclusive.run('restore', AT_ONCE)), 'E_ROUND_BUSY');
@@ -46,7 +46,7 @@ test('a round refuses whoever comes, and is over when it has failed, too', async
   assert.is(await outcome(exclusive.run('restore', AT_ONCE)), 'done');
 });
 
-test('nobody is refused for what is over in an instant, and the first to come is next', async () => {
+test('a brief job refuses none, and the first to come is next', async () => {
   const fold = lasting('fold');
   const round = lasting('round');
   const folding = exclusive.brief('fold', fold.work);
@@ -72,7 +72,7 @@ test('it waits for a round itself', async () => {
   assert.equal(done, ['round', 'fold']);
 });
 
-test('a round that is not admitted stands in nobody’s way', async () => {
+test('a round that is not admitted is in no other job’s way', async () => {
   const admission = lasting('admission');
   const refused = outcome(exclusive.run('checkpoint', AT_ONCE, admission.work));
   const restored = outcome(exclusive.run('restore', AT_ONCE));
@@ -102,7 +102,7 @@ test('what was to be over in an instant, and is not, is waited for no longer', a
   assert.is(await running, 'done');
 });
 
-test('at the end, who waits is sent away, and what goes on is waited for', async () => {
+test('at the end, waiting jobs are refused, and the job under way is waited for', async () => {
   const admission = lasting('admission');
   const round = lasting('round');
   const running = exclusive.run('checkpoint', round.work, admission.work);

@@ -24,7 +24,7 @@ const STEP_MS = 20;
 const ABORTED = { code: 'E_ROUND_ABORTED', message: 'the operator ended it' };
 
 const test = suite('round runner');
-/** What the member was told. */
+/** Commands to the member. */
 let commands: string[] = [];
 let runner: RoundRunner;
 /** Lets the manifest be written. */
@@ -77,14 +77,14 @@ function sample(bytes: number): void {
   runner.onNotice({ type: 'sample', member: 'a', round: ROUND, sample });
 }
 
-/** It has been cut, and is being saved in the background. */
+/** Runs the round until its member is being saved in the background. */
 async function saving(): Promise<void> {
   run();
   await delay(0);
   for (const what of ['admitted', 'live', 'stopped', 'resumed'] as const) report(what);
 }
 
-test('a round whose memory is still being saved is not given up, however long that takes', async () => {
+test('a round whose memory is being saved is not given up, however long that takes', async () => {
   await saving();
   for (let bytes = 1; bytes <= (5 * LIMIT_MS) / STEP_MS; bytes++) {
     sample(bytes);
@@ -112,7 +112,7 @@ test('ended while its folder is made, it ends as soon as it has begun', async ()
   assert.equal(commands, ['prepare', 'abort']);
 });
 
-test('while its epoch is published nothing ends it, and whoever tried is told so', async () => {
+test('while its epoch is published nothing ends it, and abort says so', async () => {
   await saving();
   for (const what of ['drained', 'sealed'] as const) report(what);
   assert.not(runner.abort(ABORTED));

@@ -43,7 +43,7 @@ class Game {
     return R.ROUND_STATE_NAMES[this.round.state] ?? '';
   }
 
-  /** What was asked for since the last look. */
+  /** Actions since the last call. */
   take(): string[] {
     return this.asked.splice(0);
   }
@@ -110,7 +110,7 @@ const STEPS: readonly ((game: Game) => Game)[] = [
 
 for (const [index, reach] of STEPS.entries()) {
   for (const how of ['failed', 'gone', 'aborted'] as const) {
-    test(`b ${how} at step ${index}: everyone is told, and the round waits until all run`, () => {
+    test(`b ${how} at step ${index}: all are told, and the round waits until all run`, () => {
       const game = reach(new Game());
       game.take();
       game.report(how, 'b');
@@ -166,12 +166,12 @@ const REPORTS: readonly R.MemberMilestone[] = [
   'gone',
 ];
 
-/** A step uses up the round it is given. */
+/** Copies a round: a step uses up the one it is given. */
 function copyOf(round: R.Round): R.Round {
   return { ...round, members: round.members.copy() };
 }
 
-/** All rounds that any order of events can lead to. */
+/** Returns all rounds that any order of events can lead to. */
 function reachable(): Map<string, R.Round> {
   const key = (round: R.Round) =>
     JSON.stringify([round.state, [...round.members], round.failure?.code]);
