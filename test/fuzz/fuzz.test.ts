@@ -1,5 +1,8 @@
 /**
  * The corpus, and some hundred changed inputs a target; the same each time. Coverage guides only `npm run fuzz`.
+ *
+ * OWN PROCESS: its targets remove their folders when the process ends, which it must not be killed
+ * before for the sake of another file.
  */
 import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';

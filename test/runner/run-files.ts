@@ -1,7 +1,7 @@
 /**
  * Runs test files in a few processes side by side: each takes the next file when it is done with
- * one. A file that fails takes its process with it, and the files after it run in a fresh one; so
- * does a file that says OWN PROCESS in the comment at its head, whether it fails or not.
+ * one. A file that fails takes its process with it, and the files after it run in a fresh one. A
+ * file that says `OWN PROCESS: reason` in the comment at its head has a process to itself.
  */
 import { readFileSync } from 'node:fs';
 import { type FileResult, needsOwnProcess } from './outcome.ts';
