@@ -45,7 +45,7 @@ test('any-first-pass', async () => {
 });
 
 test('predicted-downtime waits until little is left, and says what it expects', async () => {
-  // What is little depends on the machine: twice what a round by default has taken can be reached on any.
+  // What is little depends on the machine: twice the default round's downtime is within reach.
   const most = Math.ceil(Math.max(LITTLE_MS, 2 * usualMs));
   const report = await checkpoint({ endWhen: [`predicted-downtime ${most}ms`], maxLive: NEVER });
   assert.match(report.endReason ?? '', /^predicted-downtime/);

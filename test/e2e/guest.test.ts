@@ -13,11 +13,11 @@ import { GuestQmp } from '../support/guest-qmp.ts';
 const nodes = 2;
 const POLL_MS = 100;
 const LIMIT_MS = 600_000;
-/** How long a VM is stopped, and what its clock may jump by: a guest waits for a slow host, but not so long. */
+/** How long a VM is stopped. Its clock may jump by less: so long no guest waits for a slow host. */
 const STOPPED_MS = 6_000;
 const JUMP_MS_MAX = 5_000;
 /** Tells, in a file, that the guest has begun with it, and that it is about to end. */
-const FOR_NOBODY = 'touch /run/begun; sleep 2; echo for nobody; touch /run/over';
+const UNANSWERED = 'touch /run/begun; sleep 2; echo unasked; touch /run/over';
 
 /** @param jobs what a job's words mean does not depend on QEMU: that is looked at once */
 function guestTests(qemu: QemuBinary, jobs: boolean): void {
@@ -154,7 +154,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
     // What the saved guest still has to say will reach a client that did not ask.
     await sh(1, 'rm -f /run/begun /run/over');
     const unanswered = node(1)
-      .control.run(FOR_NOBODY)
+      .control.run(UNANSWERED)
       .catch(() => {});
     await until(1, '[ -e /run/begun ]');
     const file = join(cluster.dir, 'state');
@@ -175,7 +175,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
   test('the next client takes over from one that left in mid-command', async () => {
     const old = node(1);
     await sh(1, 'rm -f /run/begun /run/over');
-    const unanswered = old.control.run(FOR_NOBODY).catch(() => {});
+    const unanswered = old.control.run(UNANSWERED).catch(() => {});
     await until(1, '[ -e /run/begun ]');
     old.control.close();
     await unanswered;

@@ -23,7 +23,7 @@ import { MemberBench } from '../support/member-bench.ts';
 
 const MEMORY_MIB = 192;
 const WAIT_MS = 2_000;
-/** Passes a second. Left alone, QEMU goes through some 8,000: these are what a held socket takes. */
+/** Passes a second. Left alone, QEMU makes some 8,000: these are what a held socket takes. */
 const HELD_MAX = 500;
 /** Trickling, one in 100 ms, or a few. */
 const TRICKLE_MAX = 60;

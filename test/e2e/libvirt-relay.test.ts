@@ -18,7 +18,7 @@ import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/tic
 
 const PORT = 49_300;
 const DOMAIN = 'd';
-/** A migration at such a rate (MiB/s) takes half a minute: there is a middle to break it in on any machine. */
+/** MiB/s. So a migration takes half a minute, and has a middle to break it in on any machine. */
 const SLOW = ['--bandwidth', '3'];
 const MIDDLE_BYTES = 4 * 2 ** 20;
 

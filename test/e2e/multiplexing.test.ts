@@ -14,12 +14,12 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 
 /** The last moments, in which all stream, whatever the policy (policies/live-phase.ts). */
 const CLOSING_MS = 1_000;
-/** A slot's change takes a message to each proxy: of slots this long a small part, also where that is slow. */
+/** A slot's change takes a message to each proxy: a small part of a slot this long. */
 const SLOT = '1500ms';
 const CHANGING_SHARE = 0.15;
 /**
- * What QEMU sends at most, a second: slots are for first passes, which would be over on a fast machine before
- * there was anything to see. At this rate they take seconds on any.
+ * What QEMU sends at most, a second. Slots are for first passes, which end on a fast machine before
+ * there is anything to see. At this rate they take seconds on any.
  */
 const SLOW_BYTES = 24 * 2 ** 20;
 const FULL_SPEED_BYTES = 2 ** 40;
@@ -41,7 +41,7 @@ async function checkpoint(round: object): Promise<RoundReport> {
   return bed.json<RoundReport>('checkpoint');
 }
 
-/** A checkpoint in which every VM sends slowly from the moment its migration begins until it is stopped. */
+/** Takes a checkpoint in which every VM sends slowly from its migration's start to its stop. */
 async function slowCheckpoint(round: object): Promise<RoundReport> {
   const paths = [0, 1, 2].map((node) => join(bed.memberDirectory(node), 'watch.sock'));
   const monitors = await Promise.all(paths.map((path) => QmpClient.connect(path)));

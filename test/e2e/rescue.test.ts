@@ -27,7 +27,7 @@ test.after.each(async () => {
 
 for (const qemu of await findQemus()) {
   for (const { nodes, round } of JOBS) {
-    test(`QEMU ${qemu.version}: ${nodes} members, xdlu ${round.cases} × ${round.order}`, async () => {
+    test(`QEMU ${qemu.version}: ${nodes} members, systems of ${round.order}`, async () => {
       bed = await Testbed.create({ nodes, qemu });
       await bed.up();
       await startJob(bed, round);

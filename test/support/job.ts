@@ -47,9 +47,9 @@ export function tickers(bed: Guests, command?: string): Promise<Ticker[]> {
 }
 
 /**
- * Starts an MPI job over all guests that lasts until `endJob`: systems of linear equations, each checked
- * when it is solved. A machine of any speed is still in the middle of it when a test gets to the next step.
- * @param round how many systems are solved before the job looks whether it is to end, and their order
+ * Starts an MPI job over all guests that lasts until `endJob`: systems of linear equations, each
+ * checked when it is solved. On a machine of any speed it runs when a test gets to its next step.
+ * @param round systems that are solved before the job looks whether it is to end, and their order
  */
 export async function startJob(
   bed: Guests,

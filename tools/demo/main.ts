@@ -17,7 +17,7 @@ import { Testbed } from '../testbed/testbed.ts';
 const MEMORY_MIB = 256;
 const POLL_MS = 500;
 const JOB_LIMIT_MS = 20 * 60_000;
-/** The job goes on until it is told to end, and looks for that after so many systems of equations. */
+/** The job lasts until it is told to end, and looks for that after so many systems. */
 const CASES_OF_ROUND = 10;
 const ORDER = 400;
 const CASES_BEFORE = 8;

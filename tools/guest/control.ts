@@ -86,8 +86,8 @@ export class GuestControl {
 
   /**
    * Runs `command` with /bin/sh as root. Returns when the shell has ended; what it left in the
-   * background runs on and must have its output redirected. Default limit: three minutes, for an emulated guest on a
-   * busy host.
+   * background runs on and must have its output redirected. Default limit: three
+   * minutes, for an emulated guest on a busy host.
    * @throws GuestError with every code but GUEST_UNREACHABLE
    */
   run(command: string, options: WaitOptions = {}): Promise<CommandResult> {
