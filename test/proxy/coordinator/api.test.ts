@@ -101,4 +101,29 @@ test('what nobody reads is refused by the same form', async () => {
   assert.is(await refusal('POST', '/v1/hold', '{"epoch": 1, "more": 2}'), '400 E_BAD_REQUEST');
 });
 
+test('an old spelling is refused with the new one', async () => {
+  const payload = JSON.stringify({ epoch: 1, protocol: 'all stopped' });
+  const answer = await api.inject({
+    method: 'POST',
+    url: '/v1/restore',
+    headers: JSON_BODY,
+    payload,
+  });
+  const { failure } = JSON.parse(answer.body) as { failure: Failure };
+  assert.is(`${answer.statusCode} ${failure.code}`, '400 E_RENAMED');
+  assert.match(failure.message, 'protocol');
+  assert.match(failure.hint ?? '', '"cut"');
+});
+
+test('a refusal names each field', async () => {
+  const payload = JSON.stringify({ epoch: 'one', mode: 'fast' });
+  const answer = await api.inject({
+    method: 'POST',
+    url: '/v1/restore',
+    headers: JSON_BODY,
+    payload,
+  });
+  assert.match(answer.body, /body\.epoch: .*body\.mode: /);
+});
+
 test.run();
