@@ -1,4 +1,4 @@
-/** `umbra down` and `umbra doctor` where the daemon is dead, frozen, or has left its socket behind. */
+/** `umbra down` and `umbra doctor` where the daemon is dead, frozen, or has left its socket. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
