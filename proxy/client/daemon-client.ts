@@ -34,7 +34,7 @@ setFlagsFromString('--no-wasm-dynamic-tiering');
 const CONNECTIONS = 2;
 
 export interface ClientOptions {
-  /** How long an answer may take to begin, milliseconds; 0: for ever. */
+  /** Limit for the time until an answer begins, milliseconds; 0: none. */
   readonly answerLimitMs?: number;
 }
 
@@ -178,7 +178,8 @@ interface RequestParts {
 }
 
 /**
- * Checks a value by the schema of an operation's answer, or of a line of it, and returns it as it is.
+ * Checks a value by the schema of an operation's answer, or of a line of it, and returns it
+ * unchanged.
  * @throws UmbraError E_DAEMON_ANSWER
  */
 function checked<Value>(name: OperationName, value: unknown): Value {

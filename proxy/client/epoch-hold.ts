@@ -1,6 +1,6 @@
 /**
- * A hold on an epoch of another cluster, by way of its daemon, while a clone is made of it: the epoch
- * is neither retired nor removed, so its files stay where they are.
+ * A hold on an epoch of another cluster, by way of its daemon, while a clone is made of it: the
+ * epoch is neither retired nor removed, so its files stay where they are.
  *
  * The hold is the connection: it ends when either of the two processes does.
  */

@@ -1,6 +1,6 @@
 /**
- * Answers to requests that fail: in the work, for what they ask, or before a route has seen them (no
- * such route, no URL, a body too long or of a type that no route reads).
+ * Answers to requests that fail: in the work, for what they ask, or before a route has seen them
+ * (no such route, no URL, a body too long or of a type that no route reads).
  *
  *     {"failure": {code, message, …}}     the status by code: failure/codes.ts
  */

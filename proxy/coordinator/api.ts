@@ -1,8 +1,9 @@
 /**
  * The operator's API on HTTP, for local use: a unix socket in the cluster's folder (0700).
  *
- * protocol/operator.ts says what there is to ask for, and what the answers are. A request is checked by
- * its schema. An answer is checked by the compiler here, and by its schema where it is read.
+ * protocol/operator.ts says what there is to ask for, and what the answers are. A request is
+ * checked by its schema. An answer is checked by the compiler here, and by its schema where it is
+ * read.
  */
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';

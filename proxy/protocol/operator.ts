@@ -20,8 +20,8 @@
  * A request that fails is answered by {"failure": {code, message, …}} and a status of 400 or more.
  *
  * One table serves three readers: the daemon's routes (coordinator/api.ts), the client
- * (client/daemon-client.ts) and openapi.json. A field may be added to an answer at any time; readers
- * ignore fields they do not know.
+ * (client/daemon-client.ts) and openapi.json. A field may be added to an answer at any time:
+ * readers ignore fields they do not know.
  */
 import * as z from 'zod';
 import { epochDetailSchema } from './epoch.ts';
@@ -43,7 +43,7 @@ export const restoreRequestSchema = z.strictObject({
   from: z.enum(['auto', 'disk']).default('auto').describe('`disk` does not trust memory'),
 });
 export type RestoreRequest = Readonly<z.infer<typeof restoreRequestSchema>>;
-/** What a restore is asked to do, but for the choice of the epoch. */
+/** Options of a restore, but for the choice of the epoch. */
 export type RestoreOptions = Omit<RestoreRequest, 'epoch'>;
 
 const cloneRequestSchema = restoreRequestSchema.omit({ replace: true }).extend({
@@ -241,7 +241,7 @@ export type PlainName = {
 }[keyof Operations];
 export type LinesName = Exclude<keyof Operations, PlainName>;
 
-/** What a client gives: the parts of the path and the body, as far as an operation has them. */
+/** A request of a client: parts of the path and body, as far as an operation has them. */
 export type Request<Name extends keyof Operations> = PartOf<Name, 'params'> & PartOf<Name, 'body'>;
 type PartOf<Name extends keyof Operations, Part extends 'params' | 'body'> =
   Operations[Name]['schema'] extends Readonly<Record<Part, infer S extends z.ZodType>>

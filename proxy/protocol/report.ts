@@ -1,7 +1,7 @@
 /**
  * Reports: what a round or a restore cost, and why. PURE.
  *
- *     members' facts ──▶ coordinator/rounds/round-report.ts ──▶ RoundReport ──▶ --json, rounds/*.json
+ *     members' facts ─▶ coordinator/rounds/round-report.ts ─▶ RoundReport ─▶ --json, rounds/*.json
  *
  * A figure that is not known is absent.
  */

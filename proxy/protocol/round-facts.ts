@@ -1,7 +1,8 @@
 /**
  * Facts of one member's round: what its proxy has measured. PURE.
  *
- * A fact is absent until the step of the round that it belongs to. Reports (report.ts) are made of them.
+ * A fact is absent until the step of the round that it belongs to. Reports (report.ts) are made of
+ * facts.
  */
 import * as z from 'zod';
 import type { LiveSample } from '../../policies/index.ts';
@@ -19,7 +20,7 @@ export const flowSpanSchema = z.object({
 });
 export type FlowSpan = Readonly<z.infer<typeof flowSpanSchema>>;
 
-/** What the decoder and QEMU have told so far: policies decide by it. */
+/** Figures of a stream and of QEMU up to now: policies decide by them. */
 export const memberSampleSchema = z.object({
   atMs: z.number().describe('When it was taken, milliseconds of any monotonic clock'),
   bytes: z.number().describe('Bytes streamed so far'),

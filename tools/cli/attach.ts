@@ -23,8 +23,9 @@ interface Attached {
 }
 
 /**
- * @param places QMP sockets, `PATH` or `NAME=PATH`; without a name, QEMU's own (-name) or vmN is taken.
- *   Or URIs of libvirt, for all domains that run there.
+ * Makes a cluster and starts its daemon.
+ * @param places QMP sockets, `PATH` or `NAME=PATH`; without a name, QEMU's own (-name) or vmN is
+ *   taken. Or URIs of libvirt, for all domains that run there.
  */
 export async function attach(
   cluster: string,
@@ -65,7 +66,7 @@ async function runningDomains(uri: string): Promise<Attached[]> {
   });
 }
 
-/** QEMU's -name, if it serves as a member's name. */
+/** Returns QEMU's -name, if it can be a member's name. */
 async function ownName(qmp: string): Promise<string | undefined> {
   const client = await QmpClient.connect(qmp);
   try {
@@ -76,7 +77,7 @@ async function ownName(qmp: string): Promise<string | undefined> {
   }
 }
 
-/** What can be a member's name of another name, if anything is left of it. */
+/** Makes a member's name of another name. @returns undefined if nothing is left of it */
 function slug(name: string): string | undefined {
   const plain = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
   return (

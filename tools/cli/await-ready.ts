@@ -1,4 +1,4 @@
-/** Waits until every member's VM answers: QEMU tells nobody when its monitor is there. */
+/** Waits until every member's VM answers: QEMU does not announce its monitor. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
@@ -7,7 +7,7 @@ import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 const DEADLINE_MS = 20_000;
 const POLL_MS = 50;
 
-/** @throws UmbraError E_VM_START, naming the first member that does not answer */
+/** Polls the daemon. @throws UmbraError E_VM_START, naming the first member that does not answer */
 export async function awaitReady(daemon: DaemonClient): Promise<ClusterStatus> {
   const end = performance.now() + DEADLINE_MS;
   for (;;) {

@@ -32,7 +32,10 @@ export interface CloneArguments {
   readonly disconnect: boolean;
 }
 
-/** @throws UmbraError E_CLUSTER_EXISTS, E_CLONE_…, or what kept it from coming up; nothing is left */
+/**
+ * Brings up a clone. Nothing is left of one that does not come up.
+ * @throws UmbraError E_CLUSTER_EXISTS, E_CLONE_…, or what kept it from coming up
+ */
 export async function clone(
   cluster: string,
   name: string,
@@ -43,7 +46,7 @@ export async function clone(
   const directory = clusterDirectory(umbraHome(), name);
   if (existsSync(directory)) throw taken(name);
   await ensureDaemon(source, false);
-  // What the config is derived from must not be retired meanwhile; the clone's daemon holds on, too.
+  // The epoch that the config is derived from must stay until the clone's daemon has its own hold.
   const hold = await holdEpoch(source, wanted.epoch);
   try {
     const { text, unplugged } = await derive(source, name, hold.epoch, wanted.disconnect);
@@ -90,7 +93,7 @@ async function derive(
   return cloneConfig(name, { source, disconnect }, text, recorded);
 }
 
-/** Whoever makes the folder owns the name: two clones at once do not meet in it. */
+/** Makes the clone's folder. Of two commands that want the name, one makes it, the other fails. */
 function makeFolder(config: ClusterConfig): void {
   try {
     mkdirSync(config.directory, { mode: 0o700 });
@@ -119,8 +122,8 @@ async function request(
 }
 
 /**
- * A signal is a failure like any other: what was begun is taken down before we go.
- * @param work is given what rejects on a signal, to wait for beside what takes long
+ * Runs work; if it fails, or a signal comes, removes every trace of the clone.
+ * @param work is given a promise that rejects on a signal, to race with what takes long
  */
 async function orAbandon<T>(
   config: ClusterConfig,
@@ -133,7 +136,7 @@ async function orAbandon<T>(
       reject(new UmbraError({ code: 'E_CLONE_INTERRUPTED', message }));
     };
   });
-  interrupted.catch(() => {}); // it may come before anyone waits for it
+  interrupted.catch(() => {}); // the signal may come before the race
   for (const signal of SIGNALS) process.on(signal, interrupt);
   try {
     return await work(interrupted);

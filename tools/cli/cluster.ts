@@ -1,6 +1,6 @@
-/** `umbra up` and the daemon that it starts. */
+/** `umbra up`. */
 import { existsSync } from 'node:fs';
-import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
+import { UmbraError } from '../../proxy/failure/failure.ts';
 import { clusterFile } from '../../proxy/host/folders.ts';
 import { answers, apiSocket } from '../../proxy/host/private-socket.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
@@ -8,7 +8,7 @@ import { awaitReady } from './await-ready.ts';
 import { withDaemon } from './daemon.ts';
 import { loadConfigFile, storeConfig, storedConfig } from './home.ts';
 import type { Output } from './output.ts';
-import { ensureDaemon, ensureSwitch, sayHello } from './processes.ts';
+import { ensureDaemon, ensureSwitch } from './processes.ts';
 import { statusText } from './reports.ts';
 import { abandon } from './teardown.ts';
 
@@ -55,16 +55,4 @@ async function takeConfig(file: string): Promise<{ config: ClusterConfig; fresh:
   }
   storeConfig(config, file, text);
   return { config, fresh };
-}
-
-/** Runs the cluster's daemon until it ends (the hidden command `serve`). */
-export async function serve(cluster: string, boot: boolean): Promise<void> {
-  try {
-    const onReady = () => sayHello({ ready: true });
-    const { runDaemon } = await import('../../proxy/daemons/embedded.ts'); // it brings fastify
-    await runDaemon(storedConfig(cluster), { boot, onReady });
-  } catch (error) {
-    sayHello({ ready: false, failure: toFailure(error, { where: 'start' }) });
-    throw error;
-  }
 }

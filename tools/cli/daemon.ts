@@ -1,6 +1,11 @@
 /** The daemon of a cluster, asked by a command. */
+
+import * as z from 'zod';
 import { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
+
+// A command checks an answer or two: to compile the checks would take longer than they do.
+z.config({ jitless: true });
 
 /** Lends a client of the cluster's daemon, and closes it in the end. @throws UmbraError */
 export async function withDaemon<T>(

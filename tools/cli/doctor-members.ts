@@ -1,5 +1,4 @@
-/** Which captures the VMs on this host allow, each asked itself: what stands in the way is told. */
-
+/** Findings of `umbra doctor` on clusters: daemons, and the captures that VMs allow. */
 import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
 import { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
@@ -20,7 +19,7 @@ export interface Finding {
   readonly fix: string | undefined;
 }
 
-/** A monitor that is in use, by a round say, does not answer. */
+/** Limit for an answer of a monitor or a daemon; a monitor that a round uses does not answer. */
 const ANSWER_LIMIT_MS = 2_000;
 
 /** Examines every cluster there is, its daemon and its members. Leaves every VM as it was. */
@@ -41,7 +40,7 @@ async function examineCluster(cluster: string): Promise<Finding[]> {
   }
 }
 
-/** Asks the daemon for little; one that hangs, or has left its socket behind, is told as such. */
+/** Asks the daemon a small question: it may hang, or be dead and have left its socket. */
 async function examineDaemon({ cluster, directory }: ClusterConfig): Promise<Finding> {
   const check = `${cluster}: daemon`;
   let daemon: DaemonClient | undefined;
@@ -69,7 +68,9 @@ async function examine(
     const vm = recordedVm(directory);
     const precopy = await precopyObstacle(qmp, { vm, compareEmulated });
     const background = await backgroundObstacles(qmp, {
-      ...{ vm, cut, disks },
+      vm,
+      cut,
+      disks,
       workingDirectory: vm?.workingDirectory ?? workingDirectory,
       domainXml: libvirt && '',
     });

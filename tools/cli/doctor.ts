@@ -1,4 +1,4 @@
-/** What this host has, what is missing, and the command that fixes it; and so for its VMs. Everything is tried. */
+/** `umbra doctor`: tries what Umbra needs of this host and its VMs, and names the fix. */
 import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, mkdir, readFile, statfs } from 'node:fs/promises';
@@ -18,7 +18,7 @@ const TMPFS_MAGIC = 0x01021994;
 const OLDEST_QEMU = 7.2;
 const LEAST_ROOM_BYTES = 2 ** 30;
 
-/** @returns false if something Umbra cannot do without is missing */
+/** Prints the findings. @returns false if something is missing that Umbra cannot do without */
 export async function doctor(output: Output): Promise<boolean> {
   const host = await Promise.all([
     qemu(),
@@ -91,7 +91,7 @@ async function userfaultfd(): Promise<Finding> {
   return { check, verdict: 'note', found, fix: 'sysctl vm.unprivileged_userfaultfd=1' };
 }
 
-/** Tried on the process that started this one. */
+/** Tries to join huge pages, on the parent process. */
 async function hugePages(): Promise<Finding> {
   const check = 'huge pages';
   const obstacle = joiningObstacle(process.ppid);
@@ -129,7 +129,7 @@ async function room(): Promise<Finding> {
   return { check, verdict: 'note', found, fix };
 }
 
-/** The store maps files through a native library: it must load here. */
+/** Loads the native library through which the store maps files. */
 async function mapping(): Promise<Finding> {
   const check = 'mapping';
   try {

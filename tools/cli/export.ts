@@ -23,7 +23,7 @@ interface Exported {
   readonly bytes: number;
 }
 
-/** @throws UmbraError E_LIBVIRT_XML, E_EXPORT; ShadowError */
+/** Writes an epoch as save images. @throws UmbraError E_LIBVIRT_XML, E_EXPORT; ShadowError */
 export async function exportEpoch(
   location: { readonly cluster: string } | { readonly store: string },
   epoch: number,
@@ -62,7 +62,10 @@ function openPlace(location: { readonly cluster: string } | { readonly store: st
   return { catalogue: new Catalogue(catalogueDirectory, cluster), shadows: shadowsDirectory };
 }
 
-/** As given: a shadow knows its machine, but its domain only if libvirt ran it when it was taken. */
+/**
+ * Reads the domain XML that was given, by member. A shadow has XML of its own only if libvirt ran
+ * the VM when the shadow was taken.
+ */
 function xmlOf(
   { members }: EpochManifest,
   spelled: readonly string[],

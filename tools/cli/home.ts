@@ -1,5 +1,5 @@
 /**
- * Where clusters live: one folder each, on tmpfs, the operator's alone.
+ * Folders of clusters: one each, on tmpfs, the operator's alone.
  *
  *     $UMBRA_HOME or /dev/shm/umbra-UID/
  *       CLUSTER/
@@ -28,14 +28,17 @@ import { CONFIG_LIMIT_BYTES } from '../../proxy/config/text.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { clusterFile } from '../../proxy/host/folders.ts';
 import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
-import { makeOwnFolder, requireTrustedFolder } from '../../shadow/index.ts';
+import { makeOwnFolder, requireTrustedFolder } from '../../shadow/own-folder.ts';
 
 const storedSchema = z.object({ file: z.string(), text: z.string() });
 
-/** @throws ShadowError E_FOLDER_UNSAFE: it is there, and others may write to it */
+/**
+ * Returns the folder of all clusters.
+ * @throws ShadowError E_FOLDER_UNSAFE: other users may write to it
+ */
 export function umbraHome(): string {
   const home = chosenHome();
-  // What is in it is run and obeyed: cluster.json names commands, sockets lead to daemons.
+  // Its content is trusted: cluster.json names commands, sockets lead to daemons.
   if (lstatSync(home, { throwIfNoEntry: false }) !== undefined) requireTrustedFolder(home);
   return home;
 }
@@ -47,7 +50,7 @@ function chosenHome(): string {
   return join(homedir(), '.umbra');
 }
 
-/** @throws UmbraError E_CONFIG_FILE or E_CONFIG */
+/** Reads a cluster.yaml. @throws UmbraError E_CONFIG_FILE or E_CONFIG */
 export function loadConfigFile(file: string): { config: ClusterConfig; text: string } {
   let text: string;
   try {
@@ -59,7 +62,7 @@ export function loadConfigFile(file: string): { config: ClusterConfig; text: str
   return { config: parseClusterConfig(text, file, umbraHome()), text };
 }
 
-/** Of a pipe, too, and of what never ends. */
+/** Reads the start of a file, which may be a pipe, or have no end. */
 function readStart(file: string, bytes: number): string {
   const fd = openSync(file, 'r');
   try {
@@ -81,13 +84,16 @@ export function storeConfig(config: ClusterConfig, file: string, text: string): 
   writeFileSync(clusterFile(config.directory, 'config'), stored, { mode: 0o600 });
 }
 
-/** @throws UmbraError E_CLUSTER_UNKNOWN */
+/** Returns the configuration of a known cluster. @throws UmbraError E_CLUSTER_UNKNOWN */
 export function storedConfig(cluster: string): ClusterConfig {
   const { text, file } = storedText(cluster);
   return parseClusterConfig(text, file, umbraHome());
 }
 
-/** The cluster.yaml a cluster was started with, and where it was. @throws UmbraError E_CLUSTER_UNKNOWN */
+/**
+ * Returns the cluster.yaml that a cluster was started with, and its path.
+ * @throws UmbraError E_CLUSTER_UNKNOWN
+ */
 export function storedText(cluster: string): { readonly file: string; readonly text: string } {
   const directory = clusterDirectory(umbraHome(), cluster);
   try {
@@ -108,7 +114,7 @@ export function clusterNames(): string[] {
 }
 
 /**
- * The cluster a command means: the one named, or the only one there is.
+ * Returns the cluster that a command is for: the one named, or the only one there is.
  * @throws UmbraError E_CLUSTER_UNKNOWN
  */
 export function chooseCluster(named: string | undefined): string {

@@ -2,8 +2,8 @@
 /**
  * The umbra command: its words and options. What a command does is in the file of its area.
  *
- * A file is loaded when its command is asked for: to load them all would take longer than most commands
- * do.
+ * A file is loaded when its command is asked for: to load them all would take longer than most
+ * commands do.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -216,7 +216,7 @@ program
   .requiredOption('-c, --cluster <name>')
   .option('--boot', '', false)
   .action(async ({ cluster, boot }: { cluster: string; boot: boolean }) => {
-    const { serve } = await import('./cluster.ts');
+    const { serve } = await import('./serve.ts');
     await serve(cluster, boot);
   });
 

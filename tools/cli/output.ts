@@ -1,4 +1,4 @@
-/** How the CLI speaks: for people on a terminal, as plain lines elsewhere, as JSON when asked. */
+/** Output of the commands: text for a terminal, plain lines elsewhere, JSON with --json. */
 import prettyBytes from 'pretty-bytes';
 import prettyMilliseconds from 'pretty-ms';
 import type { Failure } from '../../proxy/failure/failure.ts';
@@ -13,12 +13,12 @@ export function duration(ms: number | undefined): string {
   return prettyMilliseconds(ms, { secondsDecimalDigits: 1 });
 }
 
-/** In its largest unit; of a clock that was set back, none. */
+/** Returns an age in its largest unit; 0 if the clock was set back. */
 export function age(ms: number): string {
   return prettyMilliseconds(Math.max(0, ms), { compact: true });
 }
 
-/** Columns as wide as their widest cell; numbers are the caller's to format. */
+/** Aligns cells in columns, each as wide as its widest cell. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [header, ...rows];
   const widths = header.map((_, column) =>
@@ -50,12 +50,12 @@ export class Output {
     this.json = json;
   }
 
-  /** A line for people; with --json there is only the result. */
+  /** Prints a line of text; with --json there is only the result. */
   say(text: string): void {
     if (!this.json) process.stdout.write(`${text}\n`);
   }
 
-  /** What the command found out: `data` with --json, `text` without. */
+  /** Prints the result of the command: `data` with --json, `text` without. */
   result(data: object, text: string): void {
     process.stdout.write(this.json ? `${JSON.stringify(data)}\n` : `${text}\n`);
   }

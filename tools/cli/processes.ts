@@ -13,13 +13,13 @@ const LOG_EXCERPT_BYTES = 600;
 const END_LIMIT_MS = 40_000;
 const POLL_MS = 20;
 
-/** What a daemon tells the command that started it. */
+/** The message of a daemon to the command that started it. */
 export type DaemonHello =
   | { readonly ready: true }
   | { readonly ready: false; readonly failure: Failure };
 
 /**
- * Starts the daemon, unless it runs. One that answers no more, for it is ending, is waited for.
+ * Starts the daemon, unless it runs. Waits for one that is ending, and does not answer any more.
  * @returns true if it was started
  * @throws UmbraError what kept it from starting
  */
@@ -39,7 +39,11 @@ export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promis
   return false;
 }
 
-/** @returns what kept it from starting, as it says itself @throws UmbraError E_DAEMON_LOST */
+/**
+ * Starts the daemon, and waits until it is ready.
+ * @returns the failure it reports, if it could not start
+ * @throws UmbraError E_DAEMON_LOST: it ended without a word
+ */
 async function startDaemon(config: ClusterConfig, boot: boolean): Promise<Failure | undefined> {
   const logPath = clusterFile(config.directory, 'daemonLog');
   const log = openSync(logPath, 'a', 0o600);
@@ -66,9 +70,9 @@ async function startDaemon(config: ClusterConfig, boot: boolean): Promise<Failur
 }
 
 /**
- * Asks the daemon to end by way of `ask`, and waits until it has: a round under way is brought to its
- * end first. A daemon that does not answer, or does not end, is killed; its proxies then repair their
- * VMs by themselves.
+ * Asks the daemon to end by way of `ask`, and waits until it has: a round under way is brought to
+ * its end first. A daemon that does not answer, or does not end, is killed; its proxies then repair
+ * their VMs by themselves.
  * @param ask fails with E_DAEMON_SILENT if the daemon hangs
  */
 export async function endDaemon(config: ClusterConfig, ask: () => Promise<void>): Promise<void> {

@@ -1,4 +1,4 @@
-/** What `umbra relay` was told, checked: every mistake is named by its option. */
+/** Options of `umbra relay`, checked: every mistake is named by its option. */
 import type { EvacuationOrder, EvacuationPolicy } from '../../policies/index.ts';
 import { NAME, NAME_HELP } from '../../proxy/config/schema.ts';
 import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from '../../proxy/config/units.ts';
@@ -55,7 +55,7 @@ export function stallLimitOf({ stallLimit }: RelayFlags): number {
   return durationOf('--stall-limit', stallLimit, STALL_LIMIT_MIN_MS);
 }
 
-/** @returns undefined: all flow at once. @throws UmbraError E_CONFIG */
+/** Returns the order of migrations; undefined: all flow at once. @throws UmbraError E_CONFIG */
 export function evacuationOf(flags: RelayFlags): EvacuationPolicy | undefined {
   const { atOnce, order, slot } = flags;
   if (atOnce === undefined) {
@@ -69,7 +69,7 @@ export function evacuationOf(flags: RelayFlags): EvacuationPolicy | undefined {
   };
 }
 
-/** @returns undefined: no shadows are kept. @throws UmbraError E_CONFIG */
+/** Returns the settings for shadows; undefined: none are kept. @throws UmbraError E_CONFIG */
 export function keeperOf(flags: RelayFlags): RelayStoreOptions | undefined {
   const { shadow, budget, headroom, keep } = flags;
   if (shadow === undefined) {

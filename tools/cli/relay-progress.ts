@@ -74,7 +74,7 @@ class Lines implements RelayView {
   stop(): void {}
 }
 
-/** How far, how fast, how long still until all memory has been sent once. */
+/** Returns share, rate, and the time until all memory has been sent once. */
 function progressText(progress: MigrationProgress): string {
   const { share, streamBytes, bytesPerSecond, etaMs } = progress;
   const parts = [bytes(streamBytes), `${bytes(bytesPerSecond)}/s`];

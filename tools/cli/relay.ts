@@ -1,4 +1,6 @@
-/** `umbra relay`: in the foreground until a signal; the first lets migrations end, the second ends them. */
+/**
+ * `umbra relay`: runs in the foreground. The first signal lets migrations end, the next ends them.
+ */
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatAddress } from '../../proxy/relay/address.ts';
@@ -21,7 +23,7 @@ const NOTHING_CAME =
   'no migration came by: --migrateuri must name this relay, and --tunnelled ones travel inside ' +
   'libvirt’s own connection';
 
-/** @returns whether every migration that ended did so well */
+/** Runs a relay until a signal. @returns false if a migration has failed */
 export async function relay(flags: RelayFlags, output: Output): Promise<boolean> {
   const routes = routesOf(flags);
   const stallLimitMs = stallLimitOf(flags);
@@ -43,7 +45,7 @@ export async function relay(flags: RelayFlags, output: Output): Promise<boolean>
         well &&= report.outcome !== 'failed';
         if (folder !== undefined) {
           const path = join(folder, `${report.migration}.json`);
-          // Whoever watches the folder finds whole reports.
+          // A program that watches the folder finds whole reports only.
           const draft = `${path}.part`;
           writeFileSync(draft, `${JSON.stringify(report)}\n`, { mode: 0o600, flag: 'wx' });
           renameSync(draft, path);

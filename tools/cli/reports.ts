@@ -10,8 +10,18 @@ const PAGE_BYTES = 4096;
 export function roundText(report: RoundReport): string {
   const members = table(
     [
-      ...['MEMBER', 'DOWNTIME', 'PREDICTED', 'STOP SKEW', 'LIVE PHASE', 'HELD', 'PASSES'],
-      ...['LIVE', 'RESENT', 'DRAIN', 'STORED', 'SEAL'],
+      'MEMBER',
+      'DOWNTIME',
+      'PREDICTED',
+      'STOP SKEW',
+      'LIVE PHASE',
+      'HELD',
+      'PASSES',
+      'LIVE',
+      'RESENT',
+      'DRAIN',
+      'STORED',
+      'SEAL',
     ],
     report.members.map((member) => [
       member.member,
@@ -29,7 +39,8 @@ export function roundText(report: RoundReport): string {
     ]),
   );
   if (report.failure !== undefined) {
-    return `${failureText(report.failure)}\nround ${report.round} aborted; every VM that is left runs`;
+    const end = `round ${report.round} aborted; every VM that is left runs`;
+    return `${failureText(report.failure)}\n${end}`;
   }
   return [
     `epoch ${report.epoch} committed in ${duration(report.durationMs)}`,
@@ -50,7 +61,7 @@ export function roundText(report: RoundReport): string {
   ].join('\n');
 }
 
-/** RAM goes back in time with an epoch, disks only if they were snapshotted: whoever has both should know. */
+/** Warns of disks: RAM goes back in time with an epoch, disks only if they were snapshotted. */
 function diskNotes({ members }: RoundReport): string[] {
   return members.flatMap(({ member, writableDisks, disks }) => {
     if (writableDisks === undefined) return [];
@@ -61,7 +72,7 @@ function diskNotes({ members }: RoundReport): string[] {
   });
 }
 
-/** Why members were not captured as preferred, once for all whom it concerns. */
+/** Tells why members were not captured as preferred; members with one reason share a line. */
 function captureNotes({ members }: RoundReport): string[] {
   const reasons = new Map<string, string[]>();
   for (const { member, capture, captureReason } of members) {
@@ -72,7 +83,7 @@ function captureNotes({ members }: RoundReport): string[] {
   return [...reasons].map(([how, names]) => `  ${names.join(', ')} ${how}`);
 }
 
-/** Of emulated VMs: what QEMU's own log would have left out of the epoch. */
+/** Tells which dirtied pages of emulated VMs QEMU had missed. */
 function missedNotes({ members }: RoundReport): string[] {
   return members.flatMap(({ member, missedPages = 0 }) => {
     if (missedPages === 0) return [];
@@ -82,7 +93,7 @@ function missedNotes({ members }: RoundReport): string[] {
   });
 }
 
-/** What a background capture costs guests that run again. */
+/** Tells what a background capture has cost guests after they were resumed. */
 function savingNotes({ members }: RoundReport): string[] {
   return members.flatMap(({ member, savingMs, silentMs, waitedShare, cut }) => {
     if (savingMs === undefined) return [];
@@ -175,7 +186,10 @@ function epochsText(epochs: readonly EpochInfo[]): string {
   );
 }
 
-/** OWN is what removing the epoch alone would free; SHARED others reach, too. */
+/**
+ * Lists epochs. OWN is the memory that removing the epoch alone would free; SHARED is needed by
+ * other epochs, too.
+ */
 export function epochDetailsText(epochs: readonly EpochDetail[]): string {
   if (epochs.length === 0) return NO_EPOCHS;
   return table(

@@ -9,7 +9,7 @@ const LINE_INTERVAL_MS = 1000;
 
 export interface ProgressView {
   show(progress: RoundProgress): void;
-  /** The round waits for memory. */
+  /** Shows that the round waits for memory. */
   queued(failure: Failure): void;
   stop(): void;
 }

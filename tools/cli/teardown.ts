@@ -1,8 +1,8 @@
 /**
  * The end of a cluster: its daemon, the VMs that Umbra has started, its switch, its folders.
  *
- * Nothing here needs a daemon that runs, or one that answers: VMs and processes are found by their pid
- * files.
+ * Nothing here needs a daemon that runs, or one that answers: VMs and processes are found by their
+ * pid files.
  */
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -24,7 +24,7 @@ export interface DownArguments {
   readonly purge: boolean;
 }
 
-/** `umbra down`: stops the cluster, whatever of it still runs. */
+/** Stops the cluster, whatever of it still runs (`umbra down`). */
 export async function down(
   cluster: string,
   { keepVms, purge }: DownArguments,

@@ -1,5 +1,5 @@
 /**
- * The HTTP API, on a real coordinator and catalogue; its agent finds no VM. An input is one request:
+ * The HTTP API, on a real coordinator and catalogue; its agent finds no VM. An input is a request:
  *
  *     METHOD URL
  *     header: value …
@@ -59,32 +59,34 @@ export const target: Target = {
   ],
   inputBytesMax: 80_000,
   words: [
-    ...[
-      'GET ',
-      'POST ',
-      'PUT ',
-      'DELETE ',
-      'PATCH ',
-      'HEAD ',
-      'OPTIONS ',
-      '/v1/epochs/',
-      '/v1/rounds/',
-    ],
-    ...[
-      '/pin',
-      '/verify',
-      '%2e%2e%2f',
-      '..',
-      '%00',
-      '%ff',
-      '//',
-      '?a=1',
-      '0x2',
-      '1e1',
-      '9007199254740993',
-    ],
-    ...['content-type: application/json\n', 'content-type: text/plain\n', 'content-length: 5\n'],
-    ...['{"epoch": 1}', '"mode": "map"', '"__proto__": {}', '"from": "disk"', 'x'.repeat(66_000)],
+    'GET ',
+    'POST ',
+    'PUT ',
+    'DELETE ',
+    'PATCH ',
+    'HEAD ',
+    'OPTIONS ',
+    '/v1/epochs/',
+    '/v1/rounds/',
+    '/pin',
+    '/verify',
+    '%2e%2e%2f',
+    '..',
+    '%00',
+    '%ff',
+    '//',
+    '?a=1',
+    '0x2',
+    '1e1',
+    '9007199254740993',
+    'content-type: application/json\n',
+    'content-type: text/plain\n',
+    'content-length: 5\n',
+    '{"epoch": 1}',
+    '"mode": "map"',
+    '"__proto__": {}',
+    '"from": "disk"',
+    'x'.repeat(66_000),
   ],
   mutate: (input, random) => {
     const { head, body } = split(input);
@@ -119,7 +121,7 @@ async function request(
   const coordinator = new Coordinator(CONFIG, agent(), catalogue, log);
   shutdowns = 0;
   const api = buildApi(coordinator, log, () => shutdowns++);
-  // Who holds on is answered until it lets go: here, until the daemon ends. It has many spellings.
+  // A hold is answered until the client lets go: here, until the daemon ends.
   const isHold = method === 'POST' && url.startsWith('/v1/hold');
   const timer = setInterval(() => void coordinator.end(), isHold ? 5 : 200);
   try {
@@ -150,22 +152,25 @@ function codeIn(body: string): string {
   return /"failure":\{[^}]*?"code":"([A-Z0-9_]+)"/.exec(body)?.[1] ?? '';
 }
 
-/** Nothing runs, everything is whole, and there is nothing to restore: each thing asked of it just ends. */
+/** Makes an agent without VMs: everything is whole, nothing is there to restore. */
 function agent(): Agent {
   const refuse = async () => {
     throw new UmbraError({ code: 'E_VM_GONE', message: 'there is no VM' });
   };
   const none = async () => {};
   const known: Partial<Agent> = {
-    ...{ members: ['a'], onNotice: () => {}, status: async () => [], admit: refuse },
-    ...{
-      collect: async () => [],
-      tidyDisks: none,
-      verify: none,
-      planRestore: async () => [],
-      endRestore: none,
-    },
-    ...{ alivePids: async () => new Map(), beginRestore: none, cloneOf: () => agent() },
+    members: ['a'],
+    onNotice: () => {},
+    status: async () => [],
+    admit: refuse,
+    collect: async () => [],
+    tidyDisks: none,
+    verify: none,
+    planRestore: async () => [],
+    endRestore: none,
+    alivePids: async () => new Map(),
+    beginRestore: none,
+    cloneOf: () => agent(),
   };
   return known as Agent;
 }

@@ -1,4 +1,4 @@
-/** The client and the routes of a daemon, over a unix socket: answers arrive whole, failures as told. */
+/** The client and a daemon's routes, over a unix socket: all that is sent arrives whole. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * The API as a daemon opens it: a unix socket, for its owner. Nobody else gets in, nothing too long is taken, no
- * name leads out of the cluster's folder; whatever is refused has its code.
+ * The API as a daemon opens it: a unix socket that only its owner can use. Nothing too long is
+ * taken, no name leads out of the cluster's folder, and every refusal has its code.
  */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,7 +20,7 @@ import { listenPrivately } from '../../../proxy/host/private-socket.ts';
 import { Catalogue } from '../../../shadow/index.ts';
 import { scratchFolder } from '../../support/scratch.ts';
 
-const NOBODY = '65534';
+const OTHER_USER = '65534';
 const JSON_BODY = { 'content-type': 'application/json' };
 const test = suite('API');
 let root = '';
@@ -59,12 +59,14 @@ test('its socket is for its owner, in whatever folder', async () => {
   socket.destroy();
   if (process.geteuid?.() !== 0) return;
   chmodSync(root, 0o755);
-  const dial = `require('net').connect('${path}').on('error', e => console.log(e.code)).on('connect', () => process.exit())`;
+  const dial =
+    `require('net').connect('${path}').on('error', e => console.log(e.code))` +
+    `.on('connect', () => process.exit())`;
   const other = [
     '--reuid',
-    NOBODY,
+    OTHER_USER,
     '--regid',
-    NOBODY,
+    OTHER_USER,
     '--clear-groups',
     process.execPath,
     '-e',
@@ -93,12 +95,37 @@ test('a name is a name: none leads out of the folder', async () => {
   assert.is(await refusal('GET', `/v1/rounds/${'x'.repeat(200)}`), '414 E_BAD_REQUEST');
 });
 
-test('what nobody reads is refused by the same form', async () => {
+test('what no route reads is refused in the same form', async () => {
   assert.is(await refusal('GET', '/v1/no-such-thing'), '404 E_ROUTE_UNKNOWN');
   assert.is(await refusal('GET', '/v1/rounds/%E0%A4%A'), '400 E_BAD_REQUEST');
   assert.is(await refusal('POST', '/v1/hold', '{"epoch": '), '400 E_BAD_REQUEST');
   assert.is(await refusal('POST', '/v1/hold', '{"__proto__": {"epoch": 1}}'), '400 E_BAD_REQUEST');
   assert.is(await refusal('POST', '/v1/hold', '{"epoch": 1, "more": 2}'), '400 E_BAD_REQUEST');
+});
+
+test('an old spelling is refused with the new one', async () => {
+  const payload = JSON.stringify({ epoch: 1, protocol: 'auto' });
+  const answer = await api.inject({
+    method: 'POST',
+    url: '/v1/restore',
+    headers: JSON_BODY,
+    payload,
+  });
+  const { failure } = JSON.parse(answer.body) as { failure: Failure };
+  assert.is(`${answer.statusCode} ${failure.code}`, '400 E_RENAMED');
+  assert.match(failure.message, 'protocol');
+  assert.match(failure.hint ?? '', '"cut"');
+});
+
+test('a refusal names each field', async () => {
+  const payload = JSON.stringify({ epoch: 'one', mode: 'fast' });
+  const answer = await api.inject({
+    method: 'POST',
+    url: '/v1/restore',
+    headers: JSON_BODY,
+    payload,
+  });
+  assert.match(answer.body, /body\.epoch: .*body\.mode: /);
 });
 
 test.run();

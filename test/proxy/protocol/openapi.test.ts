@@ -1,4 +1,4 @@
-/** openapi.json in the repository is what the schemas say, and refers to nothing it does not have. */
+/** openapi.json in the repository is what the schemas say, and refers only to what it has. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';

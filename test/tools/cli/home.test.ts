@@ -1,4 +1,4 @@
-/** The umbra command in a home that is not safe, with a file that does not end, with names that lead elsewhere. */
+/** The umbra command with an unsafe home, an endless file, and names that lead elsewhere. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(home, { recursive: true, force: true }));
 
-/** How the command fails. */
+/** Returns the code with which the command fails. */
 function failureOf(...words: string[]): string {
   const env = { ...process.env, UMBRA_HOME: home };
   const command = [umbra.path, ...words, '--json'];

@@ -33,7 +33,7 @@ async function until(what: string, holds: () => boolean): Promise<void> {
   }
 }
 
-test('a daemon that is ending, its API closed already, is waited for, and another started', async () => {
+test('a command waits for a daemon that is ending, and then starts another', async () => {
   const file = join(home, 'cluster.yaml');
   writeFileSync(file, '{cluster: demo, members: [{name: a, qmp: /x}]}');
   const { config, text } = loadConfigFile(file);

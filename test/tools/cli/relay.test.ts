@@ -36,7 +36,7 @@ function start() {
   return { child, lines: createInterface(child.stdout)[Symbol.asyncIterator]() };
 }
 
-test('reports are for nobody else, whatever the umask', async () => {
+test('only their owner can read reports, whatever the umask', async () => {
   const destination = createServer((socket) => socket.resume().once('end', () => socket.end()));
   destination.listen(at('to.sock'));
   const before = process.umask(0);
