@@ -88,16 +88,25 @@ export class LiveMeter {
   }
 
   /**
+   * Returns a sample of the present.
    * @param stream undefined before there is one
    * @param waits the member has no live phase: it is only copied once it is stopped
    */
   sample(stream: StreamFigures | undefined, waits: boolean): MemberSample {
+    const read = stream ?? NOTHING_READ;
+    // Field by field: a spread here takes the simulator as much time as all the rest.
     return {
-      ...(stream ?? NOTHING_READ),
       atMs: this.#now(),
+      bytes: read.bytes,
+      flowedMs: read.flowedMs,
+      seenPages: read.seenPages,
+      totalPages: read.totalPages,
+      normalPages: read.normalPages,
+      zeroPages: read.zeroPages,
       passes: this.#passes,
       passAtMs: this.#passAtMs,
       waits,
+      keptBack: read.keptBack,
       remainingBytes: this.#remainingBytes,
       passBytes: this.#passBytes,
       dirtyBytesPerSecond: this.#dirtyBytesPerSecond,
