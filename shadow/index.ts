@@ -8,7 +8,6 @@ export {
   type EpochManifest,
   epochManifestSchema,
   type FrozenDisk,
-  frozenDiskSchema,
   mainRamIndex,
   makeEpochManifest,
   type ShadowManifest,

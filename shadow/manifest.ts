@@ -86,7 +86,7 @@ const shadowManifestSchema = z.object({
  * Disk as it was at the cut: layers that no VM writes to any more, the newest first. Umbra does not
  * copy them.
  */
-export const frozenDiskSchema = z.object({
+const frozenDiskSchema = z.object({
   device: z.string().min(1).max(255),
   layers: z
     .array(z.object({ path: z.string().min(1).max(4096), format: z.string().min(1).max(64) }))

@@ -19,16 +19,10 @@ import {
   type RoundFacts,
   roundFactsSchema,
 } from './round-facts.ts';
-import {
-  type CaptureMode,
-  type CutMode,
-  type DiskMode,
-  roundConfigSchema,
-  roundSettingsSchema,
-} from './round-settings.ts';
+import { type CaptureMode, roundConfigSchema, roundSettingsSchema } from './round-settings.ts';
 
 export type { RestoreMode } from './restore-mode.ts';
-export type { CaptureMode, CutMode, DiskMode, FlowSpan, MemberSample, RoundFacts };
+export type { CaptureMode, FlowSpan, MemberSample, RoundFacts };
 
 const text = z.string();
 const texts = z.array(text).readonly();
@@ -179,7 +173,6 @@ const mergeResultSchema = z.object({
   /** Every file of every disk the VM has. */
   files: texts,
 });
-export type MergeResult = Readonly<z.infer<typeof mergeResultSchema>>;
 
 /** Requests of a proxy, outside of a round. */
 const MEMBER_REQUESTS = {

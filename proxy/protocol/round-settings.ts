@@ -37,7 +37,7 @@ export const CAPTURES = ['background', 'precopy', 'stop-copy'] as const;
  *     all-stopped   a VM that was cut stays stopped until all have been cut
  *     auto          frames-held where that is possible, else all-stopped
  */
-export const CUTS = ['auto', 'frames-held', 'all-stopped'] as const;
+const CUTS = ['auto', 'frames-held', 'all-stopped'] as const;
 
 /**
  * Ways to treat disks that guests can write to.
@@ -45,7 +45,7 @@ export const CUTS = ['auto', 'frames-held', 'all-stopped'] as const;
  *     leave      they are not part of epochs: checkpoints warn, background capture refuses
  *     snapshot   background capture freezes them at the cut, all VMs stopped (member/qemu/disks.ts)
  */
-export const DISK_MODES = ['leave', 'snapshot'] as const;
+const DISK_MODES = ['leave', 'snapshot'] as const;
 
 /**
  * Memory to join into huge pages again after a background capture split it
@@ -60,12 +60,7 @@ export const HUGE_PAGE_MODES = ['auto', 'used', 'all', 'leave'] as const;
 
 export const captureSchema = z.enum(CAPTURES);
 export type CaptureMode = z.infer<typeof captureSchema>;
-export type CutMode = (typeof CUTS)[number];
-export type DiskMode = (typeof DISK_MODES)[number];
 export type HugePageMode = (typeof HUGE_PAGE_MODES)[number];
-
-/** The way a cut was made: what `auto` came to. */
-export const cutMadeSchema = z.enum(['all-stopped', 'frames-held']);
 
 /** A duration that a round may wait for, milliseconds. */
 export const durationMsSchema = z

@@ -23,7 +23,7 @@ import { ModelledProcess } from './process.ts';
 const READ_MS = 0.5;
 /** Allowance for late timers, and for the daemon's own work. */
 const SLACK_MS = 50;
-export const START_LIMIT_MS = 3_000;
+const START_LIMIT_MS = 3_000;
 export const COMMIT_LIMIT_MS = 20_000;
 export const REMOVE_LIMIT_MS = 30_000;
 
