@@ -28,13 +28,14 @@ import { epochDetailSchema } from './epoch.ts';
 import { refusalSchema } from './failure.ts';
 import { checkpointLineSchema, heldLineSchema, restoreLineSchema } from './progress.ts';
 import { roundReportSchema } from './report.ts';
+import { restoreChoiceSchema } from './restore-mode.ts';
 import { clusterStatusSchema } from './status.ts';
 
 const epochSchema = z.number().int().positive();
 
 export const restoreRequestSchema = z.strictObject({
   epoch: epochSchema.optional().describe('The newest if absent'),
-  mode: z.enum(['auto', 'map', 'stream']).default('auto').describe('How RAM gets into the VM'),
+  mode: restoreChoiceSchema.default('auto').describe('How RAM gets into the VM'),
   replace: z.boolean().default(false).describe('Kill members that still run, instead of refusing'),
   verify: z
     .enum(['changed', 'all'])

@@ -7,6 +7,7 @@
  */
 import * as z from 'zod';
 import { failureSchema } from './failure.ts';
+import { restoreModeSchema } from './restore-mode.ts';
 import { roundFactsSchema } from './round-facts.ts';
 
 const number = z.number().optional();
@@ -84,7 +85,7 @@ export type RoundReport = Readonly<z.infer<typeof roundReportSchema>>;
 export const memberRestoredSchema = z
   .object({
     member: z.string(),
-    mode: z.enum(['map', 'stream', 'libvirt']),
+    mode: restoreModeSchema,
     loadMs: z.number().describe('From the start of QEMU to a loaded, paused VM, milliseconds'),
     bytes: z.number().describe('Bytes sent into QEMU'),
     reason: z.string().optional().describe('Why the mode is not `map`'),

@@ -7,7 +7,7 @@
 import * as z from 'zod';
 import type { LiveSample } from '../../policies/index.ts';
 import type { SnapshottedDisk } from './disk-layer.ts';
-import { CAPTURES } from './round-settings.ts';
+import { captureSchema, cutMadeSchema } from './round-settings.ts';
 
 const number = z.number().optional();
 const text = z.string().optional();
@@ -53,12 +53,9 @@ const snapshottedDiskSchema = z.object({
 export const roundFactsSchema = z.object({
   reservedBytes: number.describe('Memory reserved for the shadow'),
   qemuVersion: text,
-  capture: z.enum(CAPTURES).optional().describe('How the member was captured'),
+  capture: captureSchema.optional().describe('How the member was captured'),
   captureReason: text.describe('Why it was not the capture that is tried first'),
-  cut: z
-    .enum(['all-stopped', 'frames-held'])
-    .optional()
-    .describe('How background snapshots became one cut'),
+  cut: cutMadeSchema.optional().describe('How background snapshots became one cut'),
   framesNotHeld: text.describe('Why outgoing frames could not be held'),
   releasedAtUs: number.describe('When held frames were sent, microseconds since 1970'),
   waitedShare: number.describe('Share of the saving in which a vCPU waited for a page, 0 to 1'),
