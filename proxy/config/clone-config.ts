@@ -56,7 +56,7 @@ export function cloneConfig(
       const command = requirePlain(line.commandLine);
       return { name, command, qmp: monitorOf(line, qmp), workingDirectory };
     } catch (error) {
-      throw new UmbraError(toFailure(error, { member: name, where: 'clone' }), error);
+      throw UmbraError.received(toFailure(error, { member: name, where: 'clone' }), error);
     }
   });
   const whole = parse(sourceText) as Record<string, unknown>;

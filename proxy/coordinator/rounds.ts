@@ -147,7 +147,7 @@ export class Rounds {
     let ends = false;
     for (const { runner, ending } of this.#requested) {
       ends = runner === undefined || runner.abort(failure) || ends;
-      if (runner === undefined) ending.abort(new UmbraError(failure));
+      if (runner === undefined) ending.abort(UmbraError.received(failure));
     }
     return ends;
   }

@@ -15,9 +15,7 @@ export interface CodeEntry {
    * HTTP status of an answer that carries the code; 409 where it is absent: refused as things are.
    */
   readonly status?: 400 | 404 | 500;
-  /**
-   * What the operator does next; absent where only a broken invariant of Umbra's raises the code.
-   */
+  /** Next step of the operator; absent where only a broken invariant of Umbra's raises the code. */
   readonly hint?: string;
 }
 
@@ -295,10 +293,6 @@ const PERSIST = {
   E_PERSIST_ENDED: {
     meaning: 'Persisting an epoch was interrupted.',
     hint: 'Start the daemon again: it persists what is not on disk yet.',
-  },
-  E_PERSIST_UNWANTED: {
-    meaning: 'The epoch was removed while it was persisted.',
-    hint: 'Nothing: the epoch was removed while it was brought to disk.',
   },
   E_PERSIST_SLOW: {
     meaning: 'The epoch was not on disk within persist.timeLimit.',

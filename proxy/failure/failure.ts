@@ -24,7 +24,7 @@ export interface RaisedFailure extends Failure {
 export class UmbraError extends Error {
   readonly failure: Failure;
 
-  constructor(failure: Failure, cause?: unknown) {
+  constructor(failure: RaisedFailure, cause?: unknown) {
     super(failure.message, cause === undefined ? undefined : { cause });
     this.name = 'UmbraError';
     this.failure = withHint(failure);
@@ -32,7 +32,7 @@ export class UmbraError extends Error {
 
   /** Makes an error of a failure that another process has reported, whatever its code. */
   static received(failure: Failure, cause?: unknown): UmbraError {
-    return new UmbraError(failure, cause);
+    return new UmbraError(failure as RaisedFailure, cause);
   }
 
   get code(): string {

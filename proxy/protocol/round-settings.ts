@@ -59,6 +59,8 @@ const DISK_MODES = ['leave', 'snapshot'] as const;
 export const HUGE_PAGE_MODES = ['auto', 'used', 'all', 'leave'] as const;
 
 export const captureSchema = z.enum(CAPTURES);
+/** The way the background snapshots of a round became one cut. */
+export const cutMadeSchema = z.enum(['all-stopped', 'frames-held']);
 export type CaptureMode = z.infer<typeof captureSchema>;
 export type HugePageMode = (typeof HUGE_PAGE_MODES)[number];
 

@@ -107,7 +107,7 @@ export class Channel {
   /** Resets both sides. Idempotent: the first reason stays. */
   die(failure: Failure): void {
     if (this.#failure !== undefined || this.#open === 0) return;
-    this.#failure = new UmbraError(failure).failure;
+    this.#failure = UmbraError.received(failure).failure;
     reset(this.#source);
     reset(this.#target);
     this.#events.onDead(this.#failure);

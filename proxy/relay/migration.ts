@@ -320,7 +320,7 @@ export class Migration {
       durationMs,
       transport: this.#transport,
       outcome,
-      ...(failure && { failure: new UmbraError(failure).failure }),
+      ...(failure && { failure: UmbraError.received(failure).failure }),
       ...(ramBytes !== undefined && { ramBytes }),
       ...(machineType && { machineType }),
       streamBytes,

@@ -63,7 +63,8 @@ export async function readContained(
 ): Promise<void> {
   const path = join(folder, `${file}${CONTAINER}`);
   const checked: ContentSink = {
-    ...{ write: sink.write.bind(sink), onContent: (count) => sink.onContent?.(count) },
+    write: sink.write.bind(sink),
+    onContent: (count) => sink.onContent?.(count),
     length: (found) => {
       if (found === bytes) return sink.length(bytes);
       const message = `${path} holds a file of ${found} bytes instead of ${bytes}`;

@@ -45,7 +45,8 @@ export async function benchPersist(
   const disk = mkdtempSync(join(tmpdir(), 'umbra-bench-'));
   // Whole epochs: a delta is on disk before the job has noticed.
   const settings = {
-    ...{ persist: { to: disk, keep: 1 }, epochs: { keep: 1 } },
+    persist: { to: disk, keep: 1 },
+    epochs: { keep: 1 },
     store: { delta: false },
   };
   const qemu = await newestQemu();

@@ -30,9 +30,9 @@ export async function ensureDaemon(config: ClusterConfig, boot: boolean): Promis
     const failure = await startDaemon(config, boot);
     if (failure === undefined) return true;
     // Another command was faster: then its daemon is ours as well, as soon as it answers.
-    if (failure.code !== 'E_DAEMON_RUNS') throw new UmbraError(failure);
+    if (failure.code !== 'E_DAEMON_RUNS') throw UmbraError.received(failure);
     do {
-      if (performance.now() > end) throw new UmbraError(failure);
+      if (performance.now() > end) throw UmbraError.received(failure);
       await delay(POLL_MS);
     } while (!(await answers(socket)) && recordedProcess(card) !== undefined);
   }

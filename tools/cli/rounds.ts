@@ -22,7 +22,7 @@ export async function checkpoint(cluster: string, output: Output): Promise<Round
     }),
   ).finally(() => view.stop());
   output.result(report, report.failure === undefined ? roundText(report) : '');
-  if (report.failure !== undefined && !output.json) throw new UmbraError(report.failure);
+  if (report.failure !== undefined && !output.json) throw UmbraError.received(report.failure);
   if (report.failure !== undefined) process.exitCode = 1;
   return report;
 }

@@ -15,9 +15,19 @@ export function makeCertificates(directory: string, addresses: readonly string[]
   const openssl = (...args: string[]) => execFileSync('openssl', args, { stdio: 'pipe' });
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
   openssl(
-    ...['req', '-x509', ...newKey, '-keyout', at('ca-key.pem'), '-out', at('ca-cert.pem')],
-    ...['-subj', '/CN=umbra test authority', '-days', DAYS],
-    ...['-addext', 'keyUsage=critical,keyCertSign'],
+    'req',
+    '-x509',
+    ...newKey,
+    '-keyout',
+    at('ca-key.pem'),
+    '-out',
+    at('ca-cert.pem'),
+    '-subj',
+    '/CN=umbra test authority',
+    '-days',
+    DAYS,
+    '-addext',
+    'keyUsage=critical,keyCertSign',
   );
   const names = addresses.map((address) => `IP:${address}`).join(',');
   writeFileSync(
@@ -27,9 +37,21 @@ export function makeCertificates(directory: string, addresses: readonly string[]
   const request = at('request.pem');
   openssl('req', ...newKey, '-keyout', at('server-key.pem'), '-out', request, '-subj', '/CN=host');
   openssl(
-    ...['x509', '-req', '-in', request, '-CA', at('ca-cert.pem'), '-CAkey', at('ca-key.pem')],
-    ...['-CAcreateserial', '-days', DAYS, '-extfile', at('extensions')],
-    ...['-out', at('server-cert.pem')],
+    'x509',
+    '-req',
+    '-in',
+    request,
+    '-CA',
+    at('ca-cert.pem'),
+    '-CAkey',
+    at('ca-key.pem'),
+    '-CAcreateserial',
+    '-days',
+    DAYS,
+    '-extfile',
+    at('extensions'),
+    '-out',
+    at('server-cert.pem'),
   );
   for (const part of ['cert', 'key']) {
     copyFileSync(at(`server-${part}.pem`), at(`client-${part}.pem`));

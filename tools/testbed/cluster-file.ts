@@ -35,7 +35,12 @@ export function clusterFile(options: ClusterFileOptions): string {
     name: `n${node}`,
     command: [
       ...guestCommandLine({
-        ...{ qemu, image, accel, node, nodes, dir: '{dir}' },
+        qemu,
+        image,
+        accel,
+        node,
+        nodes,
+        dir: '{dir}',
         memoryMiB: typeof memoryMiB === 'number' ? memoryMiB : (memoryMiB[node] ?? DEFAULT_MIB),
       }),
       ...second,

@@ -96,7 +96,8 @@ export class LibvirtPair {
       hosts.push(await LibvirtHost.start({ ...common, ...inA }));
       const wire: [string, string] = [join(directory, 'b-wire'), join(directory, 'wire')];
       const within = [
-        ...['nsenter', `--net=/run/netns/${link.namespace}`],
+        'nsenter',
+        `--net=/run/netns/${link.namespace}`,
         ...withMounts([...newest, wire]),
       ];
       hosts.push(await LibvirtHost.start({ ...common, directory: join(directory, 'b'), within }));

@@ -35,12 +35,21 @@ export class SlowDisk {
     for (const path of [file, exported]) writeFileSync(path, '');
     truncateSync(file, bytes);
     run('qemu-storage-daemon', [
-      ...['--object', 'throttle-group,id=pace'],
-      ...['--blockdev', `file,node-name=file,filename=${file}`],
-      ...['--blockdev', 'throttle,node-name=slow,file=file,throttle-group=pace'],
-      ...['--export', `fuse,id=export,node-name=slow,mountpoint=${exported},writable=on`],
-      ...['--chardev', `socket,id=monitor,path=${join(location, 'monitor')},server=on,wait=off`],
-      ...['--monitor', 'chardev=monitor', '--pidfile', join(location, 'pid'), '--daemonize'],
+      '--object',
+      'throttle-group,id=pace',
+      '--blockdev',
+      `file,node-name=file,filename=${file}`,
+      '--blockdev',
+      'throttle,node-name=slow,file=file,throttle-group=pace',
+      '--export',
+      `fuse,id=export,node-name=slow,mountpoint=${exported},writable=on`,
+      '--chardev',
+      `socket,id=monitor,path=${join(location, 'monitor')},server=on,wait=off`,
+      '--monitor',
+      'chardev=monitor',
+      '--pidfile',
+      join(location, 'pid'),
+      '--daemonize',
     ]);
     const disk = new SlowDisk(location);
     try {

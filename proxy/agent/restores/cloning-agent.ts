@@ -37,7 +37,7 @@ export function cloningAgent(
           const { commandLine } = line;
           return { ...plan, commandLine, ...(command && { recordedCommandLine: command }) };
         } catch (error) {
-          throw new UmbraError(toFailure(error, { member, where: 'clone' }), error);
+          throw UmbraError.received(toFailure(error, { member, where: 'clone' }), error);
         }
       });
     },

@@ -48,7 +48,7 @@ export function planRestore(
         return await planMember(config, round, member, wanted);
       } catch (error) {
         const context = { member: member.name, where: 'plan restore' };
-        throw new UmbraError(toFailure(error, context), error);
+        throw UmbraError.received(toFailure(error, context), error);
       }
     }),
   );

@@ -73,7 +73,7 @@ export class Restores {
       const { bytes } = await Promise.race([loaded, exited]);
       return { member: plan.member, mode, loadMs: performance.now() - startedAt, bytes };
     } catch (error) {
-      throw new UmbraError(toFailure(error, { member: plan.member, where: 'load' }), error);
+      throw UmbraError.received(toFailure(error, { member: plan.member, where: 'load' }), error);
     }
   }
 
@@ -97,7 +97,7 @@ export class Restores {
       // process restores, so one that runs now is this restore's.
       const left = await findDomain(libvirt).catch(() => undefined);
       if (left?.commandLine.includes('-incoming') === true) this.#started.set(name, left);
-      throw new UmbraError(toFailure(error, { member: name, where: 'load' }), error);
+      throw UmbraError.received(toFailure(error, { member: name, where: 'load' }), error);
     }
   }
 

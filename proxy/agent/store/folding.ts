@@ -41,7 +41,7 @@ export async function foldEpoch(
       const location = { directory: join(folder, name), member: name, round, spares };
       const onStep = (step: string) => faultPoint(`store/${step}`);
       const { sha256 } = await foldShadow(shadow, location, signal, onStep).catch((error) => {
-        throw new UmbraError(toFailure(error, { member: name, where: 'fold' }), error);
+        throw UmbraError.received(toFailure(error, { member: name, where: 'fold' }), error);
       });
       onFolded(location.directory);
       folded.push({ ...member, shadow: sha256 });

@@ -199,7 +199,7 @@ export class ShadowStore {
               if (opened.base !== undefined) read(opened.base.manifest.round);
               await verifyShadow(opened, mode);
             } catch (error) {
-              throw new UmbraError(toFailure(error, { member: name, where: 'verify' }), error);
+              throw UmbraError.received(toFailure(error, { member: name, where: 'verify' }), error);
             }
           }),
         ),

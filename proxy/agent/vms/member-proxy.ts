@@ -161,6 +161,6 @@ export class MemberProxy {
   }
 
   #error(code: Failure['code'], message: string): UmbraError {
-    return new UmbraError({ code, message, member: this.location.member });
+    return UmbraError.received({ code, message, member: this.location.member });
   }
 }

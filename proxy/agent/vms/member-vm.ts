@@ -73,7 +73,7 @@ export class MemberVm {
       recordVm(directory, await this.#find());
     } catch (error) {
       if (recorded === undefined) {
-        throw new UmbraError(toFailure(error, { member, where: 'find' }), error);
+        throw UmbraError.received(toFailure(error, { member, where: 'find' }), error);
       }
       const message = `the VM of ${member} is gone`;
       throw new UmbraError({ code: 'E_VM_GONE', message, member, where: 'find' }, error);

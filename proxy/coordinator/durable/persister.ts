@@ -121,7 +121,7 @@ export class Persister {
   find(epoch: number): EpochManifest | undefined {
     const { damaged, epochs } = this.#persisting.list;
     const broken = damaged.find((one) => one.epoch === epoch);
-    if (broken !== undefined) throw new UmbraError(broken.failure);
+    if (broken !== undefined) throw UmbraError.received(broken.failure);
     return epochs.find((one) => one.epoch === epoch);
   }
 
@@ -277,7 +277,7 @@ export class Persister {
     this.#callers.delete(turn);
     clearTimeout(caller.timer);
     if (failure === undefined) caller.resolve();
-    else caller.reject(new UmbraError(failure));
+    else caller.reject(UmbraError.received(failure));
   }
 
   #note(note: Note): void {

@@ -31,7 +31,7 @@ export async function verifyEpoch(
     if (persister?.find(epoch) === undefined) return; // it has been retired meanwhile
     const failure = toFailure(error, { where: 'verify on disk' });
     const hint = inMemory ? 'Its copy in memory is whole.' : undefined;
-    throw new UmbraError({ ...failure, ...(hint !== undefined && { hint }) }, error);
+    throw UmbraError.received({ ...failure, ...(hint !== undefined && { hint }) }, error);
   });
   return inMemory ? ['memory', 'disk'] : ['disk'];
 }

@@ -69,7 +69,7 @@ export class EpochChoice {
   async offerAnother(epoch: number, error: unknown): Promise<UmbraError> {
     const failure = toFailure(error, { where: 'restore' });
     const damaged = failure.code === 'E_EPOCH_CORRUPT' || failure.code.startsWith('E_MANIFEST');
-    if (!damaged) return new UmbraError(failure, error);
+    if (!damaged) return UmbraError.received(failure, error);
     const epochs = await this.#epochs.list();
     const copy = epochs.find((one) => one.epoch === epoch && one.inMemory && one.onDisk);
     const previous = await this.#wholeBefore(epoch);
@@ -81,14 +81,14 @@ export class EpochChoice {
     ];
     const offer = offers.length === 0 ? 'no other epoch is whole.' : offers.join('; or ');
     const why = isOfAnotherUmbra(failure) ? 'is of another version of Umbra' : 'is damaged';
-    return new UmbraError({ ...failure, hint: `Epoch ${epoch} ${why}; ${offer}` }, error);
+    return UmbraError.received({ ...failure, hint: `Epoch ${epoch} ${why}; ${offer}` }, error);
   }
 
   #onDisk(epoch: number): EpochManifest | undefined {
     try {
       return this.#persister?.find(epoch);
     } catch (error) {
-      throw new UmbraError(toFailure(error, { where: 'restore' }), error);
+      throw UmbraError.received(toFailure(error, { where: 'restore' }), error);
     }
   }
 
@@ -99,7 +99,7 @@ export class EpochChoice {
       throw new UmbraError({ code: 'E_EPOCH_UNKNOWN', message: 'there is no epoch yet', hint });
     }
     if (newest.failure === undefined) return newest.epoch;
-    throw await this.offerAnother(newest.epoch, new UmbraError(newest.failure));
+    throw await this.offerAnother(newest.epoch, UmbraError.received(newest.failure));
   }
 
   /**

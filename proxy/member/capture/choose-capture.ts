@@ -30,7 +30,7 @@ export async function chooseCapture(
   }
   const [first] = refusals;
   if (first === undefined) throw new Error('no capture to choose from');
-  throw new UmbraError({ code: first.code, message: inWords(refusals) ?? '' });
+  throw UmbraError.received({ code: first.code, message: inWords(refusals) ?? '' });
 }
 
 function inWords(refusals: readonly Failure[]): string | undefined {

@@ -57,7 +57,7 @@ export async function joinHugePages(split: SplitMemory, signal: AbortSignal): Pr
     if (!isAlive(split.vm)) return NOTHING;
     const { message } = error as Error;
     const failure = { code: 'E_HUGE_PAGES', message, where: 'join huge pages' };
-    throw new UmbraError(failure, error);
+    throw UmbraError.received(failure, error);
   }
 }
 

@@ -135,7 +135,7 @@ const coordinator = {
   rounds: async () => ['r000001-00000000'],
   report: async (round: string) => ({ ...ROUND, round }),
   checkpoint: async () => {
-    throw new UmbraError(FAILURE);
+    throw UmbraError.received(FAILURE);
   },
   restore: async (
     epoch: number | undefined,

@@ -41,7 +41,7 @@ test.before.each(async () => {
     status: async () => [],
     beginRound: async () => {
       begun++;
-      throw new UmbraError({ code: 'E_TEST', message: 'it was begun' });
+      throw UmbraError.received({ code: 'E_TEST', message: 'it was begun' });
     },
   };
   const log = pino({ level: 'silent' });

@@ -44,7 +44,8 @@ function connected() {
     local: CALLS,
     handlers: {
       double: async (value) => {
-        if (value < 0) throw new UmbraError({ code: 'E_NEGATIVE', message: 'no', where: 'sign' });
+        if (value < 0)
+          throw UmbraError.received({ code: 'E_NEGATIVE', message: 'no', where: 'sign' });
         return 2 * value;
       },
       odd: async () => odd() as string,

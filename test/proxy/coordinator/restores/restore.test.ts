@@ -145,7 +145,7 @@ test('a QEMU that dies when it is to run: all is undone, and tried once more', a
     done.push(`resume ${member}`);
     const dies = member === 'b' && deaths-- > 0;
     const failure = { code: 'E_QMP_CLOSED', message: 'gone', member, where: 'resume' };
-    return dies ? Promise.reject(new UmbraError(failure)) : Promise.resolve(1000);
+    return dies ? Promise.reject(UmbraError.received(failure)) : Promise.resolve(1000);
   };
   await restore(agent({ resume }));
   assert.equal(

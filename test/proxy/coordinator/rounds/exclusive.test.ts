@@ -41,7 +41,7 @@ test('a round refuses other jobs, and is over when it has failed, too', async ()
   const round = lasting('round');
   const running = outcome(exclusive.run('checkpoint', round.work));
   assert.is(await outcome(exclusive.run('restore', AT_ONCE)), 'E_ROUND_BUSY');
-  round.end(new UmbraError({ code: 'E_TEST', message: 'it broke' }));
+  round.end(UmbraError.received({ code: 'E_TEST', message: 'it broke' }));
   assert.is(await running, 'E_TEST');
   assert.is(await outcome(exclusive.run('restore', AT_ONCE)), 'done');
 });
