@@ -13,7 +13,7 @@ interface Banned {
   readonly but?: RegExp;
 }
 
-const BANNED: readonly Banned[] = [
+export const BANNED: readonly Banned[] = [
   { pattern: /\b\w*Terms\b/g, instead: '…Options, or …Settings for a round' },
   {
     pattern: /\b(?:[A-Z]\w*)?Place\b/g,
