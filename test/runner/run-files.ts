@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { type FileResult, needsOwnProcess } from './outcome.ts';
 import { TestProcess } from './test-process.ts';
 
-export interface RunTerms {
+export interface RunOptions {
   /** Number of processes at once. */
   readonly processes: number;
   /** Time after which a file is stopped, ms. */
@@ -19,7 +19,7 @@ export interface RunTerms {
 /** @param paths absolute paths, in the order in which the files are begun */
 export async function runFiles(
   paths: readonly string[],
-  { processes, limitMs, onResult }: RunTerms,
+  { processes, limitMs, onResult }: RunOptions,
 ): Promise<FileResult[]> {
   const waiting = paths.values();
   const results: FileResult[] = [];
