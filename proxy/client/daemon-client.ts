@@ -85,7 +85,8 @@ export class DaemonClient {
     for await (const line of this.#lines(name, request)) {
       if (isDone<ReportOf<Name>>(line)) return line.report;
       if (isFailed(line)) throw UmbraError.received(line.failure);
-      onProgress(checked(name, line));
+      // `#lines` has checked it; that it is progress is what is left of the union.
+      onProgress(line as Progress<Name>);
     }
     throw this.#lost();
   }
@@ -98,7 +99,7 @@ export class DaemonClient {
     // The lines are not read on, and not closed: the open answer is the hold.
     const { value, done } = await this.#lines('hold', request).next();
     if (done === true) throw this.#lost();
-    return checked('hold', value);
+    return value as Line<'hold'>; // `#lines` has checked it
   }
 
   /** Yields the lines of an answer, each checked. @throws UmbraError */

@@ -30,18 +30,23 @@ export interface HeldCluster {
   readonly directory: string;
 }
 
+/** Limit for an answer of the other daemon: removing an epoch from a slow disk may come first. */
+const ANSWER_LIMIT_MS = 300_000;
+
 /**
  * Takes a hold.
  * @param epoch the newest if undefined
+ * @param answerLimitMs limit for each answer of the other daemon, milliseconds
  * @throws UmbraError the other daemon's failure, or E_CLONE_SOURCE if it does not answer
  */
 export async function holdEpoch(
   { cluster, directory }: HeldCluster,
   epoch: number | undefined,
+  answerLimitMs = ANSWER_LIMIT_MS,
 ): Promise<EpochHold> {
   let client: DaemonClient | undefined;
   try {
-    client = new DaemonClient(cluster, directory);
+    client = new DaemonClient(cluster, directory, { answerLimitMs });
     const daemon = client;
     const held = await daemon.hold({ body: { epoch } });
     const params = { hold: held.hold };

@@ -1,6 +1,6 @@
 /**
  * Holds of epochs: as long as an epoch is held, its files stay where they are, also while rounds
- * run. A clone is made of a held epoch, by the daemon of another cluster (restores/epoch-hold.ts).
+ * run. A clone is made of a held epoch, by the daemon of another cluster (client/epoch-hold.ts).
  */
 import { randomBytes } from 'node:crypto';
 import { UmbraError } from '../failure/failure.ts';

@@ -292,6 +292,11 @@ test('a daemon that hangs is told as silent when the time is over', async () => 
   assert.is(await codeOf(ask), 'E_DAEMON_SILENT');
 });
 
+test('the daemon of a clone’s source that hangs fails the clone, and not for ever', async () => {
+  await answerWith(200, undefined);
+  assert.is(await codeOf(holdEpoch({ cluster: 'demo', directory }, 1, 200)), 'E_CLONE_SOURCE');
+});
+
 test('without a socket, or with one that a dead daemon left, it does not run', async () => {
   await answerWith(200, '');
   const path = apiSocket(directory);
