@@ -51,12 +51,17 @@ export function parseMaps(text: string): MemoryRange[] {
   });
 }
 
+/** Returns /proc/PID/maps as it is. @throws Error if the process has ended, or may not be read */
+export function readMapsText(pid: number): string {
+  return readFileSync(`/proc/${pid}/maps`, 'utf8');
+}
+
 /**
  * Reads the memory map of a process.
  * @throws Error if the process has ended, or this one may not look at it
  */
 export function readMaps(pid: number): MemoryRange[] {
-  return parseMaps(readFileSync(`/proc/${pid}/maps`, 'utf8'));
+  return parseMaps(readMapsText(pid));
 }
 
 /** Returns a device number of stat(2) as a memory map writes it: `00:1b`. */

@@ -20,6 +20,7 @@ import {
   PROXY_CALLS,
   type PrepareCommand,
   type RoundCommand,
+  warmResumeSchema,
 } from '../protocol/member.ts';
 import { Capture } from './capture/capture.ts';
 import { joinHugePages, type SplitMemory } from './capture/huge-pages.ts';
@@ -164,6 +165,7 @@ const channel = parentChannel({
         const { member } = location;
         throw UmbraError.received(toFailure(error, { member, where: 'open monitor' }), error);
       }
+      warmResumeSchema();
       proxy = new ProxyProcess(location);
       return undefined;
     },

@@ -248,6 +248,25 @@ const memberNoticeSchema = z.discriminatedUnion('type', [
 ]);
 export type MemberNotice = Readonly<z.infer<typeof memberNoticeSchema>>;
 
+/**
+ * Parses a notice with every part that a report at the barrier has. zod compiles a schema when it
+ * first parses with it, on the daemon's only thread: that must not be while a VM is stopped.
+ */
+export function warmNoticeSchema(): void {
+  const flow = [{ state: 'live', fromMs: 0, toMs: 0 }] as const;
+  const sample = {};
+  const failure = { code: 'E_INTERNAL', message: '' };
+  for (const facts of [{ flow, sample }, {}]) {
+    memberNoticeSchema.safeParse({ type: 'report', round: '', report: 'live', facts, failure });
+  }
+  memberNoticeSchema.safeParse({ type: 'sample', round: '', sample });
+}
+
+/** Parses a `resume` as `warmNoticeSchema` does a notice: it comes while the VM is stopped. */
+export function warmResumeSchema(): void {
+  MEMBER_REQUESTS.resume.takes.safeParse({ type: 'resume' });
+}
+
 /** Calls that a proxy takes. */
 export const PROXY_CALLS = {
   /** Tells it its location. It answers when it is ready. */

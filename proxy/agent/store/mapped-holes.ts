@@ -14,7 +14,7 @@ import { basename, dirname } from 'node:path';
 import { openShadow, populate, reclaimHoles } from '../../../shadow/index.ts';
 import { BLOCK_BYTES } from '../../host/linux.ts';
 import { processIds } from '../../host/proc.ts';
-import { type MemoryRange, readMaps } from '../../host/proc-maps.ts';
+import { type MemoryRange, readMaps, readMapsText } from '../../host/proc-maps.ts';
 
 const IMAGE = /^\/.*\/ram-\d+\.img$/;
 
@@ -85,10 +85,9 @@ export async function reclaimMappedHoles(
   }
   if (folders.size === 0) return 0;
   for (const pid of processIds().filter((one) => !pids.includes(one))) {
-    const maps = mapsOf(pid);
-    for (const folder of folders) {
-      if (maps.some(({ path }) => path.includes(`${folder}/`))) folders.delete(folder);
-    }
+    // As text: to parse the maps of all processes of a large host would take seconds.
+    const maps = mapsTextOf(pid);
+    for (const folder of folders) if (maps.includes(`${folder}/`)) folders.delete(folder);
   }
   let reclaimed = 0;
   for (const folder of folders) {
@@ -96,6 +95,14 @@ export async function reclaimMappedHoles(
     reclaimed += await reclaimHoles(await openShadow(folder));
   }
   return reclaimed;
+}
+
+function mapsTextOf(pid: number): string {
+  try {
+    return readMapsText(pid);
+  } catch {
+    return ''; // the process has ended, or is not ours to look at
+  }
 }
 
 function mapsOf(pid: number): MemoryRange[] {

@@ -15,6 +15,7 @@ import {
   type MemberResults,
   PROXY_CALLS,
   type RoundCommand,
+  warmNoticeSchema,
 } from '../../protocol/member.ts';
 import { ASK_EVERY_MS, SignsOfLife } from './signs-of-life.ts';
 
@@ -40,7 +41,9 @@ export class MemberProxy {
     const proxy = new MemberProxy(location, log);
     const timer = setTimeout(() => proxy.kill(), READY_DEADLINE_MS);
     try {
-      await proxy.#child.channel.call('open', location);
+      const opened = proxy.#child.channel.call('open', location);
+      warmNoticeSchema(); // the child takes longer to start
+      await opened;
       return proxy;
     } catch (error) {
       proxy.kill();

@@ -274,7 +274,7 @@ export function policyName(round: ClusterConfig['round']): string {
 
 function boundOf(endWhen: readonly EndCondition[]): number {
   const factors = endWhen.map((one) => {
-    return one.kind === 'memory-bound' ? one.factor : Number.POSITIVE_INFINITY;
+    return one.kind === 'memory-bound' ? one.factor : Number.MAX_SAFE_INTEGER;
   });
-  return Math.min(...factors);
+  return Math.min(...factors, Number.MAX_SAFE_INTEGER);
 }

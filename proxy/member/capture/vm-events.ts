@@ -92,6 +92,7 @@ export class VmEvents {
 
   /** Notes a pass. The first pass is over when the second begins. */
   #onPass(pass: number): void {
+    if (!Number.isInteger(pass)) return; // virsh has printed the event without its data
     const { meter, method, state } = this.#round;
     meter.onPass(pass);
     if (pass >= 2 && state === LIVE) method?.onPass();
