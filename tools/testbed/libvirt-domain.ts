@@ -1,6 +1,6 @@
 /** The libvirt XML of a domain that runs our guest image. */
 import { createHash } from 'node:crypto';
-import { quickBoot } from '../guest/command-line.ts';
+import { QUICK_BOOT } from '../guest/command-line.ts';
 
 export interface DomainOptions {
   readonly name: string;
@@ -41,7 +41,7 @@ const MULTICAST = { address: '230.0.0.1', port: 5_558 };
 export function domainXml(options: DomainOptions): string {
   const { name, memoryMiB, loadMiB, emulator, kernel, initrd, node } = options;
   const words = ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', 'mitigations=off'];
-  words.push('clocksource=acpi_pm', ...quickBoot);
+  words.push('clocksource=acpi_pm', ...QUICK_BOOT);
   if (node === undefined) words.push('tell=0.1', `load=${loadMiB}`);
   else words.push(`node=${node.index}`, `nodes=${node.nodes}`);
   return `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
