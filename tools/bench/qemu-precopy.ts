@@ -61,7 +61,7 @@ export class QemuMigrations {
       if (how === 'all at once') ended.push(...(await Promise.all(this.#monitors.map(migrate))));
       else for (const monitor of this.#monitors) ended.push(await migrate(monitor));
       const latencyMs = performance.now() - startedAt;
-      await Promise.all(this.#monitors.map(goOn));
+      await Promise.all(this.#monitors.map(resume));
       return {
         clusterDowntimeMs: (Math.max(...resumes) - Math.min(...stops)) / 1000,
         worstOwnMs: Math.max(...ended.map(({ downtimeMs }) => downtimeMs)),
@@ -104,7 +104,7 @@ async function migrate(monitor: QmpClient): Promise<Migrated> {
 }
 
 /** Resumes a VM. Right after a migration QEMU may refuse for a moment ("not finalized yet"). */
-async function goOn(monitor: QmpClient): Promise<void> {
+async function resume(monitor: QmpClient): Promise<void> {
   while (!(await monitor.execute('query-status')).running) {
     await monitor.execute('cont').catch(() => {});
   }

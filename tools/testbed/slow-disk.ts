@@ -77,12 +77,12 @@ export class SlowDisk {
     }
   }
 
-  /** Stops the disk: requests wait until goOn(). */
+  /** Stops the disk: requests wait until resume(). */
   hang(): void {
     process.kill(this.#pid, 'SIGSTOP');
   }
 
-  goOn(): void {
+  resume(): void {
     process.kill(this.#pid, 'SIGCONT');
   }
 
