@@ -118,6 +118,18 @@ tests('every room has a README', () => {
   assert.equal(without, []);
 });
 
+tests('the manual of the umbra command has every command and every variable', () => {
+  const manual = textOf('tools/cli/README.md');
+  const commands = [...textOf('tools/cli/main.ts').matchAll(/command\('([a-z]+)'(?!, \{ hidden)/g)];
+  assert.ok(commands.length > 10);
+  const missing = commands.filter(([, name]) => !new RegExp(`^\\| \`${name}\\b`, 'm').test(manual));
+  assert.equal(
+    missing.map(([, name]) => name),
+    [],
+  );
+  for (const variable of ['UMBRA_HOME', 'UMBRA_LOG']) assert.match(manual, `| \`${variable}\` |`);
+});
+
 tests(`README.md has at most ${README_LINES_MAX} lines`, () => {
   const lines = textOf('README.md').trimEnd().split('\n').length;
   assert.ok(lines <= README_LINES_MAX, `${lines} lines`);
