@@ -15,7 +15,9 @@ export interface CodeEntry {
    * HTTP status of an answer that carries the code; 409 where it is absent: refused as things are.
    */
   readonly status?: 400 | 404 | 500;
-  /** Next step of the operator; absent where only a broken invariant of Umbra's raises the code. */
+  /**
+   * Next step for the operator; absent where only a broken invariant of Umbra's raises the code.
+   */
   readonly hint?: string;
 }
 

@@ -2,9 +2,9 @@
  * The shadow of one migration: its main channel is decoded into staging as it passes, and kept as
  * an epoch when the destination has confirmed the migration.
  *
- *   WAITS ──its turn, and the block list is known──▶ STAGES ──there is room──▶ TAKES ──▶ WHOLE
- *     └── chunks are kept aside, within a limit ───────┘                        │         │
- *                                                        any trouble ──▶ LOST ◀─┘   keep ─┴─▶ KEPT
+ *     WAITS ──its turn, and the block list is known──▶ STAGES ──there is room──▶ TAKES ──▶ WHOLE
+ *       └── chunks are kept aside, within a limit ───────┘                        │         │
+ *                                                          any trouble ──▶ LOST ◀─┘   keep ─┴▶ KEPT
  *
  * A lost shadow never touches the migration.
  */

@@ -110,7 +110,7 @@ export class ChaosBed {
 
   /** A disk that is slow or hangs is as it was again. */
   async mend(): Promise<void> {
-    this.#disk?.goOn();
+    this.#disk?.resume();
     await this.#disk?.pace('as quick as can be');
   }
 

@@ -185,7 +185,7 @@ export class Judge {
         process.kill(frozen, 'SIGCONT');
         await command;
         await this.#goesOnWithoutDisk();
-        this.#chaos.disk.goOn();
+        this.#chaos.disk.resume();
         break;
     }
     if (row.during !== 'restore') {

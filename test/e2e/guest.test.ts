@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { guestFiles } from '../../tools/guest/command-line.ts';
+import { GUEST_FILES } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { dirtyMemory, endMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
@@ -136,7 +136,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
   test('stop and cont: the control channel holds, the clock stands still', async () => {
     const { control, dir } = node(1);
     const before = await ticker(1, 'reset');
-    const qmp = await GuestQmp.connect(join(dir, guestFiles.qmp));
+    const qmp = await GuestQmp.connect(join(dir, GUEST_FILES.qmp));
     await qmp.execute('stop');
     const asked = control.run('echo awake');
     await sleep(STOPPED_MS);
@@ -158,7 +158,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
       .catch(() => {});
     await until(1, '[ -e /run/begun ]');
     const file = join(cluster.dir, 'state');
-    const qmp = await GuestQmp.connect(join(node(1).dir, guestFiles.qmp));
+    const qmp = await GuestQmp.connect(join(node(1).dir, GUEST_FILES.qmp));
     await qmp.save(file);
     qmp.close();
     await cluster.restore(1, file);
@@ -179,7 +179,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
     await until(1, '[ -e /run/begun ]');
     old.control.close();
     await unanswered;
-    const control = await GuestControl.connect(join(old.dir, guestFiles.control));
+    const control = await GuestControl.connect(join(old.dir, GUEST_FILES.control));
     cluster.nodes[1] = { ...old, control };
     await until(1, '[ -e /run/over ]');
     assert.equal(await control.run('echo mine'), { output: 'mine\n', exitCode: 0 });

@@ -34,7 +34,7 @@ test.before.each(() => {
   disk = mkdtempSync(join(tmpdir(), 'umbra-disk-'));
 });
 test.after.each(async () => {
-  slow?.goOn();
+  slow?.resume();
   await bed?.dispose();
   bed = undefined;
   if (mounted) execFileSync('umount', [disk]);
@@ -230,7 +230,7 @@ test('a disk that hangs: rounds, commands and the daemon go on, and it is taken 
   // Who has asked the disk can be killed by nobody, but he is not the daemon: these would wait for ever.
   await on.json('down', '--keep-vms');
   await on.json('up', on.file);
-  hanging.goOn();
+  hanging.resume();
   await hanging.pace('as quick as can be');
   assert.is((await on.json<RoundReport>('checkpoint')).epoch, 3);
   await until(on, (now) => isOnDisk(2)(now) && isOnDisk(3)(now));
@@ -254,7 +254,7 @@ test('before-commit on a disk that hangs: the round is aborted in its time, the 
   assert.equal(epochs, []);
   assert.is(persist?.failure?.code, 'E_DURABLE_SILENT');
 
-  hanging.goOn();
+  hanging.resume();
   await hanging.pace('as quick as can be');
   const { epochs: none } = await until(on, (now) => now.persist?.failure === undefined);
   assert.equal(none, [], 'what was aborted is not listed afterwards');

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Switch } from '../../proxy/switch/switch.ts';
-import { guestCommandLine, guestFiles } from '../../tools/guest/command-line.ts';
+import { GUEST_FILES, guestCommandLine } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
 import { ensureGuestImage } from '../../tools/guest/image.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
@@ -26,7 +26,7 @@ export interface GuestClusterOptions {
 export interface GuestNode {
   readonly process: ChildProcess;
   readonly control: GuestControl;
-  /** Its runtime folder, with the sockets named in `guestFiles`. */
+  /** Its runtime folder, with the sockets named in `GUEST_FILES`. */
   readonly dir: string;
 }
 
@@ -49,7 +49,7 @@ export class GuestCluster {
   private constructor(nodes: number) {
     this.dir = mkdtempSync(join(tmpdir(), 'umbra-guest-'));
     const dirs = Array.from({ length: nodes }, (_, node) => this.#nodeDir(node));
-    this.switch = new Switch(dirs.map((dir) => join(dir, guestFiles.net)));
+    this.switch = new Switch(dirs.map((dir) => join(dir, GUEST_FILES.net)));
     process.once('exit', this.#onExit);
     process.once('SIGTERM', this.#onSignal).once('SIGINT', this.#onSignal);
   }
@@ -109,7 +109,7 @@ export class GuestCluster {
     await ended;
     this.#spawn(node, ['-incoming', `exec:cat '${file}'`]);
     await this.#connect(node);
-    const qmp = await GuestQmp.connect(join(old.dir, guestFiles.qmp));
+    const qmp = await GuestQmp.connect(join(old.dir, GUEST_FILES.qmp));
     await qmp.resume();
     qmp.close();
     await this.nodes[node]?.control.waitBoot({ timeoutMs: BOOT_LIMIT_MS });
@@ -126,13 +126,13 @@ export class GuestCluster {
     const process = this.#children[node];
     if (process === undefined) throw new Error(`node ${node} was not started`);
     const dir = this.#nodeDir(node);
-    const control = await GuestControl.connect(join(dir, guestFiles.control));
+    const control = await GuestControl.connect(join(dir, GUEST_FILES.control));
     this.nodes[node] = { process, control, dir };
   }
 
   #console(node: number): string {
     try {
-      return `n${node}: ${readFileSync(join(this.#nodeDir(node), guestFiles.console), 'utf8')}`;
+      return `n${node}: ${readFileSync(join(this.#nodeDir(node), GUEST_FILES.console), 'utf8')}`;
     } catch {
       return `n${node}: no console`;
     }

@@ -1,12 +1,12 @@
 /**
- * How long VMs stand for a background capture, by their size and by what they do meanwhile: four at a
- * time, rounds idle and rounds with a quarter of their memory being rewritten.
+ * Measures how long background captures stop VMs, by size and load: four VMs at once, in rounds
+ * while they are idle and in rounds while they rewrite a quarter of their memory.
  *
  *     4 × 0.5, 1, 2 GiB, all of it in huge pages ──▶ rounds idle ──▶ dirty on all ──▶ rounds busy
- *     4 × 2 GiB, what is used in huge pages      ──▶ the same; not among the figures
+ *     4 × 2 GiB, only used memory in huge pages  ──▶ the same; not among the figures
  *
- * Before every round, huge pages that the last one split are joined again (round.hugePages). A size whose
- * shadows this host has no room for is left out, and said so.
+ * Before every round, huge pages that the last round split are joined again (round.hugePages). A
+ * size is left out, with a message, if the host has no room for its shadows.
  */
 import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { measureRoom } from '../../shadow/index.ts';
@@ -28,16 +28,16 @@ const SERIES: readonly Kind[] = [
   { memoryMiB: 2048, hugePages: 'auto' },
   { memoryMiB: 2048, hugePages: 'used' },
 ];
-/** Of its memory, and how much of it a second. */
+/** Share of a busy VM's memory that it rewrites. */
 const BUSY_SHARE = 0.25;
-/** A huge page may be refused while somebody has one of its pages in hand. */
+/** Share of huge pages to wait for: the kernel joins none while one of its pages is in use. */
 const NEARLY_ALL = 0.98;
 const BUSY_MIB_PER_SECOND = 40;
-/** The VMs and a round; an epoch of theirs takes little, for most of their memory is zeros. */
+/** Room for VMs and a round, per RAM. An epoch takes little: most of the memory is zeros. */
 const ROOM_PER_RAM = 2.25;
 
 export interface BackgroundSeries extends Kind {
-  /** Of each VM in each round, milliseconds. */
+  /** Downtimes of each VM in each round, milliseconds. */
   readonly idleMs: readonly number[];
   readonly busyMs: readonly number[];
 }
@@ -77,7 +77,7 @@ async function seriesOf(kind: Kind, runs: number): Promise<BackgroundSeries> {
   }
 }
 
-/** The first round of a VM is not counted: its memory has not been split yet. */
+/** Measures rounds. A VM's first one is not counted: its memory has not been split yet. */
 async function downtimes(
   bed: Testbed,
   { memoryMiB, hugePages }: Kind,

@@ -14,10 +14,11 @@ export function barChart(title: string, rows: readonly Row[]): string {
     const y = TOP + index * LANE;
     const middle = y + LANE / 2 - 4;
     const at = (value: number) => (LEFT + value * scale).toFixed(1);
+    const width = (median * scale).toFixed(1);
     const label = what.replace(`${title}, `, '').replaceAll('&', '&amp;');
     return [
       `<text x="12" y="${y + 14}">${label}</text>`,
-      `<rect x="${LEFT}" y="${y}" width="${(median * scale).toFixed(1)}" height="18" fill="#2f7d4f"/>`,
+      `<rect x="${LEFT}" y="${y}" width="${width}" height="18" fill="#2f7d4f"/>`,
       `<line x1="${at(min)}" x2="${at(max)}" y1="${middle}" y2="${middle}" stroke="#222"/>`,
       `<text x="${Number(at(max)) + 6}" y="${y + 14}">${round(median)} ${unit}</text>`,
     ].join('\n');

@@ -1,4 +1,4 @@
-/** What a benchmark is, and what it hands back. */
+/** A benchmark and its result. */
 import { type ExecFileSyncOptionsWithStringEncoding, execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import type { Spread } from './statistics.ts';
@@ -6,7 +6,7 @@ import type { Spread } from './statistics.ts';
 export interface Measurement {
   /** Figures of the contract: name to value. */
   readonly figures: Readonly<Record<string, number>>;
-  /** Each with its range, for people. */
+  /** Measured values, each with its range, for the operator. */
   readonly rows: readonly Row[];
 }
 
@@ -17,9 +17,9 @@ export interface Row {
 }
 
 export interface BenchOptions {
-  /** Folder for plots, if any are wanted. */
+  /** Folder for plots; undefined: none are drawn. */
   readonly out: string | undefined;
-  /** Repetitions that count; each benchmark has its own default. */
+  /** Number of counted repetitions; each benchmark has its own default. */
   readonly runs: number | undefined;
 }
 
@@ -28,7 +28,7 @@ export type Benchmark = (
   options: BenchOptions,
 ) => Promise<Measurement>;
 
-/** Where figures were measured: they mean nothing without it. */
+/** Returns the machine and program versions that figures were measured on. */
 export function environment(): Readonly<Record<string, string | number>> {
   return {
     cpu: cpus()[0]?.model ?? 'unknown',

@@ -1,27 +1,27 @@
 /**
- * What it costs to take a large VM's memory, beside what QEMU itself does with it; same VM, in turn:
+ * Measures the capture of a large VM's memory beside QEMU's own migration of the same VM, in turn:
  *
- *     exec:cat >/dev/null               nothing keeps it
- *     exec:cat >FILE on tmpfs           what people do who keep it in memory: a new file, and when it is
- *                                       whole, the last one goes
- *     … into memory just freed          the same, the last one removed first: for a moment its memory is
- *                                       there to be used again. Nobody could rely on such copies
- *     a whole epoch                     store.delta: false, into memory an epoch before has left
- *     the first epoch                   whole, into fresh memory
- *     later epochs                      deltas
+ *     exec:cat >/dev/null         nothing is kept
+ *     exec:cat >FILE on tmpfs     a common way to keep memory: a new file; the previous one is
+ *                                 removed when the new one is complete
+ *     … into memory just freed    the same, but the previous file is removed first, so that its
+ *                                 memory is used again. No copy is complete meanwhile
+ *     a whole epoch               store.delta: false, into memory that an earlier epoch has left
+ *     the first epoch             whole, into fresh memory
+ *     later epochs                deltas
  *
- *     capture_vs_devnull       time into /dev/null ÷ time of a round, from its begin to the commit: of a
- *                              later epoch, as rounds come by default
+ *     capture_vs_devnull       time into /dev/null ÷ time of a round of a later epoch with default
+ *                              settings, from its begin to the commit
  *     capture_vs_tmpfs_file    the same beside the new file
- *     capture_vs_tmpfs_reused  … beside the file in memory just freed
- *     whole_vs_devnull, whole_vs_tmpfs_file   the same of a whole epoch
+ *     capture_vs_tmpfs_reused  the same beside the file in memory just freed
+ *     whole_vs_devnull, whole_vs_tmpfs_file   the same for a whole epoch
  *     second_epoch_vs_first    time of a later epoch ÷ time of a whole one; and ÷ the first
  *     proxy_rss_mib_6g         the proxy's resident memory at its peak (VmHWM)
  *
- * Fresh memory is slow where the host is itself a VM whose free memory goes back to its own host (balloon,
- * free page reporting): that is what an epoch's memory being kept for the next one saves.
+ * Fresh memory is slow where the host is itself a VM whose free memory returns to its own host
+ * (balloon, free page reporting). Keeping an epoch's memory for the next one avoids that.
  *
- * A VM's migration and its round are taken one after the other, so each ratio is within a repetition.
+ * A VM's migration and its round run one after the other, so each ratio is within a repetition.
  */
 import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -84,7 +84,7 @@ async function takeTurn(bed: Testbed, monitor: QmpClient): Promise<Turn> {
   const reused = await migrateInto(monitor, `exec:cat >${file}`);
   rmSync(file);
   await bed.reconfigure({ store: { ...STORE, delta: false }, epochs: { keep: 1 } });
-  await bed.json('checkpoint'); // leaves its memory to the next but one
+  await bed.json('checkpoint'); // its memory is used again by the round after the next
   await bed.json('checkpoint');
   const whole = await bed.json<RoundReport>('checkpoint');
   await bed.reconfigure({ store: STORE, epochs: { keep: 2 } });

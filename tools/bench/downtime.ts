@@ -1,22 +1,22 @@
 /**
- * What a cluster's checkpoint costs, beside what people have today; same VMs, same run, in turn:
+ * Measures a cluster's checkpoint beside its alternatives; same VMs, same run, in turn:
  *
  *     (a) all VMs stopped, then copied                     capture: stop-copy
  *     (b) QEMU's own precopy, defaults, VM after VM        qemu-precopy.ts
- *     (c) the same, all at once, nobody coordinating
- *     Umbra as it comes: finish-together, all-first-pass. And with parallel, and with no-progress
+ *     (c) the same, all at once, uncoordinated
+ *     Umbra by default: finish-together, all-first-pass; and with parallel, and with no-progress
  *
  *     precopy_vs_stop_copy             cluster downtime, Umbra ÷ (a)
  *     precopy_vs_qemu_best             cluster downtime, Umbra ÷ the better of (b) and (c)
- *     precopy_vs_qemu_worst_vm         Umbra’s cluster downtime ÷ the longest own downtime in (c)
+ *     precopy_vs_qemu_worst_vm         Umbra’s cluster downtime ÷ a VM’s longest in (c)
  *     latency_vs_qemu_parallel         admitted to committed, Umbra ÷ begun to completed, (c)
  *     live_bytes_over_ram_max          the most any member streamed live ÷ its RAM
- *     budget_peak_over_budget          store and proxies at their peak ÷ store.budget
+ *     budget_peak_over_budget          peak memory of store and proxies ÷ store.budget
  *     finish_together_vs_parallel_*    the same end condition (all-first-pass), bytes and downtime
  *     background_ms_median, _max       downtime of one VM with capture: background (background.ts)
  *     background_busy_over_idle        the same VMs, busy ÷ idle
  *     background_vs_precopy, _vs_stop_copy   cluster downtime of the four beside those
- *     prediction_error_median          |predicted − real| ÷ real, of Umbra’s rounds as it comes
+ *     prediction_error_median          |predicted − real| ÷ real, of Umbra’s rounds by default
  *
  * Each ratio is taken within a repetition; the median of those is the figure.
  */
@@ -35,19 +35,19 @@ import { QemuMigrations, type QemuPrecopy } from './qemu-precopy.ts';
 import { spread } from './statistics.ts';
 
 const RUNS = 5;
-/** Their reports also teach the predictions that are judged afterwards. */
+/** Warm-up rounds, whose reports also calibrate the predictions that are judged afterwards. */
 const WARM_UPS = 3;
 const IN_FLIGHT_MIB = 16;
-/** A round and an epoch: what the store must hold at once. */
+/** Memory that the store needs at once: a round and an epoch. */
 const BUDGET_BYTES = 2 * MIXED_RAM_BYTES + MIXED.length * IN_FLIGHT_MIB * 2 ** 20;
-/** Real downtimes of 50 ms differ by half with who gets a core first: five rounds tell little. */
+/** Downtimes of 50 ms vary by half with the order of processes on a core: five rounds are few. */
 const PREDICTED_A_TURN = 3;
-/** Room for the round beyond the budget, so that a broken budget shows as such. */
+/** Room for the round beyond the budget, so that exceeding the budget is visible. */
 const STORE_BYTES = 3 * MIXED_RAM_BYTES;
 
 type Progress = (line: string) => void;
 
-/** Nothing is compared, as with KVM: what makes up for QEMU's emulator is not what is measured. */
+/** No comparison of memory, as with KVM: the repair of QEMU's emulator is not to be measured. */
 const PRECOPY = { capture: 'precopy', compareEmulated: false } as const;
 const ROUNDS = {
   umbra: { ...PRECOPY },
@@ -61,13 +61,13 @@ const ROUNDS = {
 type RoundName = keyof typeof ROUNDS;
 const ROUND_NAMES = Object.keys(ROUNDS) as RoundName[];
 
-/** One turn through everything. */
+/** One repetition of everything. */
 interface Turn {
   readonly rounds: Readonly<Record<RoundName, RoundReport>>;
   readonly sequential: QemuPrecopy;
   readonly parallel: QemuPrecopy;
   readonly peakBytes: number;
-  /** Of all of Umbra's rounds as it comes. */
+  /** Prediction errors of all of Umbra's rounds by default. */
   readonly predictionErrors: readonly number[];
 }
 
@@ -214,7 +214,7 @@ function rowsOf(turns: readonly Turn[]): Row[] {
   ];
 }
 
-/** The MPI job on four VMs: the same comparison where the load is one job and not four. */
+/** Measures the same where the load is one MPI job on all four VMs, instead of four loads. */
 async function jobRounds(runs: number, progress: Progress): Promise<Row[]> {
   progress('four VMs under an MPI job');
   const bed = await Testbed.create({ nodes: 4, watch: true, qemu: await newestQemu() });

@@ -1,9 +1,9 @@
 /**
  *     npm run bench -- NAME [--json] [--runs N] [--out FOLDER]
  *
- * Each benchmark measures its baseline in the same run. With --json the last line is
- * {"bench": NAME, "figures": {…}, "environment": {…}}. With --out, all of it goes into a folder, too:
- * NAME.json with every row, and plots where the benchmark draws some.
+ * Each benchmark measures its baseline in the same run. With --json the last line is {"bench":
+ * NAME, "figures": {…}, "environment": {…}}. With --out, a folder gets NAME.json with every row,
+ * and the benchmark's plots.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

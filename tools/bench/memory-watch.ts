@@ -1,7 +1,7 @@
 /**
- * How much memory rounds really take, by the kernel's accounts and not by ours: blocks of the store's
- * files (on a tmpfs of its own, where one may be mounted, its statfs), and the growth of the proxies'
- * resident memory (VmHWM).
+ * Measures the memory that rounds take, by the kernel's counts and not by ours: the blocks of the
+ * store's files (statfs of a tmpfs of its own, where we may mount one), and the growth of the
+ * proxies' resident memory (VmHWM).
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statfsSync } from 'node:fs';
@@ -31,7 +31,7 @@ export class MemoryWatch {
     this.#timer = setInterval(() => this.#look(), SAMPLE_MS);
   }
 
-  /** @returns bytes: the store's peak, and what proxies took at their peaks beyond their start */
+  /** Returns, in bytes, the store's peak and the sum of the proxies' growth at their peaks. */
   stop(bed: Testbed): number {
     clearInterval(this.#timer);
     this.#look();
@@ -56,7 +56,7 @@ export class MemoryWatch {
   }
 }
 
-/** The most that any one proxy has had resident since it was started, bytes. */
+/** Returns the largest peak of any proxy's resident memory since its start, bytes. */
 export function peakResident(bed: Testbed): number {
   return Math.max(...[...proxiesOf(bed).keys()].map((pid) => memoryOf(pid, 'VmHWM')));
 }
@@ -66,7 +66,7 @@ function proxiesOf(bed: Testbed): Map<number, number> {
   return new Map(proxies.map(([pid]) => [pid, memoryOf(pid, 'VmRSS')]));
 }
 
-/** Bytes, from /proc/PID/status; 0 if the process is gone. */
+/** Returns a field of /proc/PID/status in bytes; 0 if the process has ended. */
 function memoryOf(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'utf8');

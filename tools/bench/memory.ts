@@ -1,5 +1,5 @@
 /**
- * What a second epoch adds to the first, beside what has changed:
+ * Measures the memory that a second epoch adds to the first, beside the memory that has changed:
  *
  *     own        blocks of all files in its folder, by the kernel's count
  *     changed    pages that differ, counted by comparing both epochs' memory
@@ -81,7 +81,7 @@ async function measure(dirty: DirtyOptions | undefined, runs: number): Promise<S
   }
 }
 
-/** An epoch beside what it is a delta of. */
+/** Compares an epoch with the one it is a delta of. */
 async function compare(bed: Testbed, epoch: number): Promise<Second> {
   const shadows = clusterFolder(bed.directory, 'shadows');
   const catalogue = new Catalogue(clusterFolder(bed.directory, 'epochs'), 'demo');

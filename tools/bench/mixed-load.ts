@@ -1,4 +1,4 @@
-/** Four VMs as unlike as those of a real cluster, and what keeps them busy. */
+/** Four VMs with different sizes and loads, as in a real cluster. */
 import type { FileSections } from '../testbed/cluster-file.ts';
 import type { DirtyOptions } from '../testbed/dirty.ts';
 import { newestQemu } from '../testbed/newest-qemu.ts';
@@ -7,7 +7,7 @@ import { Testbed } from '../testbed/testbed.ts';
 export interface LoadedVm {
   readonly what: string;
   readonly memoryMiB: number;
-  /** What it writes to; undefined for an idle VM. */
+  /** Memory that the VM rewrites; undefined for an idle VM. */
   readonly dirty: DirtyOptions | undefined;
 }
 
@@ -24,7 +24,7 @@ export const MIXED: readonly LoadedVm[] = [
 
 export const MIXED_RAM_BYTES = MIXED.reduce((sum, { memoryMiB }) => sum + memoryMiB, 0) * 2 ** 20;
 
-/** Boots the four, their loads running and their memory filled. The caller's to dispose. */
+/** Boots the four VMs, starts their loads and fills their memory. The caller disposes of them. */
 export async function mixedBed(settings: FileSections, store?: string): Promise<Testbed> {
   const bed = await Testbed.create({
     nodes: MIXED.length,

@@ -1,12 +1,12 @@
 /**
- * What bringing an epoch to disk costs the job that runs meanwhile. Two VMs under an MPI job, in turn
- * with and without an epoch being persisted, windows of the same length:
+ * Measures how much a job slows down while an epoch is copied to disk. Two VMs run an MPI job, in
+ * windows of equal length with and without an epoch being persisted:
  *
- *     job_slowdown        time per iteration while persisting ÷ without, as the job itself reports it
- *     compression_ratio   content of an epoch of the job’s VMs ÷ what it takes on disk
+ *     job_slowdown        time per iteration while persisting ÷ without, as reported by the job
+ *     compression_ratio   size of an epoch of the job’s VMs ÷ its size on disk
  *
- * For the windows to be long enough to count iterations, the VMs are filled with noise first: that does
- * not compress, and is the worst there is. The ratio is of an epoch taken before.
+ * The VMs are first filled with random bytes, which do not compress: the worst case, and long
+ * enough windows to count iterations in. The compression ratio is that of an epoch taken before.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -24,7 +24,7 @@ import { spread } from './statistics.ts';
 const RUNS = 5;
 const NODES = 2;
 const GUEST_MIB = 640;
-/** Short iterations, round after round: it outlasts all runs, and its end is not waited for. */
+/** A job of short iterations that lasts longer than all runs; its end is not waited for. */
 const JOB = '/job/xdlu 400 150 again';
 const NOISE = { sizeMiB: 320, rateMiB: 1, pattern: 'random' } as const;
 const LEAST_ITERATIONS = 5;
@@ -43,7 +43,7 @@ export async function benchPersist(
   { runs = RUNS }: BenchOptions,
 ): Promise<Measurement> {
   const disk = mkdtempSync(join(tmpdir(), 'umbra-bench-'));
-  // Whole epochs: a delta is on disk before the job has noticed.
+  // Whole epochs: a delta would be on disk within one iteration.
   const settings = {
     persist: { to: disk, keep: 1 },
     epochs: { keep: 1 },
@@ -131,26 +131,26 @@ async function persisted(client: DaemonClient, epoch: number): Promise<PersistRe
   throw new Error(`epoch ${epoch} was not on disk in time`);
 }
 
-/** As long, and looked at as often: what looking costs must not count. */
+/** Waits without persisting, but with as many requests, so that their cost cancels out. */
 async function idle(client: DaemonClient, ms: number): Promise<void> {
   for (const end = performance.now() + ms; performance.now() < end; await delay(POLL_MS)) {
     await look(client);
   }
 }
 
-/** Not `/v1/status`: it asks every VM, and a VM that answers does not compute. */
+/** Lists the epochs. `/v1/status` would query every VM, which delays its guest. */
 async function look(client: DaemonClient): Promise<readonly EpochInfo[]> {
   return (await client.ask('epochs', {})).epochs;
 }
 
-/** @returns the mean wall time of the iterations that began and ended while `work` went on */
+/** Returns the mean wall time of the iterations that began and ended during `work`. */
 async function iterations<T>(
   bed: Testbed,
   work: () => Promise<T>,
 ): Promise<{ readonly meanMs: number; readonly result: T }> {
   const first = (await walls(bed)).length;
   const result = await work();
-  // The first was under way when the work began.
+  // The first one began before the work.
   const inside = (await walls(bed)).slice(first + 1);
   if (inside.length < LEAST_ITERATIONS) {
     throw new Error(`only ${inside.length} iterations: too few to compare`);
@@ -159,7 +159,7 @@ async function iterations<T>(
   return { meanMs: seconds * 1000, result };
 }
 
-/** Of each iteration so far: seconds to factor and to solve, by the job's own clock. */
+/** Returns the seconds of each iteration so far, to factor and to solve, by the job's clock. */
 async function walls(bed: Testbed): Promise<number[]> {
   const out = await bed.shell(0, "grep '^WALL .* PASSED' /job/out || true");
   return out

@@ -1,8 +1,8 @@
-/** One migration of a running VM by QEMU alone, unthrottled; the VM runs on afterwards. */
+/** One unthrottled migration of a running VM by QEMU alone; the VM continues afterwards. */
 import type { QmpClient } from '../../qmp/index.ts';
 
 export interface Migration {
-  /** By QEMU's own accounts. */
+  /** Total time by QEMU's own count, milliseconds. */
   readonly totalMs: number;
   readonly bytes: number;
 }

@@ -1,10 +1,10 @@
 /**
- * What people have today: QEMU's own precopy with its defaults, VM by VM or all at once, into nothing
- * (`exec:cat >/dev/null`: no store could be faster).
+ * The baseline without Umbra: QEMU's own precopy with its defaults, one VM after the other or all
+ * at once, into `exec:cat >/dev/null`, as no store could be faster.
  *
- * A set of VMs that is to be consistent must stand together: each that has been migrated stays stopped
- * until the last one is, and only then do all go on. Cluster downtime is first STOP to last RESUME, as
- * for Umbra; what each VM's own migration cost by QEMU's count (`downtime`) is told beside it.
+ * For a consistent set, a VM that has been migrated stays stopped until the last one has been; then
+ * all resume. Cluster downtime is from the first STOP to the last RESUME, as for Umbra. The
+ * downtime of each VM's own migration, by QEMU's count (`downtime`), is measured as well.
  */
 import { join } from 'node:path';
 import { QmpClient } from '../../qmp/index.ts';
@@ -16,11 +16,11 @@ const LIMIT_MS = 600_000;
 const SINK = 'exec:cat >/dev/null';
 
 export interface QemuPrecopy {
-  /** First STOP to last RESUME, milliseconds, by QEMU's own time stamps. */
+  /** Time from the first STOP to the last RESUME, milliseconds, by QEMU's own time stamps. */
   readonly clusterDowntimeMs: number;
-  /** The longest that one VM's own migration stopped it, milliseconds. */
+  /** Longest downtime of a single VM's own migration, milliseconds. */
   readonly worstOwnMs: number;
-  /** From the first command to the end of the last migration, milliseconds. */
+  /** Time from the first command to the end of the last migration, milliseconds. */
   readonly latencyMs: number;
   readonly bytes: number;
 }
@@ -45,7 +45,7 @@ export class QemuMigrations {
     for (const monitor of this.#monitors) monitor.close();
   }
 
-  /** @throws Error if a VM does not converge within two minutes */
+  /** Migrates all VMs. @throws Error if a VM does not converge within two minutes */
   async run(how: 'one after the other' | 'all at once'): Promise<QemuPrecopy> {
     const stops: number[] = [];
     const resumes: number[] = [];
@@ -61,7 +61,7 @@ export class QemuMigrations {
       if (how === 'all at once') ended.push(...(await Promise.all(this.#monitors.map(migrate))));
       else for (const monitor of this.#monitors) ended.push(await migrate(monitor));
       const latencyMs = performance.now() - startedAt;
-      await Promise.all(this.#monitors.map(goOn));
+      await Promise.all(this.#monitors.map(resume));
       return {
         clusterDowntimeMs: (Math.max(...resumes) - Math.min(...stops)) / 1000,
         worstOwnMs: Math.max(...ended.map(({ downtimeMs }) => downtimeMs)),
@@ -103,8 +103,8 @@ async function migrate(monitor: QmpClient): Promise<Migrated> {
   return { downtimeMs: downtime, bytes: ram?.transferred ?? 0 };
 }
 
-/** Right after a migration QEMU may refuse for a moment ("not finalized yet"). */
-async function goOn(monitor: QmpClient): Promise<void> {
+/** Resumes a VM. Right after a migration QEMU may refuse for a moment ("not finalized yet"). */
+async function resume(monitor: QmpClient): Promise<void> {
   while (!(await monitor.execute('query-status')).running) {
     await monitor.execute('cont').catch(() => {});
   }

@@ -1,17 +1,17 @@
 /**
- * What it costs to go through a relay: the same VM migrates to another QEMU on this machine, unthrottled,
+ * Measures the cost of a relay: the same VM migrates to another QEMU on this machine, unthrottled,
  * in turn
  *
  *     directly
- *     through socat, as it comes (8 KiB at a time), and with buffers of 1 MiB
+ *     through socat by default (8 KiB at a time), and with buffers of 1 MiB
  *     through umbra relay
  *     through umbra relay --shadow
  *
  *     relay_vs_socat          throughput of umbra relay ÷ that of socat, within a turn
  *     shadow_relay_vs_socat   the same of umbra relay --shadow
  *
- * Throughput is QEMU's own: bytes transferred ÷ total time. What a turn measured first is cold: the order
- * changes from turn to turn, and the first turn does not count.
+ * Throughput is by QEMU's own count: bytes transferred ÷ total time. The first way of a turn runs
+ * with cold caches: the order changes from turn to turn, and the first turn does not count.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -37,7 +37,7 @@ const RETRY_MS = 20;
 const WAYS = ['direct', 'socat', 'socat 1 MiB', 'relay', 'shadow relay'] as const;
 type Way = (typeof WAYS)[number];
 
-/** Bytes a second, by way. */
+/** Bytes per second of each way. */
 type Turn = Readonly<Record<Way, number>>;
 
 export async function benchRelay(
@@ -118,7 +118,7 @@ async function start(way: Way, to: number, store: string): Promise<Between> {
   };
 }
 
-/** A QEMU like the source, that waits for it. */
+/** A QEMU like the source's, which waits for the migration. */
 class Destination {
   readonly port: number;
   readonly #child: ChildProcess;
@@ -156,7 +156,7 @@ class Destination {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  /** Its monitor answers when it listens. */
+  /** Waits until the monitor answers; QEMU then listens for the migration. */
   async #answers(): Promise<void> {
     const limit = performance.now() + START_LIMIT_MS;
     for (;;) {

@@ -1,5 +1,5 @@
 /**
- * The main job in figures:
+ * Measures the rescue of an MPI job, and its parts:
  *
  *     demo_s                   the whole demo, wall clock
  *     downtime_ms_2vm, _4vm    cluster downtime of a checkpoint under an MPI job
@@ -26,7 +26,7 @@ const HARDLY_CHANGING = { rateMiB: 1, pattern: 'random' } as const;
 const CAPTURE_FILL_MIB = 640;
 const RESTORE_GUEST_MIB = 512;
 const RESTORE_FILL_MIB = 256;
-/** Long enough to outlast every checkpoint of a run; it is not waited for. */
+/** A job that lasts longer than all checkpoints of a run; its end is not waited for. */
 const JOB = '/job/xdlu 400 400 again';
 
 type Progress = (line: string) => void;
@@ -72,7 +72,7 @@ interface Downtimes {
   readonly mebibytes: readonly number[];
 }
 
-/** Checkpoints of a cluster while an MPI job runs on it. */
+/** Measures checkpoints of a cluster while an MPI job runs on it. */
 async function downtime(nodes: number, progress: Progress): Promise<Downtimes> {
   progress(`downtime of ${nodes} VMs under an MPI job`);
   return withBed({ nodes, memoryMiB: 256 }, async (bed) => {
@@ -113,7 +113,7 @@ interface Capture {
   readonly ratios: readonly number[];
 }
 
-/** The same VM, in turn through its proxy into a shadow and into `exec:cat >/dev/null`. */
+/** Measures one VM in turn through its proxy into a shadow and into `exec:cat >/dev/null`. */
 async function captureRatio(progress: Progress): Promise<Capture> {
   progress(`capture of a ${CAPTURE_GUEST_MIB} MiB VM beside /dev/null`);
   const options = { nodes: 1, memoryMiB: CAPTURE_GUEST_MIB, watch: true };

@@ -1,8 +1,8 @@
 /**
- * How soon an epoch runs again, beside what QEMU needs in any case; same VM, in turn:
+ * Measures the time of a restore beside QEMU's own start; same VM, in turn:
  *
  *     start       QEMU started with the VM's command line, until its monitor answers
- *     map         umbra restore: from the request until the VM runs, everything included
+ *     map         umbra restore: from the request until the VM runs
  *     incoming    QEMU's own: started with -incoming on a file of the same state, until the VM runs
  *
  *     map_vs_qemu_start_*     map ÷ start, a VM of 512 MiB, 2 GiB, 6 GiB; a whole epoch
@@ -24,17 +24,17 @@ import { migrateInto } from './qemu-migrate.ts';
 import { spread } from './statistics.ts';
 
 const RUNS = 25;
-/** Guests, and how much of their memory is in use. */
+/** Sizes of guests, and the amount of memory in use. */
 const SIZES = [
   { name: '512m', memoryMiB: 512, fillMiB: 256 },
   { name: '2g', memoryMiB: 2048, fillMiB: 1024 },
   { name: '6g', memoryMiB: 6144, fillMiB: 2048 },
 ] as const;
 const INCOMING_AT = '2g';
-/** QEMU tells nobody when its monitor is there. */
+/** Interval of attempts to connect: QEMU does not report that its monitor listens. */
 const LOOK_MS = 1;
 
-/** A restore, and a start of QEMU right before it: this machine's speed changes within seconds. */
+/** A restore, and a start of QEMU right before it: a machine's speed may vary within seconds. */
 interface Pair {
   readonly start: number;
   readonly map: number;
@@ -113,7 +113,10 @@ async function timesOf(size: (typeof SIZES)[number], runs: number): Promise<Time
   }
 }
 
-/** And its memory is given back: that takes a core for a while, which is not a restore's. */
+/**
+ * Kills the VM and waits until its memory has been freed, which takes a core some time and must not
+ * count as part of the restore.
+ */
 async function endVm(bed: Testbed): Promise<void> {
   const vm = recordedVm(bed.memberDirectory(0));
   if (vm === undefined || !isAlive(vm)) return;
@@ -127,7 +130,7 @@ async function restoreTime(bed: Testbed, epoch: number | undefined): Promise<num
   return report.durationMs;
 }
 
-/** Until the monitor answers. */
+/** Measures the time from the start of QEMU until its monitor answers, milliseconds. */
 async function startTime(bed: Testbed, vm: VmProcess): Promise<number> {
   const words = restoreCommandLine(vm.commandLine, '');
   const { monitor, process, startedAt } = await launch(bed, words, vm.workingDirectory);
@@ -137,7 +140,7 @@ async function startTime(bed: Testbed, vm: VmProcess): Promise<number> {
   return time;
 }
 
-/** Until the VM runs. */
+/** Measures the time from the start of QEMU until the VM runs, milliseconds. */
 async function incomingTime(bed: Testbed, vm: VmProcess, file: string): Promise<number> {
   const words = [...restoreCommandLine(vm.commandLine, ''), '-incoming', `exec:cat ${file}`];
   const running = words.filter((word) => word !== '-S');

@@ -1,11 +1,11 @@
 /**
- * Scale, in simulated rounds of the real coordinator's code:
+ * Measures large clusters, in simulated rounds with the real coordinator's code:
  *
  *     skew_ms_1000, _5000          first to last stop of a round, in virtual time
- *     cpu_ratio_5000_over_1000     what the coordinator's own code costs: 5 would be linear
+ *     cpu_ratio_5000_over_1000     CPU time of the coordinator's code; 5 would be linear
  *
- * CPU is that of the round machine and the live phase alone, run again on what they were told in
- * the simulated round: no network, no serialising, no VMs.
+ * CPU time is that of the round machine and the live phase alone. They run again on the recorded
+ * input of the simulated round, without network, serialisation and VMs.
  */
 import { LivePhase, NO_CALIBRATION } from '../../policies/index.ts';
 import { COMMITTED } from '../../proxy/coordinator/rounds/round.ts';
@@ -71,7 +71,7 @@ function measure(members: number, seed: number): Round {
     seed,
     cluster,
     endWhen: [{ kind: 'all-first-pass' }],
-    // As it comes, but for the slots: a host's bandwidth is its own, whatever the cluster's size.
+    // The default but for the slots: each host has its own bandwidth, whatever the cluster's size.
     multiplexing: { kind: 'finish-together', slotMs: 100, atOnce: Math.ceil(members / 4) },
     note: (call) => recording.add(call),
   };
@@ -80,7 +80,7 @@ function measure(members: number, seed: number): Round {
   return { skewMs, cpuMs: spread(times).median };
 }
 
-/** @returns milliseconds of this process on a CPU: others on the machine do not count */
+/** Returns the CPU time of this process, milliseconds; other processes do not count. */
 function cpuOf(options: SimulationOptions, recording: Recording): number {
   const before = process.cpuUsage();
   const live = new LivePhase(namesOf(options.cluster), policyOf(options), NO_CALIBRATION);

@@ -1,4 +1,4 @@
-/** Repeated measurements, summed up the way they are quoted: median and range. PURE. */
+/** Median and range of repeated measurements. PURE. */
 export interface Spread {
   readonly median: number;
   readonly min: number;
@@ -6,7 +6,7 @@ export interface Spread {
   readonly runs: number;
 }
 
-/** @throws RangeError without a single value */
+/** Returns the median and the range. @throws RangeError without a value */
 export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);
   const min = sorted[0];

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 /**
- * The umbra command: its words and options. What a command does is in the file of its area.
+ * The umbra command: its subcommands and options. Each subcommand is in the file of its area.
  *
- * A file is loaded when its command is asked for: to load them all would take longer than most
- * commands do.
+ * A file is loaded when its command is called: loading all of them would take longer than most
+ * commands run.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -48,8 +48,8 @@ function command(flags: string, description: string): Command {
 }
 
 command('up', 'start a cluster: its VMs (those with a command), their proxies, its daemon')
-  .argument('[file]', 'cluster.yaml; without it, a known cluster’s daemon is started again')
-  .option('--no-boot', 'start no VM: an epoch is to be restored')
+  .argument('[file]', 'cluster.yaml; without it, the daemon of a known cluster is started again')
+  .option('--no-boot', 'start no VM, such as before a restore')
   .action(async (file: string | undefined, options: GlobalOptions & { boot: boolean }) => {
     const cluster = file === undefined ? await clusterOf(options) : '';
     const { up } = await import('./cluster.ts');
@@ -66,10 +66,12 @@ command('attach', 'make a cluster of VMs that already run')
     await attach(options.cluster ?? 'default', places, outputOf(options));
   });
 
-command('status', 'members, epochs, and what goes on').action(async (options: GlobalOptions) => {
-  const { status } = await import('./status.ts');
-  await status(await clusterOf(options), outputOf(options));
-});
+command('status', 'show members, epochs and the job under way').action(
+  async (options: GlobalOptions) => {
+    const { status } = await import('./status.ts');
+    await status(await clusterOf(options), outputOf(options));
+  },
+);
 
 command('checkpoint', 'take a consistent checkpoint of the whole cluster').action(
   async (options: GlobalOptions) => {
@@ -78,7 +80,7 @@ command('checkpoint', 'take a consistent checkpoint of the whole cluster').actio
   },
 );
 
-command('epochs', 'list the epochs there are: age, pins, memory of their own and shared').action(
+command('epochs', 'list epochs: age, pins, memory of their own and shared').action(
   async (options: GlobalOptions) => {
     const { epochs } = await import('./epochs.ts');
     await epochs(await clusterOf(options), outputOf(options));
@@ -87,16 +89,16 @@ command('epochs', 'list the epochs there are: age, pins, memory of their own and
 
 command('pin', 'keep an epoch, whatever epochs.keep and keepFor say')
   .argument('<epoch>', 'its number', epochNumber)
-  .option('--off', 'keep it no longer', false)
+  .option('--off', 'unpin it', false)
   .action(async (epoch: number, options: GlobalOptions & { off: boolean }) => {
     const { pinEpoch } = await import('./epochs.ts');
     await pinEpoch(await clusterOf(options), epoch, !options.off, outputOf(options));
   });
 
-command('report', 'what a round cost, and why: in time, bytes, passes and predictions')
+command('report', 'show what a round cost and why: time, bytes, passes, predictions')
   .argument('[round]', 'its name; the newest if left out', 'last')
   .option('--svg <file>', 'draw it as a timeline, members as lanes')
-  .option('--list', 'name the rounds there are reports of', false)
+  .option('--list', 'list the rounds that have reports', false)
   .action(async (round: string, options: GlobalOptions & { svg?: string; list: boolean }) => {
     const { svg, list } = options;
     const cluster = await clusterOf(options);
@@ -115,11 +117,12 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
       .default('auto'),
   )
   .option('--replace', 'kill members that still run', false)
-  .option('--verify', 'read every byte of the epoch again first', false)
+  .option('--verify', 'read every byte of the epoch first', false)
   .addOption(
-    new Option('--as <name>', 'as another cluster, a clone, while this one runs on').conflicts(
-      'replace',
-    ),
+    new Option(
+      '--as <name>',
+      'as another cluster, a clone, while this one keeps running',
+    ).conflicts('replace'),
   )
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
   .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
@@ -159,11 +162,18 @@ command('down', 'stop the cluster: its daemon, and the VMs Umbra started')
     await down(await clusterOf(options), { keepVms, purge }, outputOf(options));
   });
 
-command('export', 'write an epoch as save images, which virsh restore brings up')
+command('export', 'write an epoch as save images for virsh restore')
   .argument('<epoch>', 'its number', epochNumber)
-  .requiredOption('--libvirt <folder>', 'where the images go: MEMBER.save')
-  .option('--store <folder>', 'of a relay (umbra relay --shadow), instead of a cluster')
-  .option('--xml <file>', 'domain XML, of VMs libvirt did not run; MEMBER=FILE for each', collect)
+  .requiredOption('--libvirt <folder>', 'folder for the images, MEMBER.save')
+  .option(
+    '--store <folder>',
+    'take the epoch of a relay (umbra relay --shadow) instead of a cluster',
+  )
+  .option(
+    '--xml <file>',
+    'domain XML for VMs that libvirt did not run; MEMBER=FILE for each',
+    collect,
+  )
   .action(async (epoch: number, options: GlobalOptions & ExportFlags) => {
     const { store } = options;
     const location = store === undefined ? { cluster: await clusterOf(options) } : { store };
@@ -173,23 +183,35 @@ command('export', 'write an epoch as save images, which virsh restore brings up'
 
 program
   .command('relay')
-  .description('stand between source and destination of migrations, and tell how they go')
-  .requiredOption('--listen <address>', 'where migrations come in: tcp://… or unix://…', collect)
-  .requiredOption('--to <address>', 'where they go; one for each --listen, in order', collect)
-  .option('--name <name>', 'of the VM that takes this way; one for each, or none', collect)
-  .option('--stall-limit <duration>', 'give up a side that takes nothing for so long', '30s')
-  .option('--at-once <count>', 'so many migrations flow at once, the others wait')
+  .description('pass migrations on from source to destination, and report them')
+  .requiredOption(
+    '--listen <address>',
+    'address for incoming migrations: tcp://… or unix://…',
+    collect,
+  )
+  .requiredOption(
+    '--to <address>',
+    'address of their destination; one for each --listen, in order',
+    collect,
+  )
+  .option('--name <name>', 'name of the VM on this route; one for each --listen, or none', collect)
+  .option(
+    '--stall-limit <duration>',
+    'fail a migration if one side reads nothing for so long',
+    '30s',
+  )
+  .option('--at-once <count>', 'number of migrations that flow at once; others wait')
   .addOption(
-    new Option('--order <order>', 'whose turn it is')
+    new Option('--order <order>', 'order in which migrations get their turns')
       .choices(['in-order', 'round-robin', 'finish-together'])
       .default('in-order'),
   )
-  .option('--slot <duration>', 'how long a turn lasts, where they take turns', '1s')
-  .option('--shadow <folder>', 'keep a shadow of each VM there, as an epoch; on tmpfs, say')
-  .option('--budget <size>', 'what shadows may take')
-  .option('--headroom <size>', 'of the host’s memory, must stay free', '256MiB')
-  .option('--keep <count>', 'epochs of each VM that stay', '2')
-  .option('--report <folder>', 'write a report of each migration there')
+  .option('--slot <duration>', 'length of a turn', '1s')
+  .option('--shadow <folder>', 'keep a shadow of each VM there, as an epoch; best on tmpfs')
+  .option('--budget <size>', 'limit of the memory of all shadows')
+  .option('--headroom <size>', 'memory of the host that must stay free', '256MiB')
+  .option('--keep <count>', 'number of epochs to keep of each VM', '2')
+  .option('--report <folder>', 'folder for a report of each migration')
   .option('--json', 'print reports as JSON, one a line')
   .exitOverride()
   .action(async (options: GlobalOptions & RelayFlags) => {
@@ -197,14 +219,14 @@ program
     if (!(await relay(options, outputOf(options)))) process.exitCode = 1;
   });
 
-command('explain', 'say what the policy options mean')
+command('explain', 'explain the policy options')
   .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}`)
   .action(async (policy: string | undefined, options: GlobalOptions) => {
     const { explain } = await import('./explain.ts');
     explain(policy, outputOf(options));
   });
 
-command('doctor', 'check what Umbra needs on this host, and say how to get what is missing').action(
+command('doctor', 'check what Umbra needs on this host, and how to get what is missing').action(
   async (options: GlobalOptions) => {
     const { doctor } = await import('./doctor.ts');
     if (!(await doctor(outputOf(options)))) process.exitCode = 1;

@@ -1,5 +1,5 @@
 /**
- * The main job, shown: an MPI job on a virtual cluster survives the loss of every VM.
+ * Shows that an MPI job on a virtual cluster survives the loss of every VM.
  *
  *     npm run demo [-- --members 4]
  *
@@ -17,7 +17,7 @@ import { Testbed } from '../testbed/testbed.ts';
 const MEMORY_MIB = 256;
 const POLL_MS = 500;
 const JOB_LIMIT_MS = 20 * 60_000;
-/** The job lasts until it is told to end, and looks for that after so many systems. */
+/** The number of systems after which the job checks whether it has to end. */
 const CASES_OF_ROUND = 10;
 const ORDER = 400;
 const CASES_BEFORE = 8;
@@ -110,11 +110,11 @@ class Demo {
     const verdict = passed ? 'ended, and its own verification passed' : 'FAILED its verification';
     const lines = [
       `  ${this.members} VMs were checkpointed together while an MPI job ran on them;`,
-      `  they stood still for ${duration(round.clusterDowntimeMs)}; ` +
+      `  they were stopped for ${duration(round.clusterDowntimeMs)}; ` +
         `${bytes(round.storedBytes)} of their state are kept in RAM.`,
       '  Then every one of them was killed.',
-      `  ${duration(restore.durationMs)} later all ran again, from RAM, where they had been` +
-        `${continued ? '' : ' - BUT THEY WERE NOT CONTINUED'},`,
+      `  ${duration(restore.durationMs)} later all ran again from RAM, as they were at the ` +
+        `checkpoint${continued ? '' : ' - BUT THEY WERE NOT CONTINUED'},`,
       `  and the job ${verdict}.`,
       '',
       `  ${duration(total)} in all: ${phases}`,
@@ -141,7 +141,7 @@ async function cases(bed: Testbed): Promise<number> {
   return Number(await bed.shell(0, "grep -c '^WALL .* PASSED' /job/out || true"));
 }
 
-/** Nonces live in guest RAM alone: the same ones afterwards mean the same guests. */
+/** Returns the guests' nonces, which exist in their RAM alone: equal ones mean the same guests. */
 async function tickerOf(bed: Testbed): Promise<string> {
   const lines = await Promise.all(
     Array.from({ length: bed.nodes }, (_, node) => bed.shell(node, 'ticker show')),
@@ -151,7 +151,7 @@ async function tickerOf(bed: Testbed): Promise<string> {
 
 let lastProgress = '';
 
-/** One line that is rewritten on a terminal; elsewhere a line whenever it changes. */
+/** Prints progress: one line, rewritten, on a terminal; elsewhere a line for each change. */
 function progress(text: string): void {
   if (text === lastProgress) return;
   lastProgress = text;

@@ -1,3 +1,4 @@
+/** QEMU's command line for a guest of our image. */
 import { posix } from 'node:path';
 import type { QemuBinary } from '../qemu/qemu.ts';
 import type { GuestImage } from './image.ts';
@@ -6,7 +7,7 @@ export interface GuestMachine {
   readonly qemu: QemuBinary;
   readonly image: GuestImage;
   readonly accel: 'tcg' | 'kvm';
-  /** 128 is the least that runs a job, 192 is comfortable. */
+  /** RAM, MiB. A job needs at least 128; 192 leaves room. */
   readonly memoryMiB: number;
   /** 0-based; becomes the host name `n<node>` and the address 10.0.0.(node + 1). */
   readonly node: number;
@@ -22,97 +23,68 @@ export interface GuestMachine {
 }
 
 /** Names in a member's runtime folder. */
-export const guestFiles = {
+export const GUEST_FILES = {
   qmp: 'qmp.sock',
   control: 'control.sock',
   net: 'net.sock',
   console: 'console.log',
 } as const;
 
-/** Every supported QEMU has it, so a guest captured on one version can be restored on another. */
-const machineType = 'pc-i440fx-7.2';
+/** A machine type of every supported QEMU: guests can be restored on another version. */
+const MACHINE_TYPE = 'pc-i440fx-7.2';
 
-/** Bounds the translation cache, which otherwise grows to a multiple of the guest's memory. */
-const translationCacheMiB = 64;
+/** Limit of TCG's translation cache, which otherwise grows to a multiple of the guest's memory. */
+const TRANSLATION_CACHE_MIB = 64;
 
 /**
- * What a guest's kernel does without while it boots, a quarter of a second under TCG: tests of its ciphers, of
- * which no guest uses any, the certificates that modules are signed with, and an index of its probes.
+ * Kernel arguments that skip work at boot which no guest needs, a quarter of a second under TCG:
+ * the self-tests of ciphers, the certificates that modules are signed with, the index of kprobes.
  */
-export const quickBoot: readonly string[] = [
+export const QUICK_BOOT: readonly string[] = [
   'cryptomgr.notests',
   'initcall_blacklist=load_system_certificate_list,init_kprobe_trace',
 ];
 
 /**
- * The whole command line, program first. The guest runs at once and QEMU stays in the foreground;
- * its network socket waits for the switch, its control and QMP sockets for whoever comes.
+ * Returns the whole command line, program first. The guest starts at once; QEMU stays in the
+ * foreground and listens on its network socket (for the switch), control and QMP sockets.
  */
 export function guestCommandLine(machine: GuestMachine): string[] {
   const { qemu, image, accel, memoryMiB, node, dir } = machine;
   const macIndex = machine.macIndex ?? node;
-  const at = (name: keyof typeof guestFiles) => escapeCommas(posix.join(dir, guestFiles[name]));
-  return [
-    qemu.binary,
-    ...qemu.args,
-    '-no-user-config',
-    '-nodefaults',
-    '-display',
-    'none',
-    '-no-reboot',
-    '-name',
-    `n${node}`,
-    '-uuid',
-    uuidOf(macIndex),
-    '-machine',
-    machineType,
-    '-cpu',
-    'max',
-    '-m',
-    `${memoryMiB}`,
-    '-accel',
-    accel === 'tcg' ? `tcg,tb-size=${translationCacheMiB}` : 'kvm',
-    '-kernel',
-    image.kernel,
-    '-initrd',
-    image.initrd,
-    '-append',
-    kernelArguments(machine),
-    '-qmp',
-    `unix:${at('qmp')},server=on,wait=off`,
-    '-serial',
-    `file:${at('console')}`,
-    '-serial',
-    `unix:${at('control')},server=on,wait=off`,
-    '-netdev',
-    `stream,id=net0,server=on,addr.type=unix,addr.path=${at('net')}`,
+  const at = (name: keyof typeof GUEST_FILES) => escapeCommas(posix.join(dir, GUEST_FILES[name]));
+  const options = [
+    ['-no-user-config', '-nodefaults', '-display', 'none', '-no-reboot'],
+    ['-name', `n${node}`, '-uuid', uuidOf(macIndex)],
+    ['-machine', MACHINE_TYPE, '-cpu', 'max', '-m', `${memoryMiB}`],
+    ['-accel', accel === 'tcg' ? `tcg,tb-size=${TRANSLATION_CACHE_MIB}` : 'kvm'],
+    ['-kernel', image.kernel, '-initrd', image.initrd],
+    ['-append', kernelArguments(machine)],
+    ['-qmp', `unix:${at('qmp')},server=on,wait=off`],
+    ['-serial', `file:${at('console')}`],
+    ['-serial', `unix:${at('control')},server=on,wait=off`],
+    ['-netdev', `stream,id=net0,server=on,addr.type=unix,addr.path=${at('net')}`],
     // No boot ROM: we never boot from the network, and a ROM would differ between versions.
-    '-device',
-    `virtio-net-pci,id=nic0,netdev=net0,mac=${macOf(macIndex)},romfile=`,
+    ['-device', `virtio-net-pci,id=nic0,netdev=net0,mac=${macOf(macIndex)},romfile=`],
   ];
+  return [qemu.binary, ...qemu.args, ...options.flat()];
 }
 
 /**
- * Under TCG the time-stamp counter's calibration goes wrong now and then when several guests boot
- * at once; the ACPI timer needs none. So does the kernel's check that timer interrupts come through the
- * IO-APIC, which counts on them being in time, and panics. KVM brings a clock of its own, and no check.
+ * Returns the kernel's arguments. Two of them are for TCG alone, where several guests that boot at
+ * once run late: the calibration of the time-stamp counter then fails now and then, and the ACPI
+ * timer needs none; the kernel's check of timer interrupts through the IO-APIC expects them in time
+ * and panics. KVM has a clock of its own, and the kernel makes no such check under it.
  */
 function kernelArguments({ accel, node, nodes }: GuestMachine): string {
-  const clock = accel === 'tcg' ? ['clocksource=acpi_pm', 'no_timer_check'] : [];
-  return [
-    'console=ttyS0',
-    'quiet',
-    'panic=-1',
-    'random.trust_cpu=on',
-    'mitigations=off',
-    ...quickBoot,
-    ...clock,
-    `node=${node}`,
-    `nodes=${nodes}`,
-  ].join(' ');
+  const words = ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', 'mitigations=off'];
+  words.push(...QUICK_BOOT);
+  if (accel === 'tcg') words.push('clocksource=acpi_pm', 'no_timer_check');
+  words.push(`node=${node}`, `nodes=${nodes}`);
+  return words.join(' ');
 }
 
-/** Locally administered, from the block that QEMU's documentation uses. */
+/** Returns a locally administered address from the block that QEMU's documentation uses. */
 function macOf(index: number): string {
   const hex = index.toString(16).padStart(4, '0');
   return `52:54:00:75:${hex.slice(0, 2)}:${hex.slice(2)}`;
@@ -122,7 +94,7 @@ function uuidOf(index: number): string {
   return `756d6272-6100-4000-8000-${index.toString(16).padStart(12, '0')}`;
 }
 
-/** QEMU's option parser ends a value at a comma unless it is doubled. */
+/** Doubles commas: QEMU's option parser ends a value at a single one. */
 function escapeCommas(path: string): string {
   return path.replaceAll(',', ',,');
 }

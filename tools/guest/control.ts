@@ -16,7 +16,7 @@ export interface WaitOptions {
 }
 
 export interface ConnectOptions extends WaitOptions {
-  /** What else is to be said when the guest hangs up on us. */
+  /** Returns text to add to the error when QEMU closes the connection. */
   readonly explain?: () => string;
 }
 
@@ -27,10 +27,10 @@ export interface CommandResult {
   readonly exitCode: number;
 }
 
-/** What is kept of one command's output, bytes. */
-const outputBytesMax = 8 * 1024 * 1024;
-const connectRetryMs = 50;
-const bootProbeMs = 250;
+/** Limit of one command's output, bytes. */
+const OUTPUT_BYTES_MAX = 8 * 1024 * 1024;
+const CONNECT_RETRY_MS = 50;
+const BOOT_PROBE_MS = 250;
 
 interface Pending {
   readonly command: string;
@@ -40,17 +40,17 @@ interface Pending {
 }
 
 /**
- * Runs shell commands in a guest over its second serial port, several at once if need be.
+ * Runs shell commands in a guest over its second serial port, several at once if needed.
  *
- * One client at a time: QEMU lets a second one wait until the first has left. After a restore the
- * socket is another QEMU's: connect anew. Commands are addressed by ids that no other client uses,
- * so what the restored guest still has to say to our predecessor does not confuse us.
+ * One client at a time: QEMU lets a second one wait until the first has disconnected. After a
+ * restore the socket belongs to another QEMU: connect anew. Commands have ids that no other client
+ * uses, so replies of a restored guest to an earlier client are recognised and dropped.
  */
 export class GuestControl {
   readonly #socket: Socket;
   readonly #session = randomBytes(6).toString('hex');
   readonly #pending = new Map<string, Pending>();
-  /** Those who wait for any sign of life; called with the failure if there will be none. */
+  /** Called at every reply, or with the failure if the channel ends first. */
   readonly #listeners = new Set<(failure?: GuestError) => void>();
   #counter = 0;
   #closed: GuestError | undefined;
@@ -75,19 +75,19 @@ export class GuestControl {
       try {
         return new GuestControl(await dial(socketPath), options.explain ?? (() => ''));
       } catch (cause) {
-        if (performance.now() + connectRetryMs >= deadline) {
+        if (performance.now() + CONNECT_RETRY_MS >= deadline) {
           const message = `no guest answers at ${socketPath}`;
           throw new GuestError('GUEST_UNREACHABLE', message, { cause });
         }
       }
-      await sleep(connectRetryMs);
+      await sleep(CONNECT_RETRY_MS);
     }
   }
 
   /**
-   * Runs `command` with /bin/sh as root. Returns when the shell has ended; what it left in the
-   * background runs on and must have its output redirected. Default limit: three
-   * minutes, for an emulated guest on a busy host.
+   * Runs `command` with /bin/sh as root and resolves when the shell has ended. Processes it leaves
+   * in the background keep running; their output must be redirected. Default limit: three minutes,
+   * for an emulated guest on a busy host.
    * @throws GuestError with every code but GUEST_UNREACHABLE
    */
   run(command: string, options: WaitOptions = {}): Promise<CommandResult> {
@@ -129,7 +129,7 @@ export class GuestControl {
       if (this.#closed !== undefined) return reject(this.#closed);
       if (signal?.aborted) return reject(aborted('waiting for the guest', signal));
       const probe = () => this.#socket.write(encodeHello());
-      const interval = setInterval(probe, bootProbeMs);
+      const interval = setInterval(probe, BOOT_PROBE_MS);
       const timer = setTimeout(() => {
         heard(new GuestError('GUEST_TIMEOUT', `the guest did not answer in ${timeoutMs} ms`));
       }, timeoutMs);
@@ -148,7 +148,7 @@ export class GuestControl {
     });
   }
 
-  /** Commands that run are not killed; their promises are rejected with GUEST_CLOSED. */
+  /** Closes the channel. Running commands are not killed; their promises reject, GUEST_CLOSED. */
   close(): void {
     this.#end('the control channel was closed');
   }
@@ -178,9 +178,9 @@ export class GuestControl {
   #keep(id: string, pending: Pending, bytes: Buffer): void {
     pending.bytes += bytes.length;
     pending.chunks.push(bytes);
-    if (pending.bytes <= outputBytesMax) return;
+    if (pending.bytes <= OUTPUT_BYTES_MAX) return;
     this.#socket.write(encodeKill(id));
-    const message = `more than ${outputBytesMax} bytes of output: ${pending.command}`;
+    const message = `more than ${OUTPUT_BYTES_MAX} bytes of output: ${pending.command}`;
     pending.settle(new GuestError('GUEST_OUTPUT_LIMIT', message));
   }
 

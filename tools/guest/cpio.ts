@@ -3,8 +3,11 @@
  *
  *   entry:  "070701" | 13 fields of 8 hex digits | name NUL, padded to 4 | contents, padded to 4
  *
- * Owner root and time 0 throughout, so that equal trees give equal archives and no root is needed.
+ * Every entry has owner root and time 0: equal trees give equal archives, and making one needs no
+ * root.
  */
+
+/** A file, folder, link or device of the archive; paths are relative. */
 export type CpioEntry =
   | { readonly type: 'folder'; readonly path: string }
   | { readonly type: 'link'; readonly path: string; readonly target: string }
@@ -21,9 +24,9 @@ export type CpioEntry =
       readonly executable: boolean;
     };
 
-const modes = { folder: 0o040755, link: 0o120777, device: 0o020600 } as const;
+const MODES = { folder: 0o040755, link: 0o120777, device: 0o020600 } as const;
 
-/** Paths are relative; the folders above each entry are added where they are not given. */
+/** Returns the archive; folders above each entry are added where they are not given. */
 export function cpioArchive(entries: readonly CpioEntry[]): Buffer {
   const byPath = new Map<string, CpioEntry>();
   for (const entry of entries) {
@@ -49,12 +52,12 @@ function encodeEntry(entry: CpioEntry, inode: number): Uint8Array[] {
       return encodeRecord(entry.path, inode, mode, entry.contents);
     }
     case 'link':
-      return encodeRecord(entry.path, inode, modes.link, Buffer.from(entry.target));
+      return encodeRecord(entry.path, inode, MODES.link, Buffer.from(entry.target));
     case 'folder':
-      return encodeRecord(entry.path, inode, modes.folder, new Uint8Array(0));
+      return encodeRecord(entry.path, inode, MODES.folder, new Uint8Array(0));
     case 'device': {
       const device = { major: entry.major, minor: entry.minor };
-      return encodeRecord(entry.path, inode, modes.device, new Uint8Array(0), device);
+      return encodeRecord(entry.path, inode, MODES.device, new Uint8Array(0), device);
     }
   }
 }

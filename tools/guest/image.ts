@@ -8,35 +8,35 @@ import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
 import { pvhKernel } from './kernel.ts';
-import { guestLinks, guestPackages, kernelFiles, newestKernelPackage } from './packages.ts';
+import { GUEST_LINKS, GUEST_PACKAGES, kernelFiles, newestKernelPackage } from './packages.ts';
 import { guestSources, type SourceFile } from './sources.ts';
 import { checkLibraries, readTree } from './tree.ts';
 import { unpackPackage } from './unpack.ts';
 
-/** Raise it when the code below makes another image from the same inputs. */
-const builderVersion = 2;
+/** Version of this builder; raise it when the same inputs give another image. */
+const BUILDER_VERSION = 2;
 
-const compilerFlags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-s'];
+const COMPILER_FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-static', '-s'];
 
 export interface GuestImage {
   /** Path of the kernel. */
   readonly kernel: string;
   /** Path of the compressed initramfs: the whole guest, which needs no disk. */
   readonly initrd: string;
-  /** Digest of what went in: our files, the builder, and the packages with their versions. */
+  /** Digest of the inputs: our files, the builder, and the packages with their versions. */
   readonly key: string;
 }
 
 export interface GuestImageOptions {
-  /** One line for people about each step. */
+  /** Called with one line for the operator about each step. */
   readonly progress?: (line: string) => void;
-  /** Build from the newest packages that apt knows, even if an image is there. */
+  /** Builds from the newest packages that apt knows, even if there is an image. */
   readonly refresh?: boolean;
 }
 
 /**
- * The guest image, built if there is none for our sources. An image that is there is used without
- * asking apt, which would cost a second each time; `refresh` asks.
+ * Returns the guest image; builds it if there is none for our sources. An existing image is used
+ * without asking apt for newer packages, which would take a second each time; `refresh` asks.
  * @throws SetupError
  */
 export async function ensureGuestImage(options: GuestImageOptions = {}): Promise<GuestImage> {
@@ -47,7 +47,7 @@ export async function ensureGuestImage(options: GuestImageOptions = {}): Promise
   const cached = options.refresh ? undefined : await cachedImage(base, current);
   if (cached !== undefined) return cached;
   const kernelName = await newestKernelPackage();
-  const packages = await resolvePackages([kernelName, ...Object.keys(guestPackages)]);
+  const packages = await resolvePackages([kernelName, ...Object.keys(GUEST_PACKAGES)]);
   const key = imageKey(recipeKey(sources), packages);
   await cachedFolder(join(base, key), async (scratch) => {
     const bytes = packages.reduce((sum, file) => sum + file.bytes, 0);
@@ -60,13 +60,13 @@ export async function ensureGuestImage(options: GuestImageOptions = {}): Promise
   return imageAt(base, key);
 }
 
-/** The image for our sources if it has been built; builds nothing. */
+/** Returns the image for our sources if it has been built; builds nothing. */
 export async function builtGuestImage(): Promise<GuestImage | undefined> {
   const base = join(cacheFolder(), 'guest');
   return cachedImage(base, currentFile(base, await guestSources()));
 }
 
-/** Names the image that was last built from these sources. */
+/** Returns the path of the file that names the image last built from these sources. */
 function currentFile(base: string, sources: readonly SourceFile[]): string {
   return join(base, `${recipeKey(sources)}.current`);
 }
@@ -81,10 +81,10 @@ function imageAt(base: string, key: string): GuestImage {
   return { kernel: join(base, key, 'kernel-image'), initrd: join(base, key, 'initrd.zst'), key };
 }
 
-/** Digest of everything that is ours. */
+/** Returns the digest of our own inputs: builder, lists and source files. */
 function recipeKey(sources: readonly SourceFile[]): string {
   const hash = createHash('sha256');
-  hash.update(JSON.stringify([builderVersion, guestPackages, guestLinks, compilerFlags]));
+  hash.update(JSON.stringify([BUILDER_VERSION, GUEST_PACKAGES, GUEST_LINKS, COMPILER_FLAGS]));
   for (const { path, contents } of sources) {
     hash.update(`${path}\0${contents.length}\0`).update(contents);
   }
@@ -110,7 +110,7 @@ async function build(
   await Promise.all(
     packages.map(({ name }, i) => {
       const path = files[i] ?? '';
-      const patterns = guestPackages[name];
+      const patterns = GUEST_PACKAGES[name];
       return patterns === undefined
         ? unpackPackage(path, kernelFiles(modules), kernel)
         : unpackPackage(path, patterns, root);
@@ -161,7 +161,7 @@ async function takeKernel(
   }
 }
 
-/** One static program for each C source, named after it. */
+/** Compiles each C source to a static program of the same name. */
 async function compilePrograms(
   scratch: string,
   target: string,
@@ -175,7 +175,7 @@ async function compilePrograms(
   const programs = (await readdir(folder)).filter((name) => name.endsWith('.c'));
   await Promise.all(
     programs.map((name) =>
-      runCommand('gcc', [...compilerFlags, '-o', join(target, name.slice(0, -2)), name], {
+      runCommand('gcc', [...COMPILER_FLAGS, '-o', join(target, name.slice(0, -2)), name], {
         cwd: folder,
       }),
     ),
@@ -183,7 +183,9 @@ async function compilePrograms(
   await rm(folder, { recursive: true });
 }
 
-/** Our files, the links, and the console that the kernel opens before anything is mounted. */
+/**
+ * Returns our files, the links, and the console that the kernel opens before it mounts anything.
+ */
 function ownEntries(sources: readonly SourceFile[]): CpioEntry[] {
   const entries: CpioEntry[] = [{ type: 'device', path: 'dev/console', major: 5, minor: 1 }];
   for (const { path, contents } of sources) {
@@ -191,7 +193,7 @@ function ownEntries(sources: readonly SourceFile[]): CpioEntry[] {
     const executable = contents.subarray(0, 2).toString() === '#!';
     entries.push({ type: 'file', path: path.slice('root/'.length), contents, executable });
   }
-  for (const [path, target] of Object.entries(guestLinks)) {
+  for (const [path, target] of Object.entries(GUEST_LINKS)) {
     entries.push({ type: 'link', path, target });
   }
   return entries;

@@ -1,12 +1,13 @@
 /**
- * Takes the kernel proper out of a bzImage, for QEMU to start at its own entry (PVH): a guest that is
- * emulated takes a second to unpack it, each time anew.
+ * Unpacks the kernel in a bzImage, so that QEMU starts it at its own entry (PVH). Otherwise the
+ * guest unpacks it at every boot, which takes an emulated guest a second.
  *
- *     bzImage   setup │ code to unpack with │ payload: "02 21 4c 18" LZ4 of an ELF │ its length, u32 │ …
- *                0x248  offset of the payload in what follows the setup, u32     (Linux, x86/boot.rst)
- *                0x24c  its length, with the u32 at its end, u32
+ *     bzImage  setup │ unpacking code │ payload: "02 21 4c 18", LZ4 of an ELF │ its length, u32 │ …
+ *              0x248  offset of the payload in what follows the setup, u32   (Linux, x86/boot.rst)
+ *              0x24c  its length, with the u32 at its end, u32
  *
- * Debian's is LZ4. One that is packed otherwise, or has no PVH entry, is booted as it is.
+ * Debian's kernel is packed with LZ4. One that is packed otherwise, or has no PVH entry, is booted
+ * as it is.
  */
 import { decompressFrameSync } from 'lz4-napi';
 
@@ -17,14 +18,14 @@ const PAYLOAD_LENGTH_AT = 0x24c;
 const SECTOR_BYTES = 512;
 const LZ4_LEGACY = Buffer.from([0x02, 0x21, 0x4c, 0x18]);
 const ELF = Buffer.from('\x7fELF');
-/** Of a note: the length of "Xen\0", that of its content, and XEN_ELFNOTE_PHYS32_ENTRY. */
+/** Head of the PVH note: length of "Xen\0", length of its content, XEN_ELFNOTE_PHYS32_ENTRY. */
 const PVH_NOTE = Buffer.concat([
   Buffer.from(Uint32Array.of(4, 8, 18).buffer),
   Buffer.from('Xen\0', 'latin1'),
 ]);
 const LENGTH_BYTES = 4;
 
-/** @returns undefined if it has to be booted as it is */
+/** Returns the unpacked kernel; undefined if the image has to be booted as it is. */
 export function pvhKernel(image: Buffer): Buffer | undefined {
   if (
     image.length < SECTOR_BYTES * 2 ||

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import prettyBytes from 'pretty-bytes';
 import { ensureGuestImage } from './image.ts';
 
-/** `npm run guest`: builds the guest image, if need be, and says where it is. */
+/** Runs `npm run guest`: builds the guest image if needed, and prints its files. */
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { refresh: { type: 'boolean', default: false } } });
   const image = await ensureGuestImage({

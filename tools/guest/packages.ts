@@ -1,15 +1,15 @@
 import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
 
-/** Debian's name for "the newest cloud kernel"; it depends on the one package that holds it. */
-const kernelPackage = 'linux-image-cloud-amd64';
+/** Debian's package that depends on the newest cloud kernel's package. */
+const KERNEL_PACKAGE = 'linux-image-cloud-amd64';
 
-const libraries = 'usr/lib/x86_64-linux-gnu';
-const systemLibraries = 'lib/x86_64-linux-gnu';
-const mca = `${libraries}/openmpi/lib/openmpi3`;
+const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+const SYSTEM_LIBRARIES = 'lib/x86_64-linux-gnu';
+const MCA = `${LIBRARIES}/openmpi/lib/openmpi3`;
 
-/** Open MPI plug-ins that a TCP cluster without a batch system loads; the others are left out. */
-const mcaComponents = [
+/** Open MPI plug-ins that a TCP cluster without a batch system loads; the rest is left out. */
+const MCA_COMPONENTS = [
   'allocator_basic allocator_bucket bml_r2 btl_self btl_tcp coll_basic coll_inter coll_libnbc',
   'coll_self coll_sync coll_tuned errmgr_default_app errmgr_default_hnp errmgr_default_orted',
   'errmgr_default_tool ess_env ess_hnp ess_pmi ess_singleton ess_tool filem_raw grpcomm_direct',
@@ -22,47 +22,47 @@ const mcaComponents = [
 ].flatMap((line) => line.split(' '));
 
 /**
- * What the image takes from which package: paths inside it, `*` matches anything. Whatever is not
- * named stays out. A pattern that matches nothing fails the build.
+ * Files that the image takes from each package: paths inside it, in which `*` matches anything. No
+ * other files are taken. A pattern that matches nothing fails the build.
  */
-export const guestPackages: Readonly<Record<string, readonly string[]>> = {
+export const GUEST_PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'busybox-static': ['bin/busybox'],
   hpcc: ['usr/bin/hpcc'],
-  libblas3: [`${libraries}/blas/libblas.so.3*`],
+  libblas3: [`${LIBRARIES}/blas/libblas.so.3*`],
   libc6: [
     'lib64/ld-linux-x86-64.so.2',
     ...['ld-linux-x86-64', 'libc', 'libm', 'libdl', 'libpthread', 'librt', 'libutil'].map(
-      (name) => `${systemLibraries}/${name}.so.*`,
+      (name) => `${SYSTEM_LIBRARIES}/${name}.so.*`,
     ),
-    `${systemLibraries}/libnss_files.so.2`,
+    `${SYSTEM_LIBRARIES}/libnss_files.so.2`,
   ],
-  'libevent-core-2.1-7': [`${libraries}/libevent_core-*`],
-  'libevent-pthreads-2.1-7': [`${libraries}/libevent_pthreads-*`],
-  'libgcc-s1': [`${systemLibraries}/libgcc_s.so.1`],
-  libgfortran5: [`${libraries}/libgfortran.so.*`],
-  libhwloc15: [`${libraries}/libhwloc.so.*`],
-  liblapack3: [`${libraries}/lapack/liblapack.so.3*`],
-  libmunge2: [`${libraries}/libmunge.so.*`],
-  'libnl-3-200': [`${systemLibraries}/libnl-3.so.*`],
-  'libnl-route-3-200': [`${libraries}/libnl-route-3.so.*`],
+  'libevent-core-2.1-7': [`${LIBRARIES}/libevent_core-*`],
+  'libevent-pthreads-2.1-7': [`${LIBRARIES}/libevent_pthreads-*`],
+  'libgcc-s1': [`${SYSTEM_LIBRARIES}/libgcc_s.so.1`],
+  libgfortran5: [`${LIBRARIES}/libgfortran.so.*`],
+  libhwloc15: [`${LIBRARIES}/libhwloc.so.*`],
+  liblapack3: [`${LIBRARIES}/lapack/liblapack.so.3*`],
+  libmunge2: [`${LIBRARIES}/libmunge.so.*`],
+  'libnl-3-200': [`${SYSTEM_LIBRARIES}/libnl-3.so.*`],
+  'libnl-route-3-200': [`${LIBRARIES}/libnl-route-3.so.*`],
   libopenmpi3: [
     ...['libmpi', 'libmpi_mpifh', 'libopen-pal', 'libopen-rte'].map(
-      (name) => `${libraries}/${name}.so.*`,
+      (name) => `${LIBRARIES}/${name}.so.*`,
     ),
-    ...mcaComponents.map((name) => `${mca}/mca_${name}.so`),
+    ...MCA_COMPONENTS.map((name) => `${MCA}/mca_${name}.so`),
   ],
-  libpmix2: [`${libraries}/libpmix.so.*`, `${libraries}/pmix2/lib/*`],
-  libquadmath0: [`${libraries}/libquadmath.so.*`],
-  'libscalapack-openmpi2.2': [`${libraries}/libscalapack-openmpi.so.*`],
-  libudev1: [`${libraries}/libudev.so.*`],
+  libpmix2: [`${LIBRARIES}/libpmix.so.*`, `${LIBRARIES}/pmix2/lib/*`],
+  libquadmath0: [`${LIBRARIES}/libquadmath.so.*`],
+  'libscalapack-openmpi2.2': [`${LIBRARIES}/libscalapack-openmpi.so.*`],
+  libudev1: [`${LIBRARIES}/libudev.so.*`],
   'openmpi-bin': ['usr/bin/orted', 'usr/bin/orterun'],
   'openmpi-common': ['usr/share/openmpi/help-*'],
-  'scalapack-mpi-test': [`${libraries}/scalapack/openmpi-tests/xdlu`],
-  zlib1g: [`${systemLibraries}/libz.so.*`],
+  'scalapack-mpi-test': [`${LIBRARIES}/scalapack/openmpi-tests/xdlu`],
+  zlib1g: [`${SYSTEM_LIBRARIES}/libz.so.*`],
 };
 
-/** What Debian's alternatives and maintainer scripts would have made: link → target. */
-export const guestLinks: Readonly<Record<string, string>> = {
+/** Links, to their targets, that Debian's alternatives and maintainer scripts would have made. */
+export const GUEST_LINKS: Readonly<Record<string, string>> = {
   bin: 'usr/bin',
   sbin: 'usr/bin',
   lib: 'usr/lib',
@@ -75,16 +75,20 @@ export const guestLinks: Readonly<Record<string, string>> = {
   'usr/lib/x86_64-linux-gnu/liblapack.so.3': 'lapack/liblapack.so.3',
 };
 
-/** @throws SetupError SETUP_PACKAGE_UNKNOWN */
+/**
+ * Returns the name of the newest cloud kernel's package.
+ * @throws SetupError SETUP_PACKAGE_UNKNOWN
+ */
 export async function newestKernelPackage(): Promise<string> {
-  const answer = await runCommand('apt-cache', ['depends', kernelPackage]);
+  const answer = await runCommand('apt-cache', ['depends', KERNEL_PACKAGE]);
   const name = /Depends: (linux-image-[0-9][^ \n]*)/.exec(answer)?.[1];
   if (name === undefined) {
-    throw new SetupError('SETUP_PACKAGE_UNKNOWN', `apt knows no ${kernelPackage}`);
+    throw new SetupError('SETUP_PACKAGE_UNKNOWN', `apt knows no ${KERNEL_PACKAGE}`);
   }
   return name;
 }
 
+/** Returns the patterns of the kernel and of these modules in the kernel's package. */
 export function kernelFiles(modules: readonly string[]): string[] {
   return ['boot/vmlinuz-*', ...modules.map((name) => `lib/modules/*/${name}.ko`)];
 }

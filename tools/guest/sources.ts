@@ -2,19 +2,19 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { packageFolder } from '../../proxy/host/program.ts';
 
-/** One of our own files that go into the image or are compiled for it. */
+/** A source file of ours that goes into the image or is compiled for it. */
 export interface SourceFile {
   /** Relative to `tools/guest/`, such as `root/init` or `src/control.c`. */
   readonly path: string;
   readonly contents: Buffer;
 }
 
-/** Of the checkout, or of the package when we run from `dist/`. */
+/** Returns `tools/guest` of the clone, or of the npm package when run from `dist/`. */
 export function guestSourceFolder(): string {
   return join(packageFolder(), 'tools/guest');
 }
 
-/** All of `src/` and `root/`, sorted by path. */
+/** Returns all files of `src/` and `root/`, sorted by path. */
 export async function guestSources(): Promise<SourceFile[]> {
   const base = guestSourceFolder();
   const files: SourceFile[] = [];

@@ -4,7 +4,7 @@ import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
 import type { CpioEntry } from './cpio.ts';
 
-/** Everything below `folder` as archive entries. */
+/** Returns all files and links below `folder` as archive entries. */
 export async function readTree(folder: string): Promise<CpioEntry[]> {
   const entries: CpioEntry[] = [];
   for (const found of await readdir(folder, { recursive: true, withFileTypes: true })) {
@@ -21,8 +21,8 @@ export async function readTree(folder: string): Promise<CpioEntry[]> {
 }
 
 /**
- * Every library that a program or library in the image needs must be in the image too: a missing
- * one would otherwise show as an MPI plug-in that silently does not load.
+ * Checks that the image has every library that its programs and libraries need. Without this check,
+ * Open MPI would silently not load a plug-in whose library is missing.
  * @throws SetupError SETUP_IMAGE_INCOMPLETE
  */
 export async function checkLibraries(folder: string, entries: readonly CpioEntry[]): Promise<void> {
@@ -37,7 +37,7 @@ export async function checkLibraries(folder: string, entries: readonly CpioEntry
   }
 }
 
-/** From `readelf -d`: the needed libraries that are not among `present`. */
+/** Returns the libraries that the output of `readelf -d` needs and that `present` lacks. */
 export function missingLibraries(listing: string, present: ReadonlySet<string>): string[] {
   const needed = listing.matchAll(/\(NEEDED\).*\[([^\]]+)\]/g);
   const missing = new Set<string>();

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { SetupError } from '../packages/errors.ts';
 
-/** Packages still ship /lib and /bin; the image has them in /usr, as an installed system does. */
-const mergeUsr = String.raw`s,^\(\./\)\?\(lib\|lib64\|bin\|sbin\)/,usr/\2/,S`;
+/** Script of tar that moves /lib and /bin below /usr, as in an installed Debian 12. */
+const MERGE_USR = String.raw`s,^\(\./\)\?\(lib\|lib64\|bin\|sbin\)/,usr/\2/,S`;
 
 /**
  * Unpacks the files of a Debian package that match `patterns` into `folder`.
@@ -21,7 +21,7 @@ export async function unpackPackage(
   });
   const target = spawn(
     'tar',
-    ['-x', '-C', folder, '--no-same-owner', '--wildcards', '--transform', mergeUsr].concat(
+    ['-x', '-C', folder, '--no-same-owner', '--wildcards', '--transform', MERGE_USR].concat(
       patterns.map((pattern) => `./${pattern}`),
     ),
     { stdio: ['pipe', 'ignore', 'pipe'] },
@@ -30,7 +30,7 @@ export async function unpackPackage(
   target.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaint = (complaint + text).slice(-4096);
   });
-  // tar may stop early on an error of its own; what matters then is its complaint, not our EPIPE.
+  // tar may stop early on an error; its own message tells the cause, our EPIPE does not.
   target.stdin.on('error', () => source.kill());
   source.stdout.pipe(target.stdin);
   const [[sourceCode], [targetCode]] = await Promise.all([

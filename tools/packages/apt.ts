@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { runCommand } from './command.ts';
 import { SetupError } from './errors.ts';
 
-/** One package as apt would download it now. */
+/** A package that apt would download now. */
 export interface PackageFile {
   readonly name: string;
   readonly fileName: string;
@@ -13,8 +13,8 @@ export interface PackageFile {
   readonly sha256: string;
 }
 
-/** Option without which apt, as root, downloads as the user _apt, which may not write here. */
-const asOurselves = ['-o', `APT::Sandbox::User=${process.getuid?.() === 0 ? 'root' : ''}`];
+/** Option that keeps apt from downloading as user _apt, which may not write to our folder. */
+const KEEP_USER = ['-o', `APT::Sandbox::User=${process.getuid?.() === 0 ? 'root' : ''}`];
 
 /**
  * Fetches the system's package lists anew, as root.
@@ -65,7 +65,7 @@ export function parsePrintedUri(line: string): PackageFile {
   return { name, fileName, bytes: Number(bytes), sha256 };
 }
 
-/** Downloads what is not yet in `folder` under its digest. Returns the paths, in order. */
+/** Downloads packages that are not yet in `folder`. @returns their paths, in order */
 export async function downloadPackages(
   packages: readonly PackageFile[],
   folder: string,
@@ -82,7 +82,7 @@ export async function downloadPackages(
   await mkdir(scratch);
   try {
     const names = missing.map((file) => file.name);
-    await runCommand('apt-get', [...aptOptions, ...asOurselves, '-q', 'download', ...names], {
+    await runCommand('apt-get', [...aptOptions, ...KEEP_USER, '-q', 'download', ...names], {
       cwd: scratch,
     });
     for (const file of missing) await takeDownload(file, scratch, folder);

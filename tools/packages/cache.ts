@@ -4,7 +4,7 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-/** Returns the folder of everything built or downloaded; it can be deleted at any time. */
+/** Returns the folder of built and downloaded files; it can be deleted at any time. */
 export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
   if (environment.UMBRA_CACHE) return environment.UMBRA_CACHE;
   if (environment.XDG_CACHE_HOME) return join(environment.XDG_CACHE_HOME, 'umbra');
@@ -12,11 +12,11 @@ export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): strin
 }
 
 /**
- * Returns `folder`, first filling it with `fill` if it does not exist.
+ * Returns `folder`; fills it with `fill` if it does not exist.
  *
- * It appears whole or not at all: `fill` gets a scratch folder beside it that is renamed at the
- * end. Two runs at once both do the work and the slower one's is thrown away, which needs no lock
- * that a killed run could leave behind.
+ * The folder appears complete or not at all: `fill` gets a scratch folder beside it, which is
+ * renamed at the end. Two runs at once both do the work, and the slower one's result is deleted.
+ * That needs no lock, which a killed run could leave behind.
  */
 export async function cachedFolder(
   folder: string,

@@ -1,19 +1,19 @@
 import { spawn } from 'node:child_process';
 import { SetupError } from './errors.ts';
 
-/** Bytes of output kept of a command; apt's and readelf's longest answers are a tenth of it. */
-const outputBytesMax = 8 * 1024 * 1024;
+/** Limit of a command's output, bytes; the longest of apt and readelf is a tenth of it. */
+const OUTPUT_BYTES_MAX = 8 * 1024 * 1024;
 
 export interface CommandOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** Kill it and fail after so many milliseconds. Default: ten minutes. */
+  /** Limit after which the command is killed and fails, milliseconds. Default: ten minutes. */
   readonly timeoutMs?: number;
 }
 
 /**
  * Runs a program and returns its standard output as text.
- * @throws SetupError SETUP_COMMAND_FAILED with the end of its standard error.
+ * @throws SetupError SETUP_COMMAND_FAILED with the end of its standard error
  */
 export function runCommand(
   program: string,
@@ -32,7 +32,7 @@ export function runCommand(
     let complaint = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       output += text;
-      if (output.length > outputBytesMax) child.kill('SIGKILL');
+      if (output.length > OUTPUT_BYTES_MAX) child.kill('SIGKILL');
     });
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       complaint = (complaint + text).slice(-4096);

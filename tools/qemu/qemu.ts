@@ -11,11 +11,11 @@ export interface QemuBinary {
   readonly args: readonly string[];
 }
 
-const programName = 'qemu-system-x86_64';
+const PROGRAM_NAME = 'qemu-system-x86_64';
 
 /** Finds the QEMUs of this machine: the system's, then the cached second one. There may be none. */
 export async function findQemus(): Promise<QemuBinary[]> {
-  const system = (process.env.PATH ?? '').split(delimiter).map((dir) => join(dir, programName));
+  const system = (process.env.PATH ?? '').split(delimiter).map((dir) => join(dir, PROGRAM_NAME));
   const first = await firstExecutable(system);
   const second = await firstExecutable([secondQemuBinary()]);
   const found = await Promise.all([

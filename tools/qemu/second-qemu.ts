@@ -6,16 +6,16 @@ import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
 
 /**
- * A newer QEMU beside the system's, so that tests see both sides of the versions' differences.
+ * Debian's suite of a newer QEMU beside the system's, so that tests cover both versions.
  *
- * It comes from Debian's backports through a private apt state: the system's sources stay as they
- * are. Nothing of it is installed; it runs on the system's libraries from the cache.
+ * It is downloaded through a private apt state: the system's sources remain unchanged. It is not
+ * installed; it runs from the cache, on the system's libraries.
  */
-const suite = 'bookworm-backports';
-const packageNames = ['qemu-system-x86', 'qemu-system-common', 'qemu-system-data', 'seabios'];
+const SUITE = 'bookworm-backports';
+const PACKAGE_NAMES = ['qemu-system-x86', 'qemu-system-common', 'qemu-system-data', 'seabios'];
 
 function folder(): string {
-  return join(cacheFolder(), 'qemu', suite);
+  return join(cacheFolder(), 'qemu', SUITE);
 }
 
 export function secondQemuBinary(): string {
@@ -27,15 +27,18 @@ export function secondQemuArgs(): string[] {
   return ['-L', join(share, 'qemu'), '-L', join(share, 'seabios')];
 }
 
-/** @throws SetupError SETUP_SECOND_QEMU_UNAVAILABLE; nothing but tests needs it. */
+/**
+ * Downloads the second QEMU if it is not in the cache. Only tests need it.
+ * @throws SetupError SETUP_SECOND_QEMU_UNAVAILABLE
+ */
 export async function ensureSecondQemu(progress: (line: string) => void): Promise<void> {
   try {
     await cachedFolder(folder(), async (scratch) => {
-      progress(`second QEMU: asking ${suite}`);
+      progress(`second QEMU: asking ${SUITE}`);
       const state = join(scratch, 'apt');
       const options = await privateApt(state);
       await runCommand('apt-get', [...options, '-q', 'update'], { timeoutMs: 120_000 });
-      const packages = await resolvePackages(packageNames, options);
+      const packages = await resolvePackages(PACKAGE_NAMES, options);
       const bytes = packages.reduce((sum, file) => sum + file.bytes, 0);
       progress(`second QEMU: ${packages.length} packages, ${Math.round(bytes / 1e6)} MB`);
       const files = await downloadPackages(packages, join(cacheFolder(), 'packages'), options);
@@ -50,13 +53,13 @@ export async function ensureSecondQemu(progress: (line: string) => void): Promis
   }
 }
 
-/** Options that give apt its own lists and its own single source, and the system's keys. */
+/** Makes a private state of apt, with the system's keys. @returns the options that select it */
 async function privateApt(state: string): Promise<string[]> {
   await mkdir(join(state, 'lists/partial'), { recursive: true });
   const sources = join(state, 'sources.list');
   const mirror = await systemMirror();
   const key = '/usr/share/keyrings/debian-archive-keyring.gpg';
-  await writeFile(sources, `deb [signed-by=${key}] ${mirror} ${suite} main\n`);
+  await writeFile(sources, `deb [signed-by=${key}] ${mirror} ${SUITE} main\n`);
   const settings = {
     'Dir::Etc::sourcelist': sources,
     'Dir::Etc::sourceparts': '-',

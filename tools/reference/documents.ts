@@ -1,9 +1,9 @@
 /**
- * Parts of documents that are made from the sources: which they are, and how they are put in. PURE.
+ * Parts of documents that are made from the sources, and how they are inserted. PURE.
  */
 import { referenceOf } from '../../proxy/config/explain.ts';
 
-/** A document, of which a part between two markers is made from the sources. */
+/** A document with a part, between two markers, that is made from the sources. */
 export interface Document {
   /** Its path in the repository. */
   readonly file: string;
@@ -18,7 +18,7 @@ export const DOCUMENTS: readonly Document[] = [
 ];
 
 /**
- * Puts a part between its markers, `<!-- NAME…-->` and `<!-- /NAME -->`.
+ * Replaces the part between its markers, `<!-- NAME…-->` and `<!-- /NAME -->`.
  * @returns the text of the whole document
  * @throws Error if the text has no such markers
  */

@@ -10,12 +10,12 @@ import { codesReference } from '../../proxy/failure/reference.ts';
 import { DOCUMENTS, withPart } from './documents.ts';
 import { openApi } from './openapi.ts';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-writeFileSync(join(root, 'proxy/failure/CODES.md'), codesReference());
-writeFileSync(join(root, 'proxy/protocol/openapi.json'), await openApi());
+writeFileSync(join(ROOT, 'proxy/failure/CODES.md'), codesReference());
+writeFileSync(join(ROOT, 'proxy/protocol/openapi.json'), await openApi());
 for (const { file, marker, part } of DOCUMENTS) {
-  const path = join(root, file);
+  const path = join(ROOT, file);
   const before = readFileSync(path, 'utf8');
   const after = withPart(before, marker, part());
   if (after === before) continue;

@@ -14,7 +14,7 @@ import { OPERATIONS } from '../../proxy/protocol/operator.ts';
 /** The version of the API: that of its paths, /v1. */
 const VERSION = '1';
 
-const zodToJsonConfig = {
+const ZOD_TO_JSON_CONFIG = {
   override({ zodSchema, jsonSchema }: { zodSchema: z.core.$ZodType; jsonSchema: object }) {
     const { def } = zodSchema._zod;
     // Answers may get more fields; only requests refuse those they do not know.
@@ -40,8 +40,8 @@ export async function openApi(): Promise<string> {
           'Fields may be added to answers at any time.',
       },
     },
-    transform: createJsonSchemaTransform({ zodToJsonConfig }),
-    transformObject: createJsonSchemaTransformObject({ zodToJsonConfig }),
+    transform: createJsonSchemaTransform({ zodToJsonConfig: ZOD_TO_JSON_CONFIG }),
+    transformObject: createJsonSchemaTransformObject({ zodToJsonConfig: ZOD_TO_JSON_CONFIG }),
   });
   for (const [operationId, { method, url, schema }] of Object.entries(OPERATIONS)) {
     app.route({ method, url, schema: { ...schema, operationId }, handler: () => {} });

@@ -1,3 +1,4 @@
+/** Chooses between KVM and QEMU's emulator, TCG. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
@@ -9,8 +10,8 @@ import type { QemuBinary } from '../qemu/qemu.ts';
 
 export type Accelerator = 'tcg' | 'kvm';
 
-/** A guest that works prints its first line within a second. */
-const probeMs = 5_000;
+/** Limit for a guest's first line, which takes a working one less than a second. */
+const PROBE_MS = 5_000;
 
 export interface AcceleratorInputs {
   readonly qemu: QemuBinary;
@@ -20,9 +21,9 @@ export interface AcceleratorInputs {
 }
 
 /**
- * Chooses KVM where it works, TCG otherwise. It tries: /dev/kvm can be there and accept a machine
- * that then hangs before its first line. The answer is kept until the next boot of the host.
- * UMBRA_ACCEL overrides it.
+ * Returns `kvm` where it works, else `tcg`. It tries a boot: some hosts have a /dev/kvm on which a
+ * machine starts, and then hangs before its first line. The answer is cached until the host's next
+ * boot. UMBRA_ACCEL overrides it.
  * @throws SetupError SETUP_BAD_ACCELERATOR for another value of UMBRA_ACCEL than tcg and kvm.
  */
 export async function accelerator(inputs: AcceleratorInputs): Promise<Accelerator> {
@@ -39,48 +40,30 @@ export async function accelerator(inputs: AcceleratorInputs): Promise<Accelerato
   const note = await noteFile(inputs.qemu);
   const known = await readFile(note, 'utf8').catch(() => '');
   if (known === 'tcg' || known === 'kvm') return known;
-  const accel = (await kvmBoots(inputs.qemu, inputs.image.kernel, probeMs)) ? 'kvm' : 'tcg';
+  const accel = (await kvmBoots(inputs.qemu, inputs.image.kernel, PROBE_MS)) ? 'kvm' : 'tcg';
   await mkdir(cacheFolder(), { recursive: true, mode: 0o700 });
   await writeFile(`${note}.${process.pid}`, accel);
   await rename(`${note}.${process.pid}`, note);
   return accel;
 }
 
-/** Returns the file of the answer, one for each boot and QEMU: kernels, modules, rights change. */
+/** Returns the file of the answer, one for each QEMU and boot: kernel and rights may change. */
 async function noteFile(qemu: QemuBinary): Promise<string> {
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   return join(cacheFolder(), `accelerator-${qemu.version}-${bootId}`);
 }
 
-/** Starts the guest's kernel alone under KVM: does it print anything within the time limit? */
+/** Starts the guest's kernel under KVM; resolves to true if it prints its version in time. */
 export function kvmBoots(qemu: QemuBinary, kernel: string, timeoutMs: number): Promise<boolean> {
+  const options = [
+    ['-no-user-config', '-nodefaults', '-display', 'none', '-no-reboot'],
+    ['-machine', 'pc', '-accel', 'kvm', '-cpu', 'max', '-m', '128'],
+    ['-kernel', kernel, '-append', 'console=ttyS0 earlyprintk=serial panic=-1'],
+    ['-serial', 'stdio'],
+  ];
   return new Promise((resolve) => {
-    const child = spawn(
-      qemu.binary,
-      [
-        ...qemu.args,
-        '-no-user-config',
-        '-nodefaults',
-        '-display',
-        'none',
-        '-no-reboot',
-        '-machine',
-        'pc',
-        '-accel',
-        'kvm',
-        '-cpu',
-        'max',
-        '-m',
-        '128',
-        '-kernel',
-        kernel,
-        '-append',
-        'console=ttyS0 earlyprintk=serial panic=-1',
-        '-serial',
-        'stdio',
-      ],
-      { stdio: ['ignore', 'pipe', 'ignore'] },
-    );
+    const args = qemu.args.concat(options.flat());
+    const child = spawn(qemu.binary, args, { stdio: ['ignore', 'pipe', 'ignore'] });
     const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
     let output = '';
     let printed = false;

@@ -1,5 +1,5 @@
-// The first command after a clone: needs Node alone. Installs the npm dependencies if they are
-// missing or older than the lock file, then runs the set-up proper (main.ts) with our arguments.
+// The first command in a new clone; it needs nothing but Node. It installs the npm dependencies if they
+// are missing or older than the lock file, then runs main.ts with the same arguments.
 import { spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
-/** npm writes this file last, so it is there only after an install that went through. */
+/** A file that npm writes last: it exists only after a complete install. */
 const installed = join(root, 'node_modules', '.package-lock.json');
 const wanted = join(root, 'package-lock.json');
 

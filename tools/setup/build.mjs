@@ -1,12 +1,12 @@
 /**
- * Builds what is published: one file a program, and what they share, in dist.
+ * Builds the published programs in dist: one file for each, and chunks that they share.
  *
- *     tools/cli/main.ts, proxy/member/process.ts, … ──▶ dist, the same names; dist/chunks
- *     packages they use                              ──▶ in these files, too; dist/LICENSES.txt
- *     packages with machine code                     ──▶ stay dependencies
+ *     tools/cli/main.ts, proxy/member/process.ts, …  ──▶ dist, under the same names; dist/chunks
+ *     packages they use                              ──▶ bundled into these; dist/LICENSES.txt
+ *     packages with machine code                     ──▶ remain dependencies
  *
- * A command runs for a moment, and a cluster comes back as quickly as its proxies start: to find and read
- * hundreds of files of other packages took each of them half of its time.
+ * A command runs for a moment, and a restore is as quick as its proxies start. Without bundling, each
+ * of them spent half of its time on finding and reading hundreds of files of other packages.
  */
 import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ const PROGRAMS = [
   'proxy/agent/durable/list-process.ts',
   'proxy/agent/durable/job-process.ts',
 ];
-/** What packages in CommonJS expect to find, in a file that is a module. */
+/** Definitions that bundled CommonJS packages expect, for a file that is an ES module. */
 const COMMON_JS = [
   "import { createRequire as $createRequire } from 'node:module';",
   'const require = $createRequire(import.meta.url);',
@@ -49,7 +49,7 @@ const { metafile } = await build({
 chmodSync(join(root, 'dist/tools/cli/main.js'), 0o755);
 writeFileSync(join(root, 'dist/LICENSES.txt'), licences(Object.keys(metafile.inputs)));
 
-/** Of every package that is in what was built. */
+/** Returns the licences of all bundled packages. */
 function licences(files) {
   const folders = files.flatMap((file) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? []);
   return [...new Set(folders)].sort().map(licenceOf).join('\n');

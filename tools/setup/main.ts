@@ -1,3 +1,4 @@
+/** The set-up of a machine for tests, demo and benchmarks. */
 import { parseArgs } from 'node:util';
 import { ensureGuestImage, type GuestImage } from '../guest/image.ts';
 import { updateAptLists } from '../packages/apt.ts';
@@ -5,14 +6,14 @@ import { SetupError } from '../packages/errors.ts';
 import { findQemus } from '../qemu/qemu.ts';
 import { ensureSecondQemu } from '../qemu/second-qemu.ts';
 import { accelerator } from './accel.ts';
-import { ensureRequirements, libvirtRequirements } from './requirements.ts';
+import { ensureRequirements, LIBVIRT_REQUIREMENTS } from './requirements.ts';
 
-const usage = `usage: setup [--second-qemu] [--libvirt]
+const USAGE = `usage: setup [--second-qemu] [--libvirt]
 
-Makes this machine ready to run Umbra's tests, demo and benchmarks: installs what is missing (as
-root; otherwise says what to run) and builds the guest image. Does nothing when all is there.
---second-qemu also fetches a newer QEMU for the tests, and goes on if there is none to be had.
---libvirt also installs libvirt for the tests, and goes on if it cannot be had.
+Makes this machine ready to run Umbra's tests, demo and benchmarks: installs missing packages (as
+root; otherwise prints the command to run) and builds the guest image. Does nothing if all is there.
+--second-qemu also downloads a newer QEMU for the tests; a failure is only reported.
+--libvirt also installs libvirt for the tests; a failure is only reported.
 `;
 
 function progress(line: string): void {
@@ -28,7 +29,7 @@ async function main(): Promise<void> {
     },
   });
   if (values.help) {
-    process.stdout.write(usage);
+    process.stdout.write(USAGE);
     return;
   }
   await ensureRequirements(progress);
@@ -38,7 +39,9 @@ async function main(): Promise<void> {
   await report(image);
 }
 
-/** Retries with new package lists: a fresh container has none, or lists whose packages are gone. */
+/**
+ * Tries again with new package lists: a fresh container has none, or lists that are out of date.
+ */
 async function withAptLists<T>(attempt: () => Promise<T>): Promise<T> {
   try {
     return await attempt();
@@ -64,7 +67,7 @@ async function trySecondQemu(): Promise<void> {
 
 async function tryLibvirt(): Promise<void> {
   try {
-    await ensureRequirements(progress, libvirtRequirements);
+    await ensureRequirements(progress, LIBVIRT_REQUIREMENTS);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     progress(`NO LIBVIRT: tests with it will fail. ${why}`);

@@ -1,9 +1,10 @@
+/** Debian packages that the set-up needs, and their installation. */
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
 
-/** Something the host must have, how to see whether it does, and the Debian package it is in. */
+/** A file or program the host must have, and the Debian package that contains it. */
 export interface Requirement {
   readonly debianPackage: string;
   /** A program on the PATH, or the absolute path of a file. */
@@ -11,7 +12,7 @@ export interface Requirement {
   readonly purpose: string;
 }
 
-const requirements: readonly Requirement[] = [
+const REQUIREMENTS: readonly Requirement[] = [
   { debianPackage: 'qemu-system-x86', probe: 'qemu-system-x86_64', purpose: 'runs the guests' },
   { debianPackage: 'seabios', probe: '/usr/share/seabios/bios-256k.bin', purpose: "QEMU's BIOS" },
   { debianPackage: 'gcc', probe: 'gcc', purpose: "compiles the guest's own programs" },
@@ -28,23 +29,23 @@ const requirements: readonly Requirement[] = [
 ];
 
 /** Requirements of the tests with libvirt, and of the relay's benchmark. */
-export const libvirtRequirements: readonly Requirement[] = [
-  { debianPackage: 'libvirt-daemon', probe: 'libvirtd', purpose: 'pretends to be a host' },
+export const LIBVIRT_REQUIREMENTS: readonly Requirement[] = [
+  { debianPackage: 'libvirt-daemon', probe: 'libvirtd', purpose: 'stands for a host' },
   {
     debianPackage: 'libvirt-daemon-driver-qemu',
     probe: '/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so',
     purpose: 'runs QEMU for it',
   },
-  { debianPackage: 'libvirt-clients', probe: 'virsh', purpose: 'speaks to it' },
-  { debianPackage: 'iproute2', probe: 'ip', purpose: 'joins two of them' },
-  { debianPackage: 'openssl', probe: 'openssl', purpose: 'makes them certificates' },
+  { debianPackage: 'libvirt-clients', probe: 'virsh', purpose: 'gives it commands' },
+  { debianPackage: 'iproute2', probe: 'ip', purpose: 'connects two such hosts' },
+  { debianPackage: 'openssl', probe: 'openssl', purpose: 'makes their certificates' },
   { debianPackage: 'systemd', probe: 'systemd-analyze', purpose: 'checks our units' },
-  { debianPackage: 'socat', probe: 'socat', purpose: 'is what our relay is compared with' },
+  { debianPackage: 'socat', probe: 'socat', purpose: 'the baseline of the relay benchmark' },
 ];
 
-/** Returns the requirements that are missing. Tests give `exists` and `path`. */
+/** Returns the requirements that are missing. Tests pass `path` and `exists`. */
 export function missingRequirements(
-  wanted: readonly Requirement[] = requirements,
+  wanted: readonly Requirement[] = REQUIREMENTS,
   path: string = process.env.PATH ?? '',
   exists: (file: string) => boolean = existsSync,
 ): Requirement[] {
@@ -54,20 +55,21 @@ export function missingRequirements(
   );
 }
 
-/** Returns the command that an operator without root has to have run, in one line. */
+/** Returns the command that installs the missing packages, for an operator without root. */
 export function installCommand(missing: readonly Requirement[]): string {
   const names = [...new Set(missing.map(({ debianPackage }) => debianPackage))];
   return `sudo apt-get install --no-install-recommends -y ${names.join(' ')}`;
 }
 
 /**
- * Installs what is missing if we are root.
- * @throws SetupError SETUP_PACKAGES_MISSING with the command to run, if we are not, or if it is
- *   still missing afterwards; SETUP_COMMAND_FAILED if apt-get fails.
+ * Installs missing packages if we are root.
+ * @throws SetupError SETUP_PACKAGES_MISSING with the command to run, without root or if a
+ * requirement
+ *   is still missing afterwards; SETUP_COMMAND_FAILED if apt-get fails
  */
 export async function ensureRequirements(
   progress: (line: string) => void,
-  wanted: readonly Requirement[] = requirements,
+  wanted: readonly Requirement[] = REQUIREMENTS,
 ): Promise<void> {
   const missing = missingRequirements(wanted);
   if (missing.length === 0) return;

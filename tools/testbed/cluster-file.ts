@@ -1,4 +1,4 @@
-/** A cluster.yaml of our own guests, for the demo, the benchmarks and the tests. */
+/** A cluster.yaml whose members run our guest image, for the demo, benchmarks and tests. */
 import { stringify } from 'yaml';
 import { guestCommandLine } from '../guest/command-line.ts';
 import type { GuestImage } from '../guest/image.ts';
@@ -15,19 +15,20 @@ export interface FileSections {
 export interface ClusterFileOptions {
   readonly cluster: string;
   readonly nodes: number;
-  /** Of every VM, or of each. */
+  /** MiB of RAM: one number for all VMs, or one for each. */
   readonly memoryMiB: number | readonly number[];
   readonly qemu: QemuBinary;
   readonly image: GuestImage;
   readonly accel: 'tcg' | 'kvm';
-  /** A second monitor for each VM, `watch.sock`. */
+  /** Gives each VM a second monitor, `watch.sock`. */
   readonly watch: boolean;
-  /** Further words of QEMU's command line, of each VM. */
+  /** Further arguments of QEMU, for each VM. */
   readonly more?: readonly string[] | undefined;
   /** Further sections of the file, such as `{round: {stopDeadline: '5s'}}`. */
   readonly settings?: FileSections | undefined;
 }
 
+/** Returns the text of the cluster.yaml. */
 export function clusterFile(options: ClusterFileOptions): string {
   const { cluster, nodes, memoryMiB, qemu, image, accel, settings, watch, more = [] } = options;
   const second = watch ? ['-qmp', 'unix:{dir}/watch.sock,server=on,wait=off'] : [];
@@ -52,8 +53,8 @@ export function clusterFile(options: ClusterFileOptions): string {
 }
 
 /**
- * What is measured and tested is one capture, not what a host allows: precopy where nothing else is
- * asked for, stop-copy where QEMU cannot be trusted with that.
+ * Adds a fixed choice of capture to settings that name none, so that tests and benchmarks measure
+ * the same capture on every host: precopy, or stop-copy where QEMU's dirty log is not reliable.
  */
 export function withCapture(settings: FileSections = {}): FileSections {
   return { ...settings, round: { capture: ['precopy', 'stop-copy'], ...settings.round } };

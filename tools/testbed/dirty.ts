@@ -1,33 +1,37 @@
 /**
- * Guest memory that is written all the time, and that can be asked whether every page is the one written
- * last (tools/guest/src/dirty.c): the guest's commands for it. Each ends when what it asks for has
- * happened, however slow the guest is; its status says whether it did.
+ * Shell commands for a process in the guest that rewrites memory all the time and can verify that
+ * every page holds what was written last (tools/guest/src/dirty.c). Each command ends when its step
+ * is done, however slow the guest is; exit status 0 means success.
  *
- *     dirtyMemory ──"ready"──▶ verifyMemory ──"verified"──▶ … ──▶ endMemory ──"verified", it has ended
+ *     dirtyMemory ──"ready"──▶ verifyMemory ──"verified"──▶ … ──▶ endMemory ──"verified"──▶ ended
  */
 
 export interface DirtyOptions {
   readonly sizeMiB: number;
-  /** MiB a second; as fast as it can without. */
+  /** MiB a second; undefined: as fast as the guest can. */
   readonly rateMiB?: number;
-  /** By default, one page after the other. */
+  /** Default: sequential, one page after the other. */
   readonly pattern?: 'sequential' | 'random' | 'burst';
-  /** Where it writes in the guest; another one for a second such process. */
+  /** Log file in the guest; a second such process needs another one. */
   readonly log?: string;
 }
 
 const LOG = '/run/dirty.log';
 const POLL_SECONDS = 0.05;
 
-/** Starts writing; ends when every page has been written once. */
+/** Returns the command that starts writing; it ends when every page has been written once. */
 export function dirtyMemory(options: DirtyOptions): string {
   const { sizeMiB, rateMiB = 0, pattern = 'sequential', log = LOG } = options;
   const command = `dirty --size-mib ${sizeMiB} --rate-mib ${rateMiB} --pattern ${pattern}`;
   const ready = `grep -q ready ${log}`;
-  return `${command} >${log} 2>&1 & echo $! >${log}.pid; ${whileAlive(log, `! ${ready}`)}; ${ready}`;
+  const waiting = whileAlive(log, `! ${ready}`);
+  return `${command} >${log} 2>&1 & echo $! >${log}.pid; ${waiting}; ${ready}`;
 }
 
-/** It verifies, and goes on. The output is its last line: `verified` or, then it has ended, `CORRUPT`. */
+/**
+ * Returns the command that has the process verify its memory and continue. Its output is the last
+ * line of the log: `verified`, or `CORRUPT`, after which the process has ended.
+ */
 export function verifyMemory(log = LOG): string {
   const count = `$(grep -c verified ${log})`;
   const waiting = whileAlive(log, `[ ${count} = $before ]`);
@@ -35,7 +39,7 @@ export function verifyMemory(log = LOG): string {
   return `before=${count}; ${kill}; ${waiting}; tail -1 ${log}; [ ${count} != $before ]`;
 }
 
-/** It verifies, and ends. The output is its last line. */
+/** Returns the command that has the process verify its memory and end; outputs its last line. */
 export function endMemory(log = LOG): string {
   const kill = `kill -TERM ${pidOf(log)} || exit`;
   return `${kill}; ${whileAlive(log, 'true')}; tail -1 ${log}; tail -1 ${log} | grep -q verified`;

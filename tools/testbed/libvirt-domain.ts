@@ -1,6 +1,6 @@
-/** A domain of our guest, as libvirt wants it described. */
+/** The libvirt XML of a domain that runs our guest image. */
 import { createHash } from 'node:crypto';
-import { quickBoot } from '../guest/command-line.ts';
+import { QUICK_BOOT } from '../guest/command-line.ts';
 
 export interface DomainOptions {
   readonly name: string;
@@ -11,11 +11,17 @@ export interface DomainOptions {
   readonly initrd: string;
   /** File the guest's console is appended to. */
   readonly console: string;
-  /** Its memory is a file's: its own, or one that others may map as well. Without it, libvirt's default. */
+  /**
+   * Backs the memory with a file, mapped privately or shared. Undefined: libvirt's default,
+   * anonymous memory.
+   */
   readonly memoryFile?: MemoryFile | undefined;
   /** Path of a monitor besides libvirt's. */
   readonly monitor?: string | undefined;
-  /** A node of a virtual cluster, which can run MPI jobs; without it, a machine by itself that tells. */
+  /**
+   * Makes the guest a node of a virtual cluster, which can run MPI jobs. Undefined: a single
+   * machine that prints ticks on its console (ticks.ts).
+   */
   readonly node?: GuestNode | undefined;
 }
 
@@ -24,17 +30,18 @@ export type MemoryFile = 'private' | 'shared';
 export interface GuestNode {
   readonly index: number;
   readonly nodes: number;
-  /** Its control channel (tools/guest/control.ts). */
+  /** Path of its control channel's socket (tools/guest/control.ts). */
   readonly control: string;
 }
 
-/** Where nodes of one cluster hear each other: on the loopback of their host's network namespace. */
+/** Network of a cluster's nodes: multicast on the loopback of the host's network namespace. */
 const MULTICAST = { address: '230.0.0.1', port: 5_558 };
 
+/** Returns the domain's XML. */
 export function domainXml(options: DomainOptions): string {
   const { name, memoryMiB, loadMiB, emulator, kernel, initrd, node } = options;
   const words = ['console=ttyS0', 'quiet', 'panic=-1', 'random.trust_cpu=on', 'mitigations=off'];
-  words.push('clocksource=acpi_pm', ...quickBoot);
+  words.push('clocksource=acpi_pm', ...QUICK_BOOT);
   if (node === undefined) words.push('tell=0.1', `load=${loadMiB}`);
   else words.push(`node=${node.index}`, `nodes=${node.nodes}`);
   return `<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
@@ -93,7 +100,7 @@ function clusterDevices({ index, control }: GuestNode): string {
     </interface>`;
 }
 
-/** One name, one identity, whichever host defines it. */
+/** Returns the UUID for a name: the same on every host that defines the domain. */
 function uuidOf(name: string): string {
   const hex = createHash('sha256').update(name).digest('hex');
   const [a, b, c, d, e] = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 15), '0', ''];

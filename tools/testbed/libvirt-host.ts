@@ -1,11 +1,11 @@
 /**
- * A libvirtd of our own, in session mode, that takes itself for a host: a folder with everything it
- * keeps, run as a user without rights, since root would get system mode.
+ * A private libvirtd in session mode that stands for one host. It keeps its files in one folder. It
+ * runs as an unprivileged user, because libvirtd run by root is in system mode.
  *
  *     FOLDER/run/libvirt/libvirt-sock     its socket
- *     FOLDER/{config,cache,data,home}     what XDG and libvirt put there
+ *     FOLDER/{config,cache,data,home}     folders of XDG and libvirt
  *
- * QEMUs it starts outlive it, and know our folder by their environment: that is how they are found.
+ * QEMUs it starts outlive it. They are found by their environment, which contains this folder.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -22,19 +22,19 @@ import {
 import { dirname, join } from 'node:path';
 import type { CommandEnd } from './testbed.ts';
 
-/** Whom libvirtd, virsh and QEMU run as when we are root. */
-const NOBODY = 65_534;
+/** Unix user and group `nobody`: libvirtd, virsh and QEMU run as it when we are root. */
+const UNPRIVILEGED_ID = 65_534;
 const START_LIMIT_MS = 300_000;
 const VIRSH_LIMIT_MS = 600_000;
 
 export interface HostFolders {
-  /** Its own; must not exist. Short: sockets are far down in it. */
+  /** The host's own folder; must not exist. Short: paths of sockets in it are limited. */
   readonly directory: string;
-  /** Where its destination's side of a migration listens. */
+  /** Ports on which incoming migrations listen. */
   readonly ports: { readonly first: number; readonly last: number };
-  /** Folder of certificates for migrations in TLS. */
+  /** Folder of certificates for migrations with TLS. */
   readonly certificates: string;
-  /** What comes before libvirtd's command line: a namespace to enter, say. Only for root. */
+  /** Prefix of libvirtd's command line, such as one that enters a namespace. Only for root. */
   readonly within?: readonly string[];
 }
 
@@ -76,11 +76,11 @@ export class LibvirtHost {
     return `qemu+unix:///session?socket=${this.socket}`;
   }
 
-  /** Resolves when it listens. */
+  /** Starts libvirtd; resolves when it listens on its socket. */
   async startDaemon(): Promise<void> {
     const folder = dirname(this.socket);
     ownFolder(folder);
-    rmSync(this.socket, { force: true }); // one that was killed leaves it
+    rmSync(this.socket, { force: true }); // a killed libvirtd leaves its socket
     const there = new AbortController();
     const seen = (async () => {
       for await (const _ of watchUntil(folder, there.signal)) if (existsSync(this.socket)) return;
@@ -99,7 +99,7 @@ export class LibvirtHost {
       const why = () => reject(new Error(`libvirtd did not start: ${complaint}`));
       daemon.once('exit', why).once('error', reject);
     });
-    ended.catch(() => {}); // it ends some day
+    ended.catch(() => {}); // it also rejects when libvirtd ends much later
     const timer = setTimeout(() => daemon.kill('SIGKILL'), START_LIMIT_MS);
     try {
       await Promise.race([seen, ended]);
@@ -109,7 +109,7 @@ export class LibvirtHost {
     }
   }
 
-  /** SIGKILL to libvirtd alone; its QEMUs run on. */
+  /** Kills libvirtd alone with SIGKILL; its QEMUs keep running. */
   async killDaemon(): Promise<void> {
     const daemon = this.#daemon;
     if (daemon === undefined || daemon.exitCode !== null || daemon.signalCode !== null) return;
@@ -118,7 +118,7 @@ export class LibvirtHost {
     await ended;
   }
 
-  /** Runs a virsh command against this host, for no longer than a limit. */
+  /** Runs a virsh command on this host and kills it after `limitMs`. Never rejects. */
   virsh(args: readonly string[], limitMs = VIRSH_LIMIT_MS): Promise<CommandEnd> {
     const [program = '', ...words] = [...asNobody(), 'virsh', '-q', '-c', this.uri, ...args];
     const options = { env: this.#environment, timeout: limitMs, maxBuffer: 64 * 2 ** 20 };
@@ -130,28 +130,28 @@ export class LibvirtHost {
     });
   }
 
-  /** What virsh says. @throws Error if it fails */
+  /** Returns the output of a virsh command. @throws Error if it fails */
   async ask(...args: readonly string[]): Promise<string> {
     const { code, stdout, stderr } = await this.virsh(args);
     if (code !== 0) throw new Error(`virsh ${args.join(' ')}: status ${code}: ${stderr}`);
     return stdout;
   }
 
-  /** Defines nothing: the domain is gone when it ends. @throws Error */
+  /** Starts a transient domain, which libvirt forgets when it ends. @throws Error */
   async create(xml: string): Promise<void> {
     const file = join(this.directory, 'domain.xml');
     writeFileSync(file, xml, { mode: 0o644 });
     await this.ask('create', file);
   }
 
-  /** Every process that was started here and still lives. */
+  /** Returns the processes of this host that still exist: libvirtd, QEMUs and their children. */
   processes(): number[] {
     return readdirSync('/proc')
       .map(Number)
       .filter((pid) => Number.isInteger(pid) && pid !== process.pid && this.#isOurs(pid));
   }
 
-  /** The QEMU of a domain. @throws Error if there is none */
+  /** Returns the pid of a domain's QEMU. @throws Error if there is none */
   qemuPid(domain: string): number {
     const found = this.processes().find((pid) => {
       return procText(pid, 'cmdline').includes(`guest=${domain},`);
@@ -160,7 +160,7 @@ export class LibvirtHost {
     return found;
   }
 
-  /** The hard way, and idempotent. The folder is its maker's to remove. */
+  /** Kills every process of this host with SIGKILL. Idempotent; leaves the folder to the caller. */
   sweep(): void {
     this.#daemon?.kill('SIGKILL');
     for (const pid of this.processes()) {
@@ -185,7 +185,7 @@ export class LibvirtHost {
     };
   }
 
-  /** libvirt hands HOME and XDG variables on to QEMU, with folders below of its own. */
+  /** Returns true for our processes: libvirt gives QEMU HOME and XDG folders below ours. */
   #isOurs(pid: number): boolean {
     return procText(pid, 'environ').includes(`=${this.directory}/`);
   }
@@ -195,27 +195,28 @@ function procText(pid: number, name: 'cmdline' | 'environ'): string {
   try {
     return readFileSync(`/proc/${pid}/${name}`, 'utf8');
   } catch {
-    return ''; // it went away, or is not ours
+    return ''; // the process has ended, or we may not read it
   }
 }
 
-/** Made if it is not there, and given to whom libvirtd runs as. */
+/** Makes a folder if it is missing and gives it to the user that libvirtd runs as. */
 export function ownFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
-  if (isRoot()) chownSync(path, NOBODY, NOBODY);
+  if (isRoot()) chownSync(path, UNPRIVILEGED_ID, UNPRIVILEGED_ID);
 }
 
-/** What comes before a command that libvirt's user is to run. */
+/** Returns the prefix of a command that has to run as libvirtd's user; empty without root. */
 export function asNobody(): string[] {
   if (!isRoot()) return [];
-  return ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
+  const id = UNPRIVILEGED_ID;
+  return ['setpriv', `--reuid=${id}`, `--regid=${id}`, '--clear-groups'];
 }
 
 export function isRoot(): boolean {
   return process.getuid?.() === 0;
 }
 
-/** Once at the beginning, then whenever something in the folder changes. */
+/** Yields once at the beginning, then whenever something in the folder changes. */
 async function* watchUntil(folder: string, signal: AbortSignal): AsyncGenerator<void> {
   let wake: () => void = () => {};
   const watcher = watch(folder, () => wake());

@@ -5,11 +5,11 @@
  *     libvirtd, QEMUs        10.x.x.1 ── veth ── 10.x.x.2     libvirtd, QEMUs
  *     relay                         cut(), mend()
  *
- *     FOLDER/wire       where unix sockets of a migration are, by the same path on both hosts; b's
- *                       is FOLDER/b-wire for us
- *     FOLDER/NAME.log   a domain's console, wherever it runs: one log, appended to
+ *     FOLDER/wire            unix sockets of migrations, under the same path on both hosts; outside
+ *                            host b's mount namespace, its sockets are in FOLDER/b-wire
+ *     FOLDER/logs/NAME.log   a domain's console: one log on both hosts, appended to
  *
- * Needs root: for the namespaces, and to be someone else than libvirtd's user.
+ * Needs root, for the namespaces and to run libvirtd as another user than our own.
  */
 import { execFile } from 'node:child_process';
 import {
@@ -43,22 +43,22 @@ const UMBRA_LIMIT_MS = 600_000;
 export interface PairDomain {
   readonly name: string;
   readonly memoryMiB?: number;
-  /** Memory in use, rewritten and checked all the time. */
+  /** Memory that the guest rewrites and verifies all the time, MiB. */
   readonly loadMiB?: number;
   readonly memoryFile?: MemoryFile;
   /** Path of a monitor besides libvirt's. */
   readonly monitor?: string;
-  /** A node of a cluster on host b, instead of a machine that tells. */
+  /** Makes the guest a node of a cluster on host b, instead of a machine that prints ticks. */
   readonly node?: { readonly index: number; readonly nodes: number };
 }
 
 export class LibvirtPair {
   readonly directory: string;
-  /** The same on tmpfs. */
+  /** A folder like it on tmpfs. */
   readonly memory: string;
   readonly a: LibvirtHost;
   readonly b: LibvirtHost;
-  /** Addresses of the two, on the cable between them. */
+  /** IP addresses of the hosts on the link between them. */
   readonly addressA: string;
   readonly addressB: string;
   readonly #link: NetworkLink;
@@ -95,11 +95,8 @@ export class LibvirtPair {
       const inA = { directory: join(directory, 'a'), within: withMounts(newest) };
       hosts.push(await LibvirtHost.start({ ...common, ...inA }));
       const wire: [string, string] = [join(directory, 'b-wire'), join(directory, 'wire')];
-      const within = [
-        'nsenter',
-        `--net=/run/netns/${link.namespace}`,
-        ...withMounts([...newest, wire]),
-      ];
+      const enter = ['nsenter', `--net=/run/netns/${link.namespace}`];
+      const within = enter.concat(withMounts(newest.concat([wire])));
       hosts.push(await LibvirtHost.start({ ...common, directory: join(directory, 'b'), within }));
       process.off('exit', onExit);
       const [a, b] = hosts as [LibvirtHost, LibvirtHost];
@@ -131,7 +128,7 @@ export class LibvirtPair {
     process.once('exit', this.#onExit);
   }
 
-  /** A unix socket's path for those on host a, and where host b's is for us. */
+  /** Returns the path of a unix socket on host a, and our path of host b's socket of that name. */
   wire(name: string): { readonly a: string; readonly b: string } {
     return { a: join(this.directory, 'wire', name), b: join(this.directory, 'b-wire', name) };
   }
@@ -144,12 +141,12 @@ export class LibvirtPair {
     return join(this.memory, 'umbra');
   }
 
-  /** The file of names that processes of `umbra` freeze at (proxy/failure/fault-point.ts). */
+  /** Returns the file with the fault points to freeze at (proxy/failure/fault-point.ts). */
   get stopAt(): string {
     return join(this.memory, 'stop-at');
   }
 
-  /** Daemons and proxies that `umbra` has started and that still live, with their command lines. */
+  /** Returns the daemons and proxies of `umbra` that still exist, by pid, with command lines. */
   processes(): Map<number, string> {
     const found = new Map<number, string>();
     for (const name of readdirSync('/proc').filter((one) => /^\d+$/.test(one))) {
@@ -159,13 +156,16 @@ export class LibvirtPair {
         const commandLine = readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ');
         found.set(Number(name), commandLine);
       } catch {
-        // it went away, or is not ours
+        // the process has ended, or we may not read it
       }
     }
     return found;
   }
 
-  /** Runs the umbra command as libvirt's user, who cannot look into our clone. */
+  /**
+   * Runs the umbra command as libvirtd's user. That user cannot read this repository, so it is
+   * bind-mounted into the pair's folder.
+   */
   umbra(...args: readonly string[]): Promise<CommandEnd> {
     const [program, ...words] = this.#umbra(args);
     const env = { ...process.env, UMBRA_HOME: this.#home, UMBRA_STOP_AT: this.stopAt };
@@ -178,7 +178,7 @@ export class LibvirtPair {
     });
   }
 
-  /** The same with --json. @throws Error if it fails */
+  /** Runs the umbra command with --json and parses its answer. @throws Error if it fails */
   async json<T>(...args: readonly string[]): Promise<T> {
     const { code, stdout, stderr } = await this.umbra(...args, '--json');
     const last = stdout.trim().split('\n').at(-1) ?? '';
@@ -201,7 +201,7 @@ export class LibvirtPair {
     return [...withMounts(mounts), ...asNobody(), node, main, ...args];
   }
 
-  /** The domain's XML: the same on both hosts. */
+  /** Returns a domain's XML, which is the same on both hosts. */
   xml({
     name,
     memoryMiB = 160,
@@ -229,11 +229,12 @@ export class LibvirtPair {
     });
   }
 
-  /** Pulls the cable between the hosts: packets are lost, nobody is told. */
+  /** Breaks the link between the hosts: packets are lost without an error on either side. */
   cut(): void {
     this.#link.set('down');
   }
 
+  /** Restores the link between the hosts. */
   mend(): void {
     this.#link.set('up');
   }
@@ -248,7 +249,7 @@ export class LibvirtPair {
     }
   }
 
-  /** Idempotent. */
+  /** Kills all processes of both hosts and removes every folder. Idempotent. */
   dispose(): void {
     this.a.sweep();
     this.b.sweep();
@@ -265,7 +266,7 @@ function exitOnSignal(): void {
   process.exit(130);
 }
 
-/** Our cache is private: libvirt's user gets links of its own, or copies. */
+/** Links or copies a file out of our cache, which libvirtd's user cannot read. */
 function shareFile(from: string, to: string): string {
   try {
     linkSync(from, to);

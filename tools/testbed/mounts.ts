@@ -1,11 +1,14 @@
-/** What a process sees of the file system, without touching anyone else's. */
+/** Prefixes of commands that run in a mount namespace of their own. */
 import { dirname, join } from 'node:path';
 import type { QemuBinary } from '../qemu/qemu.ts';
 
-/** Where libvirt's domains find their QEMU. */
+/** Path of QEMU in the XML of our domains. */
 export const EMULATOR = '/usr/bin/qemu-system-x86_64';
 
-/** Mounts in a namespace of its own, `[from, to]` each, before what is run there. */
+/**
+ * Returns the prefix of a command that runs in a mount namespace of its own.
+ * @param mounts bind mounts there, `[from, to]` each
+ */
 export function withMounts(mounts: readonly (readonly [string, string])[]): string[] {
   const script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift';
   const words = ['unshare', '--mount', '--propagation', 'private'];
@@ -13,8 +16,8 @@ export function withMounts(mounts: readonly (readonly [string, string])[]): stri
 }
 
 /**
- * QEMU loads modules from the system's folder, and dies of those of another version: the newest
- * takes the system's place where libvirt looks.
+ * Returns the mounts that put a QEMU in the place of the system's. QEMU loads its modules from the
+ * system's folder and crashes on modules of another version, so the folders are replaced as well.
  */
 export function newestInPlace({ binary }: QemuBinary): [string, string][] {
   if (binary === EMULATOR) return [];

@@ -1,4 +1,4 @@
-/** A cable between this machine and a network namespace on it. */
+/** A network link between this machine and a network namespace on it. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
@@ -13,7 +13,7 @@ export class NetworkLink {
     const id = process.pid % 2 ** 15;
     this.namespace = `umbra-b-${id}`;
     this.#device = `umb${id}`;
-    // 10.128.0.0/9 in blocks of four addresses, one a process.
+    // Each process has a block of four addresses of 10.128.0.0/9.
     const block = `10.${128 + (id >> 8)}.${id & 255}`;
     this.addressA = `${block}.1`;
     this.addressB = `${block}.2`;

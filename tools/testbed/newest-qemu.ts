@@ -1,6 +1,9 @@
 import { findQemus, type QemuBinary } from '../qemu/qemu.ts';
 
-/** The newest QEMU of this machine: under TCG only 9.0 and later can be captured while they run. */
+/**
+ * Returns the newest QEMU of this machine. Under TCG, only QEMU 9.0 and later can capture a VM
+ * while it runs.
+ */
 export async function newestQemu(): Promise<QemuBinary | undefined> {
   const qemus = await findQemus();
   return qemus.sort((a, b) => majorOf(b) - majorOf(a))[0];

@@ -15,12 +15,15 @@ export class RelayProcess {
   readonly #lines: Interface;
   #wake: () => void = () => {};
 
-  /** Resolves when it listens. Its sockets are for everyone, as far as their folder is. */
+  /**
+   * Starts a relay; resolves when it listens. Its sockets are open to every user that may enter
+   * their folder.
+   */
   static start(...args: readonly string[]): Promise<RelayProcess> {
     return RelayProcess.startWith({}, ...args);
   }
 
-  /** @param environment what it has besides ours */
+  /** @param environment variables added to our own */
   static async startWith(
     environment: NodeJS.ProcessEnv,
     ...args: readonly string[]
@@ -65,13 +68,13 @@ export class RelayProcess {
     return this.#child.pid ?? 0;
   }
 
-  /** The most memory it has had (VmHWM). */
+  /** Returns the largest resident memory so far, bytes (VmHWM). */
   get peakBytes(): number {
     const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
     return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
   }
 
-  /** The reports of so many migrations, in the order in which they ended. */
+  /** Waits for `count` reports; returns them in the order in which the migrations ended. */
   async reports(count: number): Promise<readonly MigrationReport[]> {
     while (this.#reports.length < count) {
       if (this.#child.exitCode !== null) throw new Error('the relay has ended');
@@ -83,7 +86,7 @@ export class RelayProcess {
     return this.#reports;
   }
 
-  /** Ends it as an operator does. @returns what it noted, by the names of its routes */
+  /** Ends the relay with SIGTERM. @returns its notes, by the names of their routes */
   async end(): Promise<Readonly<Record<string, string>>> {
     const ended = once(this.#lines, 'close');
     this.#child.kill('SIGTERM');
@@ -91,7 +94,7 @@ export class RelayProcess {
     return Object.fromEntries(this.#notes);
   }
 
-  /** Ends it, whatever is under way. Idempotent. */
+  /** Kills the relay, whatever migrations are under way. Idempotent. */
   async kill(): Promise<void> {
     process.off('exit', this.#onExit);
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;

@@ -1,10 +1,11 @@
 /**
- * A disk that is as slow as is wanted, or hangs, and a real one to everybody who uses it:
+ * A block device with a chosen speed that can also hang, mounted as a file system:
  *
  *     folder ──▶ ext4 ──▶ loop device ──▶ FUSE export ──▶ throttle-group ──▶ a file
  *                                         └──── of a qemu-storage-daemon ────┘
  *
- * Hung, whoever asks it for something sleeps where no signal reaches him, as with a failing drive.
+ * While it hangs, a process that uses it sleeps in state D, which no signal ends, as with a failing
+ * drive.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
@@ -22,35 +23,27 @@ declare module '../../qmp/commands.ts' {
 }
 
 export class SlowDisk {
-  /** Where it is mounted. */
+  /** Mount point of its file system. */
   readonly folder: string;
   readonly #location: string;
   readonly #pid: number;
 
-  /** As quick as what is under it, for now. @param bytes its size */
+  /** Makes the disk and mounts it, with no limit of speed yet. @param bytes its size */
   static create(bytes: number): SlowDisk {
     const location = mkdtempSync(join(tmpdir(), 'umbra-slow-disk-'));
     const file = join(location, 'file');
     const exported = join(location, 'exported');
     for (const path of [file, exported]) writeFileSync(path, '');
     truncateSync(file, bytes);
-    run('qemu-storage-daemon', [
-      '--object',
-      'throttle-group,id=pace',
-      '--blockdev',
-      `file,node-name=file,filename=${file}`,
-      '--blockdev',
-      'throttle,node-name=slow,file=file,throttle-group=pace',
-      '--export',
-      `fuse,id=export,node-name=slow,mountpoint=${exported},writable=on`,
-      '--chardev',
-      `socket,id=monitor,path=${join(location, 'monitor')},server=on,wait=off`,
-      '--monitor',
-      'chardev=monitor',
-      '--pidfile',
-      join(location, 'pid'),
-      '--daemonize',
-    ]);
+    const options = [
+      ['--object', 'throttle-group,id=pace'],
+      ['--blockdev', `file,node-name=file,filename=${file}`],
+      ['--blockdev', 'throttle,node-name=slow,file=file,throttle-group=pace'],
+      ['--export', `fuse,id=export,node-name=slow,mountpoint=${exported},writable=on`],
+      ['--chardev', `socket,id=monitor,path=${join(location, 'monitor')},server=on,wait=off`],
+      ['--monitor', 'chardev=monitor', '--pidfile', join(location, 'pid'), '--daemonize'],
+    ];
+    run('qemu-storage-daemon', options.flat());
     const disk = new SlowDisk(location);
     try {
       run('mkfs.ext4', ['-q', '-F', '-m', '0', exported]);
@@ -72,7 +65,7 @@ export class SlowDisk {
 
   readonly #onExit = () => this.dispose();
 
-  /** Reads and writes together, from now on. */
+  /** Limits reads and writes together, from now on. */
   async pace(bytesPerSecond: number | 'as quick as can be'): Promise<void> {
     const total = bytesPerSecond === 'as quick as can be' ? 0 : bytesPerSecond;
     const monitor = await QmpClient.connect(join(this.#location, 'monitor'));
@@ -84,15 +77,16 @@ export class SlowDisk {
     }
   }
 
+  /** Stops the disk: requests wait until resume(). */
   hang(): void {
     process.kill(this.#pid, 'SIGSTOP');
   }
 
-  goOn(): void {
+  resume(): void {
     process.kill(this.#pid, 'SIGCONT');
   }
 
-  /** What is still asked of it fails. */
+  /** Removes the disk; requests under way fail. */
   dispose(): void {
     process.off('exit', this.#onExit);
     unmount(this.folder);
@@ -102,7 +96,7 @@ export class SlowDisk {
   }
 }
 
-/** It may not have been mounted yet. */
+/** Unmounts a folder, which may not have been mounted yet. */
 function unmount(path: string): void {
   spawnSync('umount', ['--lazy', path], { stdio: 'ignore' });
 }

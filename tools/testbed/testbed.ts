@@ -1,8 +1,8 @@
 /**
- * A virtual cluster of our own guests, run with the umbra command as an operator runs it.
+ * A virtual cluster of our guests, run with the umbra command as an operator runs it.
  *
- * Everything it starts inherits UMBRA_HOME, a folder of this testbed alone: that is how what is left
- * is found and ended, whatever happened to whom.
+ * Every process it starts inherits UMBRA_HOME, a folder of this testbed alone. By that variable it
+ * finds and ends what is left, even after parts of the cluster were killed.
  */
 import { execFile, spawn } from 'node:child_process';
 import {
@@ -25,7 +25,7 @@ import { accelerator } from '../setup/accel.ts';
 import { clusterFile, type FileSections, withCapture } from './cluster-file.ts';
 import { type DirtyOptions, dirtyMemory } from './dirty.ts';
 
-/** What a command printed, and how it ended. */
+/** The output and the exit status of a command. */
 export interface CommandEnd {
   readonly code: number;
   readonly stdout: string;
@@ -34,25 +34,25 @@ export interface CommandEnd {
 
 export interface TestbedOptions {
   readonly nodes: number;
-  /** Of every VM, or of each. */
+  /** MiB of RAM: one number for all VMs, or one for each. */
   readonly memoryMiB?: number | readonly number[];
   /** Default: the first QEMU found. */
   readonly qemu?: QemuBinary | undefined;
   readonly settings?: FileSections;
   /** Gives every VM a second monitor, `watch.sock` in the member's folder. */
   readonly watch?: boolean;
-  /** Further words of QEMU's command line, of each VM. */
+  /** Further arguments of QEMU, for each VM. */
   readonly more?: readonly string[];
-  /** A disk of each VM, in the testbed's folder: what follows that folder in `-drive file=`. */
+  /** Gives each VM a disk in the testbed's folder: the text after that folder in `-drive file=`. */
   readonly disk?: string;
-  /** How long to wait for all guests to boot, milliseconds. */
+  /** Time limit for the boot of all guests, milliseconds. */
   readonly bootMs?: number;
 }
 
-/** Limits for slow machines: they only end what would never end. */
+/** Limits for slow machines: they only end commands that would never end. */
 const COMMAND_LIMIT_MS = 600_000;
 const BOOT_LIMIT_MS = 600_000;
-/** Gigabytes, by a processor that is emulated. */
+/** Long enough for an emulated processor to fill gigabytes. */
 const FILL_LIMIT_MS = 1_800_000;
 const CLUSTER = 'demo';
 const LAST_WORDS_BYTES = 1_000;
@@ -62,7 +62,7 @@ export class Testbed {
   readonly file: string;
   readonly nodes: number;
   readonly qemu: QemuBinary;
-  /** The file as it was made. */
+  /** The cluster.yaml as it was first written, parsed. */
   readonly #plain: object;
   readonly #controls = new Map<number, GuestControl>();
   readonly #onExit = () => this.sweep();
@@ -94,20 +94,20 @@ export class Testbed {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, exitOnSignal);
   }
 
-  /** The cluster's own folder. */
+  /** Returns the cluster's own folder. */
   get directory(): string {
     return join(this.home, CLUSTER);
   }
 
-  /** The folder with a VM's sockets. */
+  /** Returns the folder with a VM's sockets. */
   memberDirectory = (node: number): string => join(this.directory, 'vm', `n${node}`);
 
-  /** The file of names that processes of this testbed freeze at (proxy/failure/fault-point.ts). */
+  /** Returns the file with the fault points to freeze at (proxy/failure/fault-point.ts). */
   get stopAt(): string {
     return join(this.home, 'stop-at');
   }
 
-  /** Other settings, the VMs running on: the daemon is started anew. */
+  /** Restarts the daemon with other settings while the VMs keep running. */
   async reconfigure(settings: FileSections): Promise<void> {
     const given = settings.round !== undefined ? withCapture(settings) : settings;
     writeFileSync(this.file, stringify({ ...this.#plain, ...given }));
@@ -135,7 +135,7 @@ export class Testbed {
     });
   }
 
-  /** Runs the umbra command where everyone can see it. @throws Error if it fails */
+  /** Runs the umbra command with our own terminal. @throws Error if it fails */
   async show(...args: readonly string[]): Promise<void> {
     const [program, ...words] = umbraCommand();
     const env = { ...process.env, UMBRA_HOME: this.home };
@@ -144,7 +144,7 @@ export class Testbed {
     if (code !== 0) throw new Error(`umbra ${args.join(' ')}: status ${code}`);
   }
 
-  /** Runs the umbra command with --json. @throws Error if it fails */
+  /** Runs the umbra command with --json and parses its answer. @throws Error if it fails */
   async json<T>(...args: readonly string[]): Promise<T> {
     const { code, stdout, stderr } = await this.umbra(...args, '--json');
     const last = stdout.trim().split('\n').at(-1) ?? '';
@@ -152,7 +152,7 @@ export class Testbed {
     return JSON.parse(last) as T;
   }
 
-  /** `umbra up`, then waits until every guest answers. */
+  /** Runs `umbra up`, then waits until every guest answers. */
   async up(bootMs = BOOT_LIMIT_MS): Promise<void> {
     await this.json('up', this.file);
     await Promise.all(
@@ -162,7 +162,7 @@ export class Testbed {
     );
   }
 
-  /** The control channel of a guest; made anew after a restore. */
+  /** Returns the control channel of a guest; after hangUp() it is connected anew. */
   async guest(node: number): Promise<GuestControl> {
     const known = this.#controls.get(node);
     if (known !== undefined) return known;
@@ -173,7 +173,7 @@ export class Testbed {
     return control;
   }
 
-  /** What a VM's QEMU and its guest's console have said last. */
+  /** Returns the end of a VM's log and of its guest's console, for error messages. */
   lastWords(node: number): string {
     const folder = this.memberDirectory(node);
     return ['vm.log', 'console.log']
@@ -185,7 +185,7 @@ export class Testbed {
       .join('');
   }
 
-  /** Forgets the control channels: their QEMUs are gone. */
+  /** Closes the control channels: their QEMUs have ended. */
   hangUp(): void {
     for (const control of this.#controls.values()) control.close();
     this.#controls.clear();
@@ -197,14 +197,17 @@ export class Testbed {
     return output;
   }
 
-  /** Has a guest write to memory all the time (dirty.ts). Resolves when all of it has been written once. */
+  /**
+   * Starts a process in a guest that rewrites memory all the time (dirty.ts). Resolves when all of
+   * it has been written once.
+   */
   async dirty(node: number, options: DirtyOptions): Promise<void> {
     const guest = await this.guest(node);
     const { output, exitCode } = await guest.run(dirtyMemory(options), {
       timeoutMs: FILL_LIMIT_MS,
     });
-    if (exitCode !== 0)
-      throw new Error(`n${node} does not write to ${options.sizeMiB} MiB: ${output}`);
+    if (exitCode === 0) return;
+    throw new Error(`n${node} does not write to ${options.sizeMiB} MiB: ${output}`);
   }
 
   pid(node: number): number {
@@ -212,7 +215,7 @@ export class Testbed {
     return (JSON.parse(card) as { pid: number }).pid;
   }
 
-  /** SIGKILL to every QEMU, at once; returns when they are gone, and with them what they had open. */
+  /** Kills every QEMU at once with SIGKILL; returns when they have ended and closed their files. */
   killAll(): void {
     this.hangUp();
     const pids = Array.from({ length: this.nodes }, (_, node) => this.pid(node));
@@ -220,7 +223,7 @@ export class Testbed {
     while (pids.some((pid) => startTimeOf(pid) !== undefined));
   }
 
-  /** Every process that was started for this testbed and still lives, with its command line. */
+  /** Returns the processes of this testbed that still exist, by pid, with command lines. */
   processes(): Map<number, string> {
     const found = new Map<number, string>();
     for (const name of readdirSync('/proc')) {
@@ -231,13 +234,13 @@ export class Testbed {
         if (!environment.includes(`UMBRA_HOME=${this.home}`)) continue;
         found.set(pid, readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
       } catch {
-        // it went away, or is not ours
+        // the process has ended, or we may not read it
       }
     }
     return found;
   }
 
-  /** Ends the cluster the proper way, then whatever is left. Idempotent. */
+  /** Ends the cluster with `umbra down`, then kills what is left. Idempotent. */
   async dispose(): Promise<void> {
     this.hangUp();
     if (existsSync(this.directory)) await this.umbra('down', '--purge');
@@ -245,7 +248,7 @@ export class Testbed {
     process.off('exit', this.#onExit);
   }
 
-  /** The hard way. */
+  /** Kills every process of this testbed with SIGKILL and removes its folder. */
   sweep(): void {
     for (const pid of this.processes().keys()) {
       try {
@@ -254,12 +257,12 @@ export class Testbed {
         // gone already
       }
     }
-    // Whoever is dying may still make a file.
+    // A process that is being killed may still make a file: retry.
     rmSync(this.home, { recursive: true, force: true, maxRetries: 10 });
   }
 }
 
-/** The built command if it is there, as it is shipped; else from source. */
+/** Returns the umbra command: the built one if there is one, as it is shipped, else the source. */
 export function umbraCommand(): [string, ...string[]] {
   const built = fileURLToPath(new URL('../../dist/tools/cli/main.js', import.meta.url));
   if (existsSync(built)) return [process.execPath, built];

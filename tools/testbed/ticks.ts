@@ -1,20 +1,21 @@
 /**
- * The console of a guest started with `tell=`: lines of ticks, numbered, under a name that is in the
- * guest's memory alone. A guest that reboots has another name, one that loses a moment a gap.
+ * Reads the console of a guest started with `tell=`, which prints numbered ticks under a random
+ * name. The name exists only in the guest's memory: a guest that has rebooted has another one. Lost
+ * time shows as a gap in the numbers.
  */
 import { readFileSync, statSync, watch } from 'node:fs';
 
 const WAIT_LIMIT_MS = 600_000;
 
 export interface Ticks {
-  /** Names in order of appearance: one, if it is one guest that goes on. */
+  /** Names in order of appearance; one name means that one guest ran without a reboot. */
   readonly names: readonly string[];
   readonly numbers: readonly number[];
-  /** What its memory's check has said, one line each. */
+  /** Lines of the guest's memory check (dirty.c). */
   readonly checks: readonly string[];
 }
 
-/** @param from offset in the log, bytes */
+/** Returns the ticks of a log. @param from offset in the log, bytes */
 export function readTicks(log: string, from = 0): Ticks {
   const text = readFileSync(log).subarray(from).toString('latin1');
   const lines = text.slice(0, text.lastIndexOf('\n') + 1).split(/\r*\n/);
@@ -29,17 +30,17 @@ export function readTicks(log: string, from = 0): Ticks {
   };
 }
 
-/** Where the log ends now. */
+/** Returns the log's present size, bytes. */
 export function logEnd(log: string): number {
   return statSync(log).size;
 }
 
-/** The first number that does not follow the one before it; undefined if there is none. */
+/** Returns the first number that does not follow the one before it; undefined if none. */
 export function firstGap({ numbers }: Ticks): number | undefined {
   return numbers.find((number, at) => at > 0 && number !== (numbers[at - 1] ?? 0) + 1);
 }
 
-/** Waits until what the log says from there on will do. @throws Error after `limitMs` */
+/** Waits until the ticks of a log are `enough`. @throws Error after `limitMs` */
 export async function untilTicks(
   log: string,
   from: number,

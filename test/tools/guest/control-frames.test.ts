@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
-  commandBytesMax,
+  COMMAND_BYTES_MAX,
   encodeHello,
   encodeKill,
   encodeRun,
@@ -92,7 +92,10 @@ test('requests are lines of their own that say how long the command is', () => {
   assert.is(encodeRun('a-1', ''), '\n::run a-1 0 \n');
   assert.is(encodeKill('a-1'), '\n::kill a-1\n');
   assert.is(encodeHello(), '\n::hello\n');
-  assert.throws(() => encodeRun('a-1', 'x'.repeat(commandBytesMax + 1)), /command of 65537 bytes/);
+  assert.throws(
+    () => encodeRun('a-1', 'x'.repeat(COMMAND_BYTES_MAX + 1)),
+    /command of 65537 bytes/,
+  );
 });
 
 test.run();

@@ -139,7 +139,7 @@ function tellOne(seed: number, options: Options): number {
   return kept.every(Boolean) ? 0 : 1;
 }
 
-/** @returns whether all promises are kept */
+/** Prints a failed run of the persister, shortened. @returns true if all promises are kept */
 function tellPersister(seed: number, any: AnyBroken | undefined): boolean {
   const broken = ofPersister(any);
   const { plan, violations } = runPersist({ seed, broken });
@@ -164,7 +164,7 @@ function ofPersister(broken: AnyBroken | undefined): PersistBroken | undefined {
   return PERSIST_BROKEN.find((one) => one === broken);
 }
 
-/** @returns whether all promises are kept */
+/** Prints a failed run of the protocol, shortened. @returns true if all promises are kept */
 function tellProtocol(seed: number, broken: Broken | undefined): boolean {
   const { plan, violations } = run({ seed, broken });
   const short = violations.length > 0 ? shrink(seed, plan, broken) : plan;

@@ -1,11 +1,11 @@
 /**
- * A process that may die or be frozen at any instant. What it has planned happens only while it
- * lives, and, if it is frozen then, when it is thawed.
+ * A process that may die or be frozen at any instant. Its planned events happen only while it is
+ * alive; those due while it is frozen happen when it is thawed.
  */
 import type { Events, Happening } from '../events.ts';
 import type { Random } from '../random.ts';
 
-/** What is to happen, in which life of the process, and whether it is still wanted. */
+/** A planned event, and the life of the process that it belongs to. */
 interface Planned {
   readonly life: number;
   readonly happening: Happening;
