@@ -1,10 +1,13 @@
-/** A program of a test's as one file: it begins in a third of the time, for tests that start it many times. */
+/**
+ * A program of a test, bundled into one file. Such a file starts in a third of the time, which
+ * counts for tests that start it many times.
+ */
 import { rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
-/** Where packages it imports are found. */
+/** Folder of the bundles: below the repository, so that packages they import are found. */
 const FOLDER = fileURLToPath(new URL('../../node_modules/.cache/umbra-tests', import.meta.url));
 
 export interface Bundled {
@@ -12,7 +15,11 @@ export interface Bundled {
   remove(): void;
 }
 
-/** @param program path of a TypeScript file @returns what node runs as it is; the caller's to remove */
+/**
+ * Bundles a program into a file that node runs as it is.
+ * @param program path of a TypeScript file
+ * @returns the bundle; the caller removes it
+ */
 export async function bundled(program: string): Promise<Bundled> {
   const path = join(FOLDER, `${basename(program, '.ts')}-${process.pid}.mjs`);
   await build({

@@ -45,11 +45,14 @@ export class CloneGuests implements Guests {
     for (let node = 0; node < this.nodes; node++) process.kill(this.#pid(node), 'SIGKILL');
   }
 
-  /** Whatever of it can be seen from outside: its processes, its files, and those of others it maps. */
+  /**
+   * Lists all traces of the clone on the machine: its processes, its files, and files of others
+   * that it maps.
+   */
   traces(): string[] {
     const mark = new RegExp(`${this.directory}(/|\\b)|--cluster ${this.#name}\\b`);
     const all = this.#bed.processes();
-    // A proxy does not say whose it is: its daemon does, or is gone.
+    // A proxy's command line does not name its cluster. Its daemon's does, unless that has ended.
     const owner = (pid: number, line: string) =>
       PROXY.test(line) ? (all.get(parentOf(pid)) ?? this.directory) : line;
     const processes = [...all].filter(([pid, line]) => mark.test(owner(pid, line)));
@@ -70,7 +73,7 @@ export class CloneGuests implements Guests {
   }
 }
 
-/** 0 for a process that is gone. */
+/** Returns the parent of a process; 0 if the process has ended. */
 function parentOf(pid: number): number {
   try {
     return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);

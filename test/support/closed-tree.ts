@@ -1,4 +1,6 @@
-/** What of a folder others could get at: everything of ours is its owner's alone. */
+/**
+ * Search for files of a folder that other users could open: Umbra's files are its owner's alone.
+ */
 import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -15,7 +17,7 @@ export function lookAtTree(root: string): TreeCount {
   const open: string[] = [];
   const visit = (path: string): void => {
     const stats = lstatSync(path, { throwIfNoEntry: false });
-    if (stats === undefined) return; // it has gone: it is open to nobody
+    if (stats === undefined) return; // removed meanwhile: no user can open it
     const mode = stats.mode & 0o777;
     if (stats.isDirectory()) count.folders++;
     else if (stats.isSocket()) count.sockets++;

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient } from '../../qmp/index.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 
-/** What runs processes that can be frozen. */
+/** Testbed, or a part of one, with processes that can be frozen. */
 export type Freezable = Pick<Testbed, 'stopAt' | 'processes'>;
 
 const POLL_MS = 5;
@@ -16,7 +16,7 @@ export function freezeAt(bed: Freezable, location: string): void {
   writeFileSync(bed.stopAt, `${location}\n`);
 }
 
-/** Waits until a process of the testbed stands frozen. @returns its pid */
+/** Waits until a process of the testbed is frozen. @returns its pid */
 export async function frozenProcess(
   bed: Freezable,
   limitMs: number = FREEZE_LIMIT_MS,
@@ -42,7 +42,7 @@ function stateOf(pid: number): string {
   }
 }
 
-/** STOP and RESUME of one VM as its own QEMU tells them, over a monitor of the test's own. */
+/** Record of one VM's STOP and RESUME events, from a monitor of the test's own. */
 export class VmWatch {
   readonly #client: QmpClient;
   readonly #stopped: [fromUs: number, toUs: number | undefined][] = [];
@@ -61,7 +61,7 @@ export class VmWatch {
     });
   }
 
-  /** Waits until nothing of ours holds what the guest sends. */
+  /** Waits until no filter of Umbra holds the guest's frames. */
   async silentNoMore(limitMs: number): Promise<void> {
     const info = { 'command-line': 'info network' };
     for (const end = performance.now() + limitMs; ; ) {
@@ -94,7 +94,7 @@ export class VmWatch {
     }
   }
 
-  /** Waits until it does not stand, by what its QEMU has told; not for ever. */
+  /** Waits until the VM is not stopped, by QEMU's events; for a limited time. */
   async settled(limitMs: number): Promise<void> {
     const end = performance.now() + limitMs;
     while (this.longestStopMs === Number.POSITIVE_INFINITY && performance.now() < end) {
@@ -102,7 +102,7 @@ export class VmWatch {
     }
   }
 
-  /** The longest it stood, milliseconds. Infinite if it still does. */
+  /** Returns the VM's longest stop, milliseconds; Infinity while it is stopped. */
   get longestStopMs(): number {
     const lengths = this.#stopped.map(
       ([from, to]) => ((to ?? Number.POSITIVE_INFINITY) - from) / 1000,

@@ -11,7 +11,7 @@ import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { accelerator } from '../../tools/setup/accel.ts';
 import { GuestQmp } from './guest-qmp.ts';
 
-/** Of all guests at once, emulated, by one slow processor. */
+/** Default limit for booting: all guests at once, emulated, on one slow processor. */
 const BOOT_LIMIT_MS = 600_000;
 
 export interface GuestClusterOptions {
@@ -26,7 +26,7 @@ export interface GuestClusterOptions {
 export interface GuestNode {
   readonly process: ChildProcess;
   readonly control: GuestControl;
-  /** Its runtime folder, with the sockets named in `GUEST_FILES`. */
+  /** Runtime folder of the guest, with the sockets named in `GUEST_FILES`. */
   readonly dir: string;
 }
 

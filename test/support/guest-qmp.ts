@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 
-/** As much QMP as the guest's own tests need; they must not depend on Umbra's client. */
+/** Minimal QMP client for the guest's own tests, which must not depend on Umbra's client. */
 export class GuestQmp {
   readonly #socket: Socket;
   /** An iterator keeps the lines that arrive together; events would be missed. */
@@ -21,7 +21,7 @@ export class GuestQmp {
     return qmp;
   }
 
-  /** One command at a time. @throws Error with QEMU's words. */
+  /** Executes one command; one at a time. @throws Error with QEMU's message */
   async execute(name: string, args: Record<string, unknown> = {}): Promise<unknown> {
     this.#socket.write(`${JSON.stringify({ execute: name, arguments: args })}\n`);
     for (;;) {
@@ -45,7 +45,7 @@ export class GuestQmp {
     }
   }
 
-  /** Lets a machine go on that was saved stopped, once its state is loaded. */
+  /** Resumes a machine that was saved while stopped, once its state is loaded. */
   async resume(): Promise<void> {
     for (;;) {
       const { status } = (await this.execute('query-status')) as { status: string };

@@ -1,4 +1,4 @@
-/** What the end-to-end tests watch in the guests. */
+/** Workloads in the guests that the end-to-end tests watch: a ticker and an MPI job. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 

@@ -1,6 +1,7 @@
 /**
- * A process that has a file mapped to itself alone, and has read all of it, as a VM that was restored by
- * `map`: forked with the file's path, it says when it has, and stays until its parent hangs up.
+ * A process that has mapped a file privately and read all of it, like a VM that was restored by
+ * `map`. It is forked with the file's path, sends a message when it has read the file, and exits
+ * when its parent disconnects.
  */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import koffi from 'koffi';

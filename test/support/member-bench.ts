@@ -1,6 +1,6 @@
 /**
- * One guest and one member's capture, driven step by step by the test in the coordinator's place: the
- * only way to look at a VM that stands at the barrier.
+ * One guest and one member's capture, driven step by step by the test in the coordinator's place.
+ * Only so can a test inspect a VM while it is stopped at the barrier.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

@@ -4,7 +4,7 @@ import { decodeMeshPage, describeOrphan, orphans, parseMeshShow } from './mesh.t
 
 const test = suite('mesh counts');
 
-/** Three nodes of which each has heard all that was sent. */
+/** Returns the counts of three nodes, each of which has received all that was sent to it. */
 function quiet(): { node: number; peers: { sent: Counted; received: Counted }[] }[] {
   return [0, 1, 2].map((node) => ({
     node,
@@ -27,13 +27,13 @@ test('all that was sent has been received: consistent', () => {
   assert.equal(orphans(quiet()), []);
 });
 
-test('a message that is under way, or lost, is no orphan', () => {
+test('a message under way or lost is no orphan', () => {
   assert.equal(orphans(changed(1, 2, 'sent', { tcp: 10, udp: 500 })), []);
   assert.equal(orphans(changed(2, 1, 'received', { tcp: 0, udp: 0 })), []);
 });
 
 for (const protocol of ['tcp', 'udp'] as const) {
-  test(`received and never sent by ${protocol}: it is told which`, () => {
+  test(`a message of ${protocol} received and never sent is an orphan, and is named`, () => {
     const [orphan, ...others] = orphans(changed(2, 0, 'received', { [protocol]: 10 }));
     assert.equal(others, []);
     assert.equal(orphan, { from: 0, to: 2, protocol, sent: 9, received: 10 });
@@ -47,13 +47,13 @@ for (const protocol of ['tcp', 'udp'] as const) {
   });
 }
 
-test('who sends to another is not who has to have sent', () => {
+test('a node that sends to another peer does not count as the sender', () => {
   const all = changed(0, 1, 'received', { udp: 12 }); // of n1
   Object.assign(all[1]?.peers[2]?.sent ?? {}, { udp: 20 }); // n1's to n2 is no excuse
   assert.equal(orphans(all).map(describeOrphan), ['n1 to n0 by udp: 12 received, 9 sent']);
 });
 
-test('what a node says of itself means nothing', () => {
+test('the counts of a node for itself are ignored', () => {
   assert.equal(orphans(changed(1, 1, 'received', { tcp: 99 })), []);
 });
 
@@ -62,7 +62,7 @@ test('the order of the nodes does not matter', () => {
   assert.is(orphans(all).length, 1);
 });
 
-test('counts that are missing, or twice there, are no proof', () => {
+test('missing or repeated counts are an error', () => {
   for (const node of [0, 1, 2]) {
     const others = quiet().filter((one) => one.node !== node);
     assert.throws(() => orphans(others), /not every count/);
@@ -82,7 +82,7 @@ function page(node: bigint, nodes: bigint): Buffer {
   return bytes;
 }
 
-test('a page of counts, as mesh.c draws it', () => {
+test('a page of counts is read as mesh.c lays it out', () => {
   assert.equal(decodeMeshPage(page(1n, 3n)), {
     node: 1,
     peers: [0, 4, 8].map((at) => ({
@@ -92,7 +92,7 @@ test('a page of counts, as mesh.c draws it', () => {
   });
 });
 
-test('other pages are none', () => {
+test('other pages are not taken for counts', () => {
   assert.is(decodeMeshPage(Buffer.alloc(4096)), undefined);
   assert.is(decodeMeshPage(page(3n, 3n)), undefined);
   assert.is(decodeMeshPage(page(0n, 65n)), undefined);
@@ -101,7 +101,7 @@ test('other pages are none', () => {
   assert.is(decodeMeshPage(shifted), undefined);
 });
 
-test('what a guest prints', () => {
+test('the output of a guest is parsed', () => {
   const text = ['n0 tcp sent 1 received 2', 'n0 udp sent 3 received 4'].join('\n');
   assert.equal(parseMeshShow(`${text}\n`, 1, 2).peers[0], {
     sent: { tcp: 1, udp: 3 },

@@ -1,6 +1,6 @@
 /**
- * What the guests' `mesh` (tools/guest/src/mesh.c) has counted: told by a guest, or found in the image
- * of its memory as it was at the instant of a cut.
+ * Counts of messages that the guests' `mesh` (tools/guest/src/mesh.c) has sent and received. They
+ * are printed by a running guest, or found in the image of its memory at the instant of a cut.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { openShadow, SealedRam } from '../../shadow/index.ts';
@@ -14,11 +14,11 @@ export type Count = Readonly<Record<Protocol, number>>;
 
 export interface MeshCounts {
   readonly node: number;
-  /** By peer. What it says of the node itself means nothing. */
+  /** Counts by peer. The entry of the node itself is meaningless. */
   readonly peers: readonly { readonly sent: Count; readonly received: Count }[];
 }
 
-/** A message that was received and, at that instant, never sent. */
+/** Message that was received, and by that instant had not been sent. */
 export interface Orphan {
   readonly from: number;
   readonly to: number;
@@ -36,10 +36,10 @@ const POLL_MS = 50;
 const WAIT_LIMIT_MS = 300_000;
 
 /**
- * Messages that break consistency: of an instant of a whole cluster in which none has received what its
- * sender has not sent, there are none.
+ * Returns the messages that break consistency: those a node has received although, at the same
+ * instant, their sender had not sent them. A consistent cut of a cluster has none.
  * @param all counts of every node, all of one instant
- * @throws Error when a node's counts are missing, or told twice: then nothing was proven
+ * @throws Error when a node's counts are missing or given twice: then nothing is proven
  */
 export function orphans(all: readonly MeshCounts[]): Orphan[] {
   const nodes = Math.max(0, ...all.map(({ peers }) => peers.length));
@@ -63,12 +63,12 @@ export function orphans(all: readonly MeshCounts[]): Orphan[] {
   return found;
 }
 
-/** `n0 to n2 by udp: 120 received, 113 sent` */
+/** Describes an orphan: `n0 to n2 by udp: 120 received, 113 sent`. */
 export function describeOrphan({ from, to, protocol, sent, received }: Orphan): string {
   return `n${from} to n${to} by ${protocol}: ${received} received, ${sent} sent`;
 }
 
-/** The counts, if this is the page that holds them (drawn in mesh.c). */
+/** Decodes the counts if this is the page that holds them (drawn in mesh.c). */
 export function decodeMeshPage(page: Buffer): MeshCounts | undefined {
   if (page.length !== PAGE_BYTES || page.compare(MAGIC, 0, MAGIC.length, 0, MAGIC.length) !== 0) {
     return undefined;
@@ -87,9 +87,9 @@ export function decodeMeshPage(page: Buffer): MeshCounts | undefined {
 }
 
 /**
- * Finds the counts in a sealed shadow: as they were at the instant the VM was cut, with no restore that
- * would let it run on.
- * @throws Error unless they are there exactly once
+ * Finds the counts in a sealed shadow. They are those of the instant of the cut, for no VM was
+ * restored and resumed to read them.
+ * @throws Error unless they are found exactly once
  */
 export async function countsInShadow(directory: string, sha256: string): Promise<MeshCounts> {
   const shadow = await openShadow(directory, sha256);
@@ -112,7 +112,7 @@ export async function countsInShadow(directory: string, sha256: string): Promise
   throw new Error(`${directory}: ${found.length} pages of counters instead of one`);
 }
 
-/** Starts `mesh` in every guest, and waits until each has heard of each by both protocols. */
+/** Starts `mesh` in every guest, and waits until each has received from each by both protocols. */
 export async function startMesh(bed: Testbed, rate: number): Promise<void> {
   const { nodes } = bed;
   for (let node = 0; node < nodes; node++) {
@@ -126,13 +126,13 @@ export async function startMesh(bed: Testbed, rate: number): Promise<void> {
   }
 }
 
-/** As a guest tells them, while it runs. @throws Error when `mesh` has ended, and why */
+/** Asks a running guest for its counts. @throws Error with the reason when `mesh` has ended */
 export async function countsNow(bed: Testbed, node: number): Promise<MeshCounts> {
   const text = await bed.shell(node, 'pidof mesh >/dev/null && mesh show || cat /run/mesh.log');
   return parseMeshShow(text, node, bed.nodes);
 }
 
-/** Reads what `mesh show` prints: `n2 udp sent 120 received 113`, a line for each peer and protocol. */
+/** Parses the output of `mesh show`, a line a peer and protocol: `n2 udp sent 120 received 113`. */
 export function parseMeshShow(text: string, node: number, nodes: number): MeshCounts {
   const nothing = () => ({ sent: { tcp: 0, udp: 0 }, received: { tcp: 0, udp: 0 } });
   const peers = Array.from({ length: nodes }, nothing);
@@ -149,7 +149,7 @@ export function parseMeshShow(text: string, node: number, nodes: number): MeshCo
   throw new Error(`n${node}: mesh tells no counts: ${text}`);
 }
 
-/** Waits until a guest's counts are so. */
+/** Waits until a guest's counts satisfy a predicate. */
 export async function countsReach(
   bed: Testbed,
   node: number,

@@ -1,4 +1,4 @@
-/** Scratch space on tmpfs where there is one: what is tested there lives there in production. */
+/** Scratch space, on tmpfs if there is one: in production the tested files are on tmpfs too. */
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 

@@ -1,4 +1,4 @@
-/** What a shadow is sealed with, besides its memory, where a test does not care. */
+/** Metadata to seal a shadow with, for tests to which it does not matter. */
 import type { SealInput } from '../../shadow/index.ts';
 
 export const SEAL_INPUT: SealInput = {

@@ -1,4 +1,7 @@
-/** Private memory of this process in small pages, and what the kernel says of it (mmap(2), madvise(2)). */
+/**
+ * Private memory of this process in small pages, and the kernel's figures for it (mmap(2),
+ * madvise(2)).
+ */
 import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 import { absentBytes } from '../../proxy/host/pagemap.ts';
@@ -18,18 +21,18 @@ const mmap = libc.func(
 const madvise = libc.func('int madvise(int64_t address, size_t length, int advice)');
 
 export interface SplitMemory {
-  /** As a RAM block of a VM. */
+  /** The same memory as a RAM block of a VM. */
   readonly block: { readonly address: bigint; readonly length: number };
   /** Writes to the first `pages` of a huge page. */
   write(huge: number, pages: number): void;
   /** Reads all pages of a huge page. */
   read(huge: number): void;
   giveBack(huge: number): void;
-  /** Of each huge page. */
+  /** Counts the absent small pages of each huge page. */
   absentPages(): number[];
 }
 
-/** @param count huge pages' worth; freed with the process */
+/** @param count size, in huge pages; freed when the process exits */
 export function splitMemory(count: number): SplitMemory {
   const size = count * HUGE_BYTES;
   const mapped = mmap(0, size + HUGE_BYTES, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
@@ -53,7 +56,7 @@ export function splitMemory(count: number): SplitMemory {
       touch(huge, HUGE_BYTES / PAGE_SIZE, (at) => {
         sum += memory[at] ?? 0;
       });
-      if (sum !== 0) throw new Error('nobody has written that');
+      if (sum !== 0) throw new Error('memory that was never written holds a value');
     },
     giveBack: (huge) => advise(huge, 1, MADV_DONTNEED),
     absentPages() {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FrameDecoder } from '../../proxy/switch/frames.ts';
 
-/** A length field and a frame between two one-byte "addresses" (0xff: broadcast). */
+/** Returns a length field and a frame between two one-byte "addresses" (0xff: broadcast). */
 export function wireFrame(target: number, source: number, payload = ''): Buffer {
   const address = (last: number) =>
     last === 0xff ? Buffer.alloc(6, 0xff) : Buffer.from([0x52, 0x54, 0, 0, 0, last]);
@@ -61,7 +61,7 @@ export class SwitchPeer {
     this.#socket?.resume();
   }
 
-  /** The guest is killed: the connection ends and nobody listens. */
+  /** Ends the connection and the listener, as when a guest is killed. */
   async kill(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
@@ -73,7 +73,7 @@ export class SwitchPeer {
   }
 }
 
-/** A short temporary folder, removed when the test's callback ends, whatever happens. */
+/** Lends a temporary folder with a short path; removed when the callback ends or fails. */
 export async function withFolder<T>(use: (folder: string) => Promise<T>): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), 'umbra-t-'));
   try {
