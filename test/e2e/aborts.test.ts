@@ -1,6 +1,7 @@
 /**
- * A part dies, or freezes, at a named place of a round. Whatever dies: every VM that is left runs
- * again within the deadline, the previous epoch restores, and nothing of the round stays.
+ * A process is killed, or freezes, at a named place of a round. In every case each remaining VM
+ * runs again within the deadline, the previous epoch can be restored, and nothing of the round is
+ * left.
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,19 +13,21 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';
 
-/** Of a round whose parts live it needs a small part, also on a slow machine. */
+/**
+ * The round's stop deadline. An undisturbed round needs a fraction of it, even on a slow machine.
+ */
 const DEADLINE_MS = 12_000;
-/** How much longer we look before we say that a VM stands for ever. */
+/** Additional time after which a VM that is still stopped counts as stopped for ever. */
 const GRACE_MS = 120_000;
 
 interface Case {
   readonly name: string;
-  /** Nothing in it depends on QEMU: the newest stands for all. */
+  /** Set if nothing in it depends on QEMU: it runs with the newest one only. */
   readonly once?: true;
   readonly location: string;
-  /** Whose process is killed while the one at `place` stands frozen; `nobody` leaves it frozen. */
-  readonly victim: 'the frozen one' | 'QEMU of n0' | 'nobody';
-  /** The round's failure, unless the command loses its daemon. */
+  /** Process to kill while the one at `location` is frozen; with `none` that one stays frozen. */
+  readonly victim: 'the frozen one' | 'QEMU of n0' | 'none';
+  /** Code of the round's failure, unless the command loses its daemon. */
   readonly code: RegExp;
 }
 
@@ -45,7 +48,7 @@ const CASES: readonly Case[] = [
   {
     name: 'proxy frozen in the drain',
     location: 'member/n0/stopped',
-    victim: 'nobody',
+    victim: 'none',
     code: /E_PROXY_GONE|E_STOP_DEADLINE/,
   },
   {
@@ -71,7 +74,7 @@ const CASES: readonly Case[] = [
     name: 'coordinator frozen before the barrier',
     once: true,
     location: 'round/draining',
-    victim: 'nobody',
+    victim: 'none',
     code: /E_STOP_DEADLINE|E_MEMBER_ABORTED/,
   },
   {
@@ -121,7 +124,7 @@ function aborts(qemu: QemuBinary): void {
 
       const left = killsQemu ? watches.slice(1) : watches;
       await Promise.all(left.map((watch) => watch.running(DEADLINE_MS + GRACE_MS)));
-      if (victim === 'nobody') thaw(frozen);
+      if (victim === 'none') thaw(frozen);
       const { code: status, stdout, stderr } = await command;
       assert.is(status, 1, `${stdout}${stderr}`);
       assert.match(stdout + stderr, code, `it said: ${stdout}${stderr}`);
@@ -161,7 +164,7 @@ function aborts(qemu: QemuBinary): void {
     );
   });
 
-  test('a restore cut short is undone by the next life, and can be repeated', async () => {
+  test('an interrupted restore is undone by the next daemon, and can be repeated', async () => {
     bed.hangUp();
     freezeAt(bed, 'restore/loaded');
     const command = bed.umbra('restore', '1', '--replace', '--json');
@@ -189,7 +192,9 @@ function aborts(qemu: QemuBinary): void {
   test.run();
 }
 
-/** The agent may have ended a frozen proxy meanwhile: that is what it is for. */
+/**
+ * Continues a frozen process, unless it is gone: the agent may rightly have killed a frozen proxy.
+ */
 function thaw(pid: number): void {
   try {
     process.kill(pid, 'SIGCONT');

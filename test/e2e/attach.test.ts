@@ -1,6 +1,7 @@
 /**
- * VMs that someone else started are made a cluster of: found by their QMP sockets, their command
- * line read from the process; checkpointed, killed, restored; and left alone by `down`.
+ * VMs that Umbra did not start are attached as a cluster. They are found by their QMP sockets,
+ * their command lines are read from the processes; they are checkpointed, killed, restored, and
+ * `down` leaves them running.
  */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +25,7 @@ test.before(async () => {
   const { members } = parseClusterConfig(readFileSync(bed.file, 'utf8'), bed.file, bed.home);
   vms = await Promise.all(
     members.map(({ command = [], directory }) => {
-      // Elsewhere than where Umbra would have put them, and with relative paths.
+      // In other places than Umbra would choose, and with relative paths.
       const own = directory.replace('/demo/vm/', '/elsewhere-');
       mkdirSync(own, { recursive: true });
       return startVm(
@@ -49,7 +50,7 @@ test('a checkpoint of attached VMs brings them back as they were', async () => {
   for (const node of [0, 1]) await (await bed.guest(node)).waitBoot();
   const before = [await ticker(bed, 0), await ticker(bed, 1)];
 
-  // One by QEMU's own name for it, one by a name given here.
+  // One VM keeps QEMU's name for it, the other gets a name here.
   const status = await bed.json<ClusterStatus>('attach', '-c', 'mine', socket(0), `b=${socket(1)}`);
   assert.equal(
     status.members.map(({ member, running, owned }) => [member, running, owned]),
@@ -70,7 +71,7 @@ test('a checkpoint of attached VMs brings them back as they were', async () => {
   bed.hangUp();
 });
 
-test('down leaves alone what Umbra did not start', async () => {
+test('down leaves VMs running that Umbra did not start', async () => {
   await bed.json('down', '-c', 'mine', '--purge');
   const process = await startVm(
     [

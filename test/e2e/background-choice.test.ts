@@ -1,6 +1,7 @@
 /**
- * Which capture a VM gets is found out by trying: what stands in the way of background capture is named,
- * at the checkpoint and by `umbra doctor`, and another is taken only if the file names one.
+ * The choice of a VM's capture, found out by trying. The obstacle to background capture is named by
+ * the checkpoint and by `umbra doctor`; another capture is used only if the configuration names
+ * one.
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -12,7 +13,7 @@ import { untilHuge } from '../../tools/testbed/huge-pages.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { tickers } from '../support/job.ts';
 
-/** A disk a guest can write to, and memory another process could. */
+/** Options for a disk that the guest can write to. */
 const DISK = [
   '-blockdev',
   'driver=null-co,node-name=d0,size=1048576',
@@ -20,18 +21,24 @@ const DISK = [
   'virtio-blk-pci,drive=d0',
 ];
 const MEMORY_MIB = 192;
-/** QEMU has no filters for more than one; the second name is that of an interface, and gone with QEMU. */
+/**
+ * Options for a network card with two queues. QEMU's filters support one queue only. `umbra-many`
+ * is a network interface of the host, which disappears with QEMU.
+ */
 const TWO_QUEUES = [
   '-netdev',
   `tap,id=many,ifname=umbra-many,queues=2,script=no,downscript=no`,
   '-device',
   'virtio-net-pci,netdev=many,mq=on',
 ];
-/** One may be refused while somebody has a page of it in hand. */
+/** Share of huge pages to expect: joining one fails while another process uses one of its pages. */
 const NEARLY_ALL = 0.98;
+/** Options for memory that another process could write to. */
 const SHARED = [
-  ...['-object', `memory-backend-memfd,id=ram0,size=${MEMORY_MIB}M,share=on`],
-  ...['-machine', 'memory-backend=ram0'],
+  '-object',
+  `memory-backend-memfd,id=ram0,size=${MEMORY_MIB}M,share=on`,
+  '-machine',
+  'memory-backend=ram0',
 ];
 
 interface Doctor {
@@ -47,11 +54,14 @@ test.after.each(async () => {
 });
 
 for (const qemu of await findQemus()) {
-  test(`QEMU ${qemu.version}: a disk that is written to refuses it, or has another capture taken`, async () => {
-    const only = { round: { capture: 'background' } };
+  test(`QEMU ${qemu.version}: a writable disk is refused, or captured otherwise`, async () => {
+    const settings = { round: { capture: 'background' } };
     bed = await Testbed.create({
-      ...{ nodes: 1, memoryMiB: MEMORY_MIB, qemu, more: DISK },
-      settings: only,
+      nodes: 1,
+      memoryMiB: MEMORY_MIB,
+      qemu,
+      more: DISK,
+      settings,
     });
     await bed.up();
     const refused = await bed.umbra('checkpoint', '--json');
@@ -76,7 +86,7 @@ for (const qemu of await findQemus()) {
     assert.match(stdout, /n0 by stop-copy: no background snapshot/);
   });
 
-  test(`QEMU ${qemu.version}: auto takes it where it works, and joins huge pages that it splits`, async () => {
+  test(`QEMU ${qemu.version}: auto selects it where it works, and rejoins huge pages`, async () => {
     const round = (hugePages: string) => ({ round: { capture: 'auto', hugePages } });
     const settings = round('used');
     bed = await Testbed.create({ nodes: 1, memoryMiB: MEMORY_MIB, qemu, settings });
@@ -88,12 +98,12 @@ for (const qemu of await findQemus()) {
 
     const bytes = MEMORY_MIB * 2 ** 20;
     const used = await untilHuge(bed.pid(0), bytes, 1);
-    // This host has memory enough: what the guest has never used is joined, too.
+    // This host has enough memory: pages that the guest has never used are joined, too.
     await bed.reconfigure(round('auto'));
     await bed.json('checkpoint');
     assert.ok((await untilHuge(bed.pid(0), bytes, bytes * NEARLY_ALL)) > used);
 
-    // What was joined is what was there, also for the next snapshot.
+    // Joined pages keep their content, also for the next snapshot.
     await bed.json('checkpoint');
     bed.hangUp();
     await bed.json('restore', '--replace');
@@ -101,10 +111,13 @@ for (const qemu of await findQemus()) {
     assert.is(after?.nonce, before?.nonce);
   });
 
-  test(`QEMU ${qemu.version}: where frames cannot be held, a VM stands until all are cut, or is captured otherwise`, async () => {
+  test(`QEMU ${qemu.version}: all-stopped or stop-copy if frames cannot be held`, async () => {
     const settings = { round: { capture: 'auto' } };
     bed = await Testbed.create({
-      ...{ nodes: 1, memoryMiB: MEMORY_MIB, qemu, more: TWO_QUEUES },
+      nodes: 1,
+      memoryMiB: MEMORY_MIB,
+      qemu,
+      more: TWO_QUEUES,
       settings,
     });
     await bed.up();
@@ -118,10 +131,13 @@ for (const qemu of await findQemus()) {
     }
   });
 
-  test(`QEMU ${qemu.version}: shared memory is saved as it was at the cut, too`, async () => {
+  test(`QEMU ${qemu.version}: shared memory, too, is saved as of the cut`, async () => {
     const settings = { round: { capture: 'background' } };
     bed = await Testbed.create({
-      ...{ nodes: 1, memoryMiB: MEMORY_MIB, qemu, more: SHARED },
+      nodes: 1,
+      memoryMiB: MEMORY_MIB,
+      qemu,
+      more: SHARED,
       settings,
     });
     await bed.up();

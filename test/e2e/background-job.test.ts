@@ -1,7 +1,7 @@
 /**
- * Background capture under a job: checkpointed five times in mid-run, killed, restored from the fourth,
- * the job verifies itself. And VMs that were restored, their memory mapped from an epoch, are captured so
- * as well as any.
+ * Background capture under a job. The job is checkpointed five times in mid-run, killed and
+ * restored from the fourth epoch, and it verifies itself. Restored VMs, their memory mapped from an
+ * epoch, are captured in the background like any others.
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -23,11 +23,11 @@ test.after.each(async () => {
 });
 
 for (const qemu of await findQemus()) {
-  // QEMU 7.2 lets VMs run by themselves; 10.0 can keep them stopped.
+  // QEMU 7.2 resumes VMs by itself after a snapshot; 10.0 can keep them stopped.
   const ownWay = Number(qemu.version.split('.')[0]) < 8 ? 'frames-held' : 'all-stopped';
   const cut = ownWay === 'frames-held' ? 'auto' : 'all-stopped';
 
-  test(`QEMU ${qemu.version}, ${ownWay}: five checkpoints, the fourth restored, the job passes`, async () => {
+  test(`QEMU ${qemu.version}, ${ownWay}: of five checkpoints the fourth restores`, async () => {
     const round = { capture: 'background', cut };
     const settings = { round, epochs: { keep: CHECKPOINTS + 1 } };
     bed = await Testbed.create({ nodes: 2, qemu, settings });

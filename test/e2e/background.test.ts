@@ -1,6 +1,6 @@
 /**
- * Background capture of a whole cluster: each VM stands for an instant, its memory is saved as it was
- * then while it runs on.
+ * Background capture of a whole cluster: each VM is stopped for an instant, and while it runs on,
+ * its memory is saved as it was at that instant.
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -14,21 +14,21 @@ import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 const NODES = 2;
 const EPOCHS = 3;
 const LIMIT_MS = 300_000;
-/** So long may no frame pass: TCP gives up after minutes, MPI jobs and people before that. */
+/** Longest time without a frame. TCP gives up after minutes, MPI jobs and operators earlier. */
 const SILENT_LIMIT_MS = 30_000;
-/** Who dies, and where a member is then: opened, asked to stop, cut, let go, saved, sealing. */
+/** Places of a round at which a member's proxy is frozen when a process is killed. */
 const EVERYWHERE = ['opening', 'sealing', 'stopping', 'resuming', 'stopped', 'saving'] as const;
 const VICTIMS = {
   proxy: EVERYWHERE,
   daemon: ['stopping', 'stopped', 'saving'],
   'daemon and proxies': ['stopping', 'stopped', 'saving'],
   /** The proxy stays frozen, its stream unread: the agent gives it up. */
-  nobody: ['saving'],
-  /** Last: the proxy lives on, and a process freezes at a place only once. */
+  none: ['saving'],
+  /** QEMU comes last: its proxy lives on, and a process freezes at a place only once. */
   QEMU: ['stopped', 'saving'],
 } as const;
 type Victim = keyof typeof VICTIMS;
-/** Guest memory that is being written all the time: a page nobody releases is found at once. */
+/** Guest memory that is written all the time: a write to a page left protected blocks at once. */
 const BUSY = { sizeMiB: 32, rateMiB: 50 };
 
 const test = suite('background');
@@ -43,12 +43,12 @@ for (const qemu of await findQemus()) {
   const cuts = keepsStopped(qemu) ? (['auto', 'all-stopped'] as const) : (['auto'] as const);
   for (const cut of cuts) {
     consistent(qemu, cut);
-    // Frames held on a QEMU that keeps a stopped VM stopped: npm run chaos walks that.
+    // npm run chaos covers frames held on a QEMU that keeps a stopped VM stopped.
     if (cut === 'all-stopped' || !keepsStopped(qemu)) kills(qemu, cut);
   }
   if (keepsStopped(qemu)) continue;
 
-  test(`QEMU ${qemu.version} lets VMs run by themselves: all-stopped is refused, and nothing lost`, async () => {
+  test(`QEMU ${qemu.version} resumes VMs by itself: all-stopped fails harmlessly`, async () => {
     const settings = { round: { capture: 'background', cut: 'all-stopped' } };
     bed = await Testbed.create({ nodes: NODES, qemu, settings, watch: true });
     await bed.up();
@@ -56,7 +56,7 @@ for (const qemu of await findQemus()) {
     assert.is(refused.code, 1);
     assert.match(refused.stdout, /E_BACKGROUND_UNSUPPORTED.*lets a stopped VM run.*all-stopped/);
 
-    // Nor is it believed blindly: a round that finds it out too late is none.
+    // Should admission miss that, the round itself finds out, and is aborted.
     await breakDaemon(bed, ['foresight']);
     const { code, stdout } = await bed.umbra('checkpoint', '--json');
     assert.is(code, 1);
@@ -74,7 +74,7 @@ for (const qemu of await findQemus()) {
 
 type Cut = 'auto' | 'all-stopped';
 
-/** As seen: 7.2 lets a VM run by itself after its snapshot, 10.0 leaves a stopped one stopped. */
+/** Returns whether QEMU leaves a stopped VM stopped after a snapshot: 10.0 does, 7.2 resumes it. */
 function keepsStopped({ version }: QemuBinary): boolean {
   return Number(version.split('.')[0]) >= 9;
 }
@@ -82,7 +82,7 @@ function keepsStopped({ version }: QemuBinary): boolean {
 function consistent(qemu: QemuBinary, cut: Cut): void {
   const protocol = cut === 'auto' ? 'frames-held' : 'all-stopped';
 
-  test(`QEMU ${qemu.version}: consistent by ${protocol}, and what is restored is the instant of the cut`, async () => {
+  test(`QEMU ${qemu.version}: consistent by ${protocol}, and restored as cut`, async () => {
     const settings = { round: { capture: 'background', cut }, epochs: { keep: EPOCHS } };
     bed = await Testbed.create({ nodes: NODES, qemu, settings });
     await bed.up();
@@ -114,14 +114,14 @@ function consistent(qemu: QemuBinary, cut: Cut): void {
   });
 }
 
-/** One cluster, many deaths: after each, everything goes on, and the next round commits. */
+/** Kills processes of one cluster in turn: after each, all VMs run and the next round commits. */
 function kills(qemu: QemuBinary, cut: Cut): void {
   const suiteOf = suite(`background kills on QEMU ${qemu.version}, ${cut}`);
   let cluster: Testbed;
   let watches: VmWatch[] = [];
 
   suiteOf.before(async () => {
-    // A frozen part is given up after half of it; one that is slow must not be.
+    // A frozen process is given up after half of it; a slow one must not be.
     const settings = { round: { capture: 'background', cut, stopDeadline: '12s' } };
     cluster = await Testbed.create({ nodes: NODES, memoryMiB: 192, qemu, settings, watch: true });
     await cluster.up();
@@ -135,10 +135,10 @@ function kills(qemu: QemuBinary, cut: Cut): void {
   });
 
   for (const victim of Object.keys(VICTIMS) as Victim[]) {
-    // npm run chaos walks all of them. Before 8.1 there is more to put right where a proxy has died.
+    // npm run chaos covers all places. Before 8.1 more has to be repaired after a proxy has died.
     const brief = keepsStopped(qemu) || victim !== 'proxy';
     for (const location of brief ? VICTIMS[victim].slice(-1) : VICTIMS[victim]) {
-      suiteOf(`${victim} killed while a member’s proxy stands ${location}`, async () => {
+      suiteOf(`${victim} killed while a member’s proxy is frozen at ${location}`, async () => {
         watches = await Promise.all([0, 1].map((node) => VmWatch.open(cluster, node)));
         freezeAt(cluster, `member/n1/${location}`);
         const command = cluster.umbra('checkpoint', '--json');
@@ -159,7 +159,7 @@ function kills(qemu: QemuBinary, cut: Cut): void {
         process.stdout.write(`  ${location}, ${victim}: all of it over after ${tookMs} ms\n`);
         assert.ok(tookMs < SILENT_LIMIT_MS, `it took ${tookMs} ms`);
         for (const node of left) {
-          // No write is left waiting for its page: the busy process goes on.
+          // No write is left waiting for its page: the busy process makes progress.
           assert.match(await cluster.shell(node, verifyMemory()), /verified/);
         }
         if (victim === 'daemon') await cluster.json('up', cluster.file);
@@ -182,7 +182,7 @@ function kills(qemu: QemuBinary, cut: Cut): void {
   suiteOf.run();
 }
 
-/** Of a frozen member, the QEMU or what runs beside it; a frozen one that lives goes on. */
+/** Kills the victim; a frozen proxy that is not killed is continued after a QEMU or a daemon is. */
 function kill(bed: Testbed, victim: Victim, frozen: number): void {
   const ours = [...bed.processes()].filter(([, line]) => !line.includes('qemu'));
   const daemons = ours.filter(([, line]) => / serve /.test(line)).map(([pid]) => pid);

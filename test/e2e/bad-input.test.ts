@@ -1,6 +1,6 @@
 /**
- * Whatever is wrong is said with a code and what to do next, and nothing is changed by it: no VM
- * stopped, no process, socket or file left behind.
+ * Every error has a code and says what to do next, and it changes nothing: no VM is stopped, and no
+ * process, socket or file is left behind.
  */
 import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -143,7 +143,7 @@ test('a socket that is not there, and one that is not QMP', async () => {
   }
 });
 
-/** Works on n0 by its second monitor, with the watch out of the way. */
+/** Uses n0's second monitor, after the test's watch has closed it. */
 async function withMonitor(use: (qmp: QmpClient) => Promise<void>): Promise<void> {
   watches[0]?.close();
   const qmp = await QmpClient.connect(join(bed.memberDirectory(0), 'watch.sock'));
@@ -233,7 +233,7 @@ test('a writable disk is no part of an epoch: the checkpoint says so', async () 
   }
 });
 
-test('a VM that is paused stays paused: it is someone’s wish', async () => {
+test('a VM that its operator has paused stays paused', async () => {
   await withMonitor(async (qmp) => {
     await qmp.execute('stop');
     const failure = await refused('E_VM_NOT_RUNNING', 'checkpoint');
@@ -245,7 +245,7 @@ test('a VM that is paused stays paused: it is someone’s wish', async () => {
 
 test('a VM that migrates already goes on with it', async () => {
   await withMonitor(async (qmp) => {
-    // A destination that takes the connection and reads nothing: the migration goes on for ever.
+    // The destination accepts the connection and reads nothing: the migration never ends.
     const path = `/dev/shm/umbra-elsewhere-${process.pid}.sock`;
     const destination = createServer((socket) => socket.pause().on('error', () => {}));
     await new Promise<void>((resolve) => destination.listen(path, resolve));
@@ -317,7 +317,8 @@ test('everything told to end in the middle of a round: every VM runs', async () 
 });
 
 test('two rounds at once: the second is told to wait', async () => {
-  await bed.reconfigure({ round: { stopDeadline: '2min' } }); // or the frozen proxy is given up
+  // else the frozen proxy would be given up
+  await bed.reconfigure({ round: { stopDeadline: '2min' } });
   freezeAt(bed, 'member/n1/live');
   const first = bed.umbra('checkpoint', '--json');
   const frozen = await frozenProcess(bed);
@@ -356,7 +357,7 @@ test('an epoch of another machine type', async () => {
   writeFileSync(stored, changed);
   await endDaemon();
   try {
-    await bed.umbra('epochs'); // starts the daemon anew, with the changed config
+    await bed.umbra('epochs'); // starts a daemon with the changed config
     const { message } = await refused('E_MACHINE_TYPE', 'restore', '--replace');
     assert.match(message, 'pc-i440fx-7.2');
   } finally {
@@ -366,7 +367,7 @@ test('an epoch of another machine type', async () => {
   }
 });
 
-test('no room: refused with what is missing, before anything is touched', async () => {
+test('no room: refused with the missing bytes, before anything is changed', async () => {
   const stored = join(bed.directory, 'cluster.json');
   const original = readFileSync(stored, 'utf8');
   const { file, text } = JSON.parse(original) as { file: string; text: string };
@@ -391,7 +392,7 @@ async function endDaemon(): Promise<void> {
   while (bed.processes().has(pid)) await delay(20);
 }
 
-test('guest memory is for its owner’s eyes', () => {
+test('guest memory can be read by its owner only', () => {
   const open: string[] = [];
   for (const name of readdirSync(bed.directory, { recursive: true, encoding: 'utf8' })) {
     const path = join(bed.directory, name);

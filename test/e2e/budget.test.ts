@@ -1,7 +1,7 @@
 /**
- * A memory budget is kept, by the kernel's own account of the store; a round that does not fit is refused
- * with the bytes that are missing, or waits; checkpoints come by themselves; and memory that is used
- * again is never that of a VM that runs on it.
+ * A memory budget is kept, by the kernel's own account of the store. A round that does not fit
+ * fails with the missing bytes, or waits. Checkpoints are taken on a schedule. Memory is reused,
+ * but never memory that a VM is running on.
  */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,14 +21,14 @@ const MIB = 2 ** 20;
 const MEMORY_MIB = 192;
 const NODES = 2;
 const IN_FLIGHT_MIB = 4;
-/** Enough for a whole round, not for an epoch beside it. */
+/** Budget that fits a whole round, but not an epoch beside it. */
 const WHOLE_MIB = NODES * (MEMORY_MIB + IN_FLIGHT_MIB) + 24;
 const BLOCK_BYTES = 512;
 const WATCH_MS = 10;
 const LIMIT_MS = 300_000;
-/** Of another process that writes to memory, in a guest. */
+/** Log of a second process that writes to memory in a guest. */
 const MORE = '/run/more.log';
-/** `foldAt`: no delta holds that many times its base. */
+/** Value of `foldAt` at which nothing is folded: no delta is so many times its base. */
 const NEVER = 100;
 
 const test = suite('budget');
@@ -55,7 +55,7 @@ async function refused(): Promise<Failure> {
   return (JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure }).failure;
 }
 
-/** Bytes of the store's files by st_blocks, now. */
+/** Returns the bytes that the store's files occupy now, by st_blocks. */
 function occupied(): number {
   const shadows = join(bed.directory, 'shadows');
   let bytes = 0;
@@ -65,12 +65,12 @@ function occupied(): number {
       if (stats?.isFile()) bytes += stats.blocks * BLOCK_BYTES;
     }
   } catch {
-    // a folder went away in the middle of the walk: the next look is soon
+    // a folder was removed during the walk; it is measured again soon
   }
   return bytes;
 }
 
-/** The images that VMs run on, and what they occupy. */
+/** Lists the images that VMs have mapped, with the bytes they occupy. */
 function imagesOfVms(): Map<string, number> {
   const pids = Array.from({ length: NODES }, (_, node) => bed.pid(node));
   const images = pids.flatMap((pid) => mappedImages(readMaps(pid)));
@@ -94,7 +94,7 @@ async function peakDuring(work: () => Promise<unknown>): Promise<number> {
   return peak;
 }
 
-test('half of what the VMs have is refused up front, with the bytes that are missing', async () => {
+test('a budget of half the VMs’ memory is refused at once, with the missing bytes', async () => {
   const half = (NODES * MEMORY_MIB) / 2;
   await budget(half);
   const { code, missingBytes = 0, message } = await refused();
@@ -107,7 +107,7 @@ test('half of what the VMs have is refused up front, with the bytes that are mis
   assert.ok(members.every(({ running }) => running));
 });
 
-test('a budget for a round and what it keeps: rounds complete, and the kernel counts no more', async () => {
+test('rounds complete within a budget for one, and the kernel counts no more bytes', async () => {
   const limit = 2 * NODES * MEMORY_MIB + 16;
   await budget(Math.ceil(limit));
   let kept = 0;
@@ -122,7 +122,7 @@ test('a budget for a round and what it keeps: rounds complete, and the kernel co
   assert.ok(peak <= limit * MIB, `${peak} bytes, ${limit * MIB} were allowed`);
 });
 
-test('what epochs hold counts: a round that does not fit beside them is refused', async () => {
+test('memory of epochs counts: a round that does not fit beside them is refused', async () => {
   await budget(WHOLE_MIB, { delta: false });
   const { code, missingBytes = 0, hint = '' } = await refused();
   assert.is(code, 'E_BUDGET');
@@ -130,7 +130,7 @@ test('what epochs hold counts: a round that does not fit beside them is refused'
   assert.match(hint, 'umbra rm');
 });
 
-test('a queued round begins when an epoch has gone', async () => {
+test('a queued round begins when an epoch is removed', async () => {
   await budget(WHOLE_MIB, { delta: false, whenFull: 'queue' });
   const queued = bed.umbra('checkpoint');
   const { epochs } = await until((status) => status.queued !== undefined);
@@ -141,12 +141,12 @@ test('a queued round begins when an epoch has gone', async () => {
   assert.match(stdout, /epoch \d+ committed/);
 });
 
-test('a queued round is refused when its time is over', async () => {
+test('a queued round is refused when its time limit ends', async () => {
   await budget(WHOLE_MIB, { delta: false, whenFull: 'queue', queueLimit: '1s' });
   assert.is((await refused()).code, 'E_BUDGET');
 });
 
-test('in the same budget, epochs that differ little are taken, and take little', async () => {
+test('in the same budget, epochs that differ little fit, and occupy little', async () => {
   await budget(WHOLE_MIB);
   const before = occupied();
   const { outcome, storedBytes, members } = await bed.json<RoundReport>('checkpoint');
@@ -156,9 +156,9 @@ test('in the same budget, epochs that differ little are taken, and take little',
   assert.ok(occupied() - before < 1.1 * storedBytes + (NODES * MEMORY_MIB * MIB) / 100);
 });
 
-test('a round that outgrows what it was admitted for ends; VMs and epochs are as they were', async () => {
+test('a round that outgrows its admission is aborted; VMs and epochs are unchanged', async () => {
   const { epochs } = await bed.json<ClusterStatus>('status');
-  const reserved = 2 * (48 * 1.25 + 16); // what the last delta took, and some more
+  const reserved = 2 * (48 * 1.25 + 16); // the last delta, and a margin
   await budget(occupied() / MIB + reserved + NODES * IN_FLIGHT_MIB);
   await bed.dirty(0, { sizeMiB: 90, rateMiB: 200, log: MORE });
   const { code, missingBytes = 0 } = await refused();
@@ -171,8 +171,8 @@ test('a round that outgrows what it was admitted for ends; VMs and epochs are as
   await bed.shell(0, endMemory(MORE));
 });
 
-test('memory is used again, but never that of a VM restored on it', async () => {
-  // One that is folded leaves its VMs on images without a name, which nobody takes holes back from.
+test('memory is reused, but never memory a restored VM is running on', async () => {
+  // Folding the epoch would leave the VMs on images without a name, whose holes cannot be reused.
   await bed.reconfigure({ store: { foldAt: NEVER }, epochs: { keep: 1 } });
   const { epoch } = await bed.json<RoundReport>('checkpoint');
   bed.killAll();
@@ -183,7 +183,7 @@ test('memory is used again, but never that of a VM restored on it', async () => 
   for (let count = 0; count < 4; count++) {
     const { outcome } = await bed.json<RoundReport>('checkpoint');
     assert.is(outcome, 'committed');
-    // A capture reads all of a VM's memory, also what is a hole in the image it runs on.
+    // A capture reads all of a VM's memory, including holes in the image it runs on.
     for (const [path, bytes] of mapped) assert.ok(occupiedBy(path) < bytes + MIB, path);
   }
   await bed.reconfigure({ store: { delta: false }, epochs: { keep: 1 } });
@@ -193,7 +193,7 @@ test('memory is used again, but never that of a VM restored on it', async () => 
   assert.match(await bed.shell(1, endMemory()), /verified/);
 });
 
-test('a shadow in memory that was used before is as good as one in fresh memory', async () => {
+test('a shadow in reused memory is as good as one in fresh memory', async () => {
   const { epochs } = await bed.json<ClusterStatus>('status');
   const { code } = await bed.umbra('verify', String(epochs.at(-1)?.epoch));
   assert.is(code, 0);
@@ -202,32 +202,32 @@ test('a shadow in memory that was used before is as good as one in fresh memory'
   assert.match(await bed.shell(1, endMemory()), /verified/);
 });
 
-test('checkpoints come by themselves, at a period', async () => {
+test('checkpoints are taken at a fixed period', async () => {
   await bed.reconfigure({ checkpoint: { every: '1s' }, epochs: { keep: 2 } });
   const before = (await bed.json<ClusterStatus>('status')).epochs.at(-1)?.epoch ?? 0;
   const status = await until((one) => (one.epochs.at(-1)?.epoch ?? 0) >= before + 2);
   assert.ok(status.schedule !== undefined);
 });
 
-test('at the optimum, the first comes at once, and the next when it pays', async () => {
-  // So seldom that it pays a long time from now where a checkpoint costs next to nothing, too.
+test('with the optimal interval, the first is taken at once, the next when it pays', async () => {
+  // Failures so rare that even a very cheap checkpoint pays only after a long time.
   await bed.reconfigure({ checkpoint: { every: 'optimal', mtbf: '1000h' } });
   const { schedule } = await until((one) => /failures are/.test(one.schedule?.reason ?? ''));
   const waitMs = Date.parse(schedule?.nextAt ?? '') - Date.now();
   assert.ok(waitMs > 60_000, `${waitMs} ms`);
 });
 
-test('what cannot be taken is told, and the schedule goes on', async () => {
+test('a scheduled checkpoint that fails is reported, and the schedule continues', async () => {
   await bed.reconfigure({ checkpoint: { every: '1s' } });
   bed.killAll();
   const { schedule } = await until((one) => one.schedule?.failure !== undefined);
   assert.match(schedule?.failure?.code ?? '', /^E_/);
-  // By stream: VMs that run on an image make pages of its holes, which nobody has measured.
+  // By stream: VMs running on an image fill its holes with pages, an unmeasured amount of memory.
   await bed.json('restore', '--mode', 'stream');
   await until((one) => one.schedule !== undefined && one.schedule.failure === undefined);
 });
 
-test('what is pinned stays, what is young stays, and the list says what each takes', async () => {
+test('pinned and recent epochs are kept, and the list gives the bytes of each', async () => {
   await bed.reconfigure({ store: { foldAt: NEVER }, epochs: { keep: 1 } });
   const take = async () => (await bed.json<RoundReport>('checkpoint')).epoch ?? 0;
   const list = async () => (await bed.json<{ epochs: EpochDetail[] }>('epochs')).epochs;

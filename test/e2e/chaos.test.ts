@@ -1,6 +1,6 @@
 /**
- * A few rows of the kill matrix, of each kind that no other test here has; `npm run chaos` runs them all.
- * (Rounds: aborts, background. A store that is full: full. The relay: libvirt-relay.)
+ * A few rows of the kill matrix, one of each kind that no other test here covers. `npm run chaos`
+ * runs them all. (Rounds: aborts, background. A full store: full. The relay: libvirt-relay.)
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

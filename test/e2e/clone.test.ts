@@ -1,7 +1,7 @@
 /**
- * A second cluster from an epoch of one that runs on: the same guests, the same addresses, a network of
- * its own. Both finish their job; the clone has epochs of its own; and when it is gone, or was never
- * finished, nothing of it is left and the first has not noticed.
+ * A clone: a second cluster from an epoch of one that runs on, with the same guests and addresses
+ * on a network of its own. Both finish their job, and the clone has its own epochs. After the
+ * clone's end, or if cloning failed, nothing of it is left and the first cluster is unchanged.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -31,9 +31,11 @@ const JOB = { cases: 10, order: 400 };
 const SETTLE_LIMIT_MS = 180_000;
 const FIRST = ['-c', 'demo'];
 const TWIN = ['-c', 'twin'];
-/** As long as one of its proxies stands, it is live, and nobody gives that up. */
+/**
+ * Settings of a round that stays in its live phase while a proxy is frozen, without a time limit.
+ */
 const LONG_ROUND = { maxLive: '10min', memoryBound: 50, stopDeadline: '10min' };
-/** `foldAt`: no delta holds that many times its base, and no folder comes or goes by itself. */
+/** Value of `foldAt` at which nothing is folded, so that folders change only by commands. */
 const NEVER = 100;
 const ORDERS = [
   [2, 0, 1],
@@ -58,7 +60,7 @@ test.after(async () => {
   await bed.dispose();
 });
 
-/** The first cluster, as if nothing had happened: the same VMs, running. */
+/** Checks that the first cluster is unchanged: the same VMs, running. */
 async function firstIsUntouched(): Promise<void> {
   const { members } = await bed.json<ClusterStatus>('status', ...FIRST);
   assert.equal(
@@ -74,7 +76,7 @@ async function purgeTwin(): Promise<void> {
   assert.equal(await settled(), [], 'nothing of the clone is left');
 }
 
-/** What is left of the clone when its last process has had a moment to end. */
+/** Lists what is left of the clone, after its last process has had a moment to end. */
 async function settled(): Promise<string[]> {
   for (const end = performance.now() + SETTLE_LIMIT_MS; performance.now() < end; await delay(20)) {
     if (twin.traces().length === 0) break;
@@ -86,7 +88,7 @@ function nonces(all: readonly Ticker[]): string[] {
   return all.map(({ nonce }) => nonce);
 }
 
-test('both clusters finish the job, from the same nonce on', async () => {
+test('both clusters finish the job, starting from the same nonce', async () => {
   await startJob(bed, JOB);
   await jobRuns(bed, 2);
   const before = await tickers(bed);
@@ -101,7 +103,7 @@ test('both clusters finish the job, from the same nonce on', async () => {
   for (const [node, { ticks }] of before.entries()) {
     assert.ok((cloned[node]?.ticks ?? 0) > ticks, `n${node} was continued`);
   }
-  // Two machines, not one: what happens in one happens in one.
+  // They are separate machines: a change in one does not show in the other.
   await twin.shell(1, 'touch /run/only-here');
   assert.is((await (await bed.guest(1)).run('test -e /run/only-here')).exitCode, 1);
   assert.ok((await isJobRunning(bed)) && (await isJobRunning(twin)), 'both are in mid-job');
@@ -133,7 +135,7 @@ test('down --purge of the clone leaves nothing of it, and the first runs', async
   await firstIsUntouched();
 });
 
-test('a clone keeps its memory when the epoch is gone and its room is used again', async () => {
+test('a clone keeps its memory when the epoch is removed and its memory reused', async () => {
   await bed.dirty(1, { sizeMiB: 64, rateMiB: 5 });
   const { epoch } = await bed.json<RoundReport>('checkpoint', ...FIRST);
   await bed.json('restore', String(epoch), '--as', 'twin', '--mode', 'map', ...FIRST);
@@ -160,7 +162,7 @@ async function refused(code: string, ...args: readonly string[]): Promise<Failur
   return failure;
 }
 
-test('what cannot be cloned is refused, and changes nothing', async () => {
+test('a clone that is impossible is refused, and changes nothing', async () => {
   await refused('E_CLUSTER_EXISTS', 'restore', '--as', 'demo', ...FIRST);
   await refused('E_CONFIG', 'restore', '--as', '../twin', ...FIRST);
   await refused('E_EPOCH_UNKNOWN', 'restore', '999', '--as', 'twin', ...FIRST);
@@ -169,7 +171,7 @@ test('what cannot be cloned is refused, and changes nothing', async () => {
   }
 });
 
-test('two clones of one name: the first to come has it', async () => {
+test('two clones of one name: the first gets it', async () => {
   const args = ['restore', '--as', 'twin', '--mode', 'stream', '--verify', '--json', ...FIRST];
   const clone = () => bed.umbra(...args);
   const ends = await Promise.all([clone(), clone()]);
@@ -180,7 +182,7 @@ test('two clones of one name: the first to come has it', async () => {
   await purgeTwin();
 });
 
-/** Starts to clone, and stands when all is loaded and nothing runs yet. */
+/** Starts a clone that freezes when all VMs are loaded and none runs yet. */
 async function halfMade(): Promise<{
   frozen: number;
   command: ChildProcess;
@@ -225,7 +227,7 @@ test('the operator interrupts it: nothing of the clone is left', async () => {
   await firstIsUntouched();
 });
 
-test('the first cluster’s daemon dies in the middle: what was loaded is not let run', async () => {
+test('the first cluster’s daemon is killed in the middle: loaded VMs never run', async () => {
   const { frozen, end } = await halfMade();
   const daemon = daemonOf('demo');
   process.kill(daemon, 'SIGKILL');
@@ -244,7 +246,7 @@ const NETWORKS = [
 ] as const;
 
 for (const [what, netdev] of NETWORKS) {
-  test(`a network of others (${what}) is refused by name, or unplugged`, async () => {
+  test(`a network outside the cluster (${what}) is refused by name, or unplugged`, async () => {
     await withOther(['-netdev', netdev, ...CARD], async () => {
       const failure = await refused('E_CLONE_NETWORK', 'restore', '--as', 'twin', '-c', 'other');
       assert.is(failure.member, 'a');
@@ -273,7 +275,9 @@ test('a writable disk is refused by name', async () => {
   rmSync(image);
 });
 
-/** Another cluster, of one bare machine with these options, and an epoch of it. */
+/**
+ * Runs a callback with another cluster: one bare machine with these options, and an epoch of it.
+ */
 async function withOther(words: readonly string[], use: () => Promise<void>): Promise<void> {
   const { binary, args } = bed.qemu;
   const machine = ['-nodefaults', '-machine', 'pc-i440fx-7.2', '-accel', 'tcg', '-m', '64'];
@@ -291,7 +295,7 @@ async function withOther(words: readonly string[], use: () => Promise<void>): Pr
   }
 }
 
-test('three epochs, restored in any order, again and again, while a fourth is being taken', async () => {
+test('three epochs are restored repeatedly in any order while a fourth is taken', async () => {
   await bed.reconfigure({ epochs: { keep: 4 } });
   const epochs: number[] = [];
   for (let count = 0; count < 3; count++) {
@@ -328,7 +332,7 @@ test('three epochs, restored in any order, again and again, while a fourth is be
   }
 });
 
-/** What each guest remembers: the epoch it is from. */
+/** Reads each guest's mark: the number of the epoch it is from. */
 async function marks(guests: Guests): Promise<number[]> {
   return [
     Number(await guests.shell(0, 'cat /run/epoch')),

@@ -1,14 +1,15 @@
 /**
- * The cut is consistent: guests exchange numbered messages all-to-all, and in no epoch has one received
- * what its sender has not yet sent. The counts are read from the shadows, which are the instant of the
- * cut; a restored guest would have run on before it could tell.
+ * The cut is consistent: guests exchange numbered messages all-to-all, and in no epoch has one
+ * received a message that its sender has not yet sent. The counts are read from the shadows, which
+ * hold the instant of the cut; a restored guest would run on before it could answer.
  *
  * A race that is seldom lost proves little, so one member is made late:
  *
- *     n0, n1   ──▶ stopped ──▶ ?                      consistent: nobody hears of them
+ *     n0, n1   ──▶ stopped ──▶ ?                      consistent: n2 receives none of it
  *     n2       ──▶ frozen before its stop, VM runs ───────── thawed ──▶ stopped
  *
- * And the same is done with what the cut rests on taken away (test/support/broken-daemon.ts): there must be orphans.
+ * The same is done with a daemon that lacks a part the cut depends on
+ * (test/support/broken-daemon.ts): then there must be orphans.
  */
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -36,7 +37,7 @@ const LATE = 2;
 const EPOCHS = 2;
 /** Messages a second to each peer by each protocol: some 200 frames a second for every guest. */
 const RATE = 40;
-/** How many messages are exchanged while one member is late. */
+/** Number of messages that are exchanged while one member is late. */
 const MEANWHILE = 20;
 const STAND_LIMIT_MS = 300_000;
 /** A frozen proxy is given up after half of it. */
@@ -70,7 +71,7 @@ function cut(qemu: QemuBinary): void {
     watches = [];
   });
 
-  /** The daemon anew, the guests running on. */
+  /** Replaces the daemon while the guests run on. */
   async function run(capture: Capture, broken: readonly Part[]): Promise<void> {
     if (now === `${capture} ${broken}`) return;
     now = `${capture} ${broken}`;
@@ -81,7 +82,7 @@ function cut(qemu: QemuBinary): void {
     if (broken.length > 0) await breakDaemon(bed, broken);
   }
 
-  /** Waits until everyone has received more from everyone: they do talk. */
+  /** Waits until each node has received more from each other one: messages do flow. */
   async function allHearMore(): Promise<void> {
     for (let node = 0; node < NODES; node++) {
       const before = await countsNow(bed, node);
@@ -94,7 +95,7 @@ function cut(qemu: QemuBinary): void {
     }
   }
 
-  /** @returns what every node had counted at its cut */
+  /** Returns the counts of every node at its cut. */
   async function countsOf({ epoch = 0, outcome, failure }: RoundReport): Promise<MeshCounts[]> {
     assert.is(outcome, 'committed', failure?.message);
     const manifest = await new Catalogue(join(bed.directory, 'epochs'), 'demo').read(epoch);
@@ -105,7 +106,7 @@ function cut(qemu: QemuBinary): void {
     );
   }
 
-  /** A checkpoint in which one member stops only after `meanwhile`. */
+  /** Takes a checkpoint in which one member stops only after `meanwhile`. */
   async function checkpointWithLateMember(meanwhile: () => Promise<void>): Promise<RoundReport> {
     watches = await Promise.all([0, 1].map((node) => VmWatch.open(bed, node)));
     freezeAt(bed, `member/n${LATE}/stopping`);
@@ -119,7 +120,7 @@ function cut(qemu: QemuBinary): void {
     return (await Promise.all([bed.json<RoundReport>('checkpoint'), thawed]))[0];
   }
 
-  /** The others have been cut, and the late one has heard of what they sent afterwards. */
+  /** Waits until the others are cut and the late one has received what they sent afterwards. */
   async function lateMemberHears(): Promise<void> {
     await Promise.all(watches.map((watch) => watch.stood(STAND_LIMIT_MS)));
     const after = (await countsNow(bed, 0)).peers[LATE]?.sent;
@@ -129,7 +130,7 @@ function cut(qemu: QemuBinary): void {
     });
   }
 
-  /** The others have been cut; they stand, or go on behind held frames; the late one sends on. */
+  /** Waits while the others, cut, are stopped or run behind held frames, and the late one sends. */
   async function timePasses(goOn: boolean): Promise<void> {
     await Promise.all(watches.map((watch) => watch.stood(STAND_LIMIT_MS, !goOn)));
     for (const node of goOn ? [0, LATE] : [LATE]) {
@@ -142,7 +143,7 @@ function cut(qemu: QemuBinary): void {
   }
 
   for (const capture of captures) {
-    test(`${capture}: none has received in any epoch what was not yet sent`, async () => {
+    test(`${capture}: in no epoch has a node received what was not yet sent`, async () => {
       await run(capture, []);
       for (let epoch = 0; epoch < EPOCHS; epoch++) {
         await allHearMore();
@@ -155,7 +156,7 @@ function cut(qemu: QemuBinary): void {
       }
     });
 
-    test(`${capture}: nor when a member is cut long after the others, and restored they go on`, async () => {
+    test(`${capture}: nor when a member is cut late, and restored guests run on`, async () => {
       await run(capture, []);
       const goOn = capture === 'frames-held';
       const report = await checkpointWithLateMember(() => timePasses(goOn));
@@ -166,7 +167,7 @@ function cut(qemu: QemuBinary): void {
 
       bed.killAll();
       await bed.json<RestoreReport>('restore');
-      await allHearMore(); // TCP has lost nothing and invents nothing: mesh.c would have ended
+      await allHearMore(); // TCP neither lost nor added a message: else mesh.c would have ended
     });
   }
 
@@ -175,7 +176,7 @@ function cut(qemu: QemuBinary): void {
     ['frames-held', 'hold'],
   ];
   for (const [capture, part] of breaks) {
-    test(`${capture} without ${part}: it is found that the cut is none`, async () => {
+    test(`${capture} without ${part}: the cut is found to be inconsistent`, async () => {
       await run(capture, [part]);
       const report = await checkpointWithLateMember(lateMemberHears);
       const found = orphans(await countsOf(report));

@@ -1,6 +1,6 @@
 /**
- * Disks that are part of an epoch: frozen while all VMs stand, under the files they had; whoever is
- * restored writes to layers of its own.
+ * Disks that are part of an epoch. While all VMs are stopped, their files are frozen as the epoch's
+ * layers; a restored VM writes to new layers of its own.
  */
 import { readdirSync, readFileSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -36,7 +36,7 @@ test.before(async () => {
 });
 test.after(() => bed.dispose());
 
-test('each epoch has the disks of its cut, and restoring one leaves the others as they are', async () => {
+test('each epoch has the disks of its cut, and a restore leaves the others unchanged', async () => {
   for (const words of ['one', 'two', 'three']) {
     await write(words);
     const { outcome, failure, members } = await bed.json<RoundReport>('checkpoint');
@@ -62,7 +62,7 @@ test('each epoch has the disks of its cut, and restoring one leaves the others a
   assert.is(raw, 'one', 'what the VM was started with stays as the first epoch found it');
 });
 
-test('layers no epoch needs are merged and removed: chains do not grow with rounds', async () => {
+test('layers that no epoch needs are merged: chains do not grow with rounds', async () => {
   for (let round = 0; round < ROUNDS; round++) {
     await write(`round ${round}`);
     await bed.json<RoundReport>('checkpoint');
@@ -80,7 +80,7 @@ test('layers no epoch needs are merged and removed: chains do not grow with roun
   assert.equal(await read(), Array(NODES).fill(`round ${ROUNDS - 1}`));
 });
 
-test('a file of an epoch that is gone is named, and nothing is started', async () => {
+test('a missing file of an epoch is named, and nothing is started', async () => {
   const { members } = await bed.json<RoundReport>('checkpoint');
   const path = members[1]?.disks?.[0]?.layers[0]?.path ?? '';
   const before = readFileSync(path);
@@ -102,7 +102,7 @@ test('a capture that would leave disks out is refused, and none gets a layer', a
   assert.is(code, 1);
   assert.match(stdout, /E_BACKGROUND_DISKS.*stop-copy would leave/);
   assert.equal(await read(), Array(NODES).fill('before'));
-  // Some that no epoch needs any more may have been merged meanwhile.
+  // Layers that no epoch needs any more may have been merged meanwhile.
   assert.equal(
     layersOf(0).filter((name) => !known.includes(name)),
     [],
@@ -119,7 +119,7 @@ function layersOf(node: number): string[] {
   return readdirSync(bed.home).filter((name) => name.startsWith(`n${node}.raw.umbra-`));
 }
 
-/** Waits until no VM merges layers: a round begins that, and does not wait for it. */
+/** Waits until no VM merges layers: a round starts merging and does not wait for it. */
 async function merged(): Promise<void> {
   for (let node = 0; node < NODES; node++) {
     const qmp = await QmpClient.connect(join(bed.memberDirectory(node), 'watch.sock'));
@@ -137,9 +137,10 @@ async function merged(): Promise<void> {
   }
 }
 
-/** To the disk itself, through the guest's page cache. */
+/** Writes to the disk itself, through the guest's page cache. */
 async function write(words: string): Promise<void> {
-  const command = `printf '%-512s' '${words}' | dd of=/dev/vda bs=512 count=1 conv=fsync 2>/dev/null`;
+  const dd = 'dd of=/dev/vda bs=512 count=1 conv=fsync 2>/dev/null';
+  const command = `printf '%-512s' '${words}' | ${dd}`;
   for (let node = 0; node < NODES; node++) await bed.shell(node, command);
 }
 

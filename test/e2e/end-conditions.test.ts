@@ -1,6 +1,6 @@
 /**
- * Each end condition ends the live phase of real VMs for its own reason, and the report names it. A
- * VM that dirties memory faster than anyone wants to wait ends by the bound, not never.
+ * Each end condition ends the live phase of real VMs for its own reason, and the report names it.
+ * The live phase of a VM that dirties memory too fast to converge ends by the memory bound.
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -12,7 +12,7 @@ import { endJob, jobRuns, startJob } from '../support/job.ts';
 
 const MEMORY_MIB = 192;
 const LITTLE_MS = 500;
-/** Another condition holds long before, however slow the machine. */
+/** Limit long before which another condition holds, however slow the machine. */
 const NEVER = '30min';
 
 const test = suite('end conditions');
@@ -26,7 +26,7 @@ test.before(async () => {
 });
 test.after(() => bed.dispose());
 
-/** A checkpoint under other settings. */
+/** Takes a checkpoint under other settings. */
 async function checkpoint(round: object): Promise<RoundReport> {
   await bed.reconfigure({ round });
   return bed.json<RoundReport>('checkpoint');
@@ -45,19 +45,19 @@ test('any-first-pass', async () => {
 });
 
 test('predicted-downtime waits until little is left, and says what it expects', async () => {
-  // What is little depends on the machine: twice the default round's downtime is within reach.
+  // The reachable downtime depends on the machine: twice that of the default round is reachable.
   const most = Math.ceil(Math.max(LITTLE_MS, 2 * usualMs));
   const report = await checkpoint({ endWhen: [`predicted-downtime ${most}ms`], maxLive: NEVER });
   assert.match(report.endReason ?? '', /^predicted-downtime/);
   assert.ok((report.predictedDowntimeMs ?? Number.POSITIVE_INFINITY) <= most);
 });
 
-test('elapsed ends what nothing else does', async () => {
+test('elapsed ends a live phase that no other condition ends', async () => {
   const { endReason } = await checkpoint({ endWhen: ['predicted-downtime 1ms'], maxLive: '700ms' });
   assert.match(endReason ?? '', /^elapsed/);
 });
 
-test('a VM that never calms down ends by the memory bound, and keeps to it', async () => {
+test('a VM that never converges ends by the memory bound, and keeps to it', async () => {
   await bed.dirty(1, { sizeMiB: 64, pattern: 'random' });
   const bound = 1.5;
   const endWhen = ['predicted-downtime 1ms'];
@@ -70,7 +70,7 @@ test('a VM that never calms down ends by the memory bound, and keeps to it', asy
   assert.match(await bed.shell(1, endMemory()), /verified/);
 });
 
-test('a job under a round of many passes goes on, and verifies', async () => {
+test('a job under a round of many passes continues, and verifies', async () => {
   await startJob(bed, { cases: 12, order: 300 });
   await jobRuns(bed, 2);
   const { outcome } = await checkpoint({ endWhen: ['predicted-downtime 100ms', 'no-progress'] });

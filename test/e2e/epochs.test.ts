@@ -1,7 +1,7 @@
 /**
- * Several epochs of one cluster, stored as what differs: each comes back as it was, in any order and
- * again; folding puts a new base under them; damage to what they share is found, and what is offered
- * instead is whole.
+ * Several epochs of one cluster, stored as deltas. Each can be restored unchanged, repeatedly and
+ * in any order. Folding puts a new base under them. Damage to a shared base is found, and the epoch
+ * that is offered instead is undamaged.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ const FOLD_LIMIT_MS = 600_000;
 
 const test = suite('epochs');
 let bed: Testbed;
-/** What was in the guests' memory when an epoch was taken, by its number. */
+/** Nonce in the guests' memory when an epoch was taken, by the epoch's number. */
 const nonces = new Map<number, string>();
 
 test.before(async () => {
@@ -61,7 +61,7 @@ async function shadowsOf(epoch: number): Promise<SealedShadow[]> {
   );
 }
 
-test('later epochs are deltas of the first, and take what has changed', async () => {
+test('later epochs are deltas of the first, as large as the changes', async () => {
   const first = await take('one');
   assert.ok(first.members.every(({ stored }) => stored === 'full'));
   for (const nonce of ['two', 'three']) {
@@ -71,19 +71,19 @@ test('later epochs are deltas of the first, and take what has changed', async ()
   }
 });
 
-test('three epochs come back in any order, again and again, by map and by stream', async () => {
+test('three epochs are restored repeatedly in any order, by map and by stream', async () => {
   for (const epoch of [2, 1, 3, 1, 2]) await restoreAndLook(epoch, 'map');
   for (const epoch of [3, 1]) await restoreAndLook(epoch, 'stream');
 });
 
-test('the base of epochs that are kept outlives its own epoch', async () => {
+test('the base of kept epochs outlives its own epoch', async () => {
   await take('four');
   assert.not((await epochsThere()).includes(1));
   await restoreAndLook(2, 'map');
   await restoreAndLook(4, 'map');
 });
 
-test('an epoch that differs much is folded in the background, and is what it was', async () => {
+test('an epoch that differs much is folded in the background, its content unchanged', async () => {
   await bed.reconfigure({ epochs: { keep: KEEP }, store: { foldAt: 0.01 } });
   const { epoch = 0 } = await take('five');
   for (const end = performance.now() + FOLD_LIMIT_MS; ; ) {
@@ -98,7 +98,7 @@ test('an epoch that differs much is folded in the background, and is what it was
   await restoreAndLook(epoch + 1, 'map');
 });
 
-test('damage to a base is found at restore; what is offered instead does not share it', async () => {
+test('damage to a base is found at restore; the epoch offered has another base', async () => {
   await bed.reconfigure({ epochs: { keep: KEEP }, store: { foldAt: 100 } });
   const epochs = await epochsThere();
   const newest = epochs.at(-1) ?? 0;
@@ -113,7 +113,7 @@ test('damage to a base is found at restore; what is offered instead does not sha
     if (!sharing) sound.push(epoch);
   }
   const ram = base.manifest.blocks.find(({ idstr }) => idstr === 'pc.ram');
-  bed.killAll(); // they may have it mapped
+  bed.killAll(); // VMs may have the image mapped
   flipABit(join(base.directory, ram?.file ?? ''));
   const { code, stdout } = await bed.umbra('restore', '--json');
   assert.is(code, 1);

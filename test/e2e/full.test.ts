@@ -1,7 +1,7 @@
 /**
- * A store that runs full, on a tmpfs of its own: refused before anything is touched, or ended in the
- * middle; the guests' job goes on, what was committed stays, and when there is room again so do
- * checkpoints.
+ * A store that runs full, on a tmpfs of its own. A round is refused before anything is changed, or
+ * aborted in the middle. The guests' job continues and committed epochs stay; once there is room
+ * again, checkpoints succeed.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ const MEMORY_MIB = 192;
 const NODES = 2;
 const STORE_MIB = 3 * NODES * MEMORY_MIB;
 const HEADROOM_MIB = 4;
-/** Of another process that writes to memory, in a guest. */
+/** Log of a second process that writes to memory in a guest. */
 const MORE = '/run/more.log';
 
 const test = suite('full');
@@ -44,7 +44,7 @@ test.after(async () => {
   rmSync(store, { recursive: true, force: true });
 });
 
-/** Leaves so much of the store free. */
+/** Fills the store but for this many bytes. */
 function fill(leaveMiB: number): void {
   const { bavail, bsize } = statfsSync(store);
   const bytes = bavail * bsize - leaveMiB * MIB;
@@ -68,7 +68,7 @@ async function requireUnharmed(): Promise<void> {
   assert.match(await bed.shell(0, verifyMemory()), /verified/);
 }
 
-test('nearly full: refused with the bytes that are missing, before anything is touched', async () => {
+test('nearly full: refused with the missing bytes, before anything is changed', async () => {
   fill(12);
   const { code, missingBytes = 0, hint = '' } = await refused();
   assert.is(code, 'E_STORE_NO_ROOM');
@@ -78,7 +78,7 @@ test('nearly full: refused with the bytes that are missing, before anything is t
   empty();
 });
 
-test('someone fills it in the middle of a round: the round ends, nothing else does', async () => {
+test('filled up in the middle of a round: only the round is aborted', async () => {
   await bed.dirty(1, { sizeMiB: 80, rateMiB: 200, log: MORE });
   freezeAt(bed, 'member/n1/live');
   const refusal = refused();
@@ -92,7 +92,7 @@ test('someone fills it in the middle of a round: the round ends, nothing else do
   empty();
 });
 
-test('with room again, checkpoints go on, and restores', async () => {
+test('with room again, checkpoints and restores succeed', async () => {
   await bed.shell(1, endMemory(MORE));
   assert.is((await bed.json<RoundReport>('checkpoint')).outcome, 'committed');
   bed.killAll();
@@ -100,7 +100,7 @@ test('with room again, checkpoints go on, and restores', async () => {
   await requireUnharmed();
 });
 
-test('a full catalogue: the round is not committed, and the epoch before stands', async () => {
+test('a full catalogue: the round is not committed, and the previous epoch remains', async () => {
   const epochs = join(bed.directory, 'epochs');
   const before = await bed.json<ClusterStatus>('status');
   const manifests = readdirSync(epochs).map(

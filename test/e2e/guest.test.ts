@@ -9,17 +9,19 @@ import { dirtyMemory, endMemory, verifyMemory } from '../../tools/testbed/dirty.
 import { GuestCluster, type GuestNode } from '../support/guest-cluster.ts';
 import { GuestQmp } from '../support/guest-qmp.ts';
 
-/** Real guests under the switch, once with each QEMU that is there. */
+/** Number of real guests on the switch. The tests run once with each installed QEMU. */
 const nodes = 2;
 const POLL_MS = 100;
 const LIMIT_MS = 600_000;
-/** How long a VM is stopped. Its clock may jump by less: so long no guest waits for a slow host. */
+/**
+ * Time for which a VM is stopped. Its clock must jump by less; no slow host delays a guest so long.
+ */
 const STOPPED_MS = 6_000;
 const JUMP_MS_MAX = 5_000;
-/** Tells, in a file, that the guest has begun with it, and that it is about to end. */
+/** Shell command that records its start and its end in a file. */
 const UNANSWERED = 'touch /run/begun; sleep 2; echo unasked; touch /run/over';
 
-/** @param jobs what a job's words mean does not depend on QEMU: that is looked at once */
+/** @param jobs set to test a job's options as well: they do not depend on QEMU, once is enough */
 function guestTests(qemu: QemuBinary, jobs: boolean): void {
   const test = suite(`guests on QEMU ${qemu.version}`);
   let cluster: GuestCluster;
@@ -41,7 +43,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
     return new Map(words.map((word) => word.split('=') as [string, string]));
   }
 
-  /** Returns the job's own verdict when it has ended: /job/verify's exit code and words. */
+  /** Returns the job's own verdict when it has ended: exit code and output of /job/verify. */
   async function verdict(): Promise<{ output: string; exitCode: number }> {
     for (const end = performance.now() + LIMIT_MS; ; await sleep(POLL_MS)) {
       const result = await node(0).control.run('/job/verify');
@@ -80,7 +82,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
     assert.is((await control.run('seq 1 20000 | tail -c 6')).output, '20000\n');
   });
 
-  test('run commands side by side, and do not wait for what stays in the background', async () => {
+  test('run commands side by side, and do not wait for background processes', async () => {
     const { control } = node(0);
     const slow = control.run('sleep 3; echo slow');
     assert.is((await control.run('echo quick')).output, 'quick\n');
@@ -121,7 +123,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
   test('dirty memory verifies itself', async () => {
     const log = '/run/dirty.log';
     await sh(1, dirtyMemory({ sizeMiB: 16, rateMiB: 20, pattern: 'random', log }));
-    // Of its 4096 pages, some are to be newer than others: at first, none may be.
+    // Wait until some of its 4096 pages are newer than others: at first none are.
     while (/generation 0$/.test((await sh(1, verifyMemory(log))).trim()));
     await sh(1, endMemory(log));
     const lines = (await sh(1, `cat ${log}`)).trim().split('\n');
@@ -133,7 +135,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
     for (const line of lines.slice(-2)) assert.match(line, /generation [1-9][0-9]*$/);
   });
 
-  test('stop and cont: the control channel holds, the clock stands still', async () => {
+  test('stop and cont: the control channel survives, the clock stops', async () => {
     const { control, dir } = node(1);
     const before = await ticker(1, 'reset');
     const qmp = await GuestQmp.connect(join(dir, GUEST_FILES.qmp));
@@ -151,7 +153,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
 
   test('saved, killed and restored: the same machine, on the same network', async () => {
     const before = await ticker(1, 'reset');
-    // What the saved guest still has to say will reach a client that did not ask.
+    // Output that the saved guest still has to send will reach a client that did not ask for it.
     await sh(1, 'rm -f /run/begun /run/over');
     const unanswered = node(1)
       .control.run(UNANSWERED)
@@ -193,13 +195,13 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
     assert.is(output, 'verify: passed: xdlu 6 120, rounds: 1\n');
   });
 
-  test('a job goes on until it is told to end, and verifies all of it', async () => {
+  test('a job runs until it gets the command to end, and verifies all rounds', async () => {
     await sh(0, '/job/xdlu 6 120 again');
     assert.is((await node(0).control.run('/job/verify')).exitCode, 2);
     assert.is((await sh(0, 'echo while it runs')).trim(), 'while it runs');
     await until(0, '[ $(cat /job/rounds) -ge 1 ]');
     assert.is((await node(0).control.run('/job/verify')).exitCode, 2, 'one round is not all of it');
-    await until(0, '[ $(grep -c PASSED /job/out) -gt 6 ]'); // in the middle of another
+    await until(0, '[ $(grep -c PASSED /job/out) -gt 6 ]'); // in the middle of another round
     await sh(0, '/job/end');
     const { output, exitCode } = await verdict();
     assert.is(exitCode, 0, output);
@@ -213,7 +215,7 @@ function guestTests(qemu: QemuBinary, jobs: boolean): void {
     return;
   }
 
-  test('a job that makes no sense is refused', async () => {
+  test('a job with invalid options is refused', async () => {
     for (const job of [
       'xdlu',
       'xdlu 0 100',

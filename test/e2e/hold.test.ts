@@ -1,8 +1,8 @@
 /**
- * A VM that has sent all its memory can be kept waiting for others: it runs, does not switch over, and
- * does not spin; and when it is stopped, the rest comes at once. On every QEMU, with and without
- * switchover-ack; on old ones under TCG only the holding is judged here, for their dirty log cannot be
- * trusted (see `precopyObstacle`).
+ * A VM that has sent all its memory can be held until others have, too. Meanwhile it runs, does not
+ * switch over, and QEMU does not spin; once it is stopped, the rest arrives at once. This is tested
+ * on every QEMU, with and without switchover-ack. On old ones under TCG only the holding is tested,
+ * for their dirty log cannot be trusted (see `precopyObstacle`).
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
@@ -23,11 +23,11 @@ import { MemberBench } from '../support/member-bench.ts';
 
 const MEMORY_MIB = 192;
 const WAIT_MS = 2_000;
-/** Passes a second. Left alone, QEMU makes some 8,000: these are what a held socket takes. */
+/** Most passes a second while the socket is held; without holding, QEMU makes some 8,000. */
 const HELD_MAX = 500;
-/** Trickling, one in 100 ms, or a few. */
+/** Most passes a second while the stream trickles: one in 100 ms, or a few. */
 const TRICKLE_MAX = 60;
-/** A drain that came by the trickle, of a few bytes a second, would take longer on any machine. */
+/** Limit of a drain. At the trickle's few bytes a second it would take longer on any machine. */
 const DRAIN_MAX_MS = 20_000;
 
 const test = suite('hold');
@@ -97,7 +97,8 @@ for (const qemu of await findQemus()) {
     intake.slot(true);
     await waiting;
 
-    // Until it trickles, QEMU makes as many passes as this process takes time to notice: told, not judged.
+    // Until the stream trickles, the number of passes depends on how late this process notices: it
+    // is printed, not asserted.
     const first = await waited('at first');
     const paced = await waited('paced');
     intake.slot(false);

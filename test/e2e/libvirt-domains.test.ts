@@ -1,7 +1,7 @@
 /**
- * Domains that libvirt runs are members of a cluster: found by its URI, checkpointed through its
- * monitor, brought back by it. Its own view of them is right before, during and after, and what it cannot
- * do is told by name.
+ * Domains that libvirt runs are members of a cluster: found by libvirt's URI, checkpointed through
+ * its monitor, restored by it. Libvirt's own view of them is correct before, during and after a
+ * round, and an error names what it cannot do.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import { endJob, type Guests, jobRuns, startJob } from '../support/job.ts';
 const DOMAINS = ['m0', 'm1'];
 const NODES = ['j0', 'j1'];
 const JOB = { cases: 10, order: 400 };
-/** What an operator is told when libvirt is. */
+/** Code of the failure when libvirtd is gone. */
 const AWAY = /^E_(QMP_AWAY|LIBVIRT_CONNECT)$/;
 const RETURN_PATH = '{"execute":"query-migrate-capabilities"}';
 
@@ -55,7 +55,7 @@ async function failureOf(...args: readonly string[]): Promise<Failure> {
   return (JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure }).failure;
 }
 
-test('attach finds the domains that run', async () => {
+test('attach finds the running domains', async () => {
   const { members } = await pair.json<ClusterStatus>('attach', pair.a.uri);
   assert.equal(
     members.map(({ member, running, owned }) => [member, running, owned]),
@@ -63,7 +63,7 @@ test('attach finds the domains that run', async () => {
   );
 });
 
-test('a checkpoint leaves domains as they were, for themselves and for libvirt', async () => {
+test('a checkpoint leaves domains unchanged, in themselves and for libvirt', async () => {
   const before = await capabilities();
   const report = await pair.json<RoundReport>('checkpoint');
   assert.is(report.epoch, 1);
@@ -79,7 +79,7 @@ test('a checkpoint leaves domains as they were, for themselves and for libvirt',
   }
 });
 
-test('an epoch of theirs is exported without being told what they are', async () => {
+test('an epoch of domains is exported without further options', async () => {
   const folder = join(pair.memory, 'umbra', 'images');
   interface Exported {
     readonly exported: readonly { readonly member: string; readonly file: string }[];
@@ -93,7 +93,7 @@ test('an epoch of theirs is exported without being told what they are', async ()
   }
 });
 
-test('all are destroyed, and come back as libvirt’s domains', async () => {
+test('all are destroyed, and restored as libvirt’s domains', async () => {
   const [name = ''] = readTicks(pair.console('m0')).names;
   for (const domain of DOMAINS) await pair.a.ask('destroy', domain);
   const from = DOMAINS.map((domain) => logEnd(pair.console(domain)));
@@ -114,7 +114,7 @@ test('all are destroyed, and come back as libvirt’s domains', async () => {
   assert.is((await pair.json<RoundReport>('checkpoint')).epoch, 2, 'it can be checkpointed again');
 });
 
-test('a domain that does not run, and a libvirtd that is gone, are told; then all is well again', async () => {
+test('a stopped domain or libvirtd is reported, and afterwards rounds succeed', async () => {
   await pair.a.killDaemon();
   const gone = await failureOf('checkpoint');
   assert.match(gone.code, AWAY);
@@ -131,15 +131,15 @@ test('a domain that does not run, and a libvirtd that is gone, are told; then al
   await pair.json('checkpoint');
 });
 
-/** `live`: the stream's connection may just be on its way to QEMU, by libvirt. */
-/** Nobody has to wait for libvirt: it runs. */
+/** Checks that a domain runs, without waiting for libvirt. */
 async function goesOn(name: string): Promise<void> {
   const { numbers } = readTicks(pair.console(name));
   await untilTicks(pair.console(name), 0, (now) => now.numbers.length > numbers.length + 5);
 }
 
+// At member/m0/live, the stream's connection may just be passing through libvirt to QEMU.
 for (const location of ['member/m0/live', 'round/live', 'member/m0/stopped']) {
-  test(`libvirtd is gone from ${location} on: no epoch, and the VMs run without it`, async () => {
+  test(`libvirtd is killed at ${location}: no epoch, and the VMs run without it`, async () => {
     const { epochs } = await pair.json<{ epochs: unknown[] }>('epochs');
     freezeAt(pair, location);
     const failed = failureOf('checkpoint');
@@ -158,7 +158,7 @@ for (const location of ['member/m0/live', 'round/live', 'member/m0/stopped']) {
   });
 }
 
-test('with a monitor besides libvirt’s, a round goes on though libvirtd is gone', async () => {
+test('with a monitor besides libvirt’s, a round completes though libvirtd is gone', async () => {
   for (const domain of DOMAINS) await pair.a.ask('destroy', domain);
   for (const name of DOMAINS) {
     const from = logEnd(pair.console(name));
@@ -217,7 +217,7 @@ interface Controlled extends Guests {
   readonly controls: readonly { readonly close: () => void }[];
 }
 
-/** The control channels of the nodes, which run. */
+/** Waits until the nodes have booted, and returns their control channels. */
 async function bringUp(): Promise<Controlled> {
   const controls = await Promise.all(
     NODES.map((name) => GuestControl.connect(pair.wire(`${name}.control`).b)),

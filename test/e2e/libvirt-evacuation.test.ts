@@ -1,7 +1,7 @@
 /**
- * A host is evacuated: four migrations of libvirt's at once through one relay, with a shadow of each as far
- * as the budget goes: one after the other, back again taking turns, and once more so that they finish
- * together.
+ * A host is evacuated: four libvirt migrations at once through one relay, which keeps a shadow of
+ * each as far as the budget allows. They go one after the other, then back in turns, then once more
+ * so that they finish together.
  */
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,17 +16,20 @@ import { RelayProcess } from '../../tools/testbed/relay-process.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
 
 const DOMAINS = ['e0', 'e1', 'e2', 'e3'];
-/** The last has the most to send, the first the least. */
+/** Domains; the last has the most to send, the first the least. */
 const MEMORY_MIB = [112, 128, 128, 192];
 const LOAD_MIB = [8, 8, 8, 80];
-/** Of each migration, MiB a second: slow enough that there are turns to take, however they start. */
+/** Bandwidth of each migration, MiB/s: slow enough for several turns, however they start. */
 const SLOW = ['--bandwidth', '20'];
 const SLOT_MS = 300;
 const FIRST_PORT = 49_310;
 const MiB = 2 ** 20;
-/** Not enough for all four: a guest of 128 MiB leaves a shadow of about 90, the large one 170. */
+/**
+ * Budget too small for all four: a 128 MiB guest leaves a shadow of about 90 MiB, the large one
+ * 170.
+ */
 const BUDGET_MIB = 300;
-/** Of its own, buffers and what is put by. */
+/** Greatest resident memory of the relay: its own, buffers and streams it has set aside. */
 const RELAY_RSS_MIB_MAX = 400;
 
 const test = suite('libvirt evacuation');
@@ -56,25 +59,25 @@ test.after.each(async () => {
 interface Way {
   readonly source: LibvirtHost;
   readonly target: LibvirtHost;
-  /** Where the destination's QEMUs listen, and the relay connects. */
+  /** Address on which the destination's QEMUs listen and to which the relay connects. */
   readonly address: string;
   readonly firstPort: number;
 }
 
 interface Evacuated extends Peak {
-  /** In the order in which they ended. */
+  /** Reports in the order in which the migrations ended. */
   readonly reports: readonly MigrationReport[];
 }
 
 const there = (): Way => {
   return { source: pair.a, target: pair.b, address: pair.addressB, firstPort: FIRST_PORT };
 };
-/** The relay is on host a, too, and QEMU beside it on another address. */
+/** Returns the way back. The relay stays on host a, and QEMU listens there on another address. */
 const back = (): Way => {
   return { source: pair.b, target: pair.a, address: '127.0.0.1', firstPort: FIRST_PORT + 10 };
 };
 
-/** Migrates all at once through a relay; each guest goes on without a gap, its memory whole. */
+/** Migrates all at once through a relay; checks that no guest misses a tick or memory. */
 async function evacuate(
   { source, target, address, firstPort }: Way,
   options: readonly string[],
@@ -82,8 +85,12 @@ async function evacuate(
 ): Promise<Evacuated> {
   const store = mkdtempSync(join(pair.memory, 'store-'));
   const routes = DOMAINS.flatMap((name, at) => [
-    ...['--listen', `tcp://${pair.addressA}:${firstPort + at}`],
-    ...['--to', `tcp://${address}:${firstPort + at}`, '--name', name],
+    '--listen',
+    `tcp://${pair.addressA}:${firstPort + at}`,
+    '--to',
+    `tcp://${address}:${firstPort + at}`,
+    '--name',
+    name,
   ]);
   const budget = ['--shadow', store, '--budget', `${BUDGET_MIB}MiB`];
   relay = await RelayProcess.start(...routes, '--at-once', '1', ...budget, ...options);
@@ -118,10 +125,10 @@ async function evacuate(
   return { reports, storeBytes, residentBytes };
 }
 
-/** When it flowed. */
+/** Returns the intervals in which a migration flowed. */
 const live = ({ flow }: MigrationReport) => flow.filter(({ state }) => state === 'live');
 
-test('in order: one by one, all arrive, and the budget is kept', async () => {
+test('in order: they flow one by one, all arrive, and the budget is kept', async () => {
   const { reports } = await evacuate(there(), []);
   const came = [...reports].sort((a, b) => Date.parse(a.startedAt) - Date.parse(b.startedAt));
   assert.equal(
@@ -145,7 +152,7 @@ test('in order: one by one, all arrive, and the budget is kept', async () => {
   }
 });
 
-/** For how long several flowed at once, milliseconds. */
+/** Returns for how long several flowed at once, milliseconds. */
 function overlapMs(reports: readonly MigrationReport[]): number {
   const spans = reports.flatMap(live).sort((a, b) => a.fromMs - b.fromMs);
   let until = 0;
@@ -162,7 +169,7 @@ const endOf = (report: MigrationReport) => live(report).at(-1)?.toMs ?? 0;
 const flowedMs = (report: MigrationReport) =>
   live(report).reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0);
 
-/** From the first that flowed to the last. */
+/** Returns the time from the first one's start to the last one's end, milliseconds. */
 const wholeMs = (reports: readonly MigrationReport[]) =>
   Math.max(...reports.map(endOf)) - Math.min(...reports.map(startOf));
 
@@ -179,13 +186,13 @@ test('round-robin: they take turns, one flowing at a time', async () => {
   assert.ok(overlapMs(reports) < wholeMs(reports) / 10, `${overlapMs(reports)} ms at once`);
 });
 
-test('finish-together: who has the most to send flows most, all end at once, the least last', async () => {
+test('finish-together: the largest flows most, all end together, the smallest last', async () => {
   const options = ['--order', 'finish-together', '--slot', `${SLOT_MS}ms`];
   const { reports } = await evacuate(there(), options, SLOW);
   const least = reports.find(({ name }) => name === DOMAINS[0]);
   const most = reports.find(({ name }) => name === DOMAINS.at(-1));
   const others = reports.filter((report) => report !== least);
-  assert.is(reports.at(-1), least, 'who has the least comes last');
+  assert.is(reports.at(-1), least, 'the migration with the least to send comes last');
   for (const report of others) {
     assert.ok(report === most || flowedMs(report) < flowedMs(most ?? report), report.name);
   }
@@ -200,7 +207,7 @@ interface Peak {
   readonly residentBytes: number;
 }
 
-/** The most the store has held and the relay has had, by the kernel's accounts. */
+/** Measures the peak memory of the store and of the relay, by the kernel's accounts. */
 function watch(process: RelayProcess, store: string): { end(): Promise<Peak> } {
   const over = new AbortController();
   let storeBytes = 0;

@@ -1,7 +1,7 @@
 /**
- * Domains whose memory is a file of their own come back by `map`: libvirt's QEMU maps the epoch's image
- * instead, and is sent only what differs from it. Those whose memory is shared come back whole, and the
- * report says why. The epoch stays as it was, whatever the guests write.
+ * Domains whose memory is a private file are restored by `map`: libvirt's QEMU maps the epoch's
+ * image instead, and loads only what differs from it. Those whose memory is shared are loaded
+ * whole, and the report says why. The epoch never changes, whatever the guests write.
  */
 import { chmodSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/tic
 const DOMAINS = ['f0', 's0'];
 const MiB = 2 ** 20;
 const LIMIT_MS = 300_000;
-/** What a guest uses, at least: it is sent to one that maps nothing. */
+/** Least memory that a guest uses; a domain that maps nothing loads it all. */
 const WHOLE_BYTES = 48 * MiB;
 
 const test = suite('libvirt map');
@@ -37,7 +37,9 @@ test.after(async () => {
   pair?.dispose();
 });
 
-/** Destroys what runs, restores, and sees that each guest goes on, writing to and checking its memory. */
+/**
+ * Destroys the domains, restores, and checks that each guest continues to write and check memory.
+ */
 async function restored(...args: readonly string[]): Promise<RestoreReport['members']> {
   for (const name of DOMAINS) await pair.a.virsh(['destroy', name]);
   const names = DOMAINS.map((name) => readTicks(pair.console(name)).names[0]);
@@ -57,13 +59,13 @@ async function restored(...args: readonly string[]): Promise<RestoreReport['memb
   return [...members].sort((a, b) => a.member.localeCompare(b.member));
 }
 
-/** Lines of /proc/PID/maps that are of an image of ours. */
+/** Returns the lines of /proc/PID/maps that belong to an image of an epoch. */
 function ownImages(domain: string): string[] {
   const maps = readFileSync(`/proc/${pair.a.qemuPid(domain)}/maps`, 'utf8').split('\n');
   return maps.filter((line) => line.includes(join(pair.memory, 'umbra')));
 }
 
-/** f0 has mapped its image, to itself; s0 has been sent all. */
+/** Checks the report: f0 has mapped its image privately; s0 has loaded all of it. */
 function asTold([f0, s0]: RestoreReport['members']): void {
   assert.equal([f0?.member, f0?.mode, f0?.reason], ['f0', 'map', undefined]);
   assert.equal([s0?.member, s0?.mode], ['s0', 'libvirt']);
@@ -74,10 +76,10 @@ function asTold([f0, s0]: RestoreReport['members']): void {
   assert.equal([more, ownImages('s0')], [[], []]);
 }
 
-/** Where libvirt has the memory of domains put. */
+/** Returns the folder in which libvirt keeps the memory of domains. */
 const memoryFolder = () => join(pair.a.directory, 'config/libvirt/qemu/ram');
 
-test('one whose memory is its own maps the epoch’s image, another gets all of it', async () => {
+test('a domain with private memory maps the epoch’s image, another loads all of it', async () => {
   assert.is((await pair.json<RoundReport>('checkpoint')).epoch, 1);
   const members = await restored();
   asTold(members);
@@ -92,7 +94,7 @@ test('one whose memory is its own maps the epoch’s image, another gets all of 
   await pair.json('verify', '1');
 });
 
-test('doctor says of each whether it can be mapped', async () => {
+test('doctor says for each domain whether it can be mapped', async () => {
   interface Doctor {
     readonly findings: readonly { readonly check: string; readonly found: string }[];
   }
@@ -104,7 +106,7 @@ test('doctor says of each whether it can be mapped', async () => {
   assert.not.match(told('f0') ?? 'nothing', /no restore by map|nothing/);
 });
 
-test('it is checkpointed again, and comes back from either epoch, which stay as they were', async () => {
+test('checkpointed again, it is restored from either epoch; both stay unchanged', async () => {
   assert.is((await pair.json<RoundReport>('checkpoint')).epoch, 2);
   asTold(await restored('2'));
   await pair.json('verify', '2');
@@ -116,7 +118,7 @@ test('it is checkpointed again, and comes back from either epoch, which stay as 
   await pair.json('verify', '2');
 });
 
-test('who insists on map is told who cannot be, and nothing is started', async () => {
+test('a restore that requires map names domains that cannot, and starts nothing', async () => {
   const { code, stdout } = await pair.umbra('restore', '--mode', 'map', '--json');
   assert.is(code, 1);
   const { failure } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure };
@@ -126,7 +128,7 @@ test('who insists on map is told who cannot be, and nothing is started', async (
   assert.is(await pair.a.ask('list', '--name'), '');
 });
 
-test('stream is stream: nothing is mapped if that is asked for', async () => {
+test('nothing is mapped if stream is requested', async () => {
   const members = await restored('--mode', 'stream');
   assert.equal(
     members.map(({ mode }) => mode),
@@ -135,11 +137,11 @@ test('stream is stream: nothing is mapped if that is asked for', async () => {
   assert.equal(ownImages('f0'), []);
 });
 
-test('proxies that are killed while libvirt loads leave no domain, and nothing in its way', async () => {
+test('proxies killed while libvirt loads leave no domain, and nothing in its way', async () => {
   for (const name of DOMAINS) await pair.a.virsh(['destroy', name]);
   const restoring = pair.umbra('restore', '--json');
   await until(() => runs('s0'));
-  // It stands until they are dead: however fast it loads, it has not done so by then.
+  // Loading is frozen until the proxies are dead: however fast, it has not completed by then.
   const loading = pair.a.qemuPid('s0');
   process.kill(loading, 'SIGSTOP');
   for (const [pid, commandLine] of pair.processes()) {
@@ -166,7 +168,7 @@ async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   }
 }
 
-test('an image that QEMU may not open is sent to it instead, and the report says so', async () => {
+test('an image that QEMU may not open is streamed to it, and the report says so', async () => {
   const images = readdirSync(join(pair.memory, 'umbra'), { recursive: true, encoding: 'utf8' });
   for (const name of images.filter((one) => /f0\/ram-0\.img$/.test(one))) {
     chmodSync(join(pair.memory, 'umbra', name), 0o400);

@@ -1,8 +1,8 @@
 /**
- * Migrations of libvirt's, between two hosts, that go through our relay: every kind of connection
- * libvirt makes, and every way they break. The guest's ticks are consecutive all along, its memory is
- * checked by itself, and after a failure libvirt's state is clean: the domain runs where it was, no job
- * is left, and another try succeeds.
+ * Libvirt migrations between two hosts through Umbra's relay: every kind of connection that libvirt
+ * makes, and every way in which one breaks. The guest's ticks are consecutive throughout, and it
+ * checks its own memory. After a failure libvirt's state is clean: the domain runs where it was, no
+ * job is left, and another attempt succeeds.
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
@@ -18,7 +18,10 @@ import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/tic
 
 const PORT = 49_300;
 const DOMAIN = 'd';
-/** MiB/s. So a migration takes half a minute, and has a middle to break it in on any machine. */
+/**
+ * Bandwidth, MiB/s: a migration takes half a minute, and can be broken in its middle on any
+ * machine.
+ */
 const SLOW = ['--bandwidth', '3'];
 const MIDDLE_BYTES = 4 * 2 ** 20;
 
@@ -45,7 +48,7 @@ test.after.each(async () => {
   for (const host of [pair.a, pair.b]) await host.virsh(['destroy', DOMAIN]);
 });
 
-/** The domain runs on host a, as it was saved. @returns where its log is from here */
+/** Restores the saved domain on host a. @returns its log's position at that time */
 async function bringUp(): Promise<number> {
   const from = logEnd(pair.console(DOMAIN));
   await pair.a.ask('restore', image);
@@ -64,7 +67,7 @@ function migrate(uri: string, ...options: readonly string[]): Promise<CommandEnd
   return pair.a.virsh([...words, ...options]);
 }
 
-/** The guest went on without a gap, and its memory is whole. */
+/** Checks that the guest has missed no tick, and that its memory is intact. */
 async function goesOn(from: number): Promise<void> {
   const log = pair.console(DOMAIN);
   const { numbers, checks } = readTicks(log, from);
@@ -129,7 +132,7 @@ test('in parallel: the main channel and two of multifd', async () => {
   assert.ok((found.ramBytes ?? 0) >= 160 * 2 ** 20);
 });
 
-test('in TLS: passed through, and no shadow of what nobody here can read', async () => {
+test('in TLS: passed through, without a shadow, as the relay cannot read it', async () => {
   const from = await bringUp();
   const store = join(pair.memory, 'tls');
   const uri = await startRelay('--shadow', store);
@@ -151,7 +154,7 @@ test('over unix sockets, in one connection and in parallel', async () => {
   }
 });
 
-test('a tunnelled migration does not come by: libvirt refuses to name a relay, which tells that none came', async () => {
+test('tunnelled: libvirt refuses to name a relay, which reports that none came', async () => {
   const from = await bringUp();
   const uri = await startRelay();
   const refused = await migrate(uri, '--p2p', '--tunnelled');
@@ -166,7 +169,7 @@ test('a tunnelled migration does not come by: libvirt refuses to name a relay, w
   assert.match((await relay?.end())?.[DOMAIN] ?? '', /no migration came by.*--tunnelled/);
 });
 
-/** What has gone wrong is over: the domain runs at its source, and another try succeeds. */
+/** Checks a failed migration: the domain runs at its source, and another attempt succeeds. */
 async function stayed(from: number, end: CommandEnd): Promise<void> {
   assert.is.not(end.code, 0, 'the migration went through');
   await runsOn(pair.a);
@@ -177,7 +180,7 @@ async function stayed(from: number, end: CommandEnd): Promise<void> {
   await moved(from, await migrate(await startRelay()));
 }
 
-/** Begins a slow migration; resolves when a good part of it has gone through. */
+/** Begins a slow migration; resolves when a good part of it has passed through. */
 async function underWay(
   ...options: readonly string[]
 ): Promise<{ readonly from: number; readonly end: Promise<CommandEnd> }> {
@@ -219,7 +222,7 @@ test('the cable is cut in the middle', async () => {
   await stayed(from, ended);
 });
 
-test('someone aborts the job', async () => {
+test('the operator aborts the job', async () => {
   const { from, end } = await underWay();
   await pair.a.ask('domjobabort', DOMAIN);
   assert.is((await report()).outcome, 'failed');
@@ -239,7 +242,7 @@ interface Exported {
   readonly exported: readonly { readonly file: string }[];
 }
 
-test('the shadow that is kept on the way restores', async () => {
+test('the shadow that the relay keeps can be restored', async () => {
   const from = await bringUp();
   const store = join(pair.memory, 'kept');
   const uri = await startRelay('--shadow', store);
@@ -260,7 +263,7 @@ test('the shadow that is kept on the way restores', async () => {
   assert.ok(first < (after.at(-1) ?? 0), 'it is as it was when it moved');
 });
 
-test('no shadow is kept of what cannot be read, nor of what has failed', async () => {
+test('no shadow is kept of a migration that cannot be read or has failed', async () => {
   const store = join(pair.memory, 'none');
   const none = () => assert.equal([epochs(store), shadows(store)], [[], []]);
   const from = await bringUp();
@@ -278,12 +281,12 @@ test('no shadow is kept of what cannot be read, nor of what has failed', async (
   none();
 });
 
-/** Manifests in a relay's store. */
+/** Lists the manifests in a relay's store. */
 function epochs(store: string): string[] {
   return readdirSync(join(store, 'epochs')).filter((name) => name.endsWith('.json'));
 }
 
-/** Rounds in a relay's store. */
+/** Lists the rounds in a relay's store. */
 function shadows(store: string): string[] {
   return readdirSync(join(store, 'shadows')).filter((name) => name !== 'spare');
 }

@@ -1,6 +1,6 @@
 /**
- * Real streams share the time as configured, members that wait run on, and the report says what it cost,
- * as data and as a picture.
+ * Real streams take turns as configured, waiting members run on, and the report gives the cost as
+ * data and as a picture.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,14 +12,14 @@ import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 
-/** The last moments, in which all stream, whatever the policy (policies/live-phase.ts). */
+/** End of the live phase, in which all stream under any policy (policies/live-phase.ts). */
 const CLOSING_MS = 1_000;
-/** A slot's change takes a message to each proxy: a small part of a slot this long. */
+/** Length of a slot. Its change, a message to each proxy, takes a small part of this. */
 const SLOT = '1500ms';
 const CHANGING_SHARE = 0.15;
 /**
- * What QEMU sends at most, a second. Slots are for first passes, which end on a fast machine before
- * there is anything to see. At this rate they take seconds on any.
+ * Greatest rate of QEMU, bytes a second. Slots are for first passes, which on a fast machine end
+ * before there is anything to observe. At this rate they take seconds on any machine.
  */
 const SLOW_BYTES = 24 * 2 ** 20;
 const FULL_SPEED_BYTES = 2 ** 40;
@@ -31,7 +31,7 @@ test.before(async () => {
   const memoryMiB = [256, 384, 192];
   bed = await Testbed.create({ nodes: 3, memoryMiB, qemu: await newestQemu(), watch: true });
   await bed.up();
-  // Enough to send that slots matter.
+  // Enough data that slots matter.
   await bed.dirty(1, { sizeMiB: 192, rateMiB: 1 });
 });
 test.after(() => bed.dispose());
@@ -66,7 +66,7 @@ function pace(monitor: QmpClient, bytesPerSecond: number): Promise<unknown> {
   return monitor.execute('migrate-set-parameters', { 'max-bandwidth': bytesPerSecond });
 }
 
-/** The share of the live phase in which more than `most` members streamed. */
+/** Returns the share of the live phase in which more than `most` members streamed. */
 function crowdedShare({ members }: RoundReport, most: number): number {
   const spans = members.flatMap(({ timeline }) => timeline);
   const running = spans.filter(({ state }) => state === 'live' || state === 'held');
@@ -83,7 +83,7 @@ function crowdedShare({ members }: RoundReport, most: number): number {
   return crowded / all;
 }
 
-test('parallel: nobody waits for a slot', async () => {
+test('parallel: no member waits for a slot', async () => {
   const report = await slowCheckpoint({ multiplexing: 'parallel', dirtyShare: 1 });
   assert.is(report.outcome, 'committed');
   assert.ok(crowdedShare(report, 2) > 0.1, 'all three never streamed at once');
@@ -100,14 +100,14 @@ test('round-robin: one streams at a time, the others run on, held', async () => 
   }
 });
 
-test('finish-together: the largest first, and the smallest waits for it', async () => {
+test('finish-together: the largest streams first, and the smallest waits for it', async () => {
   const report = await slowCheckpoint({ multiplexing: 'finish-together', slots: 1 });
   assert.is(report.outcome, 'committed');
   const held = (name: string) => report.members.find(({ member }) => member === name)?.heldMs ?? 0;
   assert.ok(held('n1') < held('n2'), `n1 held ${held('n1')} ms, n2 ${held('n2')} ms`);
 });
 
-test('no-progress: VMs that write without rest end when waiting buys nothing', async () => {
+test('no-progress: the live phase of busy VMs ends when waiting gains nothing', async () => {
   await bed.dirty(0, { sizeMiB: 64, pattern: 'random' });
   const report = await checkpoint({
     endWhen: ['no-progress'],
@@ -118,7 +118,7 @@ test('no-progress: VMs that write without rest end when waiting buys nothing', a
   assert.match(await bed.shell(0, endMemory()), /verified/);
 });
 
-test('the report tells what was predicted, what came of it, and what it cost', async () => {
+test('the report gives the prediction, the result and the cost', async () => {
   const report = await bed.json<RoundReport>('report');
   assert.ok((report.predictedDowntimeMs ?? 0) > 0);
   assert.ok((report.predictionError ?? -1) >= 0);
@@ -134,7 +134,7 @@ test('the report tells what was predicted, what came of it, and what it cost', a
   }
 });
 
-test('the report as a picture: a lane a member, every state in its colour', async () => {
+test('the report as a picture: one lane for each member, one colour for each state', async () => {
   const file = join(bed.home, 'round.svg');
   const { code, stdout } = await bed.umbra('report', '--svg', file);
   assert.is(code, 0);
@@ -144,7 +144,7 @@ test('the report as a picture: a lane a member, every state in its colour', asyn
   for (const state of ['live', 'stopped']) assert.match(svg, `<title>${state} `);
 });
 
-test('reports of past rounds are kept, and an unknown one is told', async () => {
+test('reports of past rounds are kept, and an unknown round is an error', async () => {
   const { rounds } = await bed.json<{ rounds: string[] }>('report', '--list');
   assert.is(rounds.length, 4);
   const first = await bed.json<RoundReport>('report', rounds[0] ?? '');

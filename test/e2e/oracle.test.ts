@@ -16,12 +16,14 @@ import { MemberBench } from '../support/member-bench.ts';
 
 const MEMORY_MIB = 256;
 const PAGE = 4096;
-/** Below it RAM is where physical addresses say; from here to 1 MiB lie ROMs and video memory. */
+/**
+ * End of low RAM, which lies at its physical addresses; ROMs and video memory follow up to 1 MiB.
+ */
 const LOW_RAM_END = 0xa0000;
 const HIGH_RAM = 0x100000;
 
 const PATTERNS = ['random', 'sequential', 'burst'] as const;
-/** With XBZRLE, pages come as differences to the shadow's content. */
+/** XBZRLE off and on; with it, pages are sent as differences to the shadow's content. */
 const XBZRLE = [false, true] as const;
 
 const test = suite('oracle');
@@ -33,7 +35,7 @@ test.after.each(async () => {
 });
 
 for (const qemu of await findQemus()) {
-  test(`QEMU ${qemu.version}: the shadow is the stopped VM’s memory, at full dirty rate`, async () => {
+  test(`QEMU ${qemu.version}: at full dirty rate, the shadow is the VM’s memory`, async () => {
     bench = await MemberBench.boot(qemu, MEMORY_MIB);
     let first: string | undefined;
     for (const [pattern, xbzrle] of PATTERNS.flatMap((one) =>
@@ -108,14 +110,17 @@ async function memoryOf(directory: string, bytes: number): Promise<Buffer> {
   return memory;
 }
 
-/** Writes a page into QEMU's memory as nobody does who tells its dirty log. @returns where, of the guest's */
+/**
+ * Writes a page into QEMU's memory from outside, so that QEMU's dirty log misses it.
+ * @returns the page's guest-physical address
+ */
 async function writeBehindLog(of: MemberBench): Promise<number> {
   const dump = join(of.directory, 'before.bin');
   const filename = dump;
   await of.monitor.execute('pmemsave', { val: 0, size: MEMORY_MIB * 2 ** 20, filename });
   const memory = readFileSync(dump);
   rmSync(dump);
-  // In the middle of a MiB that is not in use.
+  // In the middle of an unused MiB.
   const zeros = Buffer.alloc(2 ** 20);
   let at = memory.length;
   do at -= zeros.length;
@@ -128,7 +133,7 @@ async function writeBehindLog(of: MemberBench): Promise<number> {
   return at;
 }
 
-/** Pages of RAM that differ, as hexadecimal addresses; the first ten will do. */
+/** Lists pages of RAM that differ, as hexadecimal addresses; the first ten only. */
 function differences(shadow: Buffer, memory: Buffer): string[] {
   assert.is(shadow.length, memory.length);
   const found: string[] = [];

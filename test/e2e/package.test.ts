@@ -1,4 +1,4 @@
-/** The package as it is published: packed, installed without dev dependencies, and run. */
+/** Test of the package as published: it is packed, installed without dev dependencies, and run. */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -35,7 +35,7 @@ test('the umbra command runs without dev dependencies', async () => {
   assert.not(readdirSync(join(folder, 'node_modules')).includes('typescript'));
 });
 
-test('doctor looks at this host', async () => {
+test('doctor examines this host', async () => {
   const { stdout } = await umbra('doctor', '--json');
   const { fine, findings } = JSON.parse(stdout) as {
     fine: boolean;
@@ -57,7 +57,7 @@ test('doctor says what is missing, and how to get it', async () => {
   assert.match(outcome.stdout, 'apt-get install qemu-system-x86');
 });
 
-test('only what is needed is in it', async () => {
+test('the package contains only what is needed', async () => {
   const files = readdirSync(join(folder, 'node_modules', 'umbra'), { recursive: true }) as string[];
   assert.not(files.some((file) => file.startsWith('test') || file.endsWith('.test.js')));
   assert.ok(files.includes('tools/guest/root/init'), 'the guest can be built from it');

@@ -1,7 +1,7 @@
 /**
- * The durable tier on real VMs: an epoch on disk survives the loss of all memory, the job goes on from
- * it; a disk that is full harms neither the job nor the epoch in memory; and with before-commit no epoch
- * stands that is not on disk.
+ * The durable tier on real VMs. An epoch on disk survives the loss of all memory, and the job
+ * continues from it. A full disk harms neither the job nor the epoch in memory. With before-commit,
+ * no epoch is committed that is not on disk.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -58,7 +58,7 @@ function smallDisk(size: string): void {
 
 const SLOW_BYTES_PER_SECOND = 16 * 2 ** 20;
 
-/** So slow that an epoch takes some seconds. */
+/** Makes a disk so slow that writing an epoch takes some seconds. */
 async function slowDisk(): Promise<SlowDisk> {
   slow = SlowDisk.create(512 * 2 ** 20);
   await slow.pace(SLOW_BYTES_PER_SECOND);
@@ -67,7 +67,7 @@ async function slowDisk(): Promise<SlowDisk> {
   return slow;
 }
 
-/** Of a command that failed. */
+/** Returns the failure that a failed command has printed. */
 function failureOf({ code, stdout }: { code: number; stdout: string }): Failure {
   assert.is(code, 1);
   return (JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { failure: Failure }).failure;
@@ -87,14 +87,14 @@ async function until(
 const isOnDisk = (epoch: number) => (status: ClusterStatus) =>
   status.epochs.some((one) => one.epoch === epoch && one.onDisk);
 
-/** All that is lost with the host's memory: every process, and everything on tmpfs. */
+/** Removes all that would be lost with the host's memory: every process, and all files on tmpfs. */
 function loseMemory(of: Testbed): void {
   of.hangUp();
   for (const pid of of.processes().keys()) {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
-      // it went with another
+      // it has ended together with another process
     }
   }
   while (of.processes().size > 0);
@@ -115,7 +115,8 @@ test('a job survives the loss of all memory: restored from disk, verified by its
 
   loseMemory(on);
   await on.json('up', on.file, '--no-boot');
-  await until(on, isOnDisk(2)); // a disk that is slow to answer does not keep the daemon from starting
+  // A disk that is slow to answer does not keep the daemon from starting.
+  await until(on, isOnDisk(2));
   const { epochs } = await on.json<{ epochs: EpochInfo[] }>('epochs');
   const newest = epochs.at(-1);
   assert.equal([newest?.epoch, newest?.inMemory, newest?.onDisk], [2, false, true]);
@@ -133,13 +134,13 @@ test('a job survives the loss of all memory: restored from disk, verified by its
   const verdict = await endJob(on);
   assert.is(verdict.code, 0, verdict.output);
 
-  // It is in memory by now, and as good as one that was taken there.
+  // The epoch is in memory by now, and equivalent to one that was taken there.
   on.killAll();
   const again = await on.json<RestoreReport>('restore', '2');
   assert.is(again.fetchMs, undefined);
 });
 
-test('a daemon that is killed in the middle of persisting goes on with it', async () => {
+test('persisting is resumed after the daemon was killed in the middle of it', async () => {
   const on = await bedWith({});
   freezeAt(on, 'persist/file/batch');
   await on.json('checkpoint');
@@ -155,7 +156,7 @@ test('a daemon that is killed in the middle of persisting goes on with it', asyn
   assert.equal((await on.json<{ places: string[] }>('verify', '1')).places, ['memory', 'disk']);
 });
 
-test('a full disk: the job runs, the epoch stands in memory, and status says why', async () => {
+test('a full disk: the job runs, the epoch stays in memory, and status says why', async () => {
   smallDisk('4m');
   const on = await bedWith({});
   const before = await tickers(on);
@@ -181,7 +182,7 @@ test('a full disk: the job runs, the epoch stands in memory, and status says why
   assert.is((await on.json<ClusterStatus>('status')).persist?.failure, undefined);
 });
 
-test('before-commit: what is listed is on disk; what cannot be aborts, and all VMs run', async () => {
+test('before-commit: listed epochs are on disk; all VMs run after a failed round', async () => {
   smallDisk('1g');
   const on = await bedWith({ mode: 'before-commit' });
   assert.is((await on.json<RoundReport>('checkpoint')).outcome, 'committed');
@@ -208,7 +209,7 @@ test('before-commit: what is listed is on disk; what cannot be aborts, and all V
   assert.is((await on.json<RestoreReport>('restore')).epoch, next.epoch);
 });
 
-test('a disk that hangs: rounds, commands and the daemon go on, and it is taken up again', async () => {
+test('a hung disk blocks no round, command or daemon, and is used again later', async () => {
   const hanging = await slowDisk();
   const on = await bedWith({});
   freezeAt(on, 'persist/file/batch');
@@ -227,7 +228,7 @@ test('a disk that hangs: rounds, commands and the daemon go on, and it is taken 
       [2, false],
     ],
   );
-  // Who has asked the disk can be killed by nobody, but he is not the daemon: these would wait for ever.
+  // A process blocked on the disk cannot be killed. It is not the daemon: else these would hang.
   await on.json('down', '--keep-vms');
   await on.json('up', on.file);
   hanging.resume();
@@ -237,7 +238,7 @@ test('a disk that hangs: rounds, commands and the daemon go on, and it is taken 
   assert.equal((await on.json<{ places: string[] }>('verify', '3')).places, ['memory', 'disk']);
 });
 
-test('before-commit on a disk that hangs: the round is aborted in its time, the next at once', async () => {
+test('before-commit on a hung disk: the round aborts in time, the next one at once', async () => {
   const hanging = await slowDisk();
   const on = await bedWith({ mode: 'before-commit', timeLimit: '30s' });
   freezeAt(on, 'persist/file/batch');

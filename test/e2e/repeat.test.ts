@@ -1,6 +1,7 @@
 /**
- * Checkpoints cost a job nothing but their downtime, and an epoch can be restored for ever: five
- * checkpoints in a row under a job that nobody kills; then one epoch again and again by each mode.
+ * Checkpoints cost a job nothing but their downtime, and an epoch can be restored any number of
+ * times: five checkpoints in a row under a job that is not killed, then one epoch repeatedly by
+ * each mode.
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -11,11 +12,11 @@ import { endJob, isJobRunning, jobRuns, startJob, tickers } from '../support/job
 
 const CHECKPOINTS = 5;
 const ROUND = { cases: 10, order: 400 };
-/** Until the first checkpoint. */
+/** Time before the first checkpoint. */
 const CASES_BEFORE = 8;
-/** How long a guest may be kept off the processor on a small, busy host. */
+/** Longest time a guest may be kept off the processor on a small, busy host. */
 const CROWDED_MS = 1_000;
-/** What a guest is wrong by that measures its clock's rate while it boots, on such a host. */
+/** Relative error of a guest's clock rate, which it measures while it boots on such a host. */
 const CALIBRATION = 0.02;
 
 const test = suite('repeat');
@@ -32,7 +33,7 @@ for (const qemu of await findQemus()) {
     await bed.up();
     await startJob(bed, ROUND);
     await jobRuns(bed, 2);
-    // What the guests' clocks do anyway on this machine, measured in the same run.
+    // Measured in the same run: how the guests' clocks behave on this machine without checkpoints.
     await tickers(bed, 'reset');
     await jobRuns(bed, CASES_BEFORE);
     const usualGapMs = Math.max(...(await tickers(bed, 'reset')).map(gapMs));
@@ -56,9 +57,9 @@ for (const qemu of await findQemus()) {
       const gap = gapMs(guest);
       const allowed = longestMs + usualGapMs * 3 + CROWDED_MS;
       assert.ok(gap <= allowed, `the clock jumped by ${gap} ms; ${allowed} ms would be usual`);
-      // Its clock stood while it did, and otherwise kept the host's pace: it never made up for it.
+      // The clock was stopped with the VM, and otherwise kept the host's pace: it never caught up.
       const passed = guest.monotonicMs - (start[node]?.monotonicMs ?? 0);
-      // What it was at first is told as of its last tick, which may be as old as a gap.
+      // The first reading is that of the last tick, which may be as old as a gap.
       const most = outsideMs - stoppedMs + CALIBRATION * outsideMs + usualGapMs;
       assert.ok(passed <= most, `${passed} ms passed in n${node}, ${most} ms at most outside`);
     }
@@ -73,14 +74,14 @@ for (const qemu of await findQemus()) {
     await bed.json('checkpoint');
     for (const mode of ['map', 'stream', 'map', 'stream'] as const) {
       bed.killAll();
-      // --verify reads every byte against the digest taken at the seal: it never changes.
+      // --verify checks every byte against the digest taken at the seal: the epoch never changes.
       const report = await bed.json<RestoreReport>('restore', '1', '--mode', mode, '--verify');
       assert.ok(report.members.every((member) => member.mode === mode));
       assert.equal(
         (await tickers(bed)).map(({ nonce }) => nonce),
         before,
       );
-      // Let the restored guests write to their memory: the epoch must not feel it.
+      // Let the restored guests write to their memory: the epoch must not change.
       await bed.dirty(0, { sizeMiB: 32, pattern: 'random' });
     }
     await bed.json('verify', '1');

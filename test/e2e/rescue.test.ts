@@ -1,8 +1,9 @@
 /**
  * The main job: an MPI job on a virtual cluster survives the loss of every VM.
  *
- * For each QEMU there is, with 2 and 4 members: checkpoint in mid-run, SIGKILL all, restore; the
- * job's own verification must pass, and what lived only in guest RAM must have been continued.
+ * For each installed QEMU, with 2 and 4 members: checkpoint in mid-run, SIGKILL all, restore. The
+ * job's own verification must pass, and the job must continue from state that was only in guest
+ * RAM.
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

@@ -1,7 +1,7 @@
 /**
- * What other users of the host could get at while a cluster lives: in the middle of a round, with an epoch, and
- * after a restore. Nothing listens but unix sockets; every file, folder and socket is its owner's
- * alone (proxy/THREATS.md).
+ * Access of other users of the host to a running cluster: in the middle of a round, with an epoch,
+ * and after a restore. Nothing listens but unix sockets; every file, folder and socket is
+ * accessible to its owner only (proxy/THREATS.md).
  */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,7 +16,8 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { lookAtTree } from '../support/closed-tree.ts';
 import { freezeAt, frozenProcess } from '../support/freeze.ts';
 
-const NOBODY = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
+/** Options of setpriv that select another user. */
+const OTHER_USER = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
 
 const test = suite('security');
 let bed: Testbed;
@@ -27,7 +28,7 @@ test.before(async () => {
 });
 test.after(() => bed.dispose());
 
-/** Everything there is of the cluster, now. */
+/** Checks that all files of the cluster are closed to other users now. */
 function requireClosed(when: string): void {
   const { folders, files, sockets, open } = lookAtTree(bed.directory);
   assert.equal(open, [], when);
@@ -44,7 +45,7 @@ test('in the middle of a round, nothing is open to others', async () => {
   assert.is((await round).outcome, 'committed');
 });
 
-test('nor is an epoch, nor are files made of it', async () => {
+test('nor is an epoch, nor are files exported from it', async () => {
   requireClosed('with an epoch');
   const xml = join(bed.home, 'domain.xml');
   writeFileSync(xml, '<domain></domain>');
@@ -68,7 +69,7 @@ test('nothing of it listens on a network', () => {
     assert.equal(listeningOn(pid), [], readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
 });
 
-test('what does listen on one would have been found', async () => {
+test('a process that does listen on a network would have been found', async () => {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   assert.is(listeningOn(process.pid).length, 1);
@@ -77,29 +78,30 @@ test('what does listen on one would have been found', async () => {
 
 if (process.geteuid?.() === 0) {
   test('another user can connect to none of its sockets, and read none of its files', () => {
-    const { places, passed } = asNobody();
+    const { places, passed } = asOtherUser();
     assert.ok(places > 20);
     assert.equal(passed, []);
   });
 }
 
-/** Tries every path there is as another user. */
-function asNobody(): { places: number; passed: string[] } {
+/** Tries to open every path of the cluster as another user. */
+function asOtherUser(): { places: number; passed: string[] } {
   const names = readdirSync(bed.directory, { recursive: true, encoding: 'utf8' });
   const paths = names.map((name) => join(bed.directory, name));
   const script = `
     const fs = require('fs'), net = require('net');
     for (const path of process.argv.slice(1)) {
       try { fs.closeSync(fs.openSync(path, 'r')); console.log(path); } catch {}
-      net.connect(path).on('connect', function () { console.log(path); this.destroy(); }).on('error', () => {});
+      const socket = net.connect(path, () => { console.log(path); socket.destroy(); });
+      socket.on('error', () => {});
     }`;
-  const words = [...NOBODY, process.execPath, '-e', script, ...paths];
+  const words = [...OTHER_USER, process.execPath, '-e', script, ...paths];
   const { stdout, status } = spawnSync('setpriv', words, { encoding: 'utf8', cwd: '/' });
   assert.is(status, 0);
   return { places: paths.length, passed: stdout.split('\n').filter((line) => line !== '') };
 }
 
-/** Addresses of TCP sockets that a process listens on, or of UDP sockets it has, as /proc/net says them. */
+/** Lists a process's listening TCP sockets and its UDP sockets, by address as in /proc/net. */
 function listeningOn(pid: number): string[] {
   const inodes = new Set(
     readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {

@@ -1,5 +1,5 @@
 /**
- * Against real QEMU: what it sends is decoded right, and what the encoder makes is loaded.
+ * Streams of real QEMUs are decoded correctly, and streams of the encoder are loaded by them.
  *
  * The measure of a live stream is the memory of a QEMU that loads the same bytes, not that of the
  * source: under TCG, QEMU before 9.0 can miss a guest's write while it migrates (QEMU commit
@@ -22,7 +22,7 @@ import { type Answer, BINARIES, Qemu, RAM_BYTES, TempDir } from '../proxy/stream
 
 const test = suite('real QEMU');
 
-/** Guest memory that is plain pc.ram: not the VGA hole, not the ROM windows below 1 MiB. */
+/** Ranges of guest memory that are plain pc.ram: no VGA hole, no ROM windows below 1 MiB. */
 const PLAIN: readonly (readonly [number, number])[] = [
   [0, 640 * 1024],
   [1024 * 1024, RAM_BYTES],
@@ -95,7 +95,7 @@ async function restore(
     assertPlain(sink.image('pc.ram'), await plainMemory(qemu), 'restored');
     await qemu.qmp('cont');
     assert.equal((await qemu.qmp('query-status')).status, 'running');
-    // It runs on: the boot sector changes its pages again.
+    // It runs on, and the boot sector changes its pages again.
     const before = await qemu.memory(0x10000, 2);
     await qemu.until('the restored guest is busy', async () => {
       return !(await qemu.memory(0x10000, 2)).equals(before);
@@ -105,7 +105,7 @@ async function restore(
   }
 }
 
-/** The shadow is what QEMU itself makes of the recorded bytes. */
+/** Asserts that the shadow equals the memory of a QEMU that loads the recorded bytes. */
 async function assertAsQemu(binary: QemuBinary, dir: TempDir, sink: ShadowSink): Promise<void> {
   const incoming = ['-S', '-incoming', `exec:cat ${dir.file('stream')}`];
   const qemu = new Qemu(binary, dir, [...PC, ...incoming]);
@@ -140,7 +140,7 @@ function withDir(body: (dir: TempDir) => Promise<void>): () => Promise<void> {
 
 /**
  * Lets pages be re-sent, then ends the dirtying. On a busy host the guest may get no CPU between
- * two looks at the dirty bitmap: QEMU then converges by itself, which is as good an end.
+ * two scans of the dirty bitmap: QEMU then converges by itself, which is as good an end.
  */
 async function somePasses(qemu: Qemu): Promise<void> {
   await qemu.until('four passes', async () => {
@@ -151,9 +151,9 @@ async function somePasses(qemu: Qemu): Promise<void> {
 }
 
 /**
- * Slow, so that the first pass outlasts QEMU's first measurement of bandwidth, before which it
- * would switch over; and with less downtime than a page takes, but not 0, which QEMU takes for
- * "never look at the dirty bitmap again".
+ * Keeps a migration in its live phase. It is slow, so that the first pass outlasts QEMU's first
+ * measurement of bandwidth; if the pass ended earlier, QEMU would switch over. Its downtime limit
+ * is less than a page takes, but not 0, at which QEMU never looks at the dirty bitmap again.
  */
 async function keepLive(qemu: Qemu): Promise<void> {
   await qemu.qmp('migrate-set-parameters', { 'max-bandwidth': 1 << 20, 'downtime-limit': 1 });
@@ -235,7 +235,7 @@ for (const binary of BINARIES) {
           assert.ifError(seen.error);
           return decoder.phase === 'complete';
         });
-        // QEMU has said all and waits: the socket is open and the migration undecided.
+        // QEMU has sent all and waits: the socket is open and the migration undecided.
         assert.equal(seen.closed, false);
         assert.equal(sink.result?.end, 'walk');
         assert.notEqual((await qemu.qmp('query-migrate')).status, 'completed');
