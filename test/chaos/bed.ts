@@ -17,33 +17,33 @@ import { SlowDisk } from '../../tools/testbed/slow-disk.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import type { BedKind } from './rows.ts';
 
-/** Of a round whose parts live it needs a small part, also on a slow machine. */
+/** Stop deadline. An undisturbed round needs a fraction of it, even on a slow machine. */
 export const DEADLINE_MS = 8_000;
-/** Epochs a cluster keeps, in memory and on disk. */
+/** Number of epochs that a cluster keeps, in memory and on disk. */
 export const KEEP = 2;
 const NODES = 2;
 const MEMORY_MIB = 192;
-/** Room for a round beside the epochs that are kept, each whole. */
+/** Size of the store: room for a round beside the kept epochs, each stored whole. */
 const STORE_MIB = (KEEP + 2) * NODES * MEMORY_MIB;
 const DISK_BYTES = 768 * 2 ** 20;
-/** A member's own, in the testbed's folder. */
+/** Disk of a member, a file in the testbed's folder. */
 const DISK = '/{name}.raw,if=virtio,format=raw';
 const GUEST_DISK_BYTES = 2 ** 20;
-/** A frozen proxy is given up soon: there is no time to start a program for every file. */
+/** Called directly: a frozen proxy is soon given up, too soon to start a program for every file. */
 const fallocate = koffi
   .load('libc.so.6')
   .func('int posix_fallocate(int fd, int64_t offset, int64_t length)');
-/** Of its base: every epoch is folded. */
+/** Value of `foldAt`, as a share of the base, at which every epoch is folded. */
 const ANY_DIFFERENCE = 1e-6;
 
 export class ChaosBed {
   readonly kind: BedKind;
   readonly cluster: Testbed;
-  /** A small file system of its own: of the store, or the disk's. */
+  /** Mount point of a small file system: the store, or the disk for persisting. */
   readonly #mount: string | undefined;
   readonly #disk: SlowDisk | undefined;
 
-  /** @returns with epochs enough that another one makes the oldest go */
+  /** Starts a cluster with as many epochs as it keeps: the next one removes the oldest. */
   static async start(kind: Exclude<BedKind, 'libvirt'>, qemu: QemuBinary): Promise<ChaosBed> {
     const disk = kind === 'disk' ? SlowDisk.create(DISK_BYTES) : undefined;
     const mount = kind === 'small store' ? mountStore() : disk?.folder;
@@ -86,11 +86,12 @@ export class ChaosBed {
     return this.#disk;
   }
 
-  /** Nothing more can be written there. */
+  /** Fills the file system until nothing more can be written to it. */
   fill(): void {
     if (this.#mount === undefined) throw new Error(`${this.kind} has no room of its own`);
     mkdirSync(this.#ballast, { recursive: true });
-    // What is free is not all to be had, for files need room for themselves; and others take some meanwhile.
+    // Not all free blocks can be allocated: files need some for metadata, and other processes
+    // allocate some at the same time.
     for (let file = 0, share = 1; ; file++) {
       const { bavail, bsize } = statfsSync(this.#mount);
       const blocks = Math.max(1, Math.floor(bavail * share));
@@ -108,7 +109,7 @@ export class ChaosBed {
     if (this.#mount !== undefined) rmSync(this.#ballast, { recursive: true, force: true });
   }
 
-  /** A disk that is slow or hangs is as it was again. */
+  /** Makes a slow or hung disk work at full speed again. */
   async mend(): Promise<void> {
     this.#disk?.resume();
     await this.#disk?.pace('as quick as can be');
@@ -125,7 +126,7 @@ export class ChaosBed {
   }
 }
 
-/** Then the next one makes the oldest go there, too. */
+/** Waits until an epoch is on disk. With KEEP epochs there, the next one removes the oldest. */
 async function onDisk(cluster: Testbed, epoch: number): Promise<void> {
   for (;;) {
     const { epochs } = await cluster.json<{ epochs: EpochInfo[] }>('epochs');
@@ -134,7 +135,7 @@ async function onDisk(cluster: Testbed, epoch: number): Promise<void> {
 }
 
 function settingsOf(kind: BedKind, mount: string | undefined) {
-  // QEMU before 9.0 is not trusted with precopy under TCG: its VMs are stopped first and copied whole.
+  // Precopy under TCG is not trusted before QEMU 9.0: such VMs are captured by stop-copy.
   const capture = kind === 'background' ? 'background' : ['precopy', 'stop-copy'];
   const round = { capture, stopDeadline: `${DEADLINE_MS}ms` };
   const common = { round, epochs: { keep: KEEP } };

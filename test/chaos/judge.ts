@@ -1,14 +1,15 @@
 /**
- * One row on real processes: something is under way, a process of ours freezes at its place, and somebody
- * dies, or no room is left. Afterwards the promises are looked at, on the VMs themselves and on the store:
+ * One row on real processes. While a command is under way, an Umbra process freezes at its place,
+ * and a process is killed, or a disk is full, slow or hung. Afterwards the promises are checked, on
+ * the VMs themselves and on the store:
  *
- *     deadline   every VM that was left runs, and none stood for longer than the deadline
+ *     deadline   every remaining VM runs, and none was stopped for longer than the deadline
  *     kept       a checkpoint that was reported is listed, and its barrier held
- *     whole      every epoch there was is there, and every epoch that is listed verifies, wherever it is
- *     no part    of a restore: all VMs run, or none is left
- *     on disk    what was to be brought there gets there, when it can be
- *     restore    the newest comes back, from memory or from disk, with what only guests' memory knew, and
- *                of it what all of them knew at that epoch's cut and at no other's
+ *     whole      every earlier epoch is there, and every listed one verifies, in memory and on disk
+ *     no part    after a restore, all VMs run or none is left
+ *     on disk    an epoch that was to be persisted is persisted as soon as that is possible
+ *     restore    the newest epoch is restored, from memory or from disk, with the nonces that only
+ *                guests' memory held, and in all guests with the mark of that epoch's cut
  *     goes on    the next checkpoint commits, and nothing of the broken one is left
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -23,32 +24,34 @@ import { tickers } from '../support/job.ts';
 import { type ChaosBed, DEADLINE_MS, KEEP } from './bed.ts';
 import type { ChaosRow } from './rows.ts';
 
-/** How much longer is looked before a VM is said to stand for ever. */
+/** Additional time after which a VM that is still stopped counts as stopped for ever. */
 const GRACE_MS = 60_000;
-/** Folding and persisting have no priority at all. */
+/** Limit for folding and persisting, which have the lowest priority. */
 const BACKGROUND_LIMIT_MS = 600_000;
 const POLL_MS = 100;
-/** How long a daemon stands that then goes on. */
+/** Time for which a daemon is frozen that then continues. */
 const FREEZE_MS = 2_000;
-/** How long a QEMU stands in which the round shall be over without it. */
+/** Time for which a QEMU is frozen; the round has to end without it. */
 const FROZEN_QEMU_MS = 2 * DEADLINE_MS;
-/** Of a disk that is slow. */
+/** Rate of a slow disk. */
 const SLOW_BYTES_PER_SECOND = 2 * 2 ** 20;
-/** For what has nothing to do with the disk: one that waited for it would wait for ever. */
+/**
+ * Limit for commands that do not use the disk: if one waited for a hung disk, it would never end.
+ */
 const COMMAND_LIMIT_MS = 180_000;
-/** For a guest to answer that is not busy. */
+/** Limit for the answer of an idle guest. */
 const ANSWER_LIMIT_MS = 60_000;
 const LAST_WORDS_BYTES = 4_000;
-/** Of ours, left as it was found: nothing of the round may be. */
+/** Name of a round's folder in the store. */
 const ROUND_FOLDER = /^r\d/;
 
 export interface Judgement {
   readonly row: string;
-  /** `passed by`: what is under way ended without coming to the place. */
+  /** `passed by`: the command ended without a process coming to the place. */
   readonly colour: 'green' | 'red' | 'passed by';
   readonly why: string;
   readonly stoodMs: number;
-  /** In the row's epochs: what QEMU's dirty log had missed (proxy/member/capture/precopy-support.ts). */
+  /** Pages in the row's epochs that QEMU's dirty log had missed (capture/precopy-support.ts). */
   readonly missedPages?: number;
 }
 
@@ -56,10 +59,10 @@ export class Judge {
   readonly #chaos: ChaosBed;
   readonly #bed: Testbed;
   readonly #nonces: readonly string[];
-  /** What guests wrote down last before an epoch was taken, by its number. */
+  /** Mark that guests had written before an epoch was taken, by the epoch's number. */
   readonly #marks = new Map<number, string>();
   #mark = 'mark-0';
-  /** The epoch that the last checkpoint said to have taken, if it did. */
+  /** Epoch that the last checkpoint reported, if it did. */
   #reported: number | undefined;
   #missedPages = 0;
 
@@ -73,7 +76,7 @@ export class Judge {
     this.#nonces = nonces;
   }
 
-  /** Never rejects: what went wrong is the judgement. */
+  /** Judges a row. Never rejects: an error makes a red judgement. */
   async judge(row: ChaosRow): Promise<Judgement> {
     const bed = this.#bed;
     this.#missedPages = 0;
@@ -81,7 +84,7 @@ export class Judge {
       [...Array(bed.nodes).keys()].map((n) => VmWatch.open(bed, n)),
     );
     try {
-      // A process freezes at a place only once: all of ours are started anew.
+      // A process freezes at a place only once: all Umbra processes are restarted.
       await bed.json('down', '--keep-vms');
       await bed.json('up', bed.file);
       const before = await this.#epochs();
@@ -89,10 +92,11 @@ export class Judge {
       const isReached = await this.#strike(row, watches, before.at(-1) ?? 0);
       if (!isReached) return { row: row.name, colour: 'passed by', why: '', stoodMs: 0 };
       const left = this.#left(row, watches);
-      // A proxy that was frozen may stop its VM only now, and hear then that the round is over.
+      // A proxy that was frozen may stop its VM only now, and learn afterwards that the round is
+      // over.
       await Promise.all(left.map((watch) => watch.settled(DEADLINE_MS + GRACE_MS)));
       const stoodMs = Math.max(...left.map((watch) => watch.longestStopMs));
-      // With all of ours dead, they stand until the next life: that one is ours to begin, not theirs.
+      // With all Umbra processes dead, VMs stay stopped until the test starts a daemon: no promise.
       const isPromised = row.during !== 'restore' && row.victim !== 'all of ours are killed';
       if (isPromised && stoodMs > DEADLINE_MS) {
         throw new Error(`a VM stood for ${Math.round(stoodMs)} ms`);
@@ -110,7 +114,7 @@ export class Judge {
     }
   }
 
-  /** What a red row leaves behind, for whoever looks into it: it is mended next. */
+  /** Describes the state that a red row leaves behind, before it is repaired. */
   async #scene(): Promise<string> {
     const bed = this.#bed;
     bed.hangUp();
@@ -128,7 +132,7 @@ export class Judge {
     return `status ${stdout.trim()}; ${words.join('; ')}\ndaemon.log: ${log}`;
   }
 
-  /** @returns false if what is under way ended without anybody freezing */
+  /** Lets the row's fault happen. @returns false if the command ended and no process had frozen */
   async #strike(row: ChaosRow, watches: readonly VmWatch[], newest: number): Promise<boolean> {
     const bed = this.#bed;
     const qemu = bed.pid(0) ?? 0;
@@ -170,7 +174,7 @@ export class Judge {
         for (const pid of [daemon, frozen, ...pidsOf(bed, '/member/process.')]) {
           kill(pid, 'SIGKILL');
         }
-        await this.#up(row); // the next life puts right what is left
+        await this.#up(row); // the next daemon repairs what is left
         break;
       case 'no room is left':
         this.#chaos.fill();
@@ -213,7 +217,7 @@ export class Judge {
     this.#countMissed(report);
   }
 
-  /** Something that only the next epoch's memory has. */
+  /** Writes a mark that only the next epoch's memory contains. */
   async #writeMark(): Promise<void> {
     this.#mark = `mark-${Number(this.#mark.slice('mark-'.length)) + 1}`;
     for (let node = 0; node < this.#bed.nodes; node++) {
@@ -241,17 +245,20 @@ export class Judge {
     if (tookMs > COMMAND_LIMIT_MS) throw new Error(`they waited for the disk: ${tookMs} ms`);
   }
 
-  /** Whoever was restored in part is to be restored again, and not to be booted. */
+  /** Starts the daemon. A cluster that was restored in part is not booted but restored again. */
   async #up({ during }: ChaosRow): Promise<void> {
     const words = during === 'restore' ? ['--no-boot'] : [];
     await this.#bed.json('up', this.#bed.file, ...words);
   }
 
-  /** @param code how the restore's command ended */
+  /**
+   * Checks that an interrupted restore has completed or was undone.
+   * @param code exit status of the restore's command
+   */
   async #completedOrUndone(row: ChaosRow, code: number, epoch: number): Promise<void> {
     const bed = this.#bed;
     await this.#up(row);
-    const vms = pidsOf(bed, 'watch.sock'); // each has one in its command line, and nobody else
+    const vms = pidsOf(bed, 'watch.sock'); // only a VM has this in its command line
     if (vms.length === 0 && code !== 0) return;
     const { members } = await bed.json<ClusterStatus>('status');
     const running = members.filter((member) => member.running);
@@ -259,13 +266,13 @@ export class Judge {
       const left = `${vms.length} VMs are left, ${running.length} run`;
       throw new Error(`of a restore that ended with status ${code}, ${left}`);
     }
-    // A restore that came to nothing before it ended a VM has left them as they were.
+    // A restore that failed before it ended a VM has left them unchanged.
     await this.#remember(epoch, code === 0 ? [] : [this.#mark]);
   }
 
   /**
-   * All that is of the epoch, and of no other.
-   * @param or what else all of them may know
+   * Checks that all guests have the nonces, and the mark of one epoch.
+   * @param or marks that all of them may have instead
    */
   async #remember(epoch: number, or: readonly string[] = []): Promise<void> {
     const bed = this.#bed;
@@ -282,14 +289,14 @@ export class Judge {
     throw new Error(`of epoch ${epoch} (${wanted}), guests know ${[...marks].join(', ')}`);
   }
 
-  /** In a restore, not every member has one. */
+  /** Returns the first VM's pid: in a restore not every member has a VM. */
   #firstVm(): number {
     const nodes = [...Array(this.#bed.nodes).keys()];
     const node = nodes.find((n) => existsSync(join(this.#bed.memberDirectory(n), 'vm.json')));
     return node === undefined ? 0 : this.#bed.pid(node);
   }
 
-  /** Of what goes on after its command, too: an epoch is folded, and brought to disk. */
+  /** Waits for the command, and for work that continues after it: folding and persisting. */
   async #ended({ during }: ChaosRow, command: Promise<unknown>): Promise<undefined> {
     await command;
     const goesOn = during === 'fold' || during === 'persist';
@@ -305,11 +312,11 @@ export class Judge {
   async #promises(row: ChaosRow, before: readonly number[]): Promise<void> {
     const bed = this.#bed;
     const { during } = row;
-    // The daemon that was killed in the background of a command is not begun again by one.
+    // No command has restarted a daemon that was killed in background work.
     if (pidsOf(bed, ' serve ').length === 0) await this.#up(row);
     const listed = await this.#epochs();
     for (const epoch of listed) if (!before.includes(epoch)) this.#marks.set(epoch, this.#mark);
-    // Only what a newer one has pushed out may have gone.
+    // Only epochs that newer ones have replaced may be gone.
     const reported = this.#reported === undefined ? [] : [this.#reported];
     const known = [...new Set([...before, ...reported, ...listed])].sort((a, b) => a - b);
     const lost = known.slice(-KEEP).filter((epoch) => !listed.includes(epoch));
@@ -330,7 +337,7 @@ export class Judge {
     if (this.#chaos.kind !== 'small store') await this.#nothingLeft();
   }
 
-  /** One that is retired meanwhile, for a newer one has got to disk, is no loss. */
+  /** Verifies an epoch. One that is retired meanwhile, as a newer one is on disk, is no loss. */
   async #verify(epoch: number): Promise<void> {
     const { code, stdout } = await this.#bed.umbra('verify', String(epoch), '--json');
     if (code === 0 || !(await this.#epochs()).includes(epoch)) return;
@@ -345,7 +352,7 @@ export class Judge {
     }
   }
 
-  /** Each epoch has a folder of its own, and at most one more is the base of some, or is being made. */
+  /** Checks the store: a folder for each epoch, and one more at most, a base or one being made. */
   async #nothingLeft(): Promise<void> {
     const shadows = join(this.#bed.directory, 'shadows');
     const rounds = readdirSync(shadows).filter((name) => ROUND_FOLDER.test(name));
@@ -379,7 +386,7 @@ function pidsOf(bed: Testbed, words: string): number[] {
   return [...bed.processes()].flatMap(([pid, line]) => (line.includes(words) ? [pid] : []));
 }
 
-/** It may have ended meanwhile: that is what others are for. */
+/** Sends a signal to a process, unless it has rightly been ended meanwhile. */
 function kill(pid: number, signal: 'SIGKILL' | 'SIGCONT'): void {
   try {
     if (pid > 0) process.kill(pid, signal);

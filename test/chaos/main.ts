@@ -2,8 +2,8 @@
  * The kill matrix, on real processes:
  *
  *     npm run chaos                                  every row; minutes
- *     npm run chaos -- --only 'member/n0/stopped'    rows whose name has that in it
- *     npm run chaos -- --results FILE                goes on where FILE ends
+ *     npm run chaos -- --only 'member/n0/stopped'    rows whose name contains this
+ *     npm run chaos -- --results FILE                continues where FILE ends
  *     npm run chaos -- --json                        ends with one line of JSON
  */
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ interface Options {
 
 const options = new Command('chaos')
   .option('--only <words>', 'rows whose name contains them')
-  .option('--results <file>', 'rows that are done; more are appended')
+  .option('--results <file>', 'results of rows that are done; new ones are appended')
   .option('--qemu <version>', 'which QEMU, by the beginning of its version; the newest')
   .option('--json', 'end with one line of JSON')
   .parse()
@@ -40,29 +40,31 @@ const judged = rows.flatMap(({ name }) => done.get(name) ?? []);
 const red = judged.filter(({ colour }) => colour === 'red');
 const green = judged.filter(({ colour }) => colour === 'green').length;
 const passedBy = judged.length - green - red.length;
-say(`${green} green, ${red.length} red, ${passedBy} passed by (the place was not come to)`);
+say(`${green} green, ${red.length} red, ${passedBy} passed by (no process came to the place)`);
 for (const { row, why } of red) say(`RED ${row}: ${why}`);
 const missed = judged.reduce((sum, { missedPages = 0 }) => sum + missedPages, 0);
 say(`${missed} dirtied pages that QEMU had missed were mended (without KVM, by precopy)`);
 if (options.json === true) {
   say(JSON.stringify({ rows: judged.length - passedBy, green, red: red.map(({ row }) => row) }));
 }
-// A place nobody came to, and nothing judged, is nothing shown.
+// A row whose place no process reached shows nothing, and neither does an empty run.
 process.exitCode = red.length === 0 && passedBy === 0 && green > 0 ? 0 : 1;
 
-/** QEMU before 9.0 has no cut with all VMs stopped: it lets them run. */
+/**
+ * Returns whether QEMU supports the cluster. Before 9.0 it cannot keep all VMs stopped at the cut.
+ */
 function canHave(bed: ChaosRow['bed']): boolean {
   return bed !== 'all-stopped' || Number(qemu.version.split('.')[0]) >= 9;
 }
 
-/** Rows that can have one cluster, for as long as nothing goes wrong. */
+/** Groups rows that share a cluster until one of them fails. */
 function groupsOf(of: readonly ChaosRow[]): ChaosRow[][] {
   const groups = new Map<string, ChaosRow[]>();
   for (const row of of) groups.set(row.bed, [...(groups.get(row.bed) ?? []), row]);
   return [...groups.values()];
 }
 
-/** A cluster goes on to the next row unless the last was red: then nothing of it is to be trusted. */
+/** Runs rows on one cluster. After a red row it is replaced, for its state cannot be trusted. */
 async function runGroup(group: readonly ChaosRow[]): Promise<void> {
   let bed: ChaosBed | RelayBed | undefined;
   let judge: Judge | RelayBed | undefined;

@@ -1,9 +1,9 @@
 /**
- * Rows of the relay: two hosts of libvirt's and the network between them. A migration goes by, the relay
- * freezes at a step of it, somebody dies or the cable is cut. Afterwards:
+ * Rows of the relay: two libvirt hosts and the network between them. The relay freezes at a step of
+ * a migration, then a process is killed or the cable is cut. Afterwards:
  *
- *     one        the domain runs on one host, and on one only
- *     whole      its ticks are consecutive, it was not rebooted, its memory checks itself
+ *     one        the domain runs on exactly one host
+ *     whole      its ticks are consecutive, it was not rebooted, its memory check passes
  *     clean      libvirt has no job left
  *     goes on    the next migration completes
  */
@@ -21,10 +21,10 @@ import type { ChaosRow } from './rows.ts';
 const DOMAIN = 'd';
 const PORT = 49_300;
 const STALL_LIMIT = '2s';
-/** How long what freezes for a while does. */
+/** Time for which a process is frozen that then continues. */
 const FREEZE_MS = 2_000;
 const MORE_TICKS = 3;
-/** How long libvirt may need to see that one of its QEMUs has gone. */
+/** Limit for libvirt to notice that one of its QEMUs has ended. */
 const SETTLE_LIMIT_MS = 180_000;
 const POLL_MS = 100;
 
@@ -57,7 +57,7 @@ export class RelayBed {
     this.#pair.dispose();
   }
 
-  /** Never rejects: what went wrong is the judgement. */
+  /** Judges a row. Never rejects: an error makes a red judgement. */
   async judge(row: ChaosRow): Promise<Judgement> {
     const judged = (colour: Judgement['colour'], why = '') => {
       return { row: row.name, colour, why, stoodMs: Number.NaN };
@@ -106,7 +106,7 @@ export class RelayBed {
         pair.cut();
         break;
       default:
-        throw new Error(`${victim} is nothing a relay has`);
+        throw new Error(`${victim} does not apply to a relay`);
     }
     if (victim !== 'it is killed') process.kill(frozen, 'SIGCONT');
     try {
@@ -157,7 +157,7 @@ export class RelayBed {
     await this.#goesOn(from);
   }
 
-  /** @throws Error unless it runs on one host alone */
+  /** @throws Error unless the domain runs on exactly one host */
   async #where(): Promise<LibvirtHost> {
     const hosts = [this.#pair.a, this.#pair.b];
     let states: string[] = [];
@@ -172,7 +172,10 @@ export class RelayBed {
     }
   }
 
-  /** Its source was killed: it may be lost, but it does not run twice, and no half of it is left. */
+  /**
+   * Waits for the end of a domain whose source was killed: it may be lost, or run at the
+   * destination, but no part of it may be left.
+   */
   async #isNowhere(): Promise<void> {
     for (const end = performance.now() + SETTLE_LIMIT_MS; ; await delay(POLL_MS)) {
       const states = (await this.#states()).join();

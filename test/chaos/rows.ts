@@ -1,35 +1,35 @@
-/** The matrix: what is under way, where a process stands, and what happens to whom while it does. PURE. */
+/** The kill matrix: what is under way, where a process is frozen, and what happens then. PURE. */
 import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/failure/fault-point.ts';
 import { STATE_NAMES } from '../../proxy/member/capture/session.ts';
 import { PERSIST_STEPS } from '../../shadow/durable/index.ts';
 import { STORE_STEPS } from '../../shadow/index.ts';
 
 export type Victim =
-  /** The process that stands at the place. */
+  /** The process that is frozen at the place. */
   | 'it is killed'
-  /** It stays frozen until the command has ended; a daemon that is asked to restore, for a while. */
+  /** Stays frozen until the command has ended; a daemon that restores, for a while. */
   | 'it is frozen'
   | 'QEMU is killed'
-  /** Of a checkpoint: the others' VMs run again without its answer; then it goes on. */
+  /** Frozen in a checkpoint: the other VMs run again without its answer; then it continues. */
   | 'QEMU is frozen'
-  /** Another process than the one that stands there. */
+  /** Killed while another process is frozen at the place. */
   | 'the daemon is killed'
   | 'all of ours are killed'
-  /** Of a migration that goes through the relay. */
+  /** Destination of a migration through the relay. */
   | 'the destination is killed'
   | 'the cable is cut'
-  /** Of the tmpfs with the shadows, or of the disk that epochs are persisted to. */
+  /** Room of the tmpfs with the shadows, or of the disk that epochs are persisted to. */
   | 'no room is left'
-  /** Of the disk: so slow, until the epoch is there. */
+  /** Slow until the epoch is on disk. */
   | 'the disk is slow'
-  /** Whoever asks it for something waits, and cannot be killed; after a while it goes on. */
+  /** Blocks processes that access it, unkillably; after a while it works again. */
   | 'the disk hangs';
 
-/** A cluster that rows share. */
+/** Kind of cluster that rows share. */
 export type BedKind =
   | 'precopy'
   | 'background'
-  /** Whoever is cut stands until all are, and its disk is frozen before it runs on. */
+  /** A VM that is cut stays stopped until all are cut, and its disk is frozen before it runs on. */
   | 'all-stopped'
   | 'small store'
   | 'fold'
@@ -40,12 +40,12 @@ export interface ChaosRow {
   readonly name: string;
   readonly during: 'checkpoint' | 'restore' | 'fold' | 'persist' | 'migration';
   readonly bed: BedKind;
-  /** A name of proxy/failure/fault-point.ts. */
+  /** Name of a fault point (proxy/failure/fault-point.ts). */
   readonly location: string;
   readonly victim: Victim;
 }
 
-/** States in which the coordinator is about to do something. */
+/** States of a round in which the coordinator acts next. */
 const ROUND_STATES = [
   'admitting',
   'opening',
@@ -58,39 +58,42 @@ const ROUND_STATES = [
 const PASSIVE = new Set(['idle', 'undoing']);
 const QEMU = 'QEMU is killed';
 const FROZEN_QEMU = 'QEMU is frozen';
-const ANYONE: readonly Victim[] = ['it is killed', 'it is frozen', QEMU];
+/** Victims at every place: the frozen process itself, or QEMU. */
+const ANY: readonly Victim[] = ['it is killed', 'it is frozen', QEMU];
 const DAEMON = 'the daemon is killed';
 const ALL_OF_OURS = 'all of ours are killed';
-/** Of a member that stands until all are cut: before, while, and when it runs again. */
+/**
+ * States of a member of an all-stopped cut: before it is stopped, while, and when it runs again.
+ */
 const STANDING = ['stopping', 'stopped', 'resuming', 'saving'].map((state) => `member/n0/${state}`);
 const OF_A_RELAY: readonly Victim[] = ['the destination is killed', 'the cable is cut'];
 const NO_ROOM = 'no room is left';
 const OF_A_DISK: readonly Victim[] = [NO_ROOM, 'the disk is slow', 'the disk hangs'];
-/** Steps of a restore at which there is no QEMU, or its death is the restore's concern no more. */
+/** Steps of a restore at which there is no QEMU, or its death no longer concerns the restore. */
 const WITHOUT_QEMU = new Set(['restore/killed', 'restore/begun', 'restore/resumed']);
-/** What comes from disk comes before everything else. */
+/** Step at which the epoch was fetched from disk, before any other step. */
 const FETCHED = 'fetched';
 
-/** All of it, in the order in which it is run. */
+/** Returns all rows in the order in which they are run. */
 export function allRows(): ChaosRow[] {
   return [
     ...roundRows('precopy'),
     ...roundRows('background'),
-    ...at('checkpoint', 'all-stopped', STANDING, ANYONE, FROZEN_QEMU, DAEMON, ALL_OF_OURS),
+    ...at('checkpoint', 'all-stopped', STANDING, ANY, FROZEN_QEMU, DAEMON, ALL_OF_OURS),
     ...restoreRows(),
-    ...at('checkpoint', 'precopy', storeSteps('commit', 'retire', 'collect'), ANYONE, ALL_OF_OURS),
+    ...at('checkpoint', 'precopy', storeSteps('commit', 'retire', 'collect'), ANY, ALL_OF_OURS),
     ...at('checkpoint', 'small store', memberPlaces('precopy'), [], NO_ROOM),
-    ...at('fold', 'fold', storeSteps('fold'), ANYONE, ALL_OF_OURS),
-    ...at('persist', 'disk', persistSteps(), ANYONE, ALL_OF_OURS, ...OF_A_DISK),
-    ...at('migration', 'libvirt', relaySteps(), ANYONE, ...OF_A_RELAY),
+    ...at('fold', 'fold', storeSteps('fold'), ANY, ALL_OF_OURS),
+    ...at('persist', 'disk', persistSteps(), ANY, ALL_OF_OURS, ...OF_A_DISK),
+    ...at('migration', 'libvirt', relaySteps(), ANY, ...OF_A_RELAY),
   ];
 }
 
 function roundRows(bed: 'precopy' | 'background'): ChaosRow[] {
   const places = ROUND_STATES.map((state) => `round/${state}`);
   return [
-    ...at('checkpoint', bed, places, ANYONE, ALL_OF_OURS),
-    ...at('checkpoint', bed, memberPlaces(bed), ANYONE, FROZEN_QEMU, DAEMON, ALL_OF_OURS),
+    ...at('checkpoint', bed, places, ANY, ALL_OF_OURS),
+    ...at('checkpoint', bed, memberPlaces(bed), ANY, FROZEN_QEMU, DAEMON, ALL_OF_OURS),
   ];
 }
 
@@ -100,13 +103,13 @@ function restoreRows(): ChaosRow[] {
   const hasQemu = ({ location: where, victim }: ChaosRow) =>
     victim !== QEMU || !WITHOUT_QEMU.has(where);
   return [
-    ...at('restore', 'precopy', places, ANYONE, ALL_OF_OURS).filter(hasQemu),
-    ...at('restore', 'precopy', proxies, ANYONE, DAEMON, ALL_OF_OURS),
+    ...at('restore', 'precopy', places, ANY, ALL_OF_OURS).filter(hasQemu),
+    ...at('restore', 'precopy', proxies, ANY, DAEMON, ALL_OF_OURS),
     ...at('restore', 'disk', [`restore/${FETCHED}`], ['it is killed', 'it is frozen'], ALL_OF_OURS),
   ];
 }
 
-/** A precopy is whole when it resumes: there is nothing left to save. */
+/** Returns a member's states. Precopy has saved all when the VM resumes, and has no `saving`. */
 function memberPlaces(bed: 'precopy' | 'background'): string[] {
   return STATE_NAMES.filter((state) => !PASSIVE.has(state))
     .filter((state) => bed === 'background' || state !== 'saving')

@@ -11,7 +11,7 @@ import { table } from './table.ts';
 
 const test = suite('kill matrix');
 
-test('no two rows have a name, and every named step is in it', () => {
+test('row names are unique, and the matrix has every named step', () => {
   const rows = allRows();
   assert.is(new Set(rows.map(({ name }) => name)).size, rows.length);
   const places = new Set(rows.map(({ location: where }) => where));
@@ -24,7 +24,7 @@ test('no two rows have a name, and every named step is in it', () => {
     ...RESTORE_STEPS.map((step) => `restore/${step}`),
     ...LOAD_STEPS.map((step) => `restore/n0/${step}`),
   ];
-  // Nothing is under way there, or only after something has gone wrong already.
+  // No work is under way in these states, or only after an earlier failure.
   const quiet = ['member/n0/idle', 'member/n0/undoing', 'round/aborting', 'round/aborted'];
   assert.equal(
     named.filter((location) => !places.has(location)),
@@ -32,7 +32,7 @@ test('no two rows have a name, and every named step is in it', () => {
   );
 });
 
-test('a table has a line a place, and says what was not run', () => {
+test('a table has one line for each place, and marks rows that were not run', () => {
   const rows = allRows().filter(({ location: where }) => where === 'restore/loaded');
   const [first, second] = rows.map(({ name }) => name);
   const judged = (row: string, colour: Judgement['colour']) => {

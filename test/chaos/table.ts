@@ -1,4 +1,4 @@
-/** The matrix as it came out: a line for each place, a column for each who dies there. PURE. */
+/** The matrix of results: one line for each place, one column for each victim. PURE. */
 import type { Judgement } from './judge.ts';
 import type { ChaosRow, Victim } from './rows.ts';
 
@@ -10,7 +10,7 @@ const SIGNS: Readonly<Record<Judgement['colour'], string>> = {
 const NOT_RUN = '?';
 const NOT_IN_IT = '';
 
-/** @returns lines of Markdown */
+/** Returns the matrix as lines of Markdown. */
 export function table(
   rows: readonly ChaosRow[],
   judgements: ReadonlyMap<string, Judgement>,
