@@ -1,4 +1,4 @@
-/** What a testbed's cluster takes of the machine, by the kernel's accounts. */
+/** Memory, descriptors and files that a testbed's cluster uses, by the kernel's accounts. */
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
@@ -34,7 +34,7 @@ function descriptorsOf(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }
 
-/** Bytes in use by each file; one with several names counts once. */
+/** Returns the bytes that each file occupies; a file with several names counts once. */
 function filesBelow(directory: string): number[] {
   const seen = new Map<number, number>();
   for (const name of readdirSync(directory, { recursive: true, encoding: 'utf8' })) {

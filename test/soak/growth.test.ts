@@ -4,25 +4,25 @@ import { grown, growthOf, type Sample } from './growth.ts';
 
 const test = suite('soak growth');
 
-test('what is flat, however noisy, has not grown', () => {
+test('a flat measure, however noisy, has not grown', () => {
   const growth = growthOf(samples(40, (n) => ({ daemonMiB: 90 + (n % 7) * 2 })));
   assert.ok(growth !== undefined);
   assert.equal(grown(growth), []);
 });
 
-test('a leak is named, and what is paid once at the start is none', () => {
+test('a leak is named, and a rise at the start is no leak', () => {
   const leak = growthOf(samples(40, (n) => ({ descriptors: 30 + n, daemonMiB: n < 3 ? 40 : 90 })));
   assert.ok(leak !== undefined);
   assert.equal(grown(leak), ['descriptors']);
 });
 
-test('a process more is one too many', () => {
+test('a single additional process counts as growth', () => {
   const growth = growthOf(samples(20, (n) => ({ processes: n > 10 ? 6 : 5 })));
   assert.ok(growth !== undefined);
   assert.equal(grown(growth), ['processes']);
 });
 
-test('a few samples say nothing', () => {
+test('too few samples give no result', () => {
   assert.is(growthOf(samples(6, () => ({}))), undefined);
 });
 

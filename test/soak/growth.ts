@@ -1,26 +1,26 @@
 /**
- * Whether something grows: what was measured early against what was measured late. PURE.
+ * Growth over a soak: early measurements against late ones. PURE.
  *
  *     |~ warm-up ~|── first third ──|                |── last third ──|
  *                       median            growth = difference      median
  */
 import { spread } from '../../tools/bench/statistics.ts';
 
-/** Measured at one quiet moment: no round, no restore, no job. */
+/** Measurements at one quiet moment: no round, no restore, no job. */
 export interface Sample {
   readonly atMs: number;
   readonly daemonMiB: number;
   readonly proxiesMiB: number;
-  /** Of the daemon and the proxies together. */
+  /** Open descriptors of the daemon and the proxies together. */
   readonly descriptors: number;
   readonly processes: number;
-  /** Everything below the cluster's folder, epochs included. */
+  /** All files below the cluster's folder, epochs included. */
   readonly tmpfsMiB: number;
 }
 
 export type Measure = Exclude<keyof Sample, 'atMs'>;
 
-/** How much more is noise: heaps breathe, an epoch is as large as what was written meanwhile. */
+/** Growth that counts as noise: heaps vary, and an epoch is as large as the guests' writes. */
 export const NOISE: Readonly<Record<Measure, number>> = {
   daemonMiB: 24,
   proxiesMiB: 48,
@@ -31,11 +31,11 @@ export const NOISE: Readonly<Record<Measure, number>> = {
 
 export const MEASURES = Object.keys(NOISE) as readonly Measure[];
 
-/** Of the samples, the first tenth is not looked at. */
+/** Share of the samples, at the beginning, that is ignored. */
 const WARM_UP = 0.1;
 const LEAST_SAMPLES = 6;
 
-/** @returns undefined with too few samples to say */
+/** Returns the growth of each measure; undefined if there are too few samples. */
 export function growthOf(samples: readonly Sample[]): Record<Measure, number> | undefined {
   const steady = samples.slice(Math.ceil(samples.length * WARM_UP));
   if (steady.length < LEAST_SAMPLES) return undefined;
@@ -49,7 +49,7 @@ export function growthOf(samples: readonly Sample[]): Record<Measure, number> | 
   return Object.fromEntries(entries) as Record<Measure, number>;
 }
 
-/** What has grown by more than noise. */
+/** Returns the measures that have grown by more than noise. */
 export function grown(growth: Readonly<Record<Measure, number>>): Measure[] {
   return MEASURES.filter((measure) => growth[measure] > NOISE[measure]);
 }

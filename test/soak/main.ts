@@ -1,10 +1,10 @@
 /**
- * Jobs, checkpoints, kills and restores at random, for as long as you like:
+ * Jobs, checkpoints, kills and restores at random, for a given time:
  *
  *     npm run soak -- --minutes 30 [--seed N] [--qemu VERSION] [--plot soak.svg]
  *     npm run --silent soak -- --minutes 30 --json        ends with one line of figures
  *
- * Exit status 0 only if every job that was started verified itself, and nothing grew.
+ * Exits with 0 only if every started job verified itself, and nothing grew.
  */
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
@@ -54,7 +54,8 @@ if (options.plot !== undefined) {
 }
 if (failure !== undefined) say(`FAILED, replay with --seed ${options.seed}: ${failure}`);
 say(
-  `${verified} of ${started} jobs verified; ${epochs} epochs, ${restores} restores, ${aborted} aborted`,
+  `${verified} of ${started} jobs verified; ` +
+    `${epochs} epochs, ${restores} restores, ${aborted} aborted`,
 );
 say(
   Object.entries(incidents)
@@ -71,7 +72,7 @@ if (options.json === true) {
   const figures = { jobs_started: started, jobs_verified: verified, epochs, restores };
   say(JSON.stringify({ ...figures, growth: growth ?? {} }));
 }
-// A soak too short to tell has shown nothing of growth.
+// A soak too short to measure growth has shown nothing.
 const isFlat = growth !== undefined && grown(growth).length === 0;
 process.exitCode = failure === undefined && verified === started && started > 0 && isFlat ? 0 : 1;
 

@@ -1,11 +1,13 @@
 /**
- * MPI jobs in a loop on one cluster, whose daemon lives through all of it:
+ * MPI jobs in a loop on one cluster with one daemon:
  *
- *     ┌─▶ job ──▶ checkpoint ──▶ ( checkpoint │ restore │ VMs die, restore │ proxy dies )* ──▶ verified ──▶ sample ─┐
- *     └──────────────────────────────────────────────────────────────────────────────────────────────────────┘
+ *     ┌─▶ job ──▶ checkpoint ──▶ ( incident )* ──▶ verified ──▶ sample ─┐
+ *     └─────────────────────────────────────────────────────────────────┘
  *
- * What happens when is drawn from a seed; only epochs of the present job are restored, so that every job
- * that was started has to end, and has to be right.
+ *     incident   checkpoint │ restore │ VMs die, restore │ proxy dies
+ *
+ * Incidents and their times are drawn from a seed. Only epochs of the present job are restored, so
+ * that every started job has to end with a correct result.
  */
 import { watch } from 'node:fs';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
@@ -15,16 +17,16 @@ import { casesPassed, endJob, jobRuns, startJob, tickers } from '../support/job.
 import { footprint } from './footprint.ts';
 import type { Sample } from './growth.ts';
 
-/** Systems of equations: this many sizes of blocks, times this many shapes (xdlu takes no prime numbers). */
+/** Factors of a job's number of systems: block sizes × shapes, for xdlu takes no prime number. */
 const CASES = { least: 5, most: 8 };
 const ORDER = { least: 100, most: 240 };
-/** Incidents of one job. */
+/** Number of incidents of one job. */
 const INCIDENTS = { least: 1, most: 4 };
-/** Cases between two incidents. */
+/** Number of cases between two incidents. */
 const APART = { least: 1, most: 6 };
-/** A proxy writes it when it begins to change anything of its VM. */
+/** File that a proxy writes before it changes anything of its VM. */
 const JOURNAL = 'round.json';
-/** A round is over by then. */
+/** Latest moment of a kill after a proxy has begun: a round is over by then. */
 const MOMENT_MAX_MS = 400;
 
 export interface Tally {
@@ -32,7 +34,7 @@ export interface Tally {
   verified: number;
   epochs: number;
   restores: number;
-  /** Rounds that were broken on purpose, and gave an error and no epoch. */
+  /** Rounds that were broken on purpose and ended with an error, without an epoch. */
   aborted: number;
   incidents: Record<Incident, number>;
 }
@@ -59,17 +61,19 @@ export class Soak {
   readonly #random: Random;
   readonly #say: (line: string) => void;
   readonly #startedAt = performance.now();
-  /** Of the present job. */
+  /** Epochs of the present job. */
   #epochs: number[] = [];
 
-  /** @param bed is up */
+  /** @param bed cluster that is up */
   constructor(bed: Testbed, random: Random, say: (line: string) => void) {
     this.#bed = bed;
     this.#random = random;
     this.#say = say;
   }
 
-  /** @throws Error when anything is not as promised: the soak ends there */
+  /**
+   * Runs one job with its incidents. @throws Error when a promise is broken, which ends the soak
+   */
   async job(): Promise<void> {
     const random = this.#random;
     const bed = this.#bed;
@@ -135,7 +139,7 @@ export class Soak {
     return epoch;
   }
 
-  /** One of the present job's that are still kept. */
+  /** Restores one of the present job's epochs that are still kept. */
   async #restore(what: string): Promise<string> {
     const { epochs } = await this.#bed.json<{ epochs: { epoch: number }[] }>('epochs');
     const kept = epochs.map(({ epoch }) => epoch).filter((epoch) => this.#epochs.includes(epoch));
@@ -149,7 +153,7 @@ export class Soak {
     return `${what} epoch ${epoch}`;
   }
 
-  /** In a round, at any moment of it: it commits or it does not, and the VMs run on. */
+  /** Kills a proxy at some moment of a round: it commits or is aborted, and the VMs run on. */
   async #proxyDies(): Promise<string> {
     const bed = this.#bed;
     const proxies = [...bed.processes()].filter(([, words]) => words.includes('/member/process.'));
@@ -170,7 +174,7 @@ export class Soak {
     const { code, stdout } = await bed.umbra('checkpoint', '--json');
     folder.close();
     clearTimeout(timer);
-    if (!died) kill(); // the round was over sooner: it dies between two
+    if (!died) kill(); // the round is over already: the proxy dies between rounds
     const said = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Partial<RoundReport>;
     if (code === 0 && said.epoch !== undefined) {
       this.tally.epochs += 1;
