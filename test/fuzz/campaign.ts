@@ -1,12 +1,14 @@
 /**
- * Fuzzes one target: every seed first, then changed ones, until it is told to stop or something breaks.
+ * Fuzzes one target: every seed first, then changed inputs, until the time is over or a promise is
+ * broken.
  *
  *     pool ──pick, change, mend──▶ batch ──check each──▶ any new coverage? ──no──▶ a larger batch
  *       ▲                                                     │ yes
- *       └──────── those that are new by themselves ◀──each again, alone; a smaller batch
+ *       └──────── inputs with new coverage of their own ◀──each again, alone; a smaller batch
  *
- * Asking for coverage costs more than most inputs, hence batches. All chance comes from the seed, and the
- * clock decides only when it ends: the same seed tries the same inputs, as many as there is time for.
+ * Asking for coverage costs more than most inputs, hence batches. All randomness comes from the
+ * seed, and the clock decides only when the campaign ends: the same seed tries the same inputs, as
+ * many as there is time for.
  */
 import { prng } from '../proxy/stream/cuts.ts';
 import type { Coverage } from './coverage.ts';
@@ -19,11 +21,11 @@ const POOL_MAX = 5_000;
 
 export interface CampaignOptions {
   readonly seed: number;
-  /** Asked before each batch. */
+  /** Returns whether to continue; called before each batch. */
   readonly goesOn: (runs: number) => boolean;
-  /** Without it nothing guides, and the pool stays what it was. */
+  /** Coverage that guides the search; without it no input joins the pool. */
   readonly coverage?: Coverage | undefined;
-  /** Told of each input before it is tried: of what kills the process, this is what is left. */
+  /** Called with each input before it is tried, so that one that kills the process is known. */
   readonly onInput?: ((input: Buffer) => void) | undefined;
 }
 
@@ -34,9 +36,9 @@ export interface Finding {
 
 export interface Campaign {
   readonly runs: number;
-  /** How often each outcome was seen. */
+  /** Number of inputs by outcome. */
   readonly outcomes: ReadonlyMap<string, number>;
-  /** Inputs that were worth keeping, seeds included. */
+  /** Number of inputs in the pool at the end, seeds included. */
   readonly pool: number;
   readonly finding: Finding | undefined;
 }
@@ -86,7 +88,7 @@ export async function fuzz(
 
 function make(target: Target, pool: readonly Buffer[], random: () => number): Buffer {
   const pick = (): Buffer => {
-    // What was found last leads on more often.
+    // Inputs found last lead to new ones more often.
     const at = random() < 0.3 ? 1 - random() ** 2 : random();
     return pool[Math.min(pool.length - 1, Math.floor(at * pool.length))] ?? Buffer.alloc(0);
   };
@@ -98,7 +100,7 @@ function make(target: Target, pool: readonly Buffer[], random: () => number): Bu
   return mend !== undefined && random() < 0.67 ? mend(cut) : cut;
 }
 
-/** A seed of its own for each input. */
+/** Derives a seed for each input. */
 function hash(seed: number, index: number): number {
   let mixed = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(index + 1, 0xc2b2ae35);
   mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d);

@@ -1,11 +1,11 @@
-/** Inputs in files: `corpus/TARGET/NAME`, valid ones and every one that once broke something. */
+/** Inputs in files, `corpus/TARGET/NAME`: valid ones, and every one that once broke a promise. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const CORPUS = fileURLToPath(new URL('corpus/', import.meta.url));
-/** Not in the repository: what is found is looked at first. */
+/** Folder of findings. It is not in the repository: they are examined first. */
 const FAILURES = fileURLToPath(new URL('failures/', import.meta.url));
 
 export interface Seed {
@@ -13,7 +13,7 @@ export interface Seed {
   readonly input: Buffer;
 }
 
-/** In the order of their names, whatever the filesystem's. */
+/** Lists a target's seeds in the order of their names, whatever the file system's order. */
 export function seedsOf(target: string): Seed[] {
   const folder = join(CORPUS, target);
   return readdirSync(folder)
@@ -26,7 +26,7 @@ export function addSeed(target: string, name: string, input: Uint8Array | string
   writeFileSync(join(CORPUS, target, name), input);
 }
 
-/** @returns the file's path, from where we are */
+/** Saves an input that broke a promise. @returns the file's path, from the working directory */
 export function saveFailure(target: string, input: Buffer): string {
   mkdirSync(FAILURES, { recursive: true });
   const digest = createHash('sha256').update(input).digest('hex').slice(0, 12);

@@ -1,8 +1,8 @@
 /**
- * Which code has been run, by V8's own block coverage (inspector, `Profiler.takePreciseCoverage`): a map
- * of each script's characters. Counting makes the code about half as fast, asking costs 1 to 3 ms.
+ * Code coverage by V8's block coverage (inspector, `Profiler.takePreciseCoverage`): a map of each
+ * script's characters. Counting makes the code about half as fast, a query takes 1 to 3 ms.
  *
- * Start it before the code is loaded: V8 counts blocks only in what it compiles afterwards.
+ * Start it before the code is loaded: V8 counts blocks only in code that it compiles afterwards.
  */
 import { Session } from 'node:inspector';
 
@@ -22,7 +22,7 @@ const root = new URL('../../', import.meta.url);
 export class Coverage {
   readonly #session = new Session();
   #wanted: readonly string[] = [];
-  /** 1 for every character that was run, by script. */
+  /** Map of each script: 1 for every character that was run. */
   readonly #covered = new Map<string, Uint8Array>();
 
   constructor() {
@@ -31,22 +31,22 @@ export class Coverage {
     this.#post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
   }
 
-  /** From now on, only of these. @param prefixes of source files, from the project's root */
+  /** Limits coverage to some files. @param prefixes paths or their beginnings, from the root */
   watch(prefixes: readonly string[]): void {
     this.#wanted = prefixes.map((prefix) => new URL(prefix, root).href);
   }
 
-  /** Was anything run since the last call (of this or `claim`) that never was before? It stays new. */
+  /** Returns whether code has run since the last query that is not yet claimed. It stays new. */
   looksNew(): boolean {
     return this.#take(false);
   }
 
-  /** The same, and from now on it is known. */
+  /** Returns the same as `looksNew`, and claims the code: it is not new any more. */
   claim(): boolean {
     return this.#take(true);
   }
 
-  /** Share of the code that has been run, of files that were loaded. */
+  /** Returns the share of the loaded files' code that has been run. */
   get share(): number {
     let run = 0;
     let all = 0;
@@ -78,7 +78,7 @@ export class Coverage {
     const map = known.length >= end ? known : new Uint8Array(end);
     if (map !== known) map.set(known);
     this.#covered.set(url, map);
-    // Outer ranges come first: what is inside of them has the last word.
+    // Outer ranges come first, and inner ones overwrite them.
     const now = new Uint8Array(end);
     for (const { ranges } of functions) {
       for (const { startOffset, endOffset, count } of ranges) {
@@ -94,7 +94,7 @@ export class Coverage {
     return isNew;
   }
 
-  /** The session is of this thread: it answers before `post` returns. */
+  /** Sends a command; the session is in this thread and answers before `post` returns. */
   #post(method: string, params?: object): unknown {
     let outcome: unknown;
     this.#session.post(method, params, (error, result) => {

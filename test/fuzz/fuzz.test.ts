@@ -1,8 +1,9 @@
 /**
- * The corpus, and some hundred changed inputs a target; the same each time. Coverage guides only `npm run fuzz`.
+ * The corpus, and some hundred changed inputs a target, the same each time. Coverage guides only
+ * `npm run fuzz`.
  *
- * OWN PROCESS: its targets remove their folders when the process ends, which it must not be killed
- * before for the sake of another file.
+ * OWN PROCESS: the targets remove their folders when the process exits, and it must not be killed
+ * earlier on account of another test file.
  */
 import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';
@@ -14,13 +15,13 @@ import { seedsOf } from './corpus.ts';
 import { loadTarget, TARGET_NAMES } from './targets.ts';
 
 const test = suite('fuzz');
-/** Of each target so many changed inputs in any case, and so many if there is time. */
+/** Number of changed inputs of each target: at least, and at most if there is time. */
 const RUNS_MIN = 50;
 const RUNS_MAX = 200;
 const MOST_MS = 1_000;
 
 for (const name of TARGET_NAMES) {
-  test(`${name}: every seed, and what is made of them`, async () => {
+  test(`${name}: every seed, and changed ones`, async () => {
     const target = await loadTarget(name);
     const seeds = seedsOf(name);
     assert.ok(seeds.length > 0);
@@ -31,17 +32,20 @@ for (const name of TARGET_NAMES) {
     const { finding, outcomes, runs } = await fuzz(target, inputs, { seed: 1, goesOn });
     const [seed] = seeds.filter(({ input }) => input === finding?.input);
     assert.equal(finding?.error, undefined, seed && `seed ${seed.name}`);
-    assert.ok(runs >= seeds.length + RUNS_MIN && outcomes.size > 1, 'they do not all end alike');
+    assert.ok(
+      runs >= seeds.length + RUNS_MIN && outcomes.size > 1,
+      'too few inputs, or all with the same outcome',
+    );
   });
 }
 
-/** `npm run fuzz --` with these words. */
+/** Runs `npm run fuzz --` with these arguments. */
 function command(...words: string[]) {
   const main = fileURLToPath(new URL('main.ts', import.meta.url));
   return spawnSync(process.execPath, ['--import', 'tsx', main, ...words], { encoding: 'utf8' });
 }
 
-test('coverage leads to a planted fault, which is made short, saved, and shown again', () => {
+test('coverage leads to a planted fault, which is shrunk, saved, and shown again', () => {
   const { status, stdout } = command('--target', 'planted', '--seconds', '60');
   assert.equal(status, 1, stdout);
   const [, file = ''] = /npm run fuzz -- --target planted --input (\S+)/.exec(stdout) ?? [];
@@ -55,7 +59,7 @@ test('coverage leads to a planted fault, which is made short, saved, and shown a
   }
 });
 
-test('the same seed tries the same inputs, and without coverage does not get that far', async () => {
+test('the same seed tries the same inputs, and without coverage finds no fault', async () => {
   const target = await loadTarget('planted');
   const tried = async (seed: number): Promise<string[]> => {
     const inputs: string[] = [];

@@ -1,13 +1,13 @@
 /**
- * Tries one input at a time, and holds against it what no target may do: be slow, take much memory, leave a
- * rejection or an exception to nobody.
+ * Tries one input at a time, and reports what no target may do: be slow, take much memory, or leave
+ * a rejection or an exception unhandled.
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Target } from './target.ts';
 
-/** Processor time, not the clock's: the machine may be busy with something else. */
+/** Limit of processor time; not of wall-clock time, as the machine may be busy otherwise. */
 const SLOW_MS = 2_000;
-/** By how much one input may raise the most memory that was ever used. */
+/** Limit of growth in peak memory by one input. */
 const MEMORY_MAX = 256 * 2 ** 20;
 
 export class Judge {
@@ -24,7 +24,7 @@ export class Judge {
     process.on('uncaughtException', this.#onStray);
   }
 
-  /** @returns what was broken, if anything was */
+  /** Tries an input. @returns an error for a broken promise, undefined if none was */
   async judge(input: Buffer): Promise<Error | undefined> {
     this.#onInput?.(input);
     const cpu = process.cpuUsage();
@@ -32,7 +32,7 @@ export class Judge {
     try {
       const checked = this.#target.check(input);
       const outcome = typeof checked === 'string' ? checked : await checked;
-      if (typeof checked !== 'string') await turn(); // a stray rejection is told by now
+      if (typeof checked !== 'string') await turn(); // an unhandled rejection is reported by now
       this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);
     } catch (error) {
       return error instanceof Error ? error : new Error(`thrown: ${String(error)}`);
@@ -44,7 +44,7 @@ export class Judge {
     if (bytes > MEMORY_MAX) return new Error(`took ${Math.round(bytes / 2 ** 20)} MiB of memory`);
     if (this.#strays.length === 0) return undefined;
     const [cause] = this.#strays.splice(0);
-    return new Error(`left to nobody: ${cause}`, { cause });
+    return new Error(`unhandled: ${cause}`, { cause });
   }
 
   close(): void {

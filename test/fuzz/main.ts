@@ -1,10 +1,11 @@
 /**
  * The fuzzers: `npm run fuzz -- [--target NAME] [--seconds N] [--seed S]`, N shared by all targets.
  *
- *     npm run fuzz -- --target NAME --input FILE      one input again, the error told in full
+ *     npm run fuzz -- --target NAME --input FILE      one input again, with its error in full
  *
- * Each target runs in a process of its own. Ends with a line a target; exit status 1 if anything was found,
- * with the input that shows it, in a file, and the command that tries it again.
+ * Each target runs in a process of its own. Prints one line for each target. Exits with 1 if an
+ * error was found, after saving the input that shows it and printing the command that tries it
+ * again.
  */
 import { fork } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -18,9 +19,9 @@ import type { TargetResult } from './run-target.ts';
 import { loadTarget, TARGET_NAMES } from './targets.ts';
 
 const SECONDS = 60;
-/** Beyond its time, a target that loads, or is at its last input, on a busy machine. */
+/** Additional time for a target to load and to end its last input, on a busy machine. */
 const PATIENCE_MS = 60_000;
-/** An input that takes more is found by the heap's limit. */
+/** Limit of the heap: an input that takes more ends the process, and so is found. */
 const HEAP_MIB = 1024;
 
 interface Options {
@@ -36,9 +37,9 @@ const values = new Command('npm run fuzz --')
     new Option('--target <names...>', `of ${TARGET_NAMES.join(', ')}`).default(TARGET_NAMES, 'all'),
   )
   .option('--seconds <n>', 'for all targets together', numberOf, SECONDS)
-  .option('--seed <n>', 'of what is tried', numberOf, 1)
-  .option('--input <file>', 'one input again, the error told in full')
-  .option('--verbose', 'what came of all that was tried')
+  .option('--seed <n>', 'chooses the inputs', numberOf, 1)
+  .option('--input <file>', 'one input again, with its error in full')
+  .option('--verbose', 'print the number of inputs by outcome')
   .parse()
   .opts<Options>();
 

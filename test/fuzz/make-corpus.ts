@@ -1,9 +1,9 @@
 /**
- * How the valid seeds were made:   node --import tsx test/fuzz/make-corpus.ts
+ * Makes the valid seeds:   node --import tsx test/fuzz/make-corpus.ts
  *
- * Streams and monitors are those of real QEMUs (`-M none`: memory, hardly a device), stored things are written by
- * the code that stores them; the rest is as operators and guests write it. Seeds that once broke something are
- * not made: they were found.
+ * Streams and monitor lines come from real QEMUs (`-M none`: memory, hardly a device), stored files
+ * from the code that stores them; the rest is as operators and guests write it. Seeds that once
+ * broke a promise are not made here: the fuzzer found them.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -35,7 +35,7 @@ await stored();
 guestsAndRelays();
 process.exit();
 
-/** A machine without devices: what it says on its monitor, and its stream. */
+/** Records the monitor lines and the stream of a machine without devices. */
 async function realQemus(): Promise<void> {
   for (const { version, binary, args } of await findQemus()) {
     const name = `qemu-${version}`;
@@ -74,7 +74,7 @@ async function realQemus(): Promise<void> {
   }
 }
 
-/** Between them, every item the decoder knows. */
+/** Builds streams that together hold every item the decoder knows. */
 function builtStreams(): void {
   const begin = b.join(b.header, b.configuration('pc-i440fx-7.2', b.uuid), b.openReturnPath);
   const finish = b.join(b.DEVICES, b.vmdesc(b.DEVICES_JSON));
@@ -162,16 +162,33 @@ function reportOf(round: string, capture: 'precopy' | 'background') {
   const facts = {
     capture,
     captureReason: 'wished for',
-    ...{ cut: 'all-stopped' as const, waitedShare: 0.25, writableDisks: ['hd0'] },
-    ...{ stoppedAtUs: (began + 900) * 1000, resumedAtUs: (began + 950) * 1000, liveMs: 900 },
-    ...{ drainMs: 40, sealMs: 5, heldMs: 100, passes: 3, repeatedPages: 12, storedBytes: 2 ** 20 },
-    ...{ liveBytes: 2 ** 28, drainBytes: 2 ** 20, stored: 'delta' as const },
+    cut: 'all-stopped' as const,
+    waitedShare: 0.25,
+    writableDisks: ['hd0'],
+    stoppedAtUs: (began + 900) * 1000,
+    resumedAtUs: (began + 950) * 1000,
+    liveMs: 900,
+    drainMs: 40,
+    sealMs: 5,
+    heldMs: 100,
+    passes: 3,
+    repeatedPages: 12,
+    storedBytes: 2 ** 20,
+    liveBytes: 2 ** 28,
+    drainBytes: 2 ** 20,
+    stored: 'delta' as const,
     flow: [{ state: 'live' as const, fromMs: began, toMs: began + 905 }],
   };
   const summary = {
-    ...{ round, epoch: 7, startedAt: new Date(began).toISOString(), durationMs: 1000 },
-    ...{ endReason: 'all-first-pass', policy: 'parallel', failure: undefined },
-    ...{ predictedDowntimeMs: 30, rawPredictedDowntimeMs: 20 },
+    round,
+    epoch: 7,
+    startedAt: new Date(began).toISOString(),
+    durationMs: 1000,
+    endReason: 'all-first-pass',
+    policy: 'parallel',
+    failure: undefined,
+    predictedDowntimeMs: 30,
+    rawPredictedDowntimeMs: 20,
   };
   return reportRound(summary, new Map([['n0', facts]]), new Map([['n0', 30]]));
 }

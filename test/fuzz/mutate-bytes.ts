@@ -1,4 +1,4 @@
-/** Changes of inputs whose format is not known. PURE: all chance comes from the argument. */
+/** Changes of inputs of unknown format. PURE: all randomness comes from an argument. */
 
 const INTERESTING: readonly number[] = [
   0, 1, 2, 3, 4, 5, 6, 7, 8, 0x0a, 0x10, 0x20, 0x22, 0x28, 0x2e, 0x2f, 0x40, 0x5c, 0x60, 0x7b, 0x7d,
@@ -19,9 +19,9 @@ const EDGES: readonly number[] = [
 ];
 
 /**
- * One to four changes.
- * @param other an input whose parts may be taken over
- * @param words what may be put in
+ * Makes one to four changes.
+ * @param other another input, parts of which may be copied
+ * @param words texts and bytes that may be inserted
  */
 export function mutateBytes(
   input: Buffer,
@@ -52,7 +52,7 @@ function mutateOnce(
     case 1:
       if (after.length > 0) after[0] = (after[0] ?? 0) ^ (1 << below(8));
       return bytes;
-    case 2: // A lie about a length.
+    case 2: // A wrong length.
       if (after.length >= 4) {
         const value = below(2) === 0 ? below(70_000) : (EDGES[below(EDGES.length)] ?? 0);
         if (below(2) === 0) after.writeUInt32BE(value);
@@ -92,7 +92,7 @@ function mutateOnce(
   }
 }
 
-/** Starts and ends hold most of the structure. */
+/** Returns an offset, more often near the start or the end, where most of the structure is. */
 function placeIn(length: number, random: () => number): number {
   const kind = random();
   if (kind < 0.25) return Math.floor(random() * Math.min(length, 400));

@@ -1,4 +1,4 @@
-/** Changes of JSON values that leave them JSON values: lies of form and of content. PURE. */
+/** Changes of JSON values that leave them JSON values: wrong in form or in content. PURE. */
 
 const LEAVES: readonly unknown[] = [
   null,
@@ -33,7 +33,7 @@ const LEAVES: readonly unknown[] = [
 
 type Json = unknown;
 
-/** One to three changes, anywhere in the tree. @param leaves further values that may be put in */
+/** Makes one to three changes anywhere in the tree. @param leaves more values to insert */
 export function mutateJson(value: Json, random: () => number, leaves: readonly Json[] = []): Json {
   const choices = [...LEAVES, ...leaves];
   const leaf = (): Json => choices[Math.floor(random() * choices.length)];
@@ -51,7 +51,7 @@ function nodesOf(value: Json): number {
   return 1 + Object.values(value).reduce((sum: number, one) => sum + nodesOf(one), 0);
 }
 
-/** The node that is reached after `left` others is changed. */
+/** Changes the node that is reached after `left` others. */
 function change(
   value: Json,
   location: { left: number },

@@ -1,7 +1,7 @@
 /** Changes of lines of JSON, each still a line of JSON. PURE. */
 import { mutateJson } from './mutate-json.ts';
 
-/** One of its lines is changed, doubled, left out, or moved to the end. */
+/** Changes, doubles or removes one line, or moves it to the end. */
 export function mutateLines(input: Buffer, random: () => number): Buffer {
   const lines = input.toString('utf8').split('\n');
   const at = Math.floor(random() * lines.length);
@@ -14,7 +14,7 @@ export function mutateLines(input: Buffer, random: () => number): Buffer {
   return Buffer.from(lines.join('\n'));
 }
 
-/** What is no JSON stays as it is. */
+/** Changes the JSON in a line; a line without JSON is returned as it is. */
 export function mutateLine(line: string, random: () => number): string {
   const start = line.indexOf('{');
   try {

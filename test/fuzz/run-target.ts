@@ -1,7 +1,8 @@
 /**
- * One target, in a process of its own: what kills or hangs it is known by the file it leaves.
+ * Fuzzes one target in a process of its own. The file CURRENT holds the input under test, and so
+ * shows which one has killed or hung the process.
  *
- *     node --import tsx run-target.ts NAME SEED SECONDS CURRENT     told to by main.ts, over IPC
+ *     node --import tsx run-target.ts NAME SEED SECONDS CURRENT     started by main.ts, over IPC
  */
 import { writeFileSync } from 'node:fs';
 import { fuzz } from './campaign.ts';
@@ -10,18 +11,18 @@ import { Coverage } from './coverage.ts';
 import { shrink } from './shrink.ts';
 import { loadTarget } from './targets.ts';
 
-/** How one target has fared. */
+/** Result of fuzzing one target. */
 export interface TargetResult {
   readonly runs: number;
   readonly outcomes: Readonly<Record<string, number>>;
-  /** Of its code, what was run. */
+  /** Share of the target's code that was run. */
   readonly coverage: number;
   readonly pool: number;
   readonly failure?: { readonly message: string; readonly file: string };
 }
 
 const [name = '', seed = '1', seconds = '0', current = ''] = process.argv.slice(2);
-// Of the code, blocks are counted only in what is compiled from here on.
+// V8 counts blocks only in code that is compiled from here on.
 const coverage = new Coverage();
 const target = await loadTarget(name);
 coverage.watch(target.covers);

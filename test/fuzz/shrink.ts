@@ -1,4 +1,4 @@
-/** Makes an input that breaks something shorter, as long as it breaks the same. */
+/** Shortening of an input that breaks a promise, as long as it causes the same error. */
 import type { Finding } from './campaign.ts';
 import { Judge } from './judge.ts';
 import type { Target } from './target.ts';
@@ -26,7 +26,7 @@ export async function shrink(target: Target, { input, error }: Finding): Promise
   }
 }
 
-/** Where it was thrown and what it says, numbers and texts of the input apart. */
+/** Returns where an error was thrown, and its message without numbers and the input's texts. */
 function kindOf(error: Error): string {
   const [message = '', location = ''] = (error.stack ?? '').split('\n');
   return `${message.replaceAll(/\d+/g, '0').slice(0, 40)} ${location}`;

@@ -1,4 +1,4 @@
-/** What there is to fuzz. What holds for each is said on top of its file. */
+/** List of the fuzzer's targets. The promises of each are listed at the top of its file. */
 import type { Target } from './target.ts';
 
 type Loader = () => Promise<{ readonly target: Target }>;
@@ -23,7 +23,7 @@ const TARGETS: Readonly<Record<string, Loader>> = {
   'guest-control': () => import('./targets/guest-control.ts'),
 };
 
-/** What the fuzzer is tried on itself: not a part of Umbra, and broken. */
+/** Target for the fuzzer's own test: not a part of Umbra, and broken. */
 const PLANTED = 'planted';
 const ALL: Readonly<Record<string, Loader>> = {
   ...TARGETS,

@@ -7,7 +7,7 @@
  *
  * Whatever it is:
  *   - the answer is 2xx, or 4xx with {failure: {code, message}}; never 5xx, never another form;
- *   - what is refused has changed nothing: epochs, pins, manifests and holds are as they were;
+ *   - a refused request has changed nothing: epochs, pins, manifests and holds;
  *   - an answer of many lines ends with `done` or with a failure that has a code;
  *   - only the request that asks for it shuts the daemon down.
  */
@@ -41,7 +41,7 @@ const lastLine = z.union([
   z.looseObject({ kind: z.literal('done') }),
   z.looseObject({ kind: z.literal('held') }),
 ]);
-/** Those that can be injected; node:http hangs up on others. */
+/** Methods that can be injected; node:http closes the connection on others. */
 const METHODS = ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS'];
 type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
@@ -121,7 +121,7 @@ async function request(
   const coordinator = new Coordinator(CONFIG, agent(), catalogue, log);
   shutdowns = 0;
   const api = buildApi(coordinator, log, () => shutdowns++);
-  // A hold is answered until the client lets go: here, until the daemon ends.
+  // A hold is answered until the client releases it: here, until the daemon ends.
   const isHold = method === 'POST' && url.startsWith('/v1/hold');
   const timer = setInterval(() => void coordinator.end(), isHold ? 5 : 200);
   try {
@@ -152,7 +152,7 @@ function codeIn(body: string): string {
   return /"failure":\{[^}]*?"code":"([A-Z0-9_]+)"/.exec(body)?.[1] ?? '';
 }
 
-/** Makes an agent without VMs: everything is whole, nothing is there to restore. */
+/** Makes an agent without VMs: every epoch is whole, and there is nothing to restore. */
 function agent(): Agent {
   const refuse = async () => {
     throw new UmbraError({ code: 'E_VM_GONE', message: 'there is no VM' });

@@ -1,7 +1,8 @@
 /**
- * A VM's command line, word by word on lines, as it is read from a process or a manifest. Written and read again
- * it is the same; it is changed for a restore, or for a clone, or refused by a code. What is restored starts
- * stopped and waits for no other state; a clone uses no file or socket in the first one's folder.
+ * Fuzz target: a VM's command line, one word a line, as read from a process or a manifest.
+ * Formatted and parsed again it is the same. It is changed for a restore or a clone, or refused
+ * with a code. A restored VM starts stopped and waits for no other state. A clone uses no file or
+ * socket in the source's folder.
  */
 import { strict as assert } from 'node:assert';
 import { posix } from 'node:path';
@@ -16,9 +17,13 @@ import { codeOf, type Target } from '../target.ts';
 
 const SOURCE = '/home/demo';
 const MACHINE = 'pc-i440fx-7.2';
-const TERMS = {
-  ...{ clone: 'twin', directory: '/home/twin/vm/n0', workingDirectory: '/srv' },
-  ...{ sourceDirectory: SOURCE, switched: [`${SOURCE}/vm/n0/net.sock`], disconnect: false },
+const OPTIONS = {
+  clone: 'twin',
+  directory: '/home/twin/vm/n0',
+  workingDirectory: '/srv',
+  sourceDirectory: SOURCE,
+  switched: [`${SOURCE}/vm/n0/net.sock`],
+  disconnect: false,
 };
 
 export const target: Target = {
@@ -35,49 +40,39 @@ export const target: Target = {
   ],
   inputBytesMax: 4_000,
   words: [
-    ...[
-      '\n-S\n',
-      '\n-incoming\n',
-      '\n-daemonize\n',
-      '\n-loadvm\n',
-      '\n-machine\n',
-      'type=pc',
-      ',,',
-      ',',
-    ],
-    ...[
-      '\n-qmp\n',
-      'unix:',
-      ',server=on,wait=off',
-      '\n-netdev\n',
-      'user,id=n',
-      'tap,fd=3',
-      'stream,',
-    ],
-    ...[
-      '\n-drive\n',
-      'file=',
-      'readonly=on',
-      '\n-object\n',
-      'memory-backend-file,id=pc.ram,mem-path=',
-    ],
-    ...[
-      `${SOURCE}/`,
-      '../home/demo/x',
-      '{"qom-type":"',
-      '"}',
-      '\n-chardev\n',
-      'socket,path=',
-      'fd=',
-    ],
-    ...[
-      'addr.type=unix',
-      'addr.path=',
-      '\n-device\n',
-      'virtio-net-pci,netdev=n',
-      '\n--\n',
-      '\n-\n',
-    ],
+    '\n-S\n',
+    '\n-incoming\n',
+    '\n-daemonize\n',
+    '\n-loadvm\n',
+    '\n-machine\n',
+    'type=pc',
+    ',,',
+    ',',
+    '\n-qmp\n',
+    'unix:',
+    ',server=on,wait=off',
+    '\n-netdev\n',
+    'user,id=n',
+    'tap,fd=3',
+    'stream,',
+    '\n-drive\n',
+    'file=',
+    'readonly=on',
+    '\n-object\n',
+    'memory-backend-file,id=pc.ram,mem-path=',
+    `${SOURCE}/`,
+    '../home/demo/x',
+    '{"qom-type":"',
+    '"}',
+    '\n-chardev\n',
+    'socket,path=',
+    'fd=',
+    'addr.type=unix',
+    'addr.path=',
+    '\n-device\n',
+    'virtio-net-pci,netdev=n',
+    '\n--\n',
+    '\n-\n',
   ],
   check(input) {
     // argv has no NULs.
@@ -96,7 +91,7 @@ function restored(line: readonly string[]): string {
   try {
     const again = restoreCommandLine(line, MACHINE);
     assert.equal(again.at(-1), '-S');
-    // An option nobody here knows takes what follows for its value; QEMU knows whether it does.
+    // An unknown option takes the next word for its value; only QEMU knows whether it really does.
     const options = parseOptions(line.slice(1));
     if (options.at(-1)?.value === undefined) return 'restored, maybe';
     // No machine has a property with a comma in its name: QEMU would not have taken that.
@@ -115,14 +110,14 @@ function restored(line: readonly string[]): string {
 
 function cloned(line: readonly string[]): string {
   try {
-    const { commandLine, paths, network } = cloneCommandLine(line, TERMS);
+    const { commandLine, paths, network } = cloneCommandLine(line, OPTIONS);
     for (const path of [...paths.values(), ...network])
       assert.ok(isBelow(path, '/home/twin'), path);
     for (const { name, value = '' } of parseOptions(commandLine.slice(1))) {
       if (name === 'append' || /^memory-backend-file,/.test(value)) continue;
       // A doubled comma is part of a path.
       for (const part of value.replaceAll(',,', ';').split(/[,=:"]/)) {
-        const path = posix.resolve(TERMS.workingDirectory, part);
+        const path = posix.resolve(OPTIONS.workingDirectory, part);
         assert.ok(!isBelow(path, SOURCE), `-${name} ${value}`);
       }
     }

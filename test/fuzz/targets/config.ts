@@ -1,8 +1,8 @@
 /**
- * cluster.yaml. Whatever the text:
- *   - it is taken, or refused by E_CONFIG that names problems, in time that its length bounds;
- *   - what is taken is taken again when it is written out anew, and means the same;
- *   - every folder of a cluster's own lies in its home, and no path holds a NUL.
+ * Fuzz target: cluster.yaml. Whatever the text:
+ *   - it is accepted, or refused with E_CONFIG and named problems, in a time bounded by its length;
+ *   - an accepted text is accepted again, with the same meaning, when it is written again;
+ *   - every folder of the cluster is in its home, and no path contains a NUL.
  */
 import { strict as assert } from 'node:assert';
 import { parse, stringify } from 'yaml';
@@ -16,9 +16,27 @@ const HOME = '/home/of/clusters';
 const FILE = '/etc/umbra/cluster.yaml';
 const QUIET = { logLevel: 'error' } as const;
 const LEAVES = [
-  ...['1s', '5min', '0ms', '999999h', '1GiB', '0B', '99999TiB', 'optimal', 'auto', 'parallel'],
-  ...['{dir}/x', '{name}', '{index}', '{dir', 'predicted-downtime 5ms', 'no-progress', 'queue'],
-  ...['qemu:///system', ['-qmp', 'unix:/x,server=on'], { to: '/var/lib/umbra' }, { every: '1s' }],
+  '1s',
+  '5min',
+  '0ms',
+  '999999h',
+  '1GiB',
+  '0B',
+  '99999TiB',
+  'optimal',
+  'auto',
+  'parallel',
+  '{dir}/x',
+  '{name}',
+  '{index}',
+  '{dir',
+  'predicted-downtime 5ms',
+  'no-progress',
+  'queue',
+  'qemu:///system',
+  ['-qmp', 'unix:/x,server=on'],
+  { to: '/var/lib/umbra' },
+  { every: '1s' },
 ];
 
 export const target: Target = {
@@ -30,44 +48,38 @@ export const target: Target = {
   ],
   inputBytesMax: 20_000,
   words: [
-    ...[
-      '&a',
-      '*a',
-      '<<: *a',
-      '!!binary ',
-      '!!set ',
-      '---\n',
-      '...\n',
-      '? ',
-      ': ',
-      '- ',
-      '\n  ',
-      '\t',
-    ],
-    ...[
-      '|',
-      '>',
-      '{',
-      '[',
-      '#',
-      '%YAML 1.1\n',
-      '"',
-      '0x1f',
-      '.nan',
-      '-.inf',
-      '~',
-      '..',
-      '\0',
-      '\u2028',
-    ],
-    ...[
-      'cluster: ',
-      'members: ',
-      'round: ',
-      'persist: ',
-      '[[[[[[[['.repeat(50),
-      '{a: '.repeat(300),
-    ],
+    '&a',
+    '*a',
+    '<<: *a',
+    '!!binary ',
+    '!!set ',
+    '---\n',
+    '...\n',
+    '? ',
+    ': ',
+    '- ',
+    '\n  ',
+    '\t',
+    '|',
+    '>',
+    '{',
+    '[',
+    '#',
+    '%YAML 1.1\n',
+    '"',
+    '0x1f',
+    '.nan',
+    '-.inf',
+    '~',
+    '..',
+    '\0',
+    '\u2028',
+    'cluster: ',
+    'members: ',
+    'round: ',
+    'persist: ',
+    '[[[[[[[['.repeat(50),
+    '{a: '.repeat(300),
   ],
   mutate: (input, random) => {
     try {

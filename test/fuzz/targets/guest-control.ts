@@ -1,4 +1,7 @@
-/** Replies of a guest's control channel: nothing is thrown, any cut gives the same, a line's memory is bounded. */
+/**
+ * Fuzz target: replies on a guest's control channel. Nothing is thrown, the result is the same
+ * however the bytes are cut, and the memory of a line is bounded.
+ */
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
 import { type GuestReply, ReplyDecoder } from '../../../tools/guest/control-frames.ts';

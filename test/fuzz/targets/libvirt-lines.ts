@@ -1,6 +1,6 @@
 /**
- * What virsh prints of a monitor: nothing is thrown, and what is taken for an answer is one. What clients of
- * the bridge ask: a request, or a QmpError.
+ * Fuzz target: lines that virsh prints of a monitor, and requests of the bridge's clients. Lines
+ * throw nothing, and only an answer is taken for one. A request is parsed, or throws a QmpError.
  */
 import { strict as assert } from 'node:assert';
 import { QmpError } from '../../../qmp/errors.ts';
@@ -30,10 +30,11 @@ export const target: Target = {
       assert.ok(Number.isFinite(seconds) && Number.isFinite(microseconds));
     }
     for (const line of text.split('\n')) requestOrCode(line);
-    // For virsh's shell it stays one line, with no quotes but those around its two words.
+    // For virsh's shell it is one line, with no quotes except those around its two words.
     const command = monitorCommand('d', { execute: text });
     assert.ok(!command.includes('\n') && command.split("'").length === 5);
-    return `${answer === undefined ? 'no answer' : 'an answer'}, ${events.length > 0 ? 'events' : 'none'}`;
+    const answered = answer === undefined ? 'no answer' : 'an answer';
+    return `${answered}, ${events.length > 0 ? 'events' : 'none'}`;
   },
 };
 

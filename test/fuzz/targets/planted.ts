@@ -1,4 +1,4 @@
-/** A fault behind four doors, each of which only coverage tells that it was opened. */
+/** Target with a fault behind four conditions: only coverage shows that one of them was met. */
 import type { Target } from '../target.ts';
 
 export const target: Target = {

@@ -1,6 +1,7 @@
 /**
- * The QMP client, whose peer says whatever the input is, and hangs up: connecting and executing end, with an
- * answer or a QmpError; events and what comes unasked leave no rejection to nobody.
+ * Fuzz target: the QMP client. Its peer sends the input and closes the connection. Connecting and
+ * executing end with an answer or a QmpError. Events and unexpected messages cause no unhandled
+ * rejection.
  */
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -14,7 +15,7 @@ import { codeOf, type Target } from '../target.ts';
 const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-qmp-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 const path = join(folder, 'qmp.sock');
-/** A peer that has more to say waits to be asked; one that is not is waited for so long. */
+/** Limit of waiting for a peer, which sends its second half only after a request. */
 const DEADLINE_MS = 30;
 
 export const target: Target = {
@@ -42,7 +43,7 @@ function execute(qmp: QmpClient): Promise<unknown> {
   return qmp.execute('query-status', undefined, { timeoutMs: DEADLINE_MS });
 }
 
-/** Half of it at once, the other half when something was asked. */
+/** Serves the input: its first line at once, the rest after a request. */
 async function serve(input: Buffer): Promise<Server> {
   rmSync(path, { force: true });
   const half = input.indexOf(0x0a) + 1;

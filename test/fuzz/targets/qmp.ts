@@ -1,6 +1,6 @@
 /**
- * QMP's framing and messages: nothing but a QmpError is thrown; no line is longer than the limit, nor is
- * more than that kept; any cut gives the same lines.
+ * Fuzz target: QMP's framing and messages. Nothing but a QmpError is thrown. No line is longer than
+ * the limit, and no more than that is kept. The lines are the same however the bytes are cut.
  */
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
@@ -11,7 +11,7 @@ import { atRandom } from '../../proxy/stream/cuts.ts';
 import { mutateLines } from '../mutate-lines.ts';
 import { codeOf, type Target } from '../target.ts';
 
-/** Small, so that inputs meet it. */
+/** Limit of a line, small so that inputs reach it. */
 const LIMIT_BYTES = 2_000;
 
 export const target: Target = {
@@ -26,7 +26,7 @@ export const target: Target = {
   },
 };
 
-/** @returns the kinds of message that came, and how it ended */
+/** Decodes the input. @returns the kinds of the messages, and how decoding ended */
 function read(chunks: Iterable<Buffer>): string {
   const framer = new LineFramer(LIMIT_BYTES);
   const seen: string[] = [];

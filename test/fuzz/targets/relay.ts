@@ -1,7 +1,7 @@
 /**
- * What a relay reads of bytes it passes on: their kind by the first four, then the main channel. Nothing is
- * thrown, whatever they are; the kind is known from four bytes on and never changes; memory is what a
- * decoder may hold.
+ * Fuzz target: what a relay reads of the bytes it passes on, that is, their kind by the first four,
+ * then the main channel. Nothing is thrown. The kind is known from four bytes on and never changes.
+ * Memory is bounded by what a decoder may hold.
  */
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
@@ -29,7 +29,7 @@ export const target: Target = {
   },
 };
 
-/** One that is taken is the same when it is written and read again. */
+/** Parses an address; an accepted one is the same when it is formatted and parsed again. */
 function address(text: string): string {
   try {
     const parsed = parseAddress(text);

@@ -1,6 +1,7 @@
 /**
- * Reports of past rounds. Nothing depends on them: whatever is in the file, it is left out, or it is listed,
- * learned from, told and drawn; none of that throws, and what is drawn has no markup that is not ours.
+ * Fuzz target: reports of past rounds. No work depends on them. Whatever the file, it is left out,
+ * or it is listed, used for calibration, printed and drawn. None of that throws, and the drawing
+ * contains no foreign markup.
  */
 import { strict as assert } from 'node:assert';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

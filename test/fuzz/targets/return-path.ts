@@ -1,4 +1,6 @@
-/** The reader of the return path: it never throws, and any cut gives the same verdict. */
+/**
+ * Fuzz target: reader of the return path. It never throws; any cut of the bytes gives one verdict.
+ */
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
 import { ReturnPathReader } from '../../../proxy/stream/return-path-reader.ts';

@@ -1,9 +1,9 @@
 /**
- * The stream decoder. Whatever the bytes:
+ * Fuzz target: the stream decoder. Whatever the bytes:
  *   - nothing but a StreamError with a documented code is thrown, and it stays the same one;
  *   - the sink is called no more than the bytes allow, with offsets inside of its blocks;
  *   - the decoder holds no more memory than bytes written and limits allow;
- *   - it makes the same of them however they are cut.
+ *   - the result is the same however the bytes are cut.
  */
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
@@ -16,7 +16,7 @@ import { mutateLine } from '../mutate-lines.ts';
 import type { Target } from '../target.ts';
 import { CheckingSink } from './checking-sink.ts';
 
-/** Small, so that lies about lengths meet them. */
+/** Limits, small so that wrong lengths reach them. */
 const LIMITS: Partial<StreamLimits> = {
   configurationBytes: 4096,
   blockCount: 64,
@@ -24,7 +24,7 @@ const LIMITS: Partial<StreamLimits> = {
   tailBytes: 256 * 1024,
   vmdescBytes: 256 * 1024,
 };
-/** Carry (a page of 64 KiB), CONFIGURATION, tail with VMDESC; and a kilobyte of small change. */
+/** Most memory of a decoder: carry (a 64 KiB page), CONFIGURATION, tail with VMDESC, and 1 KiB. */
 const HELD_BYTES_MAX = 65536 + 2 * 4096 + 2 * 256 * 1024 + 1024;
 
 export const target: Target = {
@@ -37,14 +37,14 @@ export const target: Target = {
     const mode = chance % 5 === 0 ? 'background' : 'precopy';
     const whole = decode(input, [input], mode);
     const pieces = decode(input, atRandom(input, chance, chance % 2 === 0 ? 40 : 5000), mode);
-    // A tail may complete in band for one cut and go on for another.
+    // By the cut, a tail may be complete within the stream, or be continued.
     const inTail = (result: string): boolean => /^(tail|complete)/.test(result);
     assert.ok(whole === pieces || (inTail(whole) && inTail(pieces)), `${whole} but ${pieces}`);
     return whole.split(' ')[0] ?? '';
   },
 };
 
-/** What the stream says of its devices, at its end: 06, length, JSON. */
+/** Changes the description of devices at the end of a stream: 06, length, JSON. */
 function mutateVmdesc(input: Buffer, random: () => number): Buffer {
   for (let at = input.indexOf('{'); at !== -1; at = input.indexOf('{', at + 1)) {
     const isVmdesc = at >= 5 && input[at - 5] === QEMU_VM_VMDESCRIPTION;

@@ -1,6 +1,7 @@
 /**
- * Frames of guests in the switch: only FrameLengthError is thrown; what is handed on is, in order, what came,
- * byte for byte; any cut gives the same frames; each goes to ports there are, and never back.
+ * Fuzz target: frames of guests in the switch. Only FrameLengthError is thrown. Frames are passed
+ * on in order and byte for byte, the same however the bytes are cut. Each goes to existing ports,
+ * and never back to its sender's.
  */
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
