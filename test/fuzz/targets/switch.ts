@@ -13,7 +13,7 @@ import { codeOf, type Target } from '../target.ts';
 const PORTS = 3;
 
 export const target: Target = {
-  covers: ['tools/switch/'],
+  covers: ['proxy/switch/'],
   inputBytesMax: 200_000,
   words: [Buffer.from('0000000e', 'hex'), Buffer.from('ffffffffffff', 'hex')],
   check(input) {
