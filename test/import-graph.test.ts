@@ -1,5 +1,5 @@
 /**
- * Imports run one way, no folder is a dumping ground, and what calls itself PURE is.
+ * Imports run one way, no folder is a dumping ground, and files that say PURE are pure.
  *
  *     tools ─▶ daemons ─▶ coordinator ─▶ protocol ◀─ agent     member ◀─ started by agent
  *                              │             │          │         │
@@ -15,12 +15,12 @@ import * as assert from 'uvu/assert';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const AREAS = ['proxy', 'qmp', 'shadow', 'policies', 'tools'];
 
-/** What the rooms that carry contracts may use: facts of a host, of the store, of policies. */
+/** Rooms that nearly every room may use: failures and messages. */
 const BASE = ['proxy/failure', 'proxy/protocol'] as const;
 const ON_A_HOST = [...BASE, 'proxy/host', 'shadow'] as const;
 const MEMBER = [...ON_A_HOST, 'qmp'] as const;
 
-/** What each room may import besides itself. A room is a folder; one that is not listed may not be. */
+/** Rooms that each room may import besides itself. A room is a folder; every one is listed. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   policies: [],
   shadow: [],
@@ -120,13 +120,18 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Modules of Node that PURE files may use. */
 const PURE_MAY_USE: readonly string[] = ['node:zlib', 'node:path', 'node:util'];
-const WORLD =
-  /\b(Date\.now|new Date\(\)|performance\.(now|timeOrigin)|Math\.random|setTimeout|setInterval|process\.env)/;
+/** Uses of time, randomness and environment. */
+const WORLD = new RegExp(
+  [
+    String.raw`\b(Date\.now|new Date\(\)|performance\.(now|timeOrigin)`,
+    String.raw`Math\.random|setTimeout|setInterval|process\.env)`,
+  ].join('|'),
+);
 
 interface Import {
   readonly from: string;
   readonly to: string;
-  /** Only types are imported: nothing of the file runs. */
+  /** True if only types are imported, so that nothing of the file runs. */
   readonly isType: boolean;
 }
 
@@ -139,7 +144,7 @@ const imports = new Map(files.map((file) => [file, importsOf(file)]));
 
 const test = suite('import graph');
 
-test('every room says what it may import', () => {
+test('every room is listed with what it may import', () => {
   const rooms = new Set(files.map((file) => dirname(file)));
   assert.equal([...rooms].filter((room) => !(room in MAY_IMPORT)).sort(), []);
   assert.equal(
@@ -169,7 +174,7 @@ test('there is no circle between folders', () => {
   assert.equal(circleIn(graph), undefined);
 });
 
-test('there is no circle between files, but for their types', () => {
+test('there is no circle between files, except of types', () => {
   const graph = new Map(
     [...imports].map(([file, found]) => {
       return [file, new Set(found.filter(({ isType }) => !isType).map(({ to }) => to))];
@@ -202,7 +207,7 @@ test('proxy holds no loose file', () => {
   );
 });
 
-test('what calls itself PURE, and all that it imports, reaches for nothing', () => {
+test('PURE files and all that they import use no time, randomness or environment', () => {
   const pure = files.filter(isPure);
   assert.ok(pure.length > 40, `${pure.length} files call themselves PURE`);
   const reached = new Map<string, string>();
@@ -230,19 +235,19 @@ test('nothing is called utils or common', () => {
   );
 });
 
-/** A room of `tools` may be allowed a whole area. */
+/** Returns whether a room may import another; a room of `tools` may be allowed a whole area. */
 function mayImport(source: string, target: string): boolean {
   const allowed = MAY_IMPORT[source] ?? [];
   const area = target.split('/')[0] ?? '';
   return allowed.includes(target) || (source.startsWith('tools/') && allowed.includes(area));
 }
 
-/** A digest of bytes is as pure as a sum of them. */
+/** Returns whether a file uses node:crypto for digests only, which are as pure as sums. */
 function isHash(text: string, module: string): boolean {
   return module === 'node:crypto' && /import \{ createHash \} from 'node:crypto'/.test(text);
 }
 
-/** Says whether the comment at the head of a file calls it PURE. */
+/** Returns whether the comment at the head of a file says PURE. */
 function isPure(file: string): boolean {
   const [head = ''] = /^\/\*\*[\s\S]*?\*\//.exec(readFileSync(join(root, file), 'utf8')) ?? [];
   return /\bPURE\b/.test(head);

@@ -18,7 +18,7 @@ test('a round that fits the budget to the byte is admitted', () => {
   assert.equal(admitRound(NEED, 100), { admit: true, freeBytes: 0 });
 });
 
-test('a byte less, and that byte is missing', () => {
+test('with a byte less, the refusal names that byte as missing', () => {
   const decision = admitRound(NEED, 99);
   assert.is(decision.admit, false);
   if (decision.admit) return;
@@ -27,7 +27,7 @@ test('a byte less, and that byte is missing', () => {
   assert.match(decision.reason, /epochs hold 30.*budget is 99: 1 are missing/);
 });
 
-test('a budget no removal of epochs can make do is told apart', () => {
+test('a budget too small even without epochs is reported as such', () => {
   const decision = admitRound(NEED, 69);
   assert.ok(!decision.admit && decision.never && decision.missingBytes === 31);
 });
@@ -50,7 +50,7 @@ test('the optimum is Daly’s', () => {
   assert.is(dalyIntervalMs(2 * mtbf, mtbf), mtbf);
 });
 
-test('the first checkpoint is taken at once, to learn what one costs; none comes within a second', () => {
+test('the first checkpoint is taken at once, to measure the cost; none within a second', () => {
   const optimal = { kind: 'optimal', mtbfMs: 60_000 } as const;
   assert.is(nextInterval(optimal, undefined).ms, 0);
   assert.is(nextInterval(optimal, 0.001).ms, 1000);
@@ -70,24 +70,24 @@ function corrected(rawMs: number, { fit }: Calibration): number {
   return Math.round(correct(rawMs, fit));
 }
 
-test('without experience the raw prediction stands', () => {
+test('without earlier rounds the raw prediction is used', () => {
   assert.is(correct(123, NO_CALIBRATION.fit), 123);
 });
 
-test('raw predictions that tell rounds apart are believed, but for what they leave out', () => {
+test('raw predictions that tell rounds apart are used, with an offset', () => {
   const known = learned(...[10, 50, 200, 400, 90].map((raw) => round(raw + 30, raw)));
   assert.is(Math.round((known.fit?.slope ?? 0) * 100), 100);
   assert.is(corrected(100, known), 130);
 });
 
-test('where they were noise, what such rounds have cost is the prediction', () => {
+test('where raw predictions were noise, the cost of such rounds is the prediction', () => {
   const raws = [10, 90, 20, 80, 15, 85];
   const known = learned(...raws.map((raw, index) => round(70 + (index % 3), raw)));
   assert.ok(Math.abs(corrected(15, known) - 71) < 5);
   assert.ok(Math.abs(corrected(85, known) - 71) < 5);
 });
 
-test('beyond what was seen, every millisecond counts; below it, what is saved is saved', () => {
+test('beyond the range seen the slope is 1; below it a proportional share is kept', () => {
   const known = learned(...[10, 90, 20, 80, 15, 85].map((raw) => round(70, raw)));
   assert.is(corrected(5000, known), 70 + 5000 - 90);
   const late = learned(...[760, 900, 800, 850, 780].map((raw) => round(300, raw)));
@@ -95,7 +95,7 @@ test('beyond what was seen, every millisecond counts; below it, what is saved is
   assert.ok(corrected(5, late) <= 5);
 });
 
-test('a live stream slower than the drain is learned, round by round, and never overdone', () => {
+test('a live stream slower than the drain is calibrated for, and never overcorrected', () => {
   let known = NO_CALIBRATION;
   for (let count = 0; count < 6; count++) {
     assert.is(corrected(510, known), count === 0 ? 510 : 110);

@@ -18,7 +18,7 @@ const BOUND: EndCondition = { kind: 'memory-bound', factor: 2 };
 const LATE: EndCondition = { kind: 'elapsed', ms: 1000 };
 
 const CASES: readonly Case[] = [
-  ['all: everyone has', ALL, { members: members({}, {}) }, /^all-first-pass/],
+  ['all: every member has', ALL, { members: members({}, {}) }, /^all-first-pass/],
   ['all: one has not', ALL, { members: members({}, EARLY) }, undefined],
   [
     'all: one without a live phase is not waited for',

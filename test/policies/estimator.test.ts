@@ -4,7 +4,7 @@ import { type Estimate, estimate, type LiveSample, nothingKnown } from '../../po
 
 const MIB = 2 ** 20;
 
-/** A member that has read `mebibytes` in `flowedMs`. */
+/** Returns a sample of a member that has read `mebibytes` in `flowedMs`. */
 function sample(flowedMs: number, mebibytes: number, more: Partial<LiveSample> = {}): LiveSample {
   return {
     atMs: 0,
@@ -33,7 +33,7 @@ function after(...samples: readonly LiveSample[]): Estimate {
 
 const test = suite('estimator');
 
-test('downtime is what remains at the speed the stream can have', () => {
+test('downtime is the time of the remaining bytes at the stream’s best speed', () => {
   const { bandwidth, downtimeMs } = after(
     sample(0, 0),
     sample(100, 100),
@@ -43,32 +43,32 @@ test('downtime is what remains at the speed the stream can have', () => {
   assert.is(downtimeMs, 60); // 50 ms for what remains, 10 for the switchover
 });
 
-test('before its first page, a member has what was reserved for it', () => {
+test('before its first page, a member’s RAM is taken to be its reservation', () => {
   const before = estimate(nothingKnown(5 * MIB), sample(0, 0, { passes: 0, totalPages: 0 }));
   assert.is(before.ramBytes, 5 * MIB);
   assert.is(before.firstPassBytes, 5 * MIB);
   assert.not(before.firstPassDone);
 });
 
-test('a member that was held is not taken for a slow one', () => {
+test('time in which a member was held does not make it slow', () => {
   const held = after(sample(0, 0), sample(100, 100), sample(100, 100), sample(100, 100));
   assert.is(held.bandwidth, 1000 * MIB);
 });
 
-test('but speed is forgotten in time', () => {
+test('an old speed counts for less in time', () => {
   const slow = Array.from({ length: 40 }, (_, index) =>
     sample(200 + 100 * index, 110 + 10 * index),
   );
   assert.is(after(sample(0, 0), sample(100, 100), ...slow).bandwidth, 100 * MIB);
 });
 
-test('too little to measure is measured together with what follows', () => {
+test('too little data to measure is measured together with the next', () => {
   const crumbs = Array.from({ length: 10 }, (_, index) => sample(index, index));
   assert.is(Math.round((after(...crumbs).bandwidth ?? 0) / MIB), 1000);
   assert.is(after(sample(0, 0), sample(1, 100)).bandwidth, undefined);
 });
 
-test('what was written since the pass began remains, too, as far as the working set goes', () => {
+test('writes since the pass began remain, too, up to the working set', () => {
   const second = sample(10, 10, { passes: 2, passAtMs: 1000, passBytes: 30 * MIB });
   const third = { passes: 3, passAtMs: 1200, passBytes: 10 * MIB };
   const at = (atMs: number, remainingBytes: number) => {
@@ -80,12 +80,12 @@ test('what was written since the pass began remains, too, as far as the working 
   assert.is(at(9999, 4 * MIB), 30);
 });
 
-test('what is not known is not guessed', () => {
+test('an unknown value stays unknown', () => {
   const { bandwidth, downtimeMs, dirtyBytesPerSecond } = after(sample(0, 0));
   assert.equal([bandwidth, downtimeMs, dirtyBytesPerSecond], [undefined, undefined, undefined]);
 });
 
-test('the dirty rate is what a pass found, over the time since the pass before', () => {
+test('the dirty rate is a pass’s bytes over the time since the pass before', () => {
   const second = sample(10, 10, { passes: 2, passAtMs: 1000, passBytes: 30 * MIB });
   const third = sample(20, 20, { passes: 3, passAtMs: 1200, passBytes: 10 * MIB });
   const now = after(second, third);
@@ -93,13 +93,13 @@ test('the dirty rate is what a pass found, over the time since the pass before',
   assert.is(now.workingSetBytes, 30 * MIB);
 });
 
-test('passes missed between two samples leave the rate as it was', () => {
+test('passes missed between two samples do not change the rate', () => {
   const second = sample(10, 10, { passes: 2, passAtMs: 1000, dirtyBytesPerSecond: 7 });
   const ninth = sample(20, 20, { passes: 9, passAtMs: 1200, passBytes: 10 * MIB });
   assert.is(after(second, ninth).dirtyBytesPerSecond, 7);
 });
 
-test('what is left of the first pass leaves out its share of empty pages', () => {
+test('the rest of the first pass does not count its share of zero pages', () => {
   const half = { passes: 1, seenPages: 40, totalPages: 100, normalPages: 10, zeroPages: 30 };
   assert.is(after(sample(0, 0, half)).firstPassBytes, 60 * 4096 * 0.25);
   assert.is(after(sample(0, 0)).firstPassBytes, 0);
@@ -110,7 +110,7 @@ test('pages sent again are counted', () => {
   assert.is(after(sample(0, 0, more)).repeatedPages, 50);
 });
 
-test('the first pass is done by count or by QEMU’s word', () => {
+test('the first pass is done by the count of pages, or when QEMU says so', () => {
   const done = (more: Partial<LiveSample>) => after(sample(0, 0, more)).firstPassDone;
   assert.ok(done({ passes: 1, seenPages: 100 }));
   assert.ok(done({ passes: 2, seenPages: 3 }));

@@ -22,7 +22,7 @@ const choose = (
   elapsedMs = 0,
 ) => [...chooseMigrations(passing(left), elapsedMs, { order, atOnce, slotMs: 1000 })].sort();
 
-test('in order: those that came first, from beginning to end', () => {
+test('in order: the first that came, each from beginning to end', () => {
   assert.equal(choose({ a: 1, b: 9, c: 5 }, 'in-order', 1), ['a']);
   assert.equal(choose({ a: 'released', b: 9, c: 5 }, 'in-order', 1), ['a']);
   assert.equal(choose({ b: 9, c: 5 }, 'in-order', 1), ['b']);
@@ -30,7 +30,7 @@ test('in order: those that came first, from beginning to end', () => {
   assert.equal(choose({ a: 1, b: 9 }, 'in-order', 5), ['a', 'b']);
 });
 
-test('what was let go flows, also beyond the number', () => {
+test('a released migration flows, even beyond the number at once', () => {
   const left = { a: 'released', b: 'released', c: 1 } as const;
   for (const order of ['in-order', 'round-robin', 'finish-together'] as const) {
     assert.equal(choose(left, order, 1), ['a', 'b']);
@@ -49,7 +49,7 @@ test('finish-together: those with the most to send', () => {
   assert.equal(choose({ a: 1 }, 'finish-together', 1), ['a']);
 });
 
-test('nobody there, nobody chosen', () => {
+test('without migrations, none is chosen', () => {
   assert.equal(choose({}, 'round-robin', 1), []);
 });
 

@@ -18,7 +18,7 @@ function look(progress: Progress | undefined, all: ReadonlyMap<string, Estimate>
   return { next, stalled: whyStalled(next, all) };
 }
 
-test('while the prediction falls, waiting is worth it', () => {
+test('while the prediction falls, the phase goes on', () => {
   let progress: Progress | undefined;
   for (const [pass, downtimeMs] of [900, 500, 200, 90, 40, 20].entries()) {
     const { next, stalled } = look(progress, members({ downtimeMs, passes: pass + 2 }));
@@ -27,7 +27,7 @@ test('while the prediction falls, waiting is worth it', () => {
   }
 });
 
-test('when it falls no more, and passes go by, waiting buys nothing', () => {
+test('when the prediction has stopped falling for some passes, the phase is stalled', () => {
   let progress: Progress | undefined;
   const found: (string | undefined)[] = [];
   for (let pass = 2; pass < 8; pass++) {
@@ -39,7 +39,7 @@ test('when it falls no more, and passes go by, waiting buys nothing', () => {
   assert.match(found[3] ?? '', /^n0 dirties/);
 });
 
-test('a slow stream is given its passes, however many looks that takes', () => {
+test('a slow stream gets its passes, however many ticks they take', () => {
   let progress: Progress | undefined;
   for (let count = 0; count < 20; count++) {
     const { next, stalled } = look(progress, members({ passes: 3 }));
@@ -48,7 +48,7 @@ test('a slow stream is given its passes, however many looks that takes', () => {
   }
 });
 
-test('one that is kept back has no passes to wait for', () => {
+test('a member that is kept back has no passes to wait for', () => {
   let progress: Progress | undefined;
   let reason: string | undefined;
   for (let count = 0; count < 4; count++) {
@@ -59,7 +59,7 @@ test('one that is kept back has no passes to wait for', () => {
   assert.match(reason ?? '', /^n0 cannot send more/);
 });
 
-test('nothing is told before all have sent their memory once', () => {
+test('nothing is reported before all have sent their memory once', () => {
   assert.is(observeProgress(undefined, members({}, EARLY)), undefined);
   assert.is(observeProgress(undefined, members({}, { downtimeMs: undefined })), undefined);
   assert.ok(observeProgress(undefined, members({}, WAITING)) !== undefined);
@@ -84,7 +84,7 @@ const SAMPLE: LiveSample = {
 
 const ROBIN = { kind: 'round-robin', slotMs: 100, atOnce: 1 } as const;
 
-test('slots are told as they change, and only then', () => {
+test('slots are reported when they change, and only then', () => {
   const phase = new LivePhase(['a', 'b'], { endWhen: [], multiplexing: ROBIN }, NO_CALIBRATION);
   const first = phase.tick(0);
   assert.equal([first.flow, first.hold], [['a'], []]);
@@ -94,7 +94,7 @@ test('slots are told as they change, and only then', () => {
   assert.equal([next.flow, next.hold], [['b'], ['a']]);
 });
 
-test('members without a live phase are waited for by nobody, whatever ends it', () => {
+test('no end condition waits for members without a live phase', () => {
   for (const kind of ['all-first-pass', 'any-first-pass', 'no-progress'] as const) {
     const policy = { endWhen: [{ kind }], multiplexing: ROBIN };
     const phase = new LivePhase(['a'], policy, NO_CALIBRATION);
@@ -104,24 +104,24 @@ test('members without a live phase are waited for by nobody, whatever ends it', 
   }
 });
 
-test('the slowest member, corrected by what earlier rounds have cost, makes the prediction', () => {
+test('the prediction is the slowest member’s, corrected by earlier rounds', () => {
   const parallel = { kind: 'parallel', slotMs: 100, dirtyShare: 0.5 } as const;
   const fit = { slope: 0.5, offsetMs: 7, rawLeastMs: 1, rawMostMs: 20 };
   const calibration = { ...NO_CALIBRATION, fit };
   const phase = new LivePhase(['a', 'b'], { endWhen: [], multiplexing: parallel }, calibration);
   const done = { ...SAMPLE, passes: 2, remainingBytes: 20_000 };
   for (const name of ['a', 'b']) phase.observe(name, done);
-  assert.is(phase.tick(0).predictedMs, undefined); // nothing is known of their speed
+  assert.is(phase.tick(0).predictedMs, undefined); // their speed is unknown
   phase.observe('a', { ...done, flowedMs: 100, bytes: 1e8 });
   phase.observe('b', { ...done, flowedMs: 1000, bytes: 1e6 });
   const { predictedMs, rawPredictedMs } = phase.tick(50);
   assert.is(rawPredictedMs, 30); // b: 20 ms to send, 10 to switch over
-  assert.is(predictedMs, 7 + 10 + 10); // half of what was seen before, and all beyond it
+  assert.is(predictedMs, 7 + 10 + 10); // slope 0.5 up to the greatest seen, 1 beyond it
   phase.observe('a', { ...SAMPLE, waits: true });
-  assert.is(phase.tick(100).predictedMs, undefined); // a copies all while it stands
+  assert.is(phase.tick(100).predictedMs, undefined); // a is copied whole after its stop
 });
 
-test('what was reserved tells who has the most to send before anyone has streamed', () => {
+test('before any stream, the reservation says which member has the most to send', () => {
   const multiplexing = { kind: 'finish-together', slotMs: 100, atOnce: 1 } as const;
   const phase = new LivePhase(['a', 'b', 'c'], { endWhen: [], multiplexing }, NO_CALIBRATION);
   for (const [name, bytes] of [

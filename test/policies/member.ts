@@ -1,4 +1,4 @@
-/** Estimates of made-up members, for tests of what is decided from them. */
+/** Estimates of invented members, for tests of decisions. */
 import { type Estimate, estimate, nothingKnown } from '../../policies/index.ts';
 
 const MIB = 2 ** 20;
@@ -20,7 +20,7 @@ const SAMPLE = {
   dirtyBytesPerSecond: undefined,
 };
 
-/** Past its first pass, with 30 ms of downtime to expect, unless told otherwise. */
+/** Returns an estimate: first pass done, 30 ms of downtime, with the given changes. */
 function member(change: Partial<Estimate> = {}): Estimate {
   const made = estimate(nothingKnown(), SAMPLE);
   return { ...made, ramBytes: 100, bandwidth: 1000 * MIB, downtimeMs: 30, ...change };

@@ -14,7 +14,7 @@ function open(all: ReturnType<typeof members>, elapsedMs: number, policy: Multip
   return [...chooseSlots(all, elapsedMs, policy).open].join(' ');
 }
 
-test('parallel: all flow, and those that are done take every second slot', () => {
+test('parallel: all flow; members with their first pass done take every second slot', () => {
   const all = members(EARLY, {}, EARLY);
   assert.equal(
     [0, 100, 200, 300].map((at) => open(all, at, PARALLEL)),
@@ -29,7 +29,7 @@ test('parallel: a share of a quarter is every fourth slot', () => {
   assert.is(slots.filter((names) => names.includes('n1')).length, 2);
 });
 
-test('round-robin: so many at a time, everyone in turn; those that are done wait', () => {
+test('round-robin: a fixed number in turn; members that are done wait', () => {
   const all = members(EARLY, EARLY, {}, EARLY);
   assert.equal(
     [0, 100, 200].map((at) => open(all, at, ROBIN)),
@@ -37,14 +37,14 @@ test('round-robin: so many at a time, everyone in turn; those that are done wait
   );
 });
 
-test('finish-together: whoever has the most to send', () => {
+test('finish-together: the member with the most to send flows', () => {
   const at = (slot: number, ...bytes: number[]) => {
     const last = { ...EARLY, ramBytes: 50 };
     const others = bytes.map((left) => ({ ...EARLY, firstPassBytes: left }));
     return open(members(last, ...others), slot * 100, TOGETHER);
   };
   assert.is(at(0, 10, 90, 30), 'n2');
-  assert.equal([at(0, 10, 31, 30), at(1, 10, 31, 30)], ['n2', 'n3']); // as good as level: in turn
+  assert.equal([at(0, 10, 31, 30), at(1, 10, 31, 30)], ['n2', 'n3']); // nearly equal: in turn
   assert.equal(
     [0, 1, 2, 3].map((slot) => at(slot, 10, 10, 10)),
     ['n1', 'n2', 'n3', 'n1'],
@@ -58,19 +58,19 @@ test('finish-together: the smallest comes last, when the others have caught up',
   assert.is(open(members(last, { passes: 3 }, { passes: 3 }), 0, TOGETHER), 'n0 n1 n2');
 });
 
-test('finish-together: one that may stream no more is not waited for', () => {
+test('finish-together: a member that may stream no more is not waited for', () => {
   const last = { ...EARLY, ramBytes: 50 };
   assert.is(open(members(last, { passes: 1, keptBack: true }), 0, TOGETHER), 'n0 n1');
   const all = members({ ...EARLY, ramBytes: 50 }, { passes: 2, liveBytes: 200, ramBytes: 100 });
   assert.equal([...chooseSlots(all, 0, TOGETHER, 2).open], ['n0', 'n1']);
 });
 
-test('finish-together: a member nothing is known of is heard first', () => {
+test('finish-together: a member without samples flows first', () => {
   const unknown = { ...EARLY, ramBytes: 0 };
   assert.is(open(members({ ...EARLY, firstPassBytes: 90 }, unknown), 0, TOGETHER), 'n1');
 });
 
-test('never do more flow than there are slots, until the last one’s turn', () => {
+test('no more members flow than there are slots, until the last one’s turn', () => {
   const policy: Multiplexing = { kind: 'finish-together', slotMs: 100, atOnce: 2 };
   const sizes = fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 3, maxLength: 12 });
   fc.assert(
@@ -89,7 +89,7 @@ test('when all have sent their memory once, all flow', () => {
   }
 });
 
-test('somebody flows in every slot, and everybody gets there', () => {
+test('in every slot a member makes progress, and every member finishes', () => {
   const policies = fc.constantFrom(PARALLEL, ROBIN, TOGETHER);
   const sizes = fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 1, maxLength: 12 });
   fc.assert(
@@ -110,8 +110,8 @@ test('somebody flows in every slot, and everybody gets there', () => {
           one.bytes = Math.max(0, one.bytes - 25);
           if (one.bytes === 0) one.passes++;
         }
-        assert.ok(moved, 'nobody who flows has anything to send');
-        assert.ok(slot < 30 * 12, 'somebody never gets there');
+        assert.ok(moved, 'no flowing member has anything to send');
+        assert.ok(slot < 30 * 12, 'a member never finishes');
       }
     }),
   );

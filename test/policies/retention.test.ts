@@ -6,7 +6,10 @@ const test = suite('retention');
 const HOUR = 3_600_000;
 const NOW = 1_000 * HOUR;
 
-/** `3` an hour apart from `4`, and so on; the newest was committed now. `p` pinned, `h` held. */
+/**
+ * Parses epochs: `3` is an hour older than `4`, and so on; the newest was committed now. `p` means
+ * pinned, `h` held.
+ */
 function epochs(text: string): RetainedEpoch[] {
   const words = text.split(' ').filter((word) => word !== '');
   return words.map((word, index) => ({
@@ -46,7 +49,7 @@ for (const [what, there, policy, going] of CASES) {
   });
 }
 
-test('the clock was set back: what lies ahead is young', () => {
+test('after the clock was set back, epochs of the future count as young', () => {
   const ahead = epochs('1 2 3').map((epoch) => ({ ...epoch, committedAtMs: NOW + HOUR }));
   assert.equal(epochsToRetire(ahead, { keep: 1, keepForMs: HOUR }, NOW), []);
   assert.equal(epochsToRetire(ahead, { keep: 1, keepForMs: undefined }, NOW), [1, 2]);
@@ -57,7 +60,7 @@ test('an unknown time keeps nothing', () => {
   assert.equal(epochsToRetire(unknown, { keep: 1, keepForMs: HOUR }, NOW), [1]);
 });
 
-test('whatever there is: the newest stay, and what stays or goes does so for a reason', () => {
+test('in all cases the newest stay, and each decision has a reason', () => {
   const there = epochs('1p 2 3h 4 5 6p 7 8 9 10');
   for (let keep = 1; keep <= 11; keep++) {
     for (let hours = 0.5; hours < 12; hours++) {

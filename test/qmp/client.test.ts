@@ -1,4 +1,4 @@
-/** The client against a scripted peer: everything a real QEMU cannot be asked to do wrong. */
+/** The client against a scripted peer, which makes errors that a real QEMU cannot be asked for. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -117,7 +117,7 @@ test('an error instead of a greeting: the VM is gone, or only out of reach', asy
   assert.is(await codeOf(QmpClient.connect(path)), 'E_QMP_AWAY');
 });
 
-test('an error that answers nothing, from a bridge: what it lost is told, to every command', async () => {
+test('an error of a bridge without an id fails every command with the bridge’s cause', async () => {
   for (const [name, expected] of [
     ['E_LIBVIRT_CONNECT', 'E_QMP_AWAY'],
     ['E_LIBVIRT_DOMAIN', 'E_QMP_CLOSED'],
@@ -158,7 +158,7 @@ test('a peer that is not QMP, a wrong path, and an oversized message', async () 
   assert.is(await codeOf(small), 'E_QMP_FRAME');
 });
 
-test('a dead peer fails what is pending, and tells', async () => {
+test('a dead peer fails pending commands, and is reported', async () => {
   await serve((_request, socket) => socket.destroy());
   const client = await QmpClient.connect(path);
   assert.is(await codeOf(client.execute('query-status')), 'E_QMP_CLOSED');
@@ -191,7 +191,7 @@ test('events arrive in order', async () => {
   client.close();
 });
 
-test('a listener that fails is told as such: QEMU has not closed its monitor', async () => {
+test('a listener that fails is reported as such, not as a closed monitor', async () => {
   await serve((_request, socket) => {
     socket.write('{"event":"RESUME","timestamp":{"seconds":1,"microseconds":2}}\r\n');
   });

@@ -16,7 +16,7 @@ test('a command survives virsh’s own quoting', () => {
   assert.equal(JSON.parse(json), { execute: 'getfd', arguments: { fdname: "it's" } });
 });
 
-test('a client that does not speak QMP is told by a code', () => {
+test('a client that does not speak QMP gets an error with a code', () => {
   assert.equal(monitorRequest('{"execute": "cont", "id": [1]}'), { execute: 'cont', id: [1] });
   for (const line of ['{"execute": ', 'null', '7', '[]', '{}', '{"execute": 1}']) {
     assert.throws(() => monitorRequest(line), /the client does not speak/, line);
@@ -24,7 +24,7 @@ test('a client that does not speak QMP is told by a code', () => {
   assert.throws(() => monitorRequest('{"execute": "cont", "arguments": null}'), /speak QMP/);
 });
 
-test('the answer is found among what virsh echoes', () => {
+test('the answer is found among virsh’s echoes', () => {
   const echo = `virsh # qemu-monitor-command --domain 'd' --cmd '{"execute":"query-status"}'\n`;
   const answer = { return: { running: true }, id: 'libvirt-371' };
   assert.equal(
@@ -51,16 +51,19 @@ test('events keep QEMU’s own time, and need no details', () => {
   assert.equal(cut, { event: 'STOP', data: {}, timestamp: { seconds: 1, microseconds: 5 } });
 });
 
-test('what virsh complains of is told by a stable code', () => {
+test('errors of virsh get stable codes', () => {
   const cases = {
     E_LIBVIRT_DOMAIN: [
       "error: failed to get domain 'nope'",
       'error: Requested operation is not valid: domain is not running',
     ],
     E_LIBVIRT_CONNECT: [
-      "error: failed to connect to the hypervisor\nerror: Failed to connect socket to '/x': No such file or directory",
-      'error: Disconnected from qemu:///session due to end of file\nerror: End of file while reading data: Input/output error',
-      'error: failed to connect to the hypervisor\nerror: no connection driver available for foo:///',
+      'error: failed to connect to the hypervisor\n' +
+        "error: Failed to connect socket to '/x': No such file or directory",
+      'error: Disconnected from qemu:///session due to end of file\n' +
+        'error: End of file while reading data: Input/output error',
+      'error: failed to connect to the hypervisor\n' +
+        'error: no connection driver available for foo:///',
     ],
     E_LIBVIRT: [
       'error: Failed to restore domain from x\nerror: operation failed: guest is odd',

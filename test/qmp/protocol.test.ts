@@ -6,7 +6,8 @@ const test = suite('qmp protocol');
 
 test('greeting', () => {
   const line =
-    '{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":"x"},"capabilities":["oob"]}}';
+    '{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":"x"},' +
+    '"capabilities":["oob"]}}';
   const version = { major: 7, minor: 2, micro: 22, package: 'x' };
   assert.equal(parseMessage(line), { kind: 'greeting', version });
 });

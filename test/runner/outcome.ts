@@ -1,4 +1,4 @@
-/** What came of a test file. PURE. */
+/** The outcome of a test file. PURE. */
 
 export interface Outcome {
   readonly passed: number;

@@ -7,9 +7,9 @@ import * as assert from 'uvu/assert';
 import { type FileResult, needsOwnProcess } from './outcome.ts';
 import { runFiles } from './run-files.ts';
 
-/** For a process on a busy machine to import a small file, and run its tests. */
+/** Limit for a process on a busy machine to import a small file, and to run its tests. */
 const LIMIT_MS = 60_000;
-/** For files that never end. */
+/** Limit for files that never end. */
 const SHORT_LIMIT_MS = 3_000;
 const NAMES = [
   'passes',
@@ -35,7 +35,7 @@ test.before(async () => {
   results = await resultsOf(NAMES, 1, LIMIT_MS);
 });
 
-/** @returns what came of each file, by its name */
+/** Runs files. @returns the result of each, by its name */
 async function resultsOf(
   names: readonly string[],
   processes: number,
@@ -52,7 +52,7 @@ async function resultsOf(
   return byName;
 }
 
-/** `PASSED passed, FAILED failed`, and how each ended if not by itself. */
+/** Returns for each file `PASSED passed, FAILED failed`, and its end if it was not regular. */
 function told(of: Results): Readonly<Record<string, string>> {
   return Object.fromEntries(
     [...of].map(([name, { outcome, why }]) => {
@@ -66,14 +66,14 @@ function outputOf(name: string, of = results): string {
   return of.get(name)?.output ?? '';
 }
 
-/** The process that a file tells it has run in. */
+/** Returns the pid of the process in which a file says it has run. */
 function pidOf(name: (typeof NAMES)[number]): string {
   const [, pid] = /in process (\d+)/.exec(outputOf(name)) ?? [];
   assert.ok(pid !== undefined, name);
   return pid;
 }
 
-test('files that fail do not keep those after them from running', () => {
+test('after files that fail, the next ones run all the same', () => {
   const ended = '0 passed, 1 failed: its process ended: exit code';
   assert.equal(told(results), {
     passes: '2 passed, 0 failed',
@@ -95,27 +95,27 @@ test('a skipped test does not count as passed', () => {
   assert.is(results.get('skips')?.outcome.skipped, 1);
 });
 
-test('what a file has written is its own', () => {
+test('output is attributed to the file that wrote it', () => {
   for (const name of ['fails', 'crashes', 'cannot-load']) {
     const wrote = NAMES.filter((one) => outputOf(one).includes(`from ${name}`));
     assert.equal(wrote, [name]);
   }
 });
 
-test('a file that leaves the process changed is told what it changed', () => {
+test('a file that leaves the process changed fails, and each change is named', () => {
   for (const what of ['the variable UMBRA_FIXTURE', "the listeners for 'SIGUSR2'", 'the umask']) {
     const line = `changed ${what} of the process and did not put it back`;
     assert.ok(outputOf('changes-process').includes(line), what);
   }
 });
 
-test('files share a process, but for those that need their own, and until one fails', () => {
+test('files share a process until one fails, except those that need their own', () => {
   assert.is(pidOf('tells-process-again'), pidOf('tells-process'));
   assert.is.not(pidOf('own-process'), pidOf('tells-process'));
   assert.is.not(pidOf('skips'), pidOf('changes-process'));
 });
 
-test('a file that never ends is stopped with all that it has started', async () => {
+test('a file that never ends is stopped together with the processes it started', async () => {
   const names = ['never-ends', 'leaves-open', 'passes'];
   const late = await resultsOf(names, 2, SHORT_LIMIT_MS);
   const stopped = `stopped after ${SHORT_LIMIT_MS / 1000} s`;
@@ -125,7 +125,7 @@ test('a file that never ends is stopped with all that it has started', async () 
     passes: '2 passed, 0 failed',
   });
   const [, pid = ''] = /started (\d+)/.exec(outputOf('never-ends', late)) ?? [];
-  assert.ok(pid !== '' && isOver(pid), 'what it started has ended');
+  assert.ok(pid !== '' && isOver(pid), 'a process that the file started still runs');
 });
 
 test('only the head comment says that a file needs its own process, with the reason', () => {
@@ -136,7 +136,7 @@ test('only the head comment says that a file needs its own process, with the rea
   assert.not(needsOwnProcess("import 'x';\n/** OWN PROCESS: reason */\n"));
 });
 
-/** Whether a process has ended; one that nothing has waited for yet is a zombie. */
+/** Returns whether a process has ended; one that was not yet waited for is a zombie. */
 function isOver(pid: string): boolean {
   const path = `/proc/${pid}/stat`;
   return !existsSync(path) || / Z /.test(readFileSync(path, 'utf8'));

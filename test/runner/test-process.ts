@@ -50,7 +50,7 @@ export class TestProcess {
     return started;
   }
 
-  /** Whether it can run another file: not once one has failed, which may leave anything behind. */
+  /** Returns whether it can run another file: a failed one may leave anything behind. */
   get isUsable(): boolean {
     return this.#isUsable;
   }

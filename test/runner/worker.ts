@@ -45,7 +45,7 @@ async function work(): Promise<never> {
   }
 }
 
-/** What the files in a process share, and each has to leave as it found it. */
+/** Reads the state that files in a process share, and that each has to leave unchanged. */
 function look(): ReadonlyMap<string, unknown> {
   const umask = process.umask(0);
   process.umask(umask);
@@ -54,7 +54,7 @@ function look(): ReadonlyMap<string, unknown> {
     ['the umask', umask],
   ]);
   for (const [name, value] of Object.entries(process.env)) seen.set(`the variable ${name}`, value);
-  // What is to be done at exit is done when this process ends.
+  // Listeners for `exit` run when this process ends.
   for (const event of process.eventNames().filter((name) => name !== 'exit')) {
     seen.set(`the listeners for '${String(event)}'`, process.listenerCount(event));
   }

@@ -18,7 +18,7 @@ test.before.each(() => {
 
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-test('the least of what host, groups and filesystem leave is what there is', () => {
+test('the room is the least of what host, groups and filesystem leave', () => {
   assert.equal(measure(), { availableBytes: 200 * MEBIBYTE, limitedBy: 'memory' });
   limit('outer/inner', { max: 150 * MEBIBYTE, current: 50 * MEBIBYTE });
   assert.equal(measure(), { availableBytes: 100 * MEBIBYTE, limitedBy: 'cgroup' });
@@ -54,7 +54,7 @@ test('a path that leads out of the namespace is not followed', () => {
   assert.is(measure().availableBytes, 30 * MEBIBYTE);
 });
 
-test('too little room is refused with what is missing', () => {
+test('too little room is refused with the missing bytes', () => {
   const isMissingMost = ({ code, missingBytes }: ShadowError) =>
     code === 'E_STORE_NO_ROOM' && (missingBytes ?? 0) > 2 ** 49;
   assert.throws(() => requireRoom(root, 2 ** 50, 0), isMissingMost);

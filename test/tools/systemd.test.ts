@@ -1,6 +1,6 @@
 /**
- * The units as they are shipped: systemd has nothing to say against them, and what they execute does
- * what they promise, with every path below a folder of ours and `umbra` on the PATH.
+ * The units as shipped: systemd accepts them, and their commands do what they promise, with every
+ * path below a folder of the test's and `umbra` on the PATH.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -59,8 +59,8 @@ function valuesOf(unit: string, key: string): string[] {
 }
 
 /**
- * A command line as systemd makes words of it: at blanks; %i is the instance, and $NAME, as a word of
- * its own, as many words as it has. Paths of the system's go below our folder.
+ * Splits a command line as systemd does: at blanks; %i is the instance, and $NAME as a word of its
+ * own becomes the words of its value. Paths of the system are moved below the test's folder.
  */
 function wordsOf(line: string, variables: Readonly<Record<string, string>> = {}): string[] {
   return line
@@ -106,7 +106,7 @@ test('a cluster: up without booting, down with its VMs left alone', () => {
   assert.throws(status, 'its daemon has ended');
 });
 
-test('a relay: listens as its options say, reports where its unit says, and ends when told', async () => {
+test('a relay: listens by its options, reports to its unit’s place, ends on SIGTERM', async () => {
   const [start = ''] = valuesOf('umbra-relay.service', 'ExecStart');
   const [umask = ''] = valuesOf('umbra-relay.service', 'UMask');
   const [state = ''] = valuesOf('umbra-relay.service', 'StateDirectory');

@@ -267,7 +267,7 @@ test('a hold lasts as long as its client, or until the daemon ends it', async ()
   await lost.release();
 });
 
-test('an answer of another form is refused, and told by its field', async () => {
+test('an answer of another form is refused, and the error names the field', async () => {
   await answerWith(200, JSON.stringify({ ...STATUS, members: 'none' }));
   const error = await withClient((daemon) => daemon.ask('status', {})).catch((thrown) => thrown);
   assert.is(error.code, 'E_DAEMON_ANSWER');
@@ -286,7 +286,7 @@ test('a daemon that ends in the middle of an answer is lost', async () => {
   assert.is(await codeOf(follow), 'E_DAEMON_LOST');
 });
 
-test('a daemon that hangs is told as silent when the time is over', async () => {
+test('a hung daemon is reported as silent when the time is over', async () => {
   await answerWith(200, undefined);
   const ask = withClient((daemon) => daemon.ask('status', {}), 200);
   assert.is(await codeOf(ask), 'E_DAEMON_SILENT');

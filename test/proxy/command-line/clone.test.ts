@@ -89,7 +89,7 @@ for (const [before, wanted] of CHANGED) {
   });
 }
 
-test('the shadow, mapped privately, is the one thing of the first cluster’s', () => {
+test('only the shadow, mapped privately, is shared with the source cluster', () => {
   const path = '/run/u/demo/shadows/x';
   const ram = `-object memory-backend-file,id=pc.ram,size=1,mem-path=${path},share=off`;
   assert.is(after(ram), ram);
@@ -99,7 +99,7 @@ test('the shadow, mapped privately, is the one thing of the first cluster’s', 
   assert.is(after(`-append log=${S}/x`), `-append log=${S}/x`, 'the guest’s words are its own');
 });
 
-test('a file of the same name elsewhere is another file; the same file is the same', () => {
+test('files of one name in two folders get two names; one file gets one name', () => {
   const { commandLine, paths } = clone([
     '-serial',
     'file:/a/log',
@@ -120,7 +120,7 @@ test('a file of the same name elsewhere is another file; the same file is the sa
 
 const STREAM = `stream,id=n,server=on,addr.type=unix,addr.path=${S}/net.sock`;
 
-test('a card on the first cluster’s switch goes on the clone’s', () => {
+test('a card on the source’s switch is connected to the clone’s', () => {
   const { commandLine, network, unplugged } = clone(['-netdev', STREAM]);
   assert.is(commandLine.at(-1), STREAM.replace(S, C));
   assert.equal(network, [`${C}/net.sock`]);
@@ -139,7 +139,7 @@ test('a card on the first cluster’s switch goes on the clone’s', () => {
   assert.equal(other.network, [`${C}/net.sock`]);
 });
 
-test('a socket of another’s switch is the clone’s own, and no process dials it', () => {
+test('a socket of another switch becomes the clone’s own, and no process dials it', () => {
   const elsewhere = STREAM.replace(S, '/elsewhere');
   const { network, commandLine, unplugged } = clone(['-netdev', elsewhere]);
   assert.equal(network, []);
@@ -191,7 +191,7 @@ for (const [before, wanted] of UNPLUGGED) {
   });
 }
 
-test('the card QEMU gives by itself is on a network, too', () => {
+test('the card QEMU adds by default is on a network, too', () => {
   const line = ['qemu', '-m', '64'];
   assert.throws(
     () => cloneCommandLine(line, TERMS),

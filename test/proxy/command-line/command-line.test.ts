@@ -80,7 +80,7 @@ for (const [text, idstr, why] of OBSTACLES) {
   });
 }
 
-test('descriptors exist only once: refused, clearly', () => {
+test('file descriptors exist only once: options with them are refused', () => {
   for (const text of [
     '-netdev tap,id=n,fd=3',
     '-add-fd fd=3,set=1',
@@ -103,7 +103,7 @@ test('the monitor’s socket and the machine type are found', () => {
   assert.is(machineTypeOf(line('-m 64')), undefined);
 });
 
-test('what is no option stays the word it is', () => {
+test('a word that is no option is unchanged', () => {
   const words = ['-', 'disk.img', '--', '---x', '-m', '64', '--nographic', ''];
   assert.equal(formatOptions(parseOptions(words)), words.with(6, '-nographic'));
 });

@@ -37,7 +37,7 @@ const FILE = {
   size: 167772160,
 };
 
-test('a file of its own: where it is, less the number that changes', () => {
+test('a file of the domain’s own: its path, without the number that changes', () => {
   assert.equal(domainMemory(line(FILE), 'pc.ram'), {
     folder: '/var/lib/libvirt/qemu/ram',
     name: 'web,1',

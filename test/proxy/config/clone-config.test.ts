@@ -41,7 +41,7 @@ const MEMBERS = [
   recorded('b', 'qmp.sock', '-netdev', net('b')),
 ].map((member) => (member.name === 'b' ? { ...member, workingDirectory: '/run/vm/b' } : member));
 
-test('a clone is a cluster like any other, in a place of its own', () => {
+test('a clone is a cluster like any other, in its own folder', () => {
   const { text } = cloneConfig('twin', origin, SOURCE, MEMBERS);
   const config = parseClusterConfig(text, FILE, HOME);
   assert.is(config.cluster, 'twin');
@@ -65,7 +65,7 @@ test('a monitor the source knows by another path is found', () => {
   assert.is(member?.qmp, `${HOME}/twin/vm/a/q.sock`);
 });
 
-test('what is no option of this version is left out', () => {
+test('options unknown to this version are left out', () => {
   const { text } = cloneConfig('twin', origin, `${SOURCE}persist: {to: /backup}\n`, MEMBERS);
   assert.not('persist' in (parse(text) as object));
 });

@@ -23,7 +23,7 @@ function problems(text: string): UmbraError {
 
 const test = suite('config');
 
-test('a domain of libvirt’s is named by itself, and reached by a socket of ours', () => {
+test('a libvirt domain gives its own name, and is reached through an Umbra socket', () => {
   const { members } = parse(
     '{cluster: demo, members: [{libvirt: "qemu:///system", domain: web1}]}',
   );
@@ -41,7 +41,7 @@ test('a domain of libvirt’s is named by itself, and reached by a socket of our
   assert.is(parse(named).members[0]?.name, 'w');
 });
 
-test('a domain is libvirt’s alone', () => {
+test('options of QEMU are refused for a domain', () => {
   const wrong = {
     '{libvirt: "qemu:///system"}': 'members[0].domain',
     '{domain: web1}': 'members[0].libvirt',
@@ -57,7 +57,7 @@ test('a domain is libvirt’s alone', () => {
   }
 });
 
-test('the least there can be, and every default', () => {
+test('the smallest config gets every default', () => {
   const config = parse(`{cluster: demo, members: [${MEMBER}]}`);
   assert.equal(config.round, {
     capture: ['background', 'precopy', 'stop-copy'],
@@ -325,7 +325,7 @@ test('aliases cannot be made to explode', () => {
   assert.throws(() => parse(bomb), /Excessive alias count/);
 });
 
-test('whatever YAML cannot be made sense of is a problem of the file, told by the code', () => {
+test('YAML that cannot be parsed is a problem of the file, with its code', () => {
   const long = `cluster: ${'x'.repeat(100_000)}`;
   const many = `cluster: demo\nmembers: [${'7, '.repeat(5_000)}]`;
   for (const text of ['a: *b', '['.repeat(5_000), '&a '.repeat(5_000), long, many]) {
@@ -339,7 +339,7 @@ test('whatever YAML cannot be made sense of is a problem of the file, told by th
   }
 });
 
-test('a file is as long as the limit, and not longer', () => {
+test('a file may be as long as the limit, and no longer', () => {
   const text = 'cluster: demo\nmembers: [{name: a, qmp: /x}]\n';
   const padded = `${text}#${' '.repeat(CONFIG_LIMIT_BYTES - text.length - 1)}`;
   assert.is(parse(padded).cluster, 'demo');

@@ -60,7 +60,7 @@ test.after.each(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-test('ended while it is admitted, its round does not begin', async () => {
+test('aborted during admission, a checkpoint’s round does not begin', async () => {
   assert.ok(coordinator.abort('the operator ended it'));
   admitted();
   assert.is(await outcome, 'E_ROUND_ABORTED');
@@ -68,13 +68,13 @@ test('ended while it is admitted, its round does not begin', async () => {
   assert.not(coordinator.abort('it is over'));
 });
 
-test('ended while it is admitted, it does not wait for memory', async () => {
+test('aborted during admission, it does not wait for memory', async () => {
   coordinator.abort('the operator ended it');
   admitted(new UmbraError({ code: 'E_BUDGET', message: 'there is none' }));
   assert.is(await outcome, 'E_ROUND_ABORTED');
 });
 
-test('ended while it waits for memory, it waits no longer', async () => {
+test('aborted while it waits for memory, it stops waiting', async () => {
   admitted(new UmbraError({ code: 'E_BUDGET', message: 'there is none' }));
   while ((await coordinator.status()).queued === undefined) await delay(1);
   assert.is((await coordinator.status()).queued?.code, 'E_BUDGET');

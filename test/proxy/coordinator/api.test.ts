@@ -48,7 +48,7 @@ async function refusal(method: 'GET' | 'POST' | 'DELETE', url: string, payload =
   return `${answer.statusCode} ${failure.code}`;
 }
 
-test('its socket is for its owner, in whatever folder', async () => {
+test('its socket is accessible to its owner only, in any folder', async () => {
   const path = join(root, 'api.sock');
   const before = process.umask(0);
   await listenPrivately(api, path);
@@ -76,7 +76,7 @@ test('its socket is for its owner, in whatever folder', async () => {
   assert.is(stdout.trim(), 'EACCES', 'another user is refused by the kernel');
 });
 
-test('a body is as long as the limit, and not longer', async () => {
+test('a body may be as long as the limit, and no longer', async () => {
   const body = (bytes: number) => '{}'.padEnd(bytes);
   const limit = 64 * 1024;
   assert.is(await refusal('POST', '/v1/hold', body(limit)), '404 E_EPOCH_UNKNOWN');
@@ -86,7 +86,7 @@ test('a body is as long as the limit, and not longer', async () => {
   assert.is(await refusal('POST', '/v1/clone', body(clone + 1)), '413 E_BAD_REQUEST');
 });
 
-test('a name is a name: none leads out of the folder', async () => {
+test('no name leads out of the folder', async () => {
   for (const name of ['..%2Fsecret', '..%2f..%2fetc%2fpasswd', '%2Fetc%2Fpasswd', 'secret', '.']) {
     assert.is(await refusal('GET', `/v1/rounds/${name}`), '404 E_ROUND_UNKNOWN', name);
     assert.is(await refusal('DELETE', `/v1/epochs/${name}`), '400 E_BAD_REQUEST', name);
@@ -95,7 +95,7 @@ test('a name is a name: none leads out of the folder', async () => {
   assert.is(await refusal('GET', `/v1/rounds/${'x'.repeat(200)}`), '414 E_BAD_REQUEST');
 });
 
-test('what no route reads is refused in the same form', async () => {
+test('a request without a route is refused in the same form', async () => {
   assert.is(await refusal('GET', '/v1/no-such-thing'), '404 E_ROUTE_UNKNOWN');
   assert.is(await refusal('GET', '/v1/rounds/%E0%A4%A'), '400 E_BAD_REQUEST');
   assert.is(await refusal('POST', '/v1/hold', '{"epoch": '), '400 E_BAD_REQUEST');

@@ -99,13 +99,13 @@ async function publish(epoch: number): Promise<void> {
   await catalogue.publish(manifest);
 }
 
-test('all memory is lost: what the disk says counts', async () => {
+test('with all memory lost, the disk gives the number', async () => {
   disk = Promise.resolve(view(8));
   await coordinator.start();
   assert.is(await checkpoint(), 8);
 });
 
-test('all memory is lost and the disk never answered: no round begins until it does', async () => {
+test('with all memory lost, no round begins until the disk answers', async () => {
   let answer: (view: DurableList) => void = () => {};
   disk = new Promise((resolve) => {
     answer = resolve;
@@ -118,7 +118,7 @@ test('all memory is lost and the disk never answered: no round begins until it d
   assert.is(await checkpoint(), 8);
 });
 
-test('where memory knows the numbers, a silent disk keeps no round from beginning', async () => {
+test('if memory has the numbers, a silent disk delays no round', async () => {
   disk = Promise.resolve(view(3));
   await publish(5);
   await coordinator.start();

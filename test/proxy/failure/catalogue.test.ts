@@ -1,4 +1,4 @@
-/** Every code in the sources is in a table, and tells an operator what it means and what to do next. */
+/** Every code in the sources is in a table, with its meaning and a hint for the operator. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

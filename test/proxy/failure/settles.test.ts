@@ -2,7 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { settles } from '../../../proxy/failure/settles.ts';
 
-/** No test waits for it. */
+/** Time that no test waits for. */
 const LONG_MS = 3_600_000;
 const never = new Promise<void>(() => {});
 
@@ -19,11 +19,11 @@ test('work that ends has settled, whether it succeeds or fails, and no timer is 
   assert.ok(timers() <= before);
 });
 
-test('work that does not end has not, after the time', async () => {
+test('work that has not ended after the time has not settled', async () => {
   assert.is(await settles(never, 1), false);
 });
 
-test('nor has it when someone signals first, or has already; no timer is left', async () => {
+test('nor has it when the signal aborts first, or was aborted; no timer is left', async () => {
   const before = timers();
   const stopping = new AbortController();
   const waiting = settles(never, LONG_MS, stopping.signal);

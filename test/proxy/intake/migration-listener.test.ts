@@ -18,7 +18,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(folder, { recursive: true, force: true }));
 
-test('no other user may connect, whatever the umask and whatever was there', async () => {
+test('no other user may connect, whatever the umask and the file before', async () => {
   const path = join(folder, 'migration.sock');
   writeFileSync(path, 'left by an earlier life', { mode: 0o666 });
   const before = process.umask(0);

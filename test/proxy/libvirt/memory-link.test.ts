@@ -99,7 +99,7 @@ test('no folder to watch is an obstacle, not a failure', () => {
   assert.is(link.use(), 'unknown');
 });
 
-test('what a process has mapped: to itself, for others to see, in part, or not at all', () => {
+test('mappings of a process: private, shared, partial, or none', () => {
   const image = join(directory, 'image');
   const mapping = new Mapping(image, 4 * PAGE); // it is shared
   mapping.equals(0, Buffer.alloc(PAGE), 0, PAGE);

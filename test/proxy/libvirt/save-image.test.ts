@@ -28,7 +28,7 @@ test('XML that ends just there still has its NUL', () => {
   assert.is(saveImageHead(fill(most + 1)).length, 131_072);
 });
 
-test('what describes no domain is refused', () => {
+test('XML that describes no domain is refused', () => {
   const wrong = ['', '<network/>', '<domain>', `<domain>\0</domain>`, `<domains></domains>`];
   for (const text of [...wrong, `<domain>${' '.repeat(9 * 2 ** 20)}</domain>`]) {
     try {

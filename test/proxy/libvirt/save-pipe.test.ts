@@ -28,7 +28,7 @@ test.after.each(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-test('what is written is what a reader gets, as fast as it reads', async () => {
+test('a reader gets the written bytes, as fast as it reads', async () => {
   const reader = spawn('sha256sum', [pipe.path], { stdio: ['ignore', 'pipe', 'inherit'] });
   const said = once(reader.stdout, 'data');
   for (const chunk of CHUNKS) await pipe.write(chunk);
@@ -39,7 +39,7 @@ test('what is written is what a reader gets, as fast as it reads', async () => {
   assert.not(existsSync(pipe.path));
 });
 
-test('it is known when all has been read, and not before', async () => {
+test('the end of reading is known, and not before', async () => {
   await pipe.write(Buffer.from('head'));
   let read = false;
   const waiting = pipe.read().then(() => {
@@ -69,7 +69,7 @@ test('a write that no process reads ends with the pipe', async () => {
   assert.is(how, 'given up');
 });
 
-test('a folder that is not there is told', async () => {
+test('a missing folder is reported', async () => {
   try {
     await SavePipe.make(join(directory, 'none', 'p'));
     assert.unreachable();

@@ -23,7 +23,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(root, { recursive: true, force: true }));
 
-test('a load whose QEMU never came ends with the next one, and does not end that', async () => {
+test('a load whose QEMU never came is ended by the next one, which continues', async () => {
   const directory = join(root, 'vm');
   mkdirSync(directory);
   await sealEpoch(root, 1, ['a']);

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
 import { formatAddress, parseAddress } from '../../../proxy/relay/address.ts';
 
-test('what is written is what is meant, and is written again the same way', () => {
+test('an address is parsed, and formatted the same again', () => {
   const cases = {
     'tcp://127.0.0.1:5900': { kind: 'tcp', host: '127.0.0.1', port: 5900 },
     'tcp://host-b.example:49152': { kind: 'tcp', host: 'host-b.example', port: 49_152 },
@@ -16,7 +16,7 @@ test('what is written is what is meant, and is written again the same way', () =
   }
 });
 
-test('anything else is refused by name', () => {
+test('any other text is refused, and quoted', () => {
   const wrong = [
     '',
     '127.0.0.1:5900',

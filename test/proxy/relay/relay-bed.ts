@@ -1,4 +1,4 @@
-/** A relay between sockets of ours: what a source and a destination see of each other through it. */
+/** A relay between the test's own sockets, which play a migration's source and destination. */
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -79,12 +79,12 @@ export class RelayBed {
     return formatAddress(this.#listen);
   }
 
-  /** Whoever connects from here on is refused. */
+  /** Closes the destination's listener: later connections are refused. */
   stopListening(): void {
     this.#server.close();
   }
 
-  /** A connection of the source's. */
+  /** Opens a connection as the source. */
   async source(): Promise<Socket> {
     const listen = this.#listen;
     const path = listen.kind === 'unix' ? { path: listen.path } : listen;
@@ -96,7 +96,7 @@ export class RelayBed {
     return socket;
   }
 
-  /** The next connection the destination has got. */
+  /** Waits for the destination's next connection. */
   async target(): Promise<Socket> {
     for (;;) {
       const socket = this.#accepted.shift();
@@ -110,7 +110,7 @@ export class RelayBed {
     return { source, target: await this.target() };
   }
 
-  /** The report of the migration that ended as the `index`th. */
+  /** Waits for the report of the migration that was the `index`th to end. */
   async report(index = 0): Promise<MigrationReport> {
     for (;;) {
       const report = this.reports[index];
@@ -151,7 +151,7 @@ export async function withBed(
   }
 }
 
-/** Reads so many bytes. */
+/** Reads `count` bytes. */
 export async function take(socket: Socket, count: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for (let length = 0; length < count; ) {
@@ -174,7 +174,7 @@ export async function takeAll(socket: Socket): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** How the socket ends: by a code of the kernel's, or in order. */
+/** Waits for a socket's end. @returns the kernel's error code, or `end` */
 export async function ending(socket: Socket): Promise<string> {
   return new Promise((resolve) => {
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
@@ -185,12 +185,12 @@ export async function ending(socket: Socket): Promise<string> {
 
 function addressOf(server: Server): Address {
   const address = server.address();
-  if (address === null) throw new Error('it listens');
+  if (address === null) throw new Error('the server does not listen');
   if (typeof address === 'string') return { kind: 'unix', path: address };
   return { kind: 'tcp', host: '127.0.0.1', port: address.port };
 }
 
-/** One that nobody has now. */
+/** Finds a port that no process uses at present. */
 async function freePort(): Promise<number> {
   const server = createServer().listen({ port: 0, host: '127.0.0.1' });
   await once(server, 'listening');

@@ -30,7 +30,7 @@ const memory = stream.part(
 const test = suite('relay');
 
 for (const wire of ['tcp', 'unix'] as const satisfies readonly Wire[]) {
-  test(`${wire}: bytes go through unchanged, both ways at once`, async () => {
+  test(`${wire}: bytes pass through unchanged, both ways at once`, async () => {
     await withBed(wire, async (bed) => {
       const { source, target } = await bed.both();
       const there = Buffer.concat([stream.header, randomBytes(8 * MiB)]);
@@ -42,11 +42,11 @@ for (const wire of ['tcp', 'unix'] as const satisfies readonly Wire[]) {
       assert.ok(returned.equals(back));
       const { streamBytes, returnBytes, outcome } = await bed.report();
       assert.equal([streamBytes, returnBytes], [there.length, back.length]);
-      assert.is(outcome, 'closed', 'nobody said that all is there');
+      assert.is(outcome, 'closed', 'the destination has not confirmed a load');
     });
   });
 
-  test(`${wire}: who ends its half can go on reading`, async () => {
+  test(`${wire}: a side that ends its half can still read`, async () => {
     await withBed(wire, async (bed) => {
       const { source, target } = await bed.both();
       source.end('QEVM and nothing');
@@ -58,7 +58,7 @@ for (const wire of ['tcp', 'unix'] as const satisfies readonly Wire[]) {
     });
   });
 
-  test(`${wire}: who does not read stops who writes`, async () => {
+  test(`${wire}: a side that does not read blocks the other’s writes`, async () => {
     await withBed(wire, async (bed) => {
       const { source, target } = await bed.both();
       const chunk = Buffer.alloc(MiB, 1);
@@ -98,7 +98,7 @@ test('a reset of either side is a reset for the other', async () => {
   });
 });
 
-test('a destination that does not listen is a reset, and is named', async () => {
+test('a destination that does not listen resets the source, and is named', async () => {
   await withBed('tcp', async (bed) => {
     bed.stopListening();
     const source = await bed.source();
@@ -107,7 +107,7 @@ test('a destination that does not listen is a reset, and is named', async () => 
   });
 });
 
-test('what the destination says decides how it went', async () => {
+test('the destination’s answer decides the outcome', async () => {
   await withBed('tcp', async (bed) => {
     const verdicts = [
       [Buffer.concat([pong(1), shut(0)]), 'completed', undefined],
@@ -130,7 +130,7 @@ test('what the destination says decides how it went', async () => {
   });
 });
 
-test('connections of a parallel migration are made in order, and are one migration', async () => {
+test('connections of a parallel migration are opened in order, as one migration', async () => {
   await withBed('tcp', async (bed) => {
     const marks = [opening, multifd(0), multifd(1)];
     const sources = [await bed.source(), await bed.source(), await bed.source()];
@@ -153,7 +153,7 @@ test('connections of a parallel migration are made in order, and are one migrati
   });
 });
 
-test('when one connection dies, all of its migration do, and no other', async () => {
+test('when one connection ends, all of its migration end, and no others', async () => {
   await withBed('tcp', async (bed) => {
     const first = [await bed.both(), await bed.both(), await bed.both()];
     for (const [at, { source, target }] of first.entries()) {
@@ -175,7 +175,7 @@ test('when one connection dies, all of its migration do, and no other', async ()
   });
 });
 
-test('of connections there are so many at most; those that go make room', async () => {
+test('the number of connections is limited; one that ends makes room', async () => {
   const use = async (bed: RelayBed) => {
     const pairs = [await bed.both(), await bed.both(), await bed.both()];
     assert.match(await ending(await bed.source()), /^(end|ECONNRESET)$/);
@@ -192,7 +192,7 @@ test('of connections there are so many at most; those that go make room', async 
   await withBed('tcp', use, { connectionsMax: 3 });
 });
 
-test('what is encrypted is passed through, and said to be', async () => {
+test('an encrypted migration is passed through, and reported as such', async () => {
   await withBed('tcp', async (bed) => {
     const { source, target } = await bed.both();
     source.end(tls);
@@ -204,7 +204,7 @@ test('what is encrypted is passed through, and said to be', async () => {
   });
 });
 
-test('progress tells the share of memory that has gone through', async () => {
+test('progress gives the share of memory that has passed through', async () => {
   await withBed('tcp', async (bed) => {
     const { source, target } = await bed.both();
     source.write(Buffer.concat([opening, memory]));
@@ -217,7 +217,7 @@ test('progress tells the share of memory that has gone through', async () => {
   });
 });
 
-test('a stream that cannot be followed is relayed all the same, with a note', async () => {
+test('a stream that cannot be decoded is relayed all the same, with a note', async () => {
   await withBed('tcp', async (bed) => {
     const { source, target } = await bed.both();
     const bytes = Buffer.concat([stream.header, stream.configuration(), Buffer.alloc(MiB, 0xee)]);
@@ -229,7 +229,7 @@ test('a stream that cannot be followed is relayed all the same, with a note', as
   });
 });
 
-test('a side that takes nothing is given up', async () => {
+test('a side that reads nothing is given up', async () => {
   await withBed(
     'tcp',
     async (bed) => {
@@ -243,7 +243,7 @@ test('a side that takes nothing is given up', async () => {
   );
 });
 
-test('a relay that drains lets go what is under way, and takes nothing new', async () => {
+test('a relay that drains releases migrations under way, and accepts no new ones', async () => {
   await withBed('tcp', async (bed) => {
     const { source, target } = await bed.both();
     source.write(opening);

@@ -43,14 +43,14 @@ function pagesFrom(from: number, to: number): Buffer {
   return stream.part(...items);
 }
 
-/** The destination's part: it takes all, says that it has, and goes. */
+/** Plays the destination: reads all, confirms it, and closes the connection. */
 async function accept(target: Socket): Promise<void> {
   await take(target, whole.length);
   target.end(shut(0));
   await takeAll(target);
 }
 
-/** The source's part. */
+/** Plays the source: sends the stream and waits for the end of the answer. */
 async function send(source: Socket, bytes = whole): Promise<void> {
   source.write(bytes);
   await takeAll(source);
@@ -83,7 +83,7 @@ async function withStore(
 
 const test = suite('relay turns');
 
-test('shadows are their owner’s alone, and none is kept where others may write', async () => {
+test('shadows are their owner’s only, and not kept where others may write', async () => {
   await withStore({}, async ({ directory, store }) => {
     await withBed(
       'tcp',
@@ -103,7 +103,7 @@ test('shadows are their owner’s alone, and none is kept where others may write
   });
 });
 
-test('with one at once, the second trickles until the first is over', async () => {
+test('with one at a time, the second trickles until the first is over', async () => {
   const options = { evacuation: ONE };
   await withBed(
     'tcp',
@@ -131,7 +131,7 @@ test('with one at once, the second trickles until the first is over', async () =
   );
 });
 
-test('a VM that may stand is never held: RAM END lets it go', async () => {
+test('a VM that may be stopped is never held: RAM END releases it', async () => {
   await withBed(
     'tcp',
     async (bed) => {
@@ -150,7 +150,7 @@ test('a VM that may stand is never held: RAM END lets it go', async () => {
   );
 });
 
-test('a source that is silent while it is held does not wait for us, and is let go', async () => {
+test('a held source that stays silent is released: it is not waiting for the relay', async () => {
   await withBed(
     'tcp',
     async (bed) => {
@@ -198,7 +198,7 @@ async function requireContent(directory: string, epoch: number): Promise<void> {
   ram.close();
 }
 
-test('one that waited its turn with its beginning put by is whole, too', async () => {
+test('the shadow of a migration that waited, its beginning set aside, is whole, too', async () => {
   await withStore({}, async ({ store }) => {
     await withBed(
       'tcp',
@@ -222,7 +222,7 @@ test('one that waited its turn with its beginning put by is whole, too', async (
   });
 });
 
-test('no epoch of what failed, was refused, was encrypted, parallel, or lacks a page', async () => {
+test('no epoch if a migration failed, was encrypted or parallel, or lacks a page', async () => {
   const cases: readonly [string, Buffer, Buffer | undefined][] = [
     ['refused', whole, shut(1)],
     ['cut short', whole.subarray(0, whole.length - 9), shut(0)],
@@ -256,7 +256,7 @@ test('no epoch of what failed, was refused, was encrypted, parallel, or lacks a 
   });
 });
 
-test('what does not fit the budget goes by without a shadow, and older epochs make room', async () => {
+test('a migration over the budget passes without a shadow; older epochs make room', async () => {
   const room = 40 * MiB;
   await withStore({ budgetBytes: room, keep: 1 }, async ({ directory, store }) => {
     await withBed(
@@ -292,7 +292,7 @@ test('what does not fit the budget goes by without a shadow, and older epochs ma
   });
 });
 
-test('a store has one relay at a time', async () => {
+test('a store is used by one relay at a time', async () => {
   await withStore({}, async ({ directory, store }) => {
     const again = RelayStore.open({
       directory,

@@ -60,7 +60,7 @@ export interface Block {
   readonly address?: number;
 }
 
-/** The MEM_SIZE item with its list. */
+/** Returns the MEM_SIZE item with its list. */
 export function blockList(blocks: readonly Block[], pageSize = PAGE_SIZE): Buffer {
   const total = blocks.reduce((sum, block) => sum + block.pages * pageSize, 0);
   const entries = blocks.flatMap(({ name, pages, address }) => [
@@ -83,7 +83,7 @@ export const part = (...items: Uint8Array[]): Buffer =>
 export const end = (...items: Uint8Array[]): Buffer =>
   join(u8(3), be32(RAM_ID), ...items, EOS, footer(RAM_ID));
 
-/** A page item. Without a block name it CONTINUEs. */
+/** Returns a page item. Without a block name it CONTINUEs. */
 function item(flag: number, offset: number, block: string | undefined, body: Uint8Array): Buffer {
   const named = block !== undefined;
   return join(be64(offset | flag | (named ? 0 : 0x20)), ...(named ? [cstr(block)] : []), body);
@@ -101,13 +101,13 @@ export function full(id: number, name: string, body: Uint8Array, instance = 0): 
   return join(u8(4), be32(id), cstr(name), be32(instance), be32(1), body, footer(id));
 }
 
-/** VMDESC section of a JSON text. */
+/** Returns the VMDESC section of a JSON text. */
 export function vmdesc(text: string): Buffer {
   const bytes = Buffer.from(text);
   return join(u8(6), be32(bytes.length), bytes);
 }
 
-/** A page whose bytes depend on the seed, none of it zero. */
+/** Returns a page whose bytes depend on the seed, none of them zero. */
 export function pattern(seed: number, pageSize = PAGE_SIZE): Buffer {
   const bytes = Buffer.alloc(pageSize);
   for (let i = 0; i < pageSize; i++) bytes[i] = ((seed * 31 + i * 7) & 0xff) | 1;

@@ -4,7 +4,7 @@ export interface Cut {
   readonly chunks: (stream: Buffer) => Iterable<Buffer>;
 }
 
-/** A small seeded generator (mulberry32): 0 ≤ value < 1. */
+/** Returns a small seeded generator (mulberry32): 0 ≤ value < 1. */
 export function prng(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -20,7 +20,10 @@ const block = (idstr: string, pages: number): RamBlock => ({
 });
 const blocks = [block('pc.ram', 40), block('/rom@etc/acpi/tables', 3), block('vga.vram', 5)];
 
-/** Every third page is zero. A zero page dirties `into` nonetheless, as the contract allows. */
+/**
+ * Returns pages of which every third is zero. A zero page dirties `into` nonetheless, as the
+ * contract allows.
+ */
 function source(list: readonly RamBlock[] = blocks): PageSource {
   return {
     blocks: list,
@@ -45,7 +48,7 @@ function roundTrip(given: PageSource, options: EncodeOptions): ShadowSink {
 const count = (sink: ShadowSink, call: RegExp): number =>
   sink.calls.filter((line) => call.test(line)).length;
 
-test('what goes in comes out, for every size of chunk', () => {
+test('an encoded stream is decoded to the same pages, for every size of chunk', () => {
   for (const chunkBytes of [1, 8192, 10_000, 65_536, 1 << 20]) {
     const sink = roundTrip(source(), { ...base, vmdesc: b.DEVICES_JSON, chunkBytes });
     assert.deepEqual(sink.list, blocks);
@@ -104,7 +107,7 @@ test('a block whose first page is left out is still named', () => {
   assert.equal(count(sink, /^page /), 45);
 });
 
-test('the bytes are the wire’s, to the last one', () => {
+test('every byte is that of the wire format', () => {
   const given: PageSource = {
     blocks: [block('m', 3)],
     read(_, offset, into, at) {
@@ -132,7 +135,7 @@ test('guest addresses travel with x-ignore-shared', () => {
   assert.deepEqual(sink.list, list);
 });
 
-test('what cannot be right is refused before the first byte', () => {
+test('invalid input is refused before the first byte', () => {
   const lists: readonly [readonly RamBlock[], RegExp][] = [
     [[], /No RAM block/],
     [[block('a', 1), block('a', 1)], /"a" comes twice/],

@@ -11,7 +11,7 @@ const test = suite('the end of a stream, seen in band');
 
 const before = b.join(b.header, b.configuration(), b.openReturnPath, b.ramSections);
 
-/** VMDESC text for FULL sections of one opaque field each. */
+/** Returns the VMDESC text of FULL sections with one opaque field each. */
 function describe(...devices: readonly [name: string, size: number, instance?: number][]): string {
   return JSON.stringify({
     page_size: b.PAGE_SIZE,
@@ -24,7 +24,7 @@ function describe(...devices: readonly [name: string, size: number, instance?: n
   });
 }
 
-/** Writes chunks of what follows RAM; says after which byte of it the end was seen, or -1. */
+/** Writes chunks after RAM. @returns the byte after which the end was seen, or -1 */
 function seenAfter(chunks: Iterable<Buffer>, sink = new ShadowSink(false)): number {
   const decoder = new PrecopyDecoder(sink);
   decoder.write(before);
@@ -38,7 +38,7 @@ function seenAfter(chunks: Iterable<Buffer>, sink = new ShadowSink(false)): numb
 }
 
 const body = (length: number): Buffer => Buffer.alloc(length, 0x11);
-/** Bytes in a device that look like the end of a stream to whoever looks only at the frame. */
+/** Bytes in a device that look like the end of a stream, if only the framing is examined. */
 const decoys: Readonly<Record<string, Buffer>> = {
   'a stub': b.join(b.u8(0), b.vmdesc('{}')),
   'JSON that describes nothing': b.join(b.u8(0), b.vmdesc('{"a":{"b":"}"}}')),
@@ -125,7 +125,7 @@ test('a description of over 16 MiB, whose length has no NUL', () => {
   assert.equal(sink.result?.end, 'walk');
 });
 
-test('a length that lies is no end', () => {
+test('a wrong length is no end', () => {
   const honest = b.vmdesc(b.DEVICES_JSON);
   for (const lie of [-1, 1, 256, -256]) {
     const section = Buffer.from(honest);
@@ -162,7 +162,7 @@ test('the search for the end is linear in bytes, however they come', () => {
   assert.ok(seconds < 20, `${seconds} s for ${size} bytes`);
 });
 
-test('the walk: arrays, structs, subsections, and every way to be wrong', () => {
+test('the walk: arrays, structs, subsections, and every kind of error', () => {
   const sub = (name: string, payload: Buffer): Buffer =>
     b.join(b.u8(5), b.cstr(name), b.be32(1), payload);
   const inner = sub('dev/a/b', body(2));

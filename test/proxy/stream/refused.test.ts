@@ -16,7 +16,7 @@ import { ShadowSink } from './shadow-sink.ts';
 
 const test = suite('streams that are refused, and how');
 
-/** By what is refused: a table each, in refusals/. */
+/** All refusals, of one table for each kind of fault, in refusals/. */
 const REFUSALS: readonly Refusal[] = [
   ...FEATURES,
   ...CONFIGURATION,
@@ -107,7 +107,7 @@ test('a stream whose socket closes at once', () => {
   assert.throws(() => decoder.end(), { code: 'E_STREAM_TRUNCATED', offset: 0, section: 'header' });
 });
 
-test('what a sink throws fails the decoder and comes through', () => {
+test('an error thrown by the sink fails the decoder and is passed on', () => {
   const refused = new Error('no room');
   const sink = new ShadowSink();
   sink.blocks = () => {

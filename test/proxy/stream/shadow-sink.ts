@@ -66,7 +66,7 @@ export class ShadowSink implements PrecopySink {
     this.#call(`complete ${digest(configuration)} ${digest(deviceState)} ${vmdesc} ${end}`);
   }
 
-  /** The image as the encoder wants it. */
+  /** Returns the image as a source for the encoder. */
   source(): PageSource {
     return {
       blocks: this.list,

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { findQemus, type QemuBinary } from '../../../tools/qemu/qemu.ts';
 
 export const RAM_BYTES = 64 * 1024 * 1024;
-/** Nothing takes longer than this, or the test fails. */
+/** Limit of every wait, after which the test fails. */
 const PATIENCE_MS = 60_000;
 
 /**
@@ -34,7 +34,7 @@ const BOOT_SECTOR = Buffer.from(
   'hex',
 );
 
-/** The QEMUs to test with: every one there is. */
+/** The QEMUs to test with: all that are installed. */
 export const BINARIES: readonly QemuBinary[] = await findQemus();
 
 export class TempDir {
@@ -131,7 +131,7 @@ export class Qemu {
     return reply.return ?? {};
   }
 
-  /** The boot sector is at work: the last page it dirties is no longer empty. */
+  /** Waits until the boot sector is at work: the last page that it dirties is no longer empty. */
   async busy(): Promise<void> {
     await this.until('the guest is busy', async () => {
       return this.memory(0x8f000, 2).then((bytes) => bytes.readUInt16LE() > 0);
@@ -158,7 +158,7 @@ export class Qemu {
     return answer;
   }
 
-  /** Guest-physical memory. */
+  /** Reads guest-physical memory. */
   async memory(address: number, size: number): Promise<Buffer> {
     const filename = this.#dir.file('pmemsave');
     await this.qmp('pmemsave', { val: address, size, filename });

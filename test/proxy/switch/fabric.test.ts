@@ -5,14 +5,14 @@ import { wireFrame } from '../../support/switch-peer.ts';
 
 const frame = (target: number, source: number) => wireFrame(target, source).subarray(4);
 
-test('floods what it does not know, then forwards what it has learnt', () => {
+test('floods unknown addresses, and forwards learnt ones', () => {
   const fabric = new Fabric(3);
   assert.equal(fabric.route(0, frame(2, 1)), [1, 2]);
   assert.equal(fabric.route(1, frame(1, 2)), [0]);
   assert.equal(fabric.route(0, frame(2, 1)), [1]);
 });
 
-test('broadcasts go to all but their origin, whatever was learnt', () => {
+test('broadcasts go to all but their sender, whatever was learnt', () => {
   const fabric = new Fabric(3);
   fabric.route(1, frame(9, 1));
   assert.equal(fabric.route(1, frame(0xff, 1)), [0, 2]);

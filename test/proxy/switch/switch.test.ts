@@ -8,7 +8,7 @@ import { QUEUE_BYTES_MAX } from '../../../proxy/switch/port.ts';
 import { Switch } from '../../../proxy/switch/switch.ts';
 import { eventually, SwitchPeer, wireFrame, withFolder } from '../../support/switch-peer.ts';
 
-/** A running switch with `count` guests on it. */
+/** Runs a callback with a running switch that has `count` guests. */
 async function withGuests(
   count: number,
   use: (ethernet: Switch, guests: SwitchPeer[]) => Promise<void>,
@@ -37,10 +37,10 @@ function guestAt(guests: SwitchPeer[], index: number): SwitchPeer {
   return guest;
 }
 
-test('carries frames unchanged to whom they are for', async () => {
+test('carries frames unchanged to their destinations', async () => {
   await withGuests(3, async (_, guests) => {
     const [a, b, c] = [guestAt(guests, 0), guestAt(guests, 1), guestAt(guests, 2)];
-    a.send(wireFrame(0xff, 1, 'who is 2?'));
+    a.send(wireFrame(0xff, 1, 'where is 2?'));
     await eventually(() => b.frames.length === 1 && c.frames.length === 1);
     b.send(wireFrame(1, 2, 'me'));
     await eventually(() => a.frames.length === 1);
@@ -62,7 +62,7 @@ test('a burst arrives in order, however it is cut', async () => {
   });
 });
 
-test('a guest that was killed and comes back is dialled again', async () => {
+test('a guest that was killed and restarted is dialled again', async () => {
   await withGuests(2, async (ethernet, guests) => {
     const [a, b] = [guestAt(guests, 0), guestAt(guests, 1)];
     await b.kill();
@@ -99,7 +99,7 @@ test('a stream out of step is dropped and dialled anew', async () => {
   });
 });
 
-test('what a stopped guest does not read is bounded, dropped whole, and harms no one', async () => {
+test('frames for a stopped guest are bounded, dropped whole, and delay no other', async () => {
   await withGuests(3, async (ethernet, guests) => {
     const [a, b, c] = [guestAt(guests, 0), guestAt(guests, 1), guestAt(guests, 2)];
     b.pause();
@@ -118,7 +118,7 @@ test('what a stopped guest does not read is bounded, dropped whole, and harms no
   });
 });
 
-test('after close() nobody is dialled any more', async () => {
+test('after close() no guest is dialled any more', async () => {
   await withFolder(async (folder) => {
     const guest = new SwitchPeer(join(folder, 'late.sock'));
     const ethernet = new Switch([guest.path]);

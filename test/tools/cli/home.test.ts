@@ -33,7 +33,7 @@ function failureOf(...words: string[]): string {
   return (JSON.parse(stdout) as { failure: Failure }).failure.code;
 }
 
-test('what others may have put there is neither run nor obeyed', () => {
+test('files that other users may have put there are neither run nor read', () => {
   mkdirSync(join(home, 'demo'));
   const witness = join(home, 'ran');
   const member = `{name: a, qmp: /x, command: [touch, ${witness}]}`;
@@ -54,11 +54,11 @@ test('a cluster’s folder that was opened is not used', () => {
   assert.is(failureOf('up', file), 'E_FOLDER_UNSAFE');
 });
 
-test('a file that never ends is a mistake like any other', () => {
+test('a file that never ends is an error like any other', () => {
   assert.is(failureOf('up', '/dev/zero'), 'E_CONFIG');
 });
 
-test('a name that leads elsewhere is none', () => {
+test('a name that leads elsewhere is refused', () => {
   assert.is(failureOf('status', '-c', '../demo'), 'E_CONFIG');
 });
 

@@ -56,7 +56,7 @@ test('addresses and names go in pairs, each once', () => {
   }
 });
 
-test('options that cannot be meant are refused by name', () => {
+test('contradictory options are refused by name', () => {
   const wrong: [Partial<RelayFlags>, (flags: RelayFlags) => unknown][] = [
     [{ stallLimit: '1ms' }, stallLimitOf],
     [{ stallLimit: 'soon' }, stallLimitOf],

@@ -58,7 +58,7 @@ test('only their owner can read reports, whatever the umask', async () => {
   }
 });
 
-test('a folder that others may write to gets none', async () => {
+test('no report is written to a folder that others may write to', async () => {
   mkdirSync(at('reports'));
   chmodSync(at('reports'), 0o777);
   const { child, lines } = start();

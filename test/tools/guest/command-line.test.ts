@@ -12,16 +12,16 @@ const machine: GuestMachine = {
   dir: '/run/m1',
 };
 
-/** The values of every occurrence of an option. */
+/** Returns the value of every occurrence of an option. */
 function values(argv: readonly string[], option: string): string[] {
   return argv.flatMap((word, i) => (word === option ? [argv[i + 1] ?? ''] : []));
 }
 
-test('program first, then what it needs to find its files', () => {
+test('the program comes first, then its options to find its files', () => {
   assert.equal(guestCommandLine(machine).slice(0, 3), ['/q/bin/qemu', '-L', '/q/share']);
 });
 
-test('the sockets are where everybody looks for them', () => {
+test('the sockets are at their fixed paths in the VM’s folder', () => {
   const argv = guestCommandLine(machine);
   assert.equal(values(argv, '-qmp'), ['unix:/run/m1/qmp.sock,server=on,wait=off']);
   assert.equal(values(argv, '-serial'), [
@@ -49,12 +49,12 @@ test("a comma in the folder's name does not become an option", () => {
   assert.equal(values(argv, '-qmp'), ['unix:/run/a,,b/qmp.sock,server=on,wait=off']);
 });
 
-test('the guest is told who it is', () => {
+test('the guest is told its own identity', () => {
   const [append = ''] = values(guestCommandLine(machine), '-append');
   assert.match(append, / node=1 nodes=4$/);
 });
 
-test('the clock that needs no calibration, under TCG alone', () => {
+test('a clock that needs no calibration is chosen under TCG only', () => {
   const [tcg = ''] = values(guestCommandLine(machine), '-append');
   const [kvm = ''] = values(guestCommandLine({ ...machine, accel: 'kvm' }), '-append');
   assert.match(tcg, 'clocksource=acpi_pm');
@@ -63,7 +63,7 @@ test('the clock that needs no calibration, under TCG alone', () => {
   assert.equal(values(guestCommandLine({ ...machine, accel: 'kvm' }), '-accel'), ['kvm']);
 });
 
-test('no two of a large cluster share an address or an identity', () => {
+test('no two guests of a large cluster share an address or an identity', () => {
   const lines = Array.from({ length: 600 }, (_, node) => guestCommandLine({ ...machine, node }));
   const macs = lines.map((argv) => /mac=([0-9a-f:]{17}),/.exec(argv.join(' '))?.[1]);
   const uuids = lines.flatMap((argv) => values(argv, '-uuid'));

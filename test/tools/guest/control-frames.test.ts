@@ -13,7 +13,7 @@ import {
 const binary = Buffer.from([0, 10, 13, 255, 58, 58]);
 const stream = Buffer.from(
   [
-    'the tail of what someone else began to read',
+    'the tail of a reply that another client began to read',
     '::ready',
     `::out a-1 ${binary.toString('base64')}`,
     '',
@@ -54,7 +54,7 @@ test('entered at any byte, it finds the next whole reply and invents none', () =
   assert.equal(decode(stream.subarray(stream.indexOf('::rc a-1') + 1)), replies.slice(3));
 });
 
-test('what is no reply is dropped', () => {
+test('a line that is no reply is dropped', () => {
   const junk = [
     '',
     ':',

@@ -9,7 +9,7 @@ interface Record {
   readonly device: string;
 }
 
-/** An independent reader of the format. */
+/** Reads the format, independently of the writer. */
 function read(archive: Buffer): Record[] {
   const records: Record[] = [];
   const aligned = (at: number) => Math.ceil(at / 4) * 4;
@@ -73,11 +73,11 @@ test('names and contents of every length stay aligned', () => {
   }
 });
 
-test('the order of the input does not show', () => {
+test('the order of the input does not matter', () => {
   assert.equal(cpioArchive([...entries].reverse()), cpioArchive(entries));
 });
 
-test('two files of one name are a mistake', () => {
+test('two files of one name are an error', () => {
   assert.throws(() => cpioArchive([...entries, ...entries]), /two entries for bin/);
 });
 

@@ -10,7 +10,7 @@ const ELF = Buffer.concat([Buffer.from('\x7fELF'), Buffer.alloc(100, 7), PVH_NOT
 const SETUP_BYTES = 4 * 512;
 const OFFSET = 96;
 
-/** LZ4's older format, with one block of literals: a token, lengths, bytes. */
+/** Returns LZ4's older format with one block of literals: a token, lengths, bytes. */
 function legacyLz4(data: Buffer): Buffer {
   const length = data.length - 15;
   const block = Buffer.concat([Buffer.from([0xf0, length]), data]);
@@ -28,11 +28,11 @@ function bzImage(packed: Buffer): Buffer {
   return Buffer.concat([image, packed, Buffer.alloc(4), Buffer.from('what follows')]);
 }
 
-test('the kernel proper is taken out', () => {
+test('the kernel proper is extracted', () => {
   assert.equal(pvhKernel(bzImage(legacyLz4(ELF))), ELF);
 });
 
-test('one without an entry of its own, or packed otherwise, is left as it is', () => {
+test('a kernel without its own entry, or packed otherwise, is left unchanged', () => {
   const plain = ELF.subarray(0, ELF.length - PVH_NOTE.length);
   assert.is(pvhKernel(bzImage(legacyLz4(plain))), undefined);
   assert.is(pvhKernel(bzImage(compressFrameSync(ELF))), undefined);

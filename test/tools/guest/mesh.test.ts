@@ -59,7 +59,7 @@ test.after.each(async () => {
 
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
-test('each hears of each, and what stands still is consistent', async () => {
+test('each node receives from each, and stopped nodes are consistent', async () => {
   const all = [0, 1, 2].map(start);
   await eventually(() => [0, 1, 2].every((node) => hasHeard(node, 50)));
   for (const { child } of all) child.kill('SIGSTOP');

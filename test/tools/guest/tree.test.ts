@@ -13,7 +13,7 @@ File: b
  0x000000000000000e (SONAME)             Library soname: [libb.so.1]
 `;
 
-test('names each library once that something needs and the image has not', () => {
+test('lists each needed library once that the image does not have', () => {
   assert.equal(missingLibraries(listing, new Set(['libc.so.6'])), [
     'libmpi.so.40',
     'libmunge.so.2',

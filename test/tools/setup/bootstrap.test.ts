@@ -21,7 +21,7 @@ interface Clone {
   readonly read: (name: string) => string;
 }
 
-/** A fresh clone. `setUp` is the shell script that runs in place of Node with the set-up proper. */
+/** Lends a fresh clone. The shell script `setUp` runs in place of Node with the set-up proper. */
 async function withClone(setUp: string, use: (clone: Clone) => Promise<void>): Promise<void> {
   await withFolder(async (folder) => {
     const setup = join(folder, 'tools', 'setup');

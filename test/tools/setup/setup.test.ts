@@ -26,7 +26,7 @@ async function failure(promise: Promise<unknown>): Promise<unknown> {
   );
 }
 
-/** A program that answers like a QEMU, or misbehaves. */
+/** Writes a program that answers like a QEMU, or misbehaves. */
 function fakeProgram(folder: string, script: string): string {
   const path = join(folder, 'program');
   writeFileSync(path, `#!/bin/sh\n${script}\n`);
@@ -86,7 +86,7 @@ test('two fills at once: one wins, both succeed, no scratch stays', async () => 
   });
 });
 
-test('a command that fails says what it said', async () => {
+test('the error of a failed command holds its output', async () => {
   const error = await failure(runCommand('sh', ['-c', 'echo because >&2; exit 3']));
   assert.ok(setupError('SETUP_COMMAND_FAILED')(error as Error));
   assert.match((error as Error).message, /exit code 3\nbecause$/);
@@ -153,7 +153,7 @@ test("QEMU's version, by running it; a program that does not run is none", async
   });
 });
 
-test('KVM is what prints; what hangs or fails is not', async () => {
+test('KVM works if its probe prints; not if the probe hangs or fails', async () => {
   await withFolder(async (folder) => {
     const tries = async (script: string, timeoutMs: number) => {
       const qemu = { version: '1.0.0', binary: fakeProgram(folder, script), args: [] };

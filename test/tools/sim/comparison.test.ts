@@ -51,7 +51,7 @@ test('its round is over sooner', () => {
   assert.ok(latency.median < 0.97 && latency.better > 0.85, text(latency));
 });
 
-test('and the cluster stands for a fraction of the time, in most of them', () => {
+test('and the cluster is stopped for a fraction of the time, in most of them', () => {
   const downtime = compareRuns(together, parallel, 'downtimeMs');
   assert.ok(downtime.median < 0.5 && downtime.better > 0.8, text(downtime));
 });
@@ -70,7 +70,7 @@ test('it wins where downtime is waited for, too', () => {
   assert.ok(downtime.median < 1 && downtime.better > 0.6, text(downtime));
 });
 
-test('round-robin saves as many bytes as finish-together, but stands longer', () => {
+test('round-robin saves as many bytes as finish-together, but has more downtime', () => {
   const own = runs('all-first-pass', 'round-robin', FEWER);
   const bytes = compareRuns(own, parallel.slice(0, FEWER), 'bytes');
   assert.ok(bytes.median < 0.97, text(bytes));

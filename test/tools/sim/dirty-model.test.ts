@@ -30,7 +30,7 @@ test('a moment dirties as many pages as are written', () => {
   assert.ok(Math.abs(pages - 10) < 0.01, `${pages}`);
 });
 
-test('for ever dirties the working set, and no more', () => {
+test('an endless interval dirties the working set, and no more', () => {
   for (const [model, most] of [
     [MODELS[0], 0],
     [MODELS[1], PAGES],
@@ -44,7 +44,7 @@ test('for ever dirties the working set, and no more', () => {
   }
 });
 
-test('what is expected is what random writes come to', () => {
+test('the expected number agrees with that of random writes', () => {
   const random = new Random(1);
   const dirty = new Set<number>();
   for (let write = 0; write < 3000; write++) dirty.add(random.integer(0, 1999));

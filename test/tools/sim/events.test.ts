@@ -24,7 +24,7 @@ test('events happen in order of time, then of asking', () => {
   assert.equal(seen, expected);
 });
 
-test('the past is now, and the limit is never passed', () => {
+test('an event asked for in the past happens now; none happens after the limit', () => {
   const events = new Events();
   const seen: number[] = [];
   events.at(10, () => events.at(3, () => seen.push(events.nowMs)));

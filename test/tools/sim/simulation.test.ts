@@ -90,7 +90,7 @@ test('the same seed is the same round; another is not', () => {
   assert.is.not(run(5).clusterDowntimeMs, run(6).clusterDowntimeMs);
 });
 
-test('mixed4: idle ones are hardly there, busy ones are sent again', () => {
+test('mixed4: idle members send little, busy ones send pages again', () => {
   const { perMember, outcome, barrierHeld } = simulate({
     ...FIRST_PASS,
     seed: 1,
@@ -191,7 +191,7 @@ test('without switchover-ack an idle VM stops by itself, and all the others with
   assert.match(held.endReason ?? '', /^all-first-pass/);
 });
 
-test('what rounds teach makes the next prediction a good one', () => {
+test('calibration by earlier rounds makes the next prediction a good one', () => {
   let calibration = NO_CALIBRATION;
   const errors: number[] = [];
   for (let seed = 1; seed <= 8; seed++) {
@@ -205,7 +205,7 @@ test('what rounds teach makes the next prediction a good one', () => {
   assert.ok(Math.max(...last) < 0.5, `${errors.map((error) => error.toFixed(2))}`);
 });
 
-test('the coordinator’s calls, made again, come to the same end', () => {
+test('repeated calls of the coordinator lead to the same result', () => {
   const cluster = mixed4();
   const names = namesOf(cluster);
   const recording = new Recording(names);

@@ -75,7 +75,7 @@ test('once stopped, nothing is dirtied any more', () => {
   assert.not(one.runs);
 });
 
-test('after a stop there is the rest, what the log holds, and device state', () => {
+test('after a stop follow the rest, the pages in the log, and device state', () => {
   const idle = afterFirstPass({ kind: 'idle' });
   idle.stop(2000);
   assert.is(idle.leftWork, DEVICE_BYTES);
@@ -104,7 +104,7 @@ test('a VM that is stopped in its first pass sends every page once, or again if 
   assert.ok(Math.abs(repeated - logged / 2) < 1, 'half of the dirty ones had been sent');
 });
 
-test('stop-copy: migrate on a VM that stands is all memory, and device state', () => {
+test('stop-copy: migrating a stopped VM sends all memory and device state', () => {
   const one = new ModelledVm(vm(GIB, BUSY, { zeroShare: 0 }));
   one.stop(100);
   one.migrate(100);

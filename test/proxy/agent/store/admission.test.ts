@@ -42,7 +42,7 @@ const EXAMINED = new Map([
   ],
 ]);
 
-test('spares that a round takes over are no more than it has images', async () => {
+test('a round takes over no more spares than it has images', async () => {
   const { shadowsDirectory, round } = config;
   await catalogue.publish(await sealEpoch(shadowsDirectory, 1, ['a']));
   const epochs = await occupiedBytes(shadowsDirectory);
@@ -61,7 +61,7 @@ test('spares that a round takes over are no more than it has images', async () =
   assert.is((await occupiedBytes(spares)) / PAGE, 8);
 });
 
-test('what a fold has been granted and has not taken yet is no round’s', async () => {
+test('memory granted to a fold and not yet taken is not given to a round', async () => {
   const { shadowsDirectory } = config;
   await catalogue.publish(await sealEpoch(shadowsDirectory, 1, ['a']));
   const admission = new RoundAdmission(config, catalogue);
@@ -77,7 +77,7 @@ test('what a fold has been granted and has not taken yet is no round’s', async
   assert.is(await free(), before - 4 * MEBIBYTE);
 });
 
-test('a round is refused what is owed to a fold, but not for ever', async () => {
+test('a round is refused memory owed to a fold, but not for ever', async () => {
   const { shadowsDirectory } = config;
   await catalogue.publish(await sealEpoch(shadowsDirectory, 1, ['a']));
   const admission = new RoundAdmission(config, catalogue);
@@ -95,7 +95,7 @@ test('a round is refused what is owed to a fold, but not for ever', async () => 
   assert.is((await admission.admit(EXAMINED, [])).freeBytes, freeBytes);
 });
 
-test('nor does a round get it that takes more than it was expected to', async () => {
+test('nor is it given to a round that needs more than expected', async () => {
   const { shadowsDirectory } = config;
   await catalogue.publish(await sealEpoch(shadowsDirectory, 1, ['a']));
   const admission = new RoundAdmission(config, catalogue);

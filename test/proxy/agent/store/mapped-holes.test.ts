@@ -109,7 +109,7 @@ test('a process without any, or that has ended, takes nothing', () => {
   assert.is(mappedHoles([process.pid, 2 ** 22 + 1]), 0);
 });
 
-test('what a VM has made of holes is counted, and taken back while it runs', async () => {
+test('pages that a VM has made of holes are counted, and freed while it runs', async () => {
   const { ram } = await images();
   const sealed = occupiedBytes(ram);
   const vm = await mapping(ram);
@@ -164,7 +164,7 @@ test('holes are filled before they are read, and the image counts as untouched',
   assert.is(statSync(ram).ctimeMs, ctimeMs);
 });
 
-test('so are those of an image that was removed since', async () => {
+test('so are holes of an image that was removed since', async () => {
   const { ram } = await images();
   const vm = await mapping(ram);
   await reclaimMappedHoles([pidOf(vm)], isHeld);

@@ -100,7 +100,7 @@ test('a round holds its folder until it has ended and its last member has left',
   assert.not(held.has(ROUND));
 });
 
-test('one whose folder cannot be made holds nothing, and says which', async () => {
+test('a round whose folder cannot be made holds nothing, and names the folder', async () => {
   const held = new RoundsInUse();
   try {
     await storeOf(held).beginRound(ROUND);
@@ -125,7 +125,7 @@ test('an epoch removed while it is verified is whole; its memory is freed afterw
   while (rounds().length > 0) await delay(5);
 });
 
-test('what comes from disk stays until it is named, and goes if it never is', async () => {
+test('a shadow fetched from disk is kept until an epoch names it, or removed', async () => {
   await catalogue.prepare();
   const store = storeOf(new RoundsInUse());
   store.beginFetch();
@@ -158,7 +158,7 @@ test('an epoch that does not say what it needs keeps everything, and is named', 
   assert.is((await store.collect('free')).length, 3);
 });
 
-test('a round that begins while leftovers are collected is none', async () => {
+test('a round that begins during a collection is not collected', async () => {
   await catalogue.prepare();
   mkdirSync(join(shadows(), ROUND), { recursive: true });
   const store = storeOf(new RoundsInUse());
@@ -167,7 +167,7 @@ test('a round that begins while leftovers are collected is none', async () => {
   assert.equal(rounds(), [DELTA_ROUND]);
 });
 
-test('nor is one that is committed meanwhile', async () => {
+test('nor is one that is committed during it', async () => {
   await catalogue.prepare();
   const epoch = await sealed(1, ROUND);
   const held = new RoundsInUse();
@@ -180,7 +180,7 @@ test('nor is one that is committed meanwhile', async () => {
   assert.equal(rounds(), [ROUND]);
 });
 
-test('leftovers collected twice at once go once', async () => {
+test('two collections at once remove leftovers once', async () => {
   await catalogue.prepare();
   for (let epoch = 1; epoch < 9; epoch++) {
     mkdirSync(join(shadows(), `r00000${epoch}-00000000`), { recursive: true });

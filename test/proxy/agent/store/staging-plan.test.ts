@@ -39,14 +39,14 @@ test('without an epoch, all of RAM is reserved', async () => {
   assert.equal(plan, { member: 'a', ramBytes: RAM, admittedBytes: RAM, base: undefined });
 });
 
-test('after a whole epoch, an eighth; it is the base', async () => {
+test('after a whole epoch, an eighth of it is reserved; it is the base', async () => {
   const whole = await shadow('r1', 1);
   const { admittedBytes, base } = await planStaging('a', RAM, whole);
   assert.is(admittedBytes, RAM / 8);
   assert.is(base?.sha256, whole.sha256);
 });
 
-test('after a delta, what it took and some more; its base stays the base', async () => {
+test('after a delta, its size and a margin are reserved; its base stays the base', async () => {
   const whole = await shadow('r1', 1);
   const delta = await shadow('r2', 2, whole);
   const { admittedBytes, base } = await planStaging('a', RAM, delta);
@@ -59,7 +59,7 @@ test('never more than RAM', async () => {
   assert.is((await planStaging('a', 10 * PAGE, delta)).admittedBytes, 10 * PAGE);
 });
 
-test('a base that was touched is none', async () => {
+test('a base that was touched is not used', async () => {
   const whole = await shadow('r1', 1);
   appendFileSync(join(whole.directory, 'ram-0.img'), 'x');
   const { base, admittedBytes } = await planStaging('a', RAM, whole);
@@ -67,7 +67,7 @@ test('a base that was touched is none', async () => {
   assert.is(admittedBytes, RAM);
 });
 
-test('what is free is shared by RAM among deltas, and none gets more than it could use', () => {
+test('free memory is shared among deltas by RAM, each up to what it can use', () => {
   const base = { directory: '', sha256: '' };
   const small: StagingPlan = { member: 'a', ramBytes: 100, admittedBytes: 20, base };
   const large: StagingPlan = { member: 'b', ramBytes: 300, admittedBytes: 20, base };

@@ -27,7 +27,7 @@ test('a layer lies beside its disk, and layers over layers do not grow in name',
   assert.not.ok(isLayerOf('/vm/my.umbra-disk.qcow2', OWNER));
 });
 
-test('merged are layers of ours that no epoch reads, never the guest’s own nor the user’s', () => {
+test('only Umbra’s layers that no epoch reads are merged, never the user’s files', () => {
   const chain = layers(['d', 'c', 'b', 'a', 'disk.raw']);
   const of = (...needed: string[]) => mergeOf(chain, OWNER, new Set(needed.map(path)));
   assert.equal(of(), { into: path('b'), layer: path('a'), base: path('disk.raw') });
@@ -37,7 +37,7 @@ test('merged are layers of ours that no epoch reads, never the guest’s own nor
   assert.is(mergeOf(chain, 'demo.n1', new Set()), undefined);
 });
 
-test('removed is what neither the VM nor an epoch has: other branches stay whole', async () => {
+test('only layers that neither the VM nor an epoch uses are removed', async () => {
   for (const name of ['a', 'b', 'c', 'd', 'old', 'disk.raw']) writeFileSync(path(name), '');
   const stranger = join(folder, 'disk.raw.umbra-demo.n1-00000001.qcow2');
   writeFileSync(stranger, '');
@@ -48,7 +48,7 @@ test('removed is what neither the VM nor an epoch has: other branches stay whole
   assert.equal(readdirSync(folder).length, 4, 'd, c, the disk, and another member’s');
 });
 
-test('layers over another disk are another’s, whatever the name of its cluster', async () => {
+test('layers over another disk are not this cluster’s, whatever their names', async () => {
   const other = layerOver(join(folder, 'other.raw'), OWNER, '00000001');
   for (const file of [path('a'), path('disk.raw'), other]) writeFileSync(file, '');
   assert.equal(await collectLayers(OWNER, [path('disk.raw')], []), [path('a')]);
@@ -61,7 +61,7 @@ test('layers that were merged away are removed, though an epoch lists them', asy
   assert.equal(await collectLayers(OWNER, ['c', 'b', 'disk.raw'].map(path), [epoch]), [path('a')]);
 });
 
-test('a VM is not started on a file that has layers; on one of them it is', async () => {
+test('a VM is not started on a file that has layers, but on one of the layers', async () => {
   for (const name of ['a', 'disk.raw']) writeFileSync(path(name), '');
   const on = (file: string, owner = OWNER) =>
     requireNoLayers(['qemu', '-drive', `file=${file},if=virtio`], folder, owner);

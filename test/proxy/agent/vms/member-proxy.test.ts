@@ -62,7 +62,7 @@ async function until(isSo: () => boolean): Promise<void> {
   }
 }
 
-test('it answers requests; failures carry code, member and where', async () => {
+test('a proxy answers requests; failures carry code, member and where', async () => {
   assert.equal(await idle.request({ type: 'probe' }), {
     status: 'gone',
     running: false,

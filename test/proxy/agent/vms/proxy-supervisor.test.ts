@@ -128,14 +128,14 @@ test.before.each(async () => {
   assert.equal(proxy(1).commands, ['prepare']);
 });
 
-test('the round hears of it when another has put the VM right', async () => {
+test('the round is informed when another proxy has repaired the VM', async () => {
   await proxy(1).dies();
   assert.equal(told, []);
   await proxy(2).rescued();
   assert.equal(told, ['put right', 'r1 gone']);
 });
 
-test('a rescue may take as long as all memory of a large VM takes to be saved', async () => {
+test('a repair may take as long as saving all memory of a large VM', async () => {
   await proxy(1).dies();
   assert.ok(proxy(2).limitMs > 3_600_000);
 });
@@ -149,7 +149,7 @@ test('the repairing proxy ends, too: the next one repairs, then tells the round'
   assert.is(proxy(2).rescues, 1, 'a dead one was asked again');
 });
 
-test('five in a row that do not even start: the round hears that its VM may stand', async () => {
+test('after five failed starts in a row the round learns that its VM may be stopped', async () => {
   unstartable = 5;
   stopsAt = 5;
   await proxy(1).dies();
@@ -160,7 +160,7 @@ test('five in a row that do not even start: the round hears that its VM may stan
   );
 });
 
-test('a host that starts no process for long is tried until it does, ever less often', async () => {
+test('starts are retried, ever less often, until the host starts a process', async () => {
   unstartable = 11;
   await proxy(1).dies();
   const [second, minute] = [1000, 60_000];
@@ -171,7 +171,7 @@ test('a host that starts no process for long is tried until it does, ever less o
   assert.is(keeper.requireProxy() as unknown, proxy(2));
 });
 
-test('closed meanwhile, it neither waits nor asks again', async () => {
+test('closed during a pause, it neither waits nor tries again', async () => {
   unstartable = 100;
   stopsAt = 8;
   await proxy(1).dies();
@@ -179,7 +179,7 @@ test('closed meanwhile, it neither waits nor asks again', async () => {
   assert.is(unstartable, 92);
 });
 
-test('an abort is not answered for a VM that is not right yet', async () => {
+test('an abort is not answered before the VM is repaired', async () => {
   await proxy(1).dies();
   keeper.command('r1', 'abort');
   assert.equal(proxy(2).commands, []);
@@ -196,7 +196,7 @@ test('a proxy that cannot repair the VM tells the round, and tries again', async
   assert.equal(told, ['r1 gone', 'put right']);
 });
 
-test('a rescue that is tried again leaves a round alone that has begun since', async () => {
+test('a retried repair does not touch a round that has begun since', async () => {
   await proxy(1).dies();
   onPause = () => keeper.prepare({ type: 'prepare', round: 'r2' } as PrepareCommand);
   await proxy(2).refuses();
@@ -204,7 +204,7 @@ test('a rescue that is tried again leaves a round alone that has begun since', a
   assert.equal(told, ['r1 gone']);
 });
 
-test('closed in a round, it ends when the VM is right, and leaves no proxy', async () => {
+test('closed in a round, it ends when the VM is repaired, and leaves no proxy', async () => {
   await proxy(1).dies();
   const closed = keeper.close(); // takes the proxy that puts the VM right with it: another looks
   await settled();

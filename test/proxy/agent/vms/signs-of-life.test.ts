@@ -9,7 +9,7 @@ function askUntilGivenUp(signs: SignsOfLife): number {
   return Number.POSITIVE_INFINITY;
 }
 
-test('a silent proxy is given up after so many questions, and not before', () => {
+test('a silent proxy is given up after a fixed number of questions, not before', () => {
   assert.is(askUntilGivenUp(new SignsOfLife()), UNANSWERED_MAX);
 });
 

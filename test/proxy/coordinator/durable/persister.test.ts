@@ -108,7 +108,7 @@ async function until(holds: () => boolean): Promise<void> {
 
 const onDisk = (of: Persister) => of.listing.epochs.map(({ epoch }) => epoch);
 
-test('the newest goes first, the others follow, and so many are kept', async () => {
+test('the newest epoch is persisted first, then the others; a fixed number is kept', async () => {
   await publish(1, 2, 3);
   const one = persister({ keep: 2 });
   await one.start();
@@ -135,7 +135,7 @@ test('a pinned epoch is not retired from disk', async () => {
   await until(() => onDisk(one).join() === '1,3');
 });
 
-test('a failure is told with when it is tried again; the next epoch tries at once', async () => {
+test('a failure is reported with the time of its retry; a new epoch retries at once', async () => {
   await publish(1);
   before = async () => {
     throw new UmbraError({ code: 'E_DURABLE_NO_ROOM', message: 'the disk is full' });
@@ -154,7 +154,7 @@ test('a failure is told with when it is tried again; the next epoch tries at onc
   assert.is(one.status.retryAt, undefined);
 });
 
-test('a folder that cannot be made is told, and does not keep anything from starting', async () => {
+test('a folder that cannot be made is reported, and prevents no start', async () => {
   writeFileSync(join(root, 'disk'), 'no folder');
   const one = persister();
   await one.start();
@@ -162,7 +162,7 @@ test('a folder that cannot be made is told, and does not keep anything from star
   assert.ok(one.status.retryAt);
 });
 
-test('an epoch that cannot be read is given up, told, and the others go on', async () => {
+test('an unreadable epoch is given up and reported, and the others are persisted', async () => {
   await publish(1, 2);
   const image = join(root, 'home/demo/shadows/r000002-0123abcd/a/ram-0.img');
   rmSync(image);
@@ -173,7 +173,7 @@ test('an epoch that cannot be read is given up, told, and the others go on', asy
   assert.equal(onDisk(one), [1]);
 });
 
-test('another history on disk: its numbers are not used again, nor overwritten', async () => {
+test('numbers of another history on disk are neither reused nor overwritten', async () => {
   const store = new DurableStore(join(root, 'disk', 'demo'), 'demo');
   await store.prepare();
   const foreign = { ...(await seal(1)), createdAt: '2020-01-01T00:00:00.000Z' };
@@ -209,7 +209,7 @@ test('an epoch that is removed while it is persisted is not on disk afterwards',
   assert.is(one.status.failure, undefined);
 });
 
-test('nor is one that is removed when all of it is there but its name', async () => {
+test('nor is one that is removed just before it gets its name', async () => {
   await publish(1, 2);
   before = async (epoch) => {
     if (epoch === 2) await catalogue.retire(2);
@@ -233,7 +233,7 @@ test('nor one that is removed while it gets its name', async () => {
   assert.equal(onDisk(one), [1]);
 });
 
-test('a pin outlives the memory its epoch was in', async () => {
+test('a pin survives the loss of its epoch in memory', async () => {
   await publish(1);
   await pinEpoch(catalogue.directory, 1);
   const one = persister({ keep: 1 });
@@ -285,7 +285,7 @@ test('a pin waits while a round brings another epoch to disk', async () => {
   assert.is(most, 1);
 });
 
-test('an epoch that comes while the disk is last tidied is brought there, too', async () => {
+test('an epoch committed during the last cleanup of the disk is persisted, too', async () => {
   await publish(1);
   const one = persister();
   let tidy: (() => void) | undefined;
@@ -329,7 +329,7 @@ function hangingDisk(): () => void {
   return goOn;
 }
 
-test('a disk that hangs keeps no daemon from starting, nor from ending', async () => {
+test('a hung disk prevents no daemon from starting or ending', async () => {
   await publish(1);
   const goOn = hangingDisk();
   const one = persister();
@@ -341,7 +341,7 @@ test('a disk that hangs keeps no daemon from starting, nor from ending', async (
   goOn();
 });
 
-test('a disk that is silent for long is reported, and what would wait is refused', async () => {
+test('a long silent disk is reported, and requests that would wait are refused', async () => {
   const one = persister({ mode: 'before-commit' });
   await one.start();
   const epoch = await seal(1);

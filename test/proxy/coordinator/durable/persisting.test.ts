@@ -98,7 +98,7 @@ test('an epoch only in memory is persisted, checked, listed and confirmed', () =
   assert.is(machine.state, IDLE);
 });
 
-test('what fails is tried again after a pause that doubles, and at once when it is woken', () => {
+test('a failed persist is retried after a doubling pause, and at once when woken', () => {
   assert.equal(tell(WAKE, failed(LOST)), ['note failed', `arm-retry ${RETRY_MS}`]);
   assert.is(machine.state, WAITING);
   assert.equal(tell({ type: 'retry' }, failed(LOST)), ['note failed', `arm-retry ${2 * RETRY_MS}`]);
@@ -112,7 +112,7 @@ test('a full disk is cleared of the attempt before it is tried again', () => {
   assert.is(machine.failure?.code, FULL.code);
 });
 
-test('a turn ends what the background does, is served, and the background begins again', () => {
+test('a turn interrupts background work, is served, and background work restarts', () => {
   tell(WAKE, listed(), memory(1));
   assert.equal(tell(turn(1, 2)), ['arm-limit', 'end-persist']);
   assert.equal(tell(failed(ENDED)), ['look']);
@@ -121,7 +121,7 @@ test('a turn ends what the background does, is served, and the background begins
   assert.equal(tell(listed(2)), ['note persisted', 'settle 1 ok', 'look']);
 });
 
-test('a late turn ends what it has begun, lingers after its grace, and is undone', () => {
+test('a late turn ends its work, stays on after its grace period, and is undone', () => {
   tell(turn(1, 1), listed(), PERSISTED);
   assert.equal(tell({ type: 'late', turn: 1 }), ['end-persist', 'arm-grace']);
   assert.is(lingersSinceMs(machine), undefined);
@@ -158,7 +158,7 @@ test('an epoch is given up if it cannot be read, not if it has been folded meanw
   ]);
 });
 
-test('it stops when what is under way has been answered, and refuses turns from then on', () => {
+test('it stops when pending work is answered, and refuses turns from then on', () => {
   tell(WAKE, listed(), memory(1));
   tell(turn(1, 2));
   assert.equal(tell({ type: 'stop' }), ['disarm-retry', 'end-persist', 'arm-grace']);
@@ -168,7 +168,7 @@ test('it stops when what is under way has been answered, and refuses turns from 
   assert.equal(tell(WAKE), []);
 });
 
-test('a look that is late is not waited for, as nothing of it can be ended', () => {
+test('a late look is not waited for, as it cannot be ended', () => {
   tell(turn(1, 'look'));
   const { actions } = step(machine, { type: 'late', turn: 1 });
   assert.equal(actions.at(-1), { type: 'arm-grace', turn: 1, ms: 0 });

@@ -67,7 +67,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
   );
 }
 
-test('what the policy keeps stays, as time goes by', async () => {
+test('epochs are kept by the policy as time passes', async () => {
   await publish(5);
   assert.is(await epochs.retireOld(NOW), 3);
   assert.equal(await numbers(), [4, 5]);
@@ -76,7 +76,7 @@ test('what the policy keeps stays, as time goes by', async () => {
   assert.equal(await numbers(), [5]);
 });
 
-test('a pinned one stays, is refused, and goes once it is unpinned', async () => {
+test('a pinned epoch is kept, its removal refused; unpinned, it is removed', async () => {
   await publish(5);
   await epochs.pin(2, true);
   await epochs.retireOld(NOW);
@@ -93,13 +93,13 @@ test('a pinned one stays, is refused, and goes once it is unpinned', async () =>
   assert.not(readdirSync(catalogue.directory).some((name) => name.endsWith('.pin')));
 });
 
-test('one that is not there cannot be pinned', async () => {
+test('an unknown epoch cannot be pinned', async () => {
   await publish(1);
   assert.is(await codeOf(epochs.pin(9, true)), 'E_EPOCH_UNKNOWN');
   assert.not(readdirSync(catalogue.directory).some((name) => name.endsWith('.pin')));
 });
 
-test('one that is held stays until the last holder lets go', async () => {
+test('a held epoch is kept until its last holder releases it', async () => {
   await publish(5);
   const first = await epochs.hold(() => catalogue.read(1));
   const second = await epochs.hold(() => catalogue.read(1));
@@ -114,7 +114,7 @@ test('one that is held stays until the last holder lets go', async () => {
   assert.equal(await numbers(), [4, 5]);
 });
 
-test('nor is one under its holder taken for what has come from disk', async () => {
+test('nor is a held epoch taken for one fetched from disk', async () => {
   await publish(1);
   const { held, release } = await epochs.hold(() => catalogue.read(1));
   const fetched = { ...held, round: 'r000001-ffffffff' };
@@ -157,7 +157,7 @@ test('an epoch on disk alone is pinned there, and stays once it is brought back'
   assert.equal([await numbers(), [...pinned]], [[4, 5], []]);
 });
 
-test('one that is held is not folded under its holder', async () => {
+test('a held epoch is not folded', async () => {
   await publish(1);
   const { held, release } = await epochs.hold(() => catalogue.read(1));
   const folded = { ...held, round: 'r000001-ffffffff' };
@@ -178,7 +178,7 @@ function corrupt(): never {
   throw new UmbraError({ code: 'E_EPOCH_CORRUPT', message: 'no such file' });
 }
 
-test('one that is folded while it is verified is read anew', async () => {
+test('an epoch that is folded while it is verified is read again', async () => {
   await publish(1);
   const folded = 'r000001-ffffffff';
   const read: string[] = [];
@@ -192,7 +192,7 @@ test('one that is folded while it is verified is read anew', async () => {
   assert.equal(read, ['r000001-0123abcd', folded]);
 });
 
-test('one that is removed while it is verified is not damaged, one that is stays so', async () => {
+test('an epoch removed during verification is not called damaged; a damaged one is', async () => {
   await publish(2);
   onVerify = async ({ epoch }) => {
     if (epoch === 1) await epochs.remove(epoch);
@@ -202,7 +202,7 @@ test('one that is removed while it is verified is not damaged, one that is stays
   assert.is(await codeOf(epochs.verify(2, 'all')), 'E_EPOCH_CORRUPT');
 });
 
-test('a pin that was acknowledged holds, whatever was under way', async () => {
+test('an acknowledged pin holds, whatever else was under way', async () => {
   await publish(5);
   const [, pinned] = await Promise.all([
     epochs.retireOld(NOW),
@@ -212,7 +212,7 @@ test('a pin that was acknowledged holds, whatever was under way', async () => {
   assert.is((await numbers()).includes(1), pinned === undefined);
 });
 
-test('the list tells age and space', async () => {
+test('the list gives age and space', async () => {
   await publish(2);
   const [one, two] = await epochs.details(NOW + HOUR);
   assert.equal([one?.ageMs, two?.ageMs], [2 * HOUR, HOUR]);

@@ -96,7 +96,7 @@ async function freeBytes(): Promise<number> {
   return (await admission.admit(examined, [])).freeBytes;
 }
 
-test('a damaged epoch stays as it was, is reported, and others are folded', async () => {
+test('a damaged epoch is unchanged and reported, and others are folded', async () => {
   await publish();
   const path = join(config.shadowsDirectory, roundOf(2), 'b', 'ram-0.delta');
   flip(path);
@@ -117,7 +117,7 @@ test('a damaged epoch stays as it was, is reported, and others are folded', asyn
   assert.equal(rounds(), [roundOf(1), FOLDED]);
 });
 
-test('one that is removed meanwhile is not damaged, and nothing of it is left', async () => {
+test('an epoch removed during its fold is not called damaged, and leaves nothing', async () => {
   await publish();
   const folding = fold().foldIfLarge(2, FOLDED);
   while (!rounds().includes(FOLDED)) await nextTurn();
@@ -146,7 +146,7 @@ test('a fold owns the memory it was admitted to while it runs, and none afterwar
   assert.is(after, BUDGET - occupied - RAM - MEMBERS.length * config.round.inFlightBytes);
 });
 
-test('it is not admitted while a round is under way, but when that is over', async () => {
+test('a fold is not admitted during a round, but after it', async () => {
   await publish();
   let over = () => {};
   const round = exclusive.run('checkpoint', () => new Promise<void>((done) => (over = done)));

@@ -73,13 +73,13 @@ for (const wanted of [3, undefined]) {
   });
 }
 
-test('none before it is whole: that is said', async () => {
+test('if no earlier epoch is whole, the error says so', async () => {
   await publish(2);
   for (const epoch of [1, 2]) damage(epoch);
   assert.match((await failureOf(2)).hint ?? '', 'no other epoch is whole');
 });
 
-test('one that is not there is no damage', async () => {
+test('an unknown epoch is not reported as damage', async () => {
   await publish(1);
   assert.is((await failureOf(9)).code, 'E_EPOCH_UNKNOWN');
 });

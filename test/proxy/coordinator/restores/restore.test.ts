@@ -82,7 +82,7 @@ test('all are loaded, then all resume', async () => {
   assert.is(done.at(-1), 'done');
 });
 
-test('its time ends when QEMU says the last VM runs, not when that is known here', async () => {
+test('its time ends at QEMU’s own time of the last resumption', async () => {
   const lateMs = 50;
   const verify = () => delay(20); // starting VMs takes time, too
   const resume = async () => {
@@ -96,7 +96,7 @@ test('its time ends when QEMU says the last VM runs, not when that is known here
   assert.ok(durationMs >= 0 && durationMs <= tookMs - lateMs + 3, `${durationMs} of ${tookMs} ms`);
 });
 
-test('a clock that was set meanwhile is not believed', async () => {
+test('a clock that was set during the restore is not used', async () => {
   for (const hours of [-2, 2]) {
     const resume = async () => (Date.now() + hours * 3_600_000) * 1000;
     const askedAt = performance.now();
@@ -127,19 +127,19 @@ test('nothing is killed or started for an epoch that is damaged, when VMs run', 
   assert.equal(done, []);
 });
 
-test('nor when every byte is to be read first', async () => {
+test('nor when every byte has to be read first', async () => {
   const read = restore(agent({ verify: corrupt }), { ...OPTIONS, verify: 'all' });
   assert.is(await codeOf(read), 'E_EPOCH_CORRUPT');
   assert.equal(done, []);
 });
 
-test('VMs that run are a reason to refuse', async () => {
+test('a restore over running VMs is refused', async () => {
   const alivePids = () => Promise.resolve(new Map([['a', 7]]));
   assert.is(await codeOf(restore(agent({ alivePids }))), 'E_MEMBERS_RUNNING');
   assert.equal(done, ['verified']);
 });
 
-test('a QEMU that dies when it is to run: all is undone, and tried once more', async () => {
+test('a QEMU that dies before its resumption: all is undone, and tried once more', async () => {
   let deaths = 1;
   const resume = (member: string) => {
     done.push(`resume ${member}`);

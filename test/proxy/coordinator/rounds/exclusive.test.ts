@@ -37,7 +37,7 @@ function outcome(promise: Promise<unknown>): Promise<string> {
 
 const AT_ONCE = async () => {};
 
-test('a round refuses other jobs, and is over when it has failed, too', async () => {
+test('a round refuses other jobs, until it ends or fails', async () => {
   const round = lasting('round');
   const running = outcome(exclusive.run('checkpoint', round.work));
   assert.is(await outcome(exclusive.run('restore', AT_ONCE)), 'E_ROUND_BUSY');
@@ -46,7 +46,7 @@ test('a round refuses other jobs, and is over when it has failed, too', async ()
   assert.is(await outcome(exclusive.run('restore', AT_ONCE)), 'done');
 });
 
-test('a brief job refuses none, and the first to come is next', async () => {
+test('other jobs wait for a brief job, in order of arrival', async () => {
   const fold = lasting('fold');
   const round = lasting('round');
   const folding = exclusive.brief('fold', fold.work);
@@ -61,7 +61,7 @@ test('a brief job refuses none, and the first to come is next', async () => {
   assert.equal(done, ['fold', 'round']);
 });
 
-test('it waits for a round itself', async () => {
+test('a brief job itself waits for a round', async () => {
   const round = lasting('round');
   const fold = lasting('fold');
   fold.end();
@@ -72,7 +72,7 @@ test('it waits for a round itself', async () => {
   assert.equal(done, ['round', 'fold']);
 });
 
-test('a round that is not admitted is in no other job’s way', async () => {
+test('a round that is not yet admitted delays no other job', async () => {
   const admission = lasting('admission');
   const refused = outcome(exclusive.run('checkpoint', AT_ONCE, admission.work));
   const restored = outcome(exclusive.run('restore', AT_ONCE));
@@ -81,7 +81,7 @@ test('a round that is not admitted is in no other job’s way', async () => {
   assert.is(await restored, 'done');
 });
 
-test('one that is admitted does', async () => {
+test('an admitted round refuses other jobs', async () => {
   const admission = lasting('admission');
   const round = lasting('round');
   const running = exclusive.run('checkpoint', round.work, admission.work);
@@ -93,7 +93,7 @@ test('one that is admitted does', async () => {
   assert.equal(done, ['admission', 'round']);
 });
 
-test('what was to be over in an instant, and is not, is waited for no longer', async () => {
+test('a brief job that takes too long is waited for no longer', async () => {
   const hasty = new Exclusive(1);
   const admission = lasting('admission');
   const running = outcome(hasty.run('checkpoint', AT_ONCE, admission.work));

@@ -30,7 +30,7 @@ function report(number: number): RoundReport {
   return reportRound(summary, new Map(), new Map());
 }
 
-test('what is added is read again, oldest first, for its owner only', async () => {
+test('added reports are read again, oldest first; files are their owner’s only', async () => {
   const archive = new RoundArchive(join(folder, 'rounds'));
   assert.equal(await archive.names(), []);
   for (const number of [2, 1, 3]) await archive.add(report(number));
@@ -43,7 +43,7 @@ test('what is added is read again, oldest first, for its owner only', async () =
   assert.is(statSync(join(folder, 'rounds', `${name}.json`)).mode & 0o777, 0o600);
 });
 
-test('the oldest go when there are too many', async () => {
+test('the oldest are removed when there are too many', async () => {
   const archive = new RoundArchive(folder);
   for (let number = 1; number <= 53; number++) await archive.add(report(number));
   const names = await archive.names();
@@ -51,7 +51,7 @@ test('the oldest go when there are too many', async () => {
   assert.is((await archive.read(names[0] ?? ''))?.epoch, 4);
 });
 
-test('a damaged report is left out, and a name that is none is no path', async () => {
+test('a damaged report is left out, and an invalid name is not used as a path', async () => {
   const archive = new RoundArchive(folder);
   await archive.add(report(1));
   writeFileSync(join(folder, 'r000002-0000000a.json'), '{"kind": "rou');

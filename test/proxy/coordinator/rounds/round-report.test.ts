@@ -73,7 +73,7 @@ test('a member’s time from the live phase to its resumption, without overlap',
   assert.is(a?.predictedDowntimeMs, 25);
 });
 
-test('in the background, a member is saved after its resumption, which is told apart from its stop', () => {
+test('in the background, a member is saved after its resumption, shown apart from its stop', () => {
   const [a] = report({ capture: 'background', drainMs: 215 }).members;
   assert.equal(a?.timeline.slice(-2), [
     { state: 'stopped', fromMs: 1000, toMs: 1020 },
@@ -83,7 +83,7 @@ test('in the background, a member is saved after its resumption, which is told a
   assert.is(report().members[0]?.savingMs, undefined);
 });
 
-test('a round that failed before the stop has what there was', () => {
+test('a round that failed before the stop is reported as far as it came', () => {
   const { resumedAtUs: _, ...standing } = facts(1000, 1020);
   const made = reportRound(SUMMARY, new Map([['a', standing]]), new Map());
   assert.is(made.clusterDowntimeMs, undefined);
@@ -91,7 +91,7 @@ test('a round that failed before the stop has what there was', () => {
   assert.is(made.members[0]?.timeline.length, 2);
 });
 
-test('only rounds with a live phase teach about the next one', () => {
+test('only rounds with a live phase are used for calibration', () => {
   assert.is(outcomeOf(report())?.clusterDowntimeMs, 40);
   assert.is(outcomeOf(report({ capture: 'stop-copy' })), undefined);
   const failure = { code: 'E_X', message: 'x' };

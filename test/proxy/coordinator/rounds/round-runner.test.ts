@@ -84,7 +84,7 @@ async function saving(): Promise<void> {
   for (const what of ['admitted', 'live', 'stopped', 'resumed'] as const) report(what);
 }
 
-test('a round whose memory is being saved is not given up, however long that takes', async () => {
+test('a round that keeps saving memory is not given up, however long it takes', async () => {
   await saving();
   for (let bytes = 1; bytes <= (5 * LIMIT_MS) / STEP_MS; bytes++) {
     sample(bytes);
@@ -96,7 +96,7 @@ test('a round whose memory is being saved is not given up, however long that tak
   assert.is((await running).failure, undefined);
 });
 
-test('one whose samples say the same again and again is', async () => {
+test('a round whose samples do not change is given up', async () => {
   await saving();
   const sampler = setInterval(() => sample(1), STEP_MS);
   const { failure } = await running.finally(() => clearInterval(sampler));
@@ -104,7 +104,7 @@ test('one whose samples say the same again and again is', async () => {
   assert.is(commands.at(-1), 'abort');
 });
 
-test('ended while its folder is made, it ends as soon as it has begun', async () => {
+test('aborted while its folder is made, a round ends as soon as it has begun', async () => {
   run();
   assert.ok(runner.abort(ABORTED));
   assert.equal(commands, [], 'no member has heard of it');
@@ -112,7 +112,7 @@ test('ended while its folder is made, it ends as soon as it has begun', async ()
   assert.equal(commands, ['prepare', 'abort']);
 });
 
-test('while its epoch is published nothing ends it, and abort says so', async () => {
+test('while its epoch is published a round cannot be aborted, and abort says so', async () => {
   await saving();
   for (const what of ['drained', 'sealed'] as const) report(what);
   assert.not(runner.abort(ABORTED));

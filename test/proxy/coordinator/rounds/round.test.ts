@@ -59,7 +59,7 @@ class Game {
 
 const test = suite('round');
 
-test('a round that goes well, step by step', () => {
+test('a successful round, step by step', () => {
   const game = new Game();
   assert.equal(game.take(), ['prepare a', 'prepare b']);
   assert.equal(game.report('admitted', 'a').take(), []);
@@ -84,7 +84,7 @@ test('a member that stops by itself ends the live phase of all', () => {
   assert.equal(game.report('stopped', 'a').take(), ['barrier a', 'barrier b']);
 });
 
-test('one that stops while others still open is not left waiting', () => {
+test('a member that stops while others are opening does not wait for ever', () => {
   const game = new Game().report('admitted').report('live', 'a').report('stopped', 'a');
   game.take();
   assert.equal(game.report('live', 'b').take(), ['start b', 'stop b']);
@@ -125,7 +125,7 @@ for (const [index, reach] of STEPS.entries()) {
   }
 }
 
-test('the first failure is the one that is told', () => {
+test('the first failure is reported', () => {
   const game = new Game().live().report('failed', 'a');
   game.event({
     type: 'report',
@@ -145,7 +145,7 @@ test('once publishing has begun, only its failure aborts', () => {
   assert.is(failed.report('aborted').state, 'aborted');
 });
 
-test('a proxy lost after it sealed does not spoil the epoch, nor hold up an abort', () => {
+test('a proxy lost after it sealed invalidates no epoch and delays no abort', () => {
   const game = () => new Game().live().report('stopped').report('sealed', 'a').report('gone', 'a');
   assert.equal(game().report('sealed', 'b').take().at(-1), 'publish');
   const aborted = game();

@@ -28,7 +28,7 @@ const OLD = {
 
 const test = suite('stored report');
 
-test('what is written is read again, with its version in the file only', () => {
+test('a written report is read again; its version is in the file only', () => {
   const summary = {
     round: 'r000001-00000000',
     epoch: 1,
@@ -57,7 +57,7 @@ test('a report of 0.1.0 is read in the present spelling', () => {
   assert.is(report?.epoch, 7);
 });
 
-test('a report of a later version is left out, and so is what is none', () => {
+test('a report of a later version is left out, and so is other content', () => {
   assert.is(readReport(JSON.stringify({ ...OLD, version: 3 })), undefined);
   for (const text of ['', 'null', '[]', '"x"', '{"kind":"round"}']) {
     assert.is(readReport(text), undefined, text);

@@ -33,7 +33,7 @@ test('devices that write memory past QEMU are named, and no others', () => {
   ]);
 });
 
-test('a plain VM has none', () => {
+test('a plain VM has no such device', () => {
   assert.equal(foreignWriters('  dev: hpet, id ""\r\n', ' \\ u1: index=0,type=user,net=1\r\n'), []);
 });
 

@@ -28,7 +28,7 @@ function capture(): BackgroundCapture {
   return new BackgroundCapture(round as unknown as MemberRound, ready as unknown as Ready);
 }
 
-test('the error names the cut, be it found by QEMU’s event or by its answer', async () => {
+test('the error names the cut, whether QEMU’s event or its answer shows it', async () => {
   assert.not(capture().onResumed(true));
   const [event] = failures;
   const answer = await capture()

@@ -54,13 +54,13 @@ class Bench implements StreamedMemory {
 
 const test = suite('dirty log');
 
-test('nothing was missed: nothing is written', async () => {
+test('if no page was missed, nothing is written', async () => {
   const bench = new Bench();
   bench.page = bench.zero = () => assert.unreachable();
   assert.is(await bench.mend(), 0);
 });
 
-test('every page that differs is mended, and no other', async () => {
+test('every page that differs is repaired, and no other', async () => {
   const bench = new Bench();
   bench.vm[0]?.fill(1, 2 * PAGE + 7, 2 * PAGE + 8); // one byte, in the last page of a short block
   bench.vm[1]?.fill(0, 0, PAGE);
@@ -72,7 +72,7 @@ test('every page that differs is mended, and no other', async () => {
   assert.is(await bench.mend(), 0);
 });
 
-test('it ends when the round is over', async () => {
+test('the comparison ends when the round is over', async () => {
   const bench = new Bench();
   let looks = 0;
   const over = new Error('over');
@@ -100,7 +100,7 @@ for (const [what, blocks] of [
   });
 }
 
-test('memory of another process is read at its addresses; what is not there is an error', () => {
+test('memory of another process is read at its addresses; an unmapped one is an error', () => {
   const memory = new ProcessMemory(thisProcess());
   const known = Buffer.alloc(PAGE, 'known');
   const read = Buffer.alloc(PAGE);
@@ -112,7 +112,7 @@ test('memory of another process is read at its addresses; what is not there is a
   assert.throws(() => memory.read(BigInt(koffi.address(known)), read), /closed/);
 });
 
-test('a process that is gone, or another of the same number, is not taken for it', () => {
+test('an ended process, or a new one with its pid, is not read', () => {
   const { pid, startTime } = thisProcess();
   assert.throws(() => new ProcessMemory({ pid, startTime: `${startTime}0` }), /is gone/);
   assert.throws(() => new ProcessMemory({ pid: 2 ** 22 + 1, startTime }), /ENOENT/);
@@ -123,7 +123,7 @@ function monitor(major: number, enabled: boolean): QmpClient {
   return { version, execute: async () => ({ enabled, present: true }) } as unknown as QmpClient;
 }
 
-test('precopy is refused where QEMU emulates and its memory is not to be compared', async () => {
+test('precopy is refused under emulation if memory cannot be compared', async () => {
   const readable = { vm: thisProcess(), compareEmulated: true };
   const unknown = { vm: undefined, compareEmulated: true };
   assert.is(await precopyObstacle(monitor(10, false), readable), undefined);

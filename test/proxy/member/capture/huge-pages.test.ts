@@ -21,15 +21,15 @@ const test = suite('huge pages');
 const HUGE_BYTES = 2 ** 21;
 
 const MAPS = [
-  '55d0c0000000-55d0c0200000 r-xp 00000000 fe:01 1234                       /usr/bin/qemu-system-x86_64',
-  '7fde17fff000-7fde37fff000 rw-p 00000000 00:1b 756305                     /dev/shm/demo/ram-0.img',
-  '7fe1e0000000-7fe1e0800000 rw-s 00000000 00:01 5                          /memfd:shared (deleted)',
+  '55d0c0000000-55d0c0200000 r-xp 00000000 fe:01 1234           /usr/bin/qemu-system-x86_64',
+  '7fde17fff000-7fde37fff000 rw-p 00000000 00:1b 756305         /dev/shm/demo/ram-0.img',
+  '7fe1e0000000-7fe1e0800000 rw-s 00000000 00:01 5              /memfd:shared (deleted)',
   '7fe200000000-7fe200c00000 rw-p 00000000 00:00 0 ',
   '7fe203e00000-7fe223e00000 rw-p 00000000 00:00 0 ',
   '7fe223e00000-7fe223e01000 ---p 00000000 00:00 0 ',
 ].join('\n');
 
-test('huge pages are where the kernel can have them, whatever the block begins with', () => {
+test('huge pages begin at aligned addresses, wherever the block begins', () => {
   const of = (address: bigint, length: number) => [...hugePages({ address, length }, HUGE_BYTES)];
   const start = 0x7fe200000000n;
   const next = start + BigInt(HUGE_BYTES);
@@ -38,12 +38,12 @@ test('huge pages are where the kernel can have them, whatever the block begins w
   assert.equal(of(start + 4096n, HUGE_BYTES), []);
 });
 
-test('used is where the VM has half of a huge page: no more is added than it has', () => {
+test('a huge page is used if the VM has half of it: joining at most doubles its memory', () => {
   const kinds = [0, 256, 257, 512].map((pages) => kindOf(pages * 4096, HUGE_BYTES));
   assert.equal(kinds, ['used', 'used', 'unused', 'unused']);
 });
 
-test('what a process has of its memory: neither what it only read, nor what it gave back', () => {
+test('pages that were only read, or given back, do not count as a process’s memory', () => {
   const memory = splitMemory(4);
   memory.write(0, 512);
   memory.write(1, 300);
@@ -89,7 +89,7 @@ test('unused memory takes no room that another round needs, nor scarce memory', 
   assert.equal(of('all', true), { used: 10, unused: 10 }, 'all is all');
 });
 
-test('joined is private memory without a file alone', () => {
+test('only private memory without a file is joined', () => {
   const memory = anonymousRanges(parseMaps(MAPS));
   assert.equal(
     memory.map(({ start, end }) => Number(end - start) / 2 ** 20),
@@ -97,7 +97,7 @@ test('joined is private memory without a file alone', () => {
   );
 });
 
-test('a block is where QEMU says, and has to be there whole', () => {
+test('a block is found at QEMU’s address, and has to be mapped whole', () => {
   const memory = anonymousRanges(parseMaps(MAPS));
   const at = (address: bigint) => addressOf({ address, length: HUGE_BYTES }, memory);
   assert.is(at(0x7fe203e00000n), 0x7fe203e00000n);
@@ -105,7 +105,7 @@ test('a block is where QEMU says, and has to be there whole', () => {
   assert.is(at(0x7fde18000000n), undefined, 'a file is behind it');
 });
 
-test('a QEMU that does not say: found by its size, if no other has that', () => {
+test('without QEMU’s address, a block is found by its size if that is unique', () => {
   const memory = anonymousRanges(parseMaps(MAPS));
   const of = (mib: number) => addressOf({ length: mib * 2 ** 20 }, memory);
   assert.is(of(512), 0x7fe203e00000n);
@@ -116,7 +116,7 @@ test('a QEMU that does not say: found by its size, if no other has that', () => 
   assert.is(addressOf({ length: 2 ** 29 }, twice), undefined);
 });
 
-test('what keeps the kernel from it has a code, a place, and a way out', async () => {
+test('an obstacle in the kernel is reported with a code, a place and a hint', async () => {
   // A thread of this process is alive, but has no pidfd: it leads no process (pidfd_open(2)).
   const pid = Number(
     readdirSync('/proc/self/task').find((thread) => Number(thread) !== process.pid),
@@ -135,7 +135,7 @@ test('what keeps the kernel from it has a code, a place, and a way out', async (
   }
 });
 
-test('a VM that has ended meanwhile is nothing to complain about', async () => {
+test('a VM that has ended meanwhile is no error', async () => {
   const child = spawn('true');
   const pid = child.pid ?? 0;
   const vm = { pid, startTime: startTimeOf(pid) ?? '' };

@@ -65,7 +65,7 @@ test('a QEMU that cannot trickle rests between passes instead', async () => {
   pacing.end();
 });
 
-test('closing in ends the trickle: a QEMU asleep would be late for the stop', async () => {
+test('the closing phase ends the trickle: a sleeping QEMU would stop late', async () => {
   const { pacing, told, pass } = bench(NOTHING_LEFT);
   await pass(2);
   pacing.closeIn();
@@ -74,7 +74,7 @@ test('closing in ends the trickle: a QEMU asleep would be late for the stop', as
   pacing.end();
 });
 
-test('nothing is said to QEMU after the end', async () => {
+test('no command is sent to QEMU after the end', async () => {
   const { pacing, told, pass } = bench(NOTHING_LEFT);
   await pass(2);
   const before = told.length;

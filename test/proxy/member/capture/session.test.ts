@@ -56,7 +56,7 @@ const TO_LIVE: readonly Type[] = ['prepare', 'admitted', 'open', 'streaming', 's
 
 const test = suite('session');
 
-test('a round that goes well', () => {
+test('a successful round', () => {
   const good = run(
     ...TO_LIVE,
     'stop',
@@ -88,7 +88,7 @@ test('a round that goes well', () => {
   assert.equal(good.session, S.NEW_SESSION);
 });
 
-test('a background snapshot: runs again when all are cut, and seals when all has come', () => {
+test('a background snapshot: resumed when all are cut, sealed when all is received', () => {
   const live: Type[] = ['prepare', 'admitted, background', 'open', 'streaming', 'start'];
   const cut = run(...live, 'stop', 'vm-stopped');
   assert.not(names(cut).includes('resume'));
@@ -115,24 +115,24 @@ test('the drain may end before the stop is known, and before or after the barrie
   }
 });
 
-test('no barrier, no resume: whatever else happens', () => {
+test('no resume before the barrier, whatever else happens', () => {
   const { actions } = run(...TO_LIVE, 'stop', 'vm-stopped', 'drained', 'drained', 'stop');
   assert.not(actions.some(({ type }) => type === 'resume'));
 });
 
-test('not drained, no resume', () => {
+test('no resume before the drain is complete', () => {
   const { actions } = run(...TO_LIVE, 'stop', 'vm-stopped', 'barrier', 'barrier');
   assert.not(actions.some(({ type }) => type === 'resume'));
 });
 
-test('a VM that is resumed at the barrier spoils the cut', () => {
+test('a VM that is resumed at the barrier invalidates the cut', () => {
   const { session, actions } = run(...TO_LIVE, 'stop', 'vm-stopped', 'vm-resumed');
   assert.is(session.state, S.UNDOING);
   const failed = actions.find((action) => action.type === 'report' && action.report === 'failed');
   assert.is(failed?.type === 'report' && failed.failure?.code, 'E_RESUMED_EARLY');
 });
 
-test('the deadline counts only while the VM stands', () => {
+test('the deadline counts only while the VM is stopped', () => {
   assert.is(run(...TO_LIVE, 'deadline').session.state, S.LIVE);
   assert.is(run(...TO_LIVE, 'stop', 'deadline').session.state, S.UNDOING);
   assert.is(run(...TO_LIVE, 'stop', 'vm-stopped', 'deadline').session.state, S.UNDOING);

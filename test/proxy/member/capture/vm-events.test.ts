@@ -38,14 +38,14 @@ function stop(): void {
   events.take({ name: 'STOP', timestampUs: 0, data: {} });
 }
 
-test('a stop that was asked for is the round’s', async () => {
+test('a stop that the round has requested is the round’s', async () => {
   round.stopAsked = true;
   stop();
   await events.stopKnown();
   assert.equal(told, ['ours']);
 });
 
-test('the operator’s stop is not, whatever is asked for before QEMU has answered', async () => {
+test('an operator’s stop is not the round’s, whatever the round has requested', async () => {
   stop();
   round.stopAsked = true;
   answer('paused');

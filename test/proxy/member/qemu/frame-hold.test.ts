@@ -41,7 +41,7 @@ function monitor(refuse: (id: string) => boolean): { qmp: QmpClient; calls: Call
   return { qmp: { execute } as unknown as QmpClient, calls };
 }
 
-test('every backend is held, and released though another was not held', async () => {
+test('backends are held, and released even if one could not be held', async () => {
   const { qmp, calls } = monitor((id) => id.endsWith('b') && calls.length > 2);
   await holdFrames(qmp, ['a', 'b']);
   await releaseFrames(qmp, ['b', 'a']);
@@ -56,7 +56,7 @@ test('every backend is held, and released though another was not held', async ()
   );
 });
 
-test('whether they could be held is tried, one after the other, and nothing is left', async () => {
+test('a probe holds backends one after the other, and leaves no filter', async () => {
   const { qmp, calls } = monitor((id) => id.endsWith('b'));
   assert.match((await holdingObstacle(qmp, ['a', 'b', 'c'])) ?? '', /frames of b .*no/);
   assert.equal(
@@ -72,7 +72,7 @@ test('whether they could be held is tried, one after the other, and nothing is l
   assert.is(await holdingObstacle(qmp, ['a']), undefined);
 });
 
-test('one that cannot be held is told', async () => {
+test('a backend that cannot be held is reported', async () => {
   const { qmp } = monitor(() => true);
   try {
     await holdFrames(qmp, ['net0']);

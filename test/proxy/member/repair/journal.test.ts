@@ -31,13 +31,13 @@ test('a snapshot is noted with the process of the VM and the one that reads its 
   });
 });
 
-test('nothing is noted without an entry: no round holds the VM', () => {
+test('without an entry nothing is noted: no round holds the VM', () => {
   const journal = new Journal(directory);
   journal.snapshot(thisProcess(), thisProcess());
   assert.is(journal.read(), undefined);
 });
 
-test('one that cannot be written says which, and why', () => {
+test('the error of an unwritable journal names it and the cause', () => {
   const path = join(directory, 'none', 'round.json');
   try {
     new Journal(join(directory, 'none')).write({ round: 'r1', stopping: false, saved });
@@ -55,7 +55,7 @@ test('a damaged entry asks for the VM to be resumed, and for nothing else', () =
   assert.is(entry?.snapshot, undefined);
 });
 
-test('a journal of a newer Umbra gives what is known of it, and the VM is resumed', () => {
+test('of a newer Umbra’s journal the known fields are read, and the VM is resumed', () => {
   for (const unknown of [{ version: 3 }, { version: 2, requires: ['stripes'] }]) {
     const entry = { round: 'r1', stopping: false, held: ['net0'], saved, more: 1 };
     writeFileSync(join(directory, 'round.json'), JSON.stringify({ ...unknown, ...entry }));

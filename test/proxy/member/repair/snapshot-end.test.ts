@@ -60,7 +60,7 @@ async function mend(ramBytes: number, bytesPerSecond: number): Promise<string> {
   );
 }
 
-test('a large VM takes its time', async () => {
+test('a large VM may take long', async () => {
   assert.is(await mend(64 * GIB, GIB / 4), 'whole'); // four minutes
 });
 
@@ -68,7 +68,7 @@ test('a small one on a busy host has a minute', async () => {
   assert.is(await mend(GIB, GIB / 45), 'whole');
 });
 
-test('one that saves next to nothing is given up', async () => {
+test('a snapshot that saves next to nothing is given up', async () => {
   assert.is(await mend(64 * GIB, GIB / 20), 'E_QMP_TIMEOUT');
 });
 

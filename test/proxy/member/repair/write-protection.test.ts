@@ -16,7 +16,7 @@ const MAPS = `7f39abe00000-7f39bbe00000 rw-p 00000000 00:00 0
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
 `;
 
-test('guest memory is among what can be written, private or shared', () => {
+test('guest memory is among the writable mappings, private or shared', () => {
   assert.equal(writableRanges(parseMaps(MAPS)), [
     { start: 0x7f39abe00000n, length: 0x10000000n },
     { start: 0x7f39bc000000n, length: 0x21000n },

@@ -38,7 +38,7 @@ for (const mib of [1, 40]) {
   });
 }
 
-test('a short one is whole before QEMU is there', async () => {
+test('a short stream is complete before QEMU connects', async () => {
   const load = loadOf(2 * MIB);
   const chunks = await encodeAhead(load);
   assert.is(load.read(), 2 * MIB);
@@ -46,7 +46,7 @@ test('a short one is whole before QEMU is there', async () => {
   assert.is(load.read(), 2 * MIB);
 });
 
-test('of a long one, no more is kept in memory than 33 MiB', async () => {
+test('of a long stream, at most 33 MiB are kept in memory', async () => {
   const load = loadOf(80 * MIB);
   const chunks = await encodeAhead(load);
   assert.ok(load.read() >= 31 * MIB && load.read() <= 33 * MIB, `${load.read() / MIB} MiB`);
@@ -54,7 +54,7 @@ test('of a long one, no more is kept in memory than 33 MiB', async () => {
   assert.is(load.read(), 80 * MIB);
 });
 
-test('a device state that is none is told before QEMU is there', async () => {
+test('an invalid device state is reported before QEMU connects', async () => {
   const load = loadOf(MIB);
   const options = { ...load.options, deviceState: Buffer.from('no section') };
   await encodeAhead({ ...load, options }).then(

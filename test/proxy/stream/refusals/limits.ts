@@ -1,4 +1,4 @@
-/** What is longer, larger or more than the limits let it be; and what comes after the end. */
+/** Items beyond the limits of length, size or number; and bytes after the end. */
 import * as b from '../builder.ts';
 import {
   afterHeader,

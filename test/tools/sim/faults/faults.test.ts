@@ -14,7 +14,7 @@ const ROUNDS = 15_000;
 const ENOUGH_ROUNDS = 40_000;
 
 const test = suite('faults');
-/** What came of rounds in which nothing was broken on purpose. */
+/** Result of rounds in which nothing was broken on purpose. */
 let healthy: ShareResult;
 
 test.before(() => {
@@ -28,7 +28,7 @@ test('thousands of rounds in which anything may go wrong keep every promise', ()
   assert.ok(committed > rounds / 2, `${committed} of ${rounds} committed`);
 });
 
-test('what no round has come to does nothing, or is argued', () => {
+test('transitions that no round has reached do nothing, or are listed with a reason', () => {
   const coverage = new Coverage();
   coverage.add(healthy.cells);
   const { missed } = coverage;
@@ -86,7 +86,7 @@ test('found: resumed-early, whichever of its sockets a thawed proxy reads first'
   assert.ok(violations('resumed-early').some((what) => what.includes('cut: ')));
 });
 
-test('all that can be broken is', () => {
+test('every part that can be broken is broken by a case', () => {
   assert.equal([...Object.keys(PROMISES), 'resumed-early'].sort(), [...BROKEN].sort());
 });
 
