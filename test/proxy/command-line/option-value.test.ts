@@ -57,7 +57,7 @@ test('the implied property can be replaced, in first place', () => {
   assert.is(json.format(), '{"type":"q35","usb":false}');
 });
 
-test('every value but off means on', () => {
+test('an option is on unless its value is off, no, false or n', () => {
   const value = new OptionValue('x,a=on,b=yes,c=true,d=off,e=no,f=false,g=n,h', 'type');
   const on = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'missing'].filter((key) => value.isOn(key));
   assert.equal(on, ['a', 'b', 'c', 'h']);

@@ -41,7 +41,7 @@ test('a libvirt domain gives its own name, and is reached through an Umbra socke
   assert.is(parse(named).members[0]?.name, 'w');
 });
 
-test('options of QEMU are refused for a domain', () => {
+test('a domain needs a URI and a valid name, and takes no options of a QEMU', () => {
   const wrong = {
     '{libvirt: "qemu:///system"}': 'members[0].domain',
     '{domain: web1}': 'members[0].libvirt',

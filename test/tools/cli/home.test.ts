@@ -33,7 +33,7 @@ function failureOf(...words: string[]): string {
   return (JSON.parse(stdout) as { failure: Failure }).failure.code;
 }
 
-test('files that other users may have put there are neither run nor read', () => {
+test('a config that other users may have put there is not used', () => {
   mkdirSync(join(home, 'demo'));
   const witness = join(home, 'ran');
   const member = `{name: a, qmp: /x, command: [touch, ${witness}]}`;

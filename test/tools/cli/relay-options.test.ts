@@ -56,7 +56,7 @@ test('addresses and names go in pairs, each once', () => {
   }
 });
 
-test('contradictory options are refused by name', () => {
+test('invalid options, alone or together, are refused', () => {
   const wrong: [Partial<RelayFlags>, (flags: RelayFlags) => unknown][] = [
     [{ stallLimit: '1ms' }, stallLimitOf],
     [{ stallLimit: 'soon' }, stallLimitOf],

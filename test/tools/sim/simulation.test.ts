@@ -205,7 +205,7 @@ test('calibration by earlier rounds makes the next prediction a good one', () =>
   assert.ok(Math.max(...last) < 0.5, `${errors.map((error) => error.toFixed(2))}`);
 });
 
-test('repeated calls of the coordinator lead to the same result', () => {
+test('replayed calls of the coordinator lead to the same end', () => {
   const cluster = mixed4();
   const names = namesOf(cluster);
   const recording = new Recording(names);

@@ -39,7 +39,7 @@ test('without an epoch, all of RAM is reserved', async () => {
   assert.equal(plan, { member: 'a', ramBytes: RAM, admittedBytes: RAM, base: undefined });
 });
 
-test('after a whole epoch, an eighth of it is reserved; it is the base', async () => {
+test('after a whole epoch, an eighth of RAM is reserved; that epoch is the base', async () => {
   const whole = await shadow('r1', 1);
   const { admittedBytes, base } = await planStaging('a', RAM, whole);
   assert.is(admittedBytes, RAM / 8);

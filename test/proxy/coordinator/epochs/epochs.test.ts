@@ -114,7 +114,7 @@ test('a held epoch is kept until its last holder releases it', async () => {
   assert.equal(await numbers(), [4, 5]);
 });
 
-test('nor is a held epoch taken for one fetched from disk', async () => {
+test('nor is a held epoch replaced by one fetched from disk', async () => {
   await publish(1);
   const { held, release } = await epochs.hold(() => catalogue.read(1));
   const fetched = { ...held, round: 'r000001-ffffffff' };

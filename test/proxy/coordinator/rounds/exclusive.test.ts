@@ -72,7 +72,7 @@ test('a brief job itself waits for a round', async () => {
   assert.equal(done, ['round', 'fold']);
 });
 
-test('a round that is not yet admitted delays no other job', async () => {
+test('a round whose admission fails does not refuse the job that waits', async () => {
   const admission = lasting('admission');
   const refused = outcome(exclusive.run('checkpoint', AT_ONCE, admission.work));
   const restored = outcome(exclusive.run('restore', AT_ONCE));
@@ -81,7 +81,7 @@ test('a round that is not yet admitted delays no other job', async () => {
   assert.is(await restored, 'done');
 });
 
-test('an admitted round refuses other jobs', async () => {
+test('once admitted, a round refuses the job that waits', async () => {
   const admission = lasting('admission');
   const round = lasting('round');
   const running = exclusive.run('checkpoint', round.work, admission.work);
@@ -93,7 +93,7 @@ test('an admitted round refuses other jobs', async () => {
   assert.equal(done, ['admission', 'round']);
 });
 
-test('a brief job that takes too long is waited for no longer', async () => {
+test('a job waits for a slow admission for a limited time', async () => {
   const hasty = new Exclusive(1);
   const admission = lasting('admission');
   const running = outcome(hasty.run('checkpoint', AT_ONCE, admission.work));

@@ -41,7 +41,7 @@ function monitor(refuse: (id: string) => boolean): { qmp: QmpClient; calls: Call
   return { qmp: { execute } as unknown as QmpClient, calls };
 }
 
-test('backends are held, and released even if one could not be held', async () => {
+test('backends are held, and released even if the release of one fails', async () => {
   const { qmp, calls } = monitor((id) => id.endsWith('b') && calls.length > 2);
   await holdFrames(qmp, ['a', 'b']);
   await releaseFrames(qmp, ['b', 'a']);

@@ -64,7 +64,7 @@ test('a large VM may take long', async () => {
   assert.is(await mend(64 * GIB, GIB / 4), 'whole'); // four minutes
 });
 
-test('a small one on a busy host has a minute', async () => {
+test('a small VM on a busy host has a minute', async () => {
   assert.is(await mend(GIB, GIB / 45), 'whole');
 });
 
