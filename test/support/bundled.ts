@@ -10,6 +10,8 @@ import { build } from 'esbuild';
 /** Where packages it imports are found. */
 const FOLDER = fileURLToPath(new URL('../../node_modules/.cache/umbra-tests', import.meta.url));
 
+/** Packages with machine code, and uvu, of which tests and their runner share one copy. */
+const EXTERNAL = ['koffi', 'lz4-napi', 'esbuild', 'uvu'];
 /** What packages in CommonJS expect to find, in a file that is a module. */
 const COMMON_JS = [
   "import { createRequire as $createRequire } from 'node:module';",
@@ -28,7 +30,7 @@ export async function bundled(program: string): Promise<Bundled> {
     entryPoints: [program],
     outfile: path,
     bundle: true,
-    external: ['koffi', 'lz4-napi', 'esbuild'],
+    external: EXTERNAL,
     banner: { js: COMMON_JS },
     format: 'esm',
     platform: 'node',
