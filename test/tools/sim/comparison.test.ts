@@ -1,7 +1,7 @@
 /**
  * Findings about multiplexing on uneven clusters, on a fixed sample of seeds; no requirements: if a
- * policy changes and a finding with it, the new finding is to be written down here. `npm run compare`
- * simulates 1,000 seeds.
+ * policy changes and a finding with it, the new finding is to be written down here.
+ * `npm run compare` simulates 1,000 seeds.
  */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
