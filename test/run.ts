@@ -20,8 +20,8 @@ const UNIT_LIMIT_MS = 15 * 60_000;
 const E2E_LIMIT_MS = 120 * 60_000;
 /** Begun first: begun last, one would run on while the other process has nothing to do. */
 const LONGEST = [
-  'sim/comparison.test.ts',
-  'sim/faults/faults.test.ts',
+  'tools/sim/comparison.test.ts',
+  'tools/sim/faults/faults.test.ts',
   'fuzz/fuzz.test.ts',
   'shadow/durable/power-cut.test.ts',
 ];

@@ -10,7 +10,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import type { UmbraError } from '../failure/failure.ts';
 import { type Calls, Channel, type ChannelOptions } from '../protocol/channel.ts';
-import { programPath } from './program.ts';
 
 export interface ChildOptions<Remote extends Calls, Local extends Calls>
   extends ChannelOptions<Remote, Local> {
@@ -27,9 +26,9 @@ export class Child<Remote extends Calls, Local extends Calls> {
   readonly #process: ChildProcess;
   #isGone = false;
 
-  /** Starts a program. @param program its path in the package, without extension */
+  /** Starts a program. @param program path of the file that node runs (program.ts) */
   constructor(program: string, options: ChildOptions<Remote, Local>) {
-    const child = fork(programPath(program), [], {
+    const child = fork(program, [], {
       detached: true,
       env: { ...process.env, ...options.env },
       serialization: 'advanced',

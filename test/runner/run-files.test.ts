@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { type Bundled, bundled } from '../support/bundled.ts';
 import { type FileResult, needsOwnProcess } from './outcome.ts';
 import { runFiles } from './run-files.ts';
 
@@ -28,12 +29,18 @@ const NAMES = [
 
 type Results = ReadonlyMap<string, FileResult>;
 
+const WORKER = fileURLToPath(new URL('worker.ts', import.meta.url));
+
 const test = suite('test runner');
+/** The worker, without a loader of TypeScript: most fixtures end their process. */
+let worker: Bundled;
 let results: Results;
 
 test.before(async () => {
+  worker = await bundled(WORKER);
   results = await resultsOf(NAMES, 1, LIMIT_MS);
 });
+test.after(() => worker.remove());
 
 /** Runs files. @returns the result of each, by its name */
 async function resultsOf(
@@ -42,12 +49,19 @@ async function resultsOf(
   limitMs: number,
 ): Promise<Results> {
   const byName = new Map<string, FileResult>();
-  const paths = names.map((name) => fileURLToPath(new URL(`fixtures/${name}.ts`, import.meta.url)));
+  const paths = names.map((name) =>
+    fileURLToPath(new URL(`fixtures/${name}.mjs`, import.meta.url)),
+  );
   const onResult = (path: string, result: FileResult) => {
-    assert.not(byName.has(basename(path, '.ts')), `${path} ran twice`);
-    byName.set(basename(path, '.ts'), result);
+    assert.not(byName.has(basename(path, '.mjs')), `${path} ran twice`);
+    byName.set(basename(path, '.mjs'), result);
   };
-  const returned = await runFiles(paths, { processes, limitMs, onResult });
+  const returned = await runFiles(paths, {
+    processes,
+    limitMs,
+    worker: { path: worker.path, execArgv: [] },
+    onResult,
+  });
   assert.equal(returned, [...byName.values()]);
   return byName;
 }

@@ -5,13 +5,15 @@
  */
 import { readFileSync } from 'node:fs';
 import { type FileResult, needsOwnProcess } from './outcome.ts';
-import { TestProcess } from './test-process.ts';
+import { TestProcess, type Worker } from './test-process.ts';
 
 export interface RunOptions {
   /** Number of processes at once. */
   readonly processes: number;
   /** Time after which a file is stopped, ms. */
   readonly limitMs: number;
+  /** Program that each process runs; default: worker.ts. */
+  readonly worker?: Worker;
   /** Is called when a file is over, with the time it took, ms. */
   readonly onResult: (path: string, result: FileResult, tookMs: number) => void;
 }
@@ -19,7 +21,7 @@ export interface RunOptions {
 /** @param paths absolute paths, in the order in which the files are begun */
 export async function runFiles(
   paths: readonly string[],
-  { processes, limitMs, onResult }: RunOptions,
+  { processes, limitMs, worker, onResult }: RunOptions,
 ): Promise<FileResult[]> {
   const waiting = paths.values();
   const results: FileResult[] = [];
@@ -28,7 +30,7 @@ export async function runFiles(
     for (const path of waiting) {
       const startedAt = performance.now();
       const isAlone = needsOwnProcess(readFileSync(path, 'utf8'));
-      const one = isAlone || shared === undefined ? await TestProcess.start() : shared;
+      const one = isAlone || shared === undefined ? await TestProcess.start(worker) : shared;
       const result = await one.run(path, limitMs);
       results.push(result);
       onResult(path, result, performance.now() - startedAt);

@@ -11,7 +11,17 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type FileResult, readOutcome } from './outcome.ts';
 
-const WORKER = fileURLToPath(new URL('worker.ts', import.meta.url));
+/** The program of a process that runs test files. */
+export interface Worker {
+  readonly path: string;
+  /** Words before it on Node's command line. */
+  readonly execArgv: readonly string[];
+}
+
+const WORKER: Worker = {
+  path: fileURLToPath(new URL('worker.ts', import.meta.url)),
+  execArgv: ['--import', 'tsx/esm'],
+};
 
 interface Exit {
   readonly code: number | null;
@@ -34,14 +44,14 @@ export class TestProcess {
   }
 
   /** Starts one, and returns when it waits for its first file, or has ended. */
-  static async start(): Promise<TestProcess> {
+  static async start(worker: Worker = WORKER): Promise<TestProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'umbra-tests-'));
     const output = openSync(join(folder, 'output'), 'a+');
     rmSync(folder, { recursive: true });
-    const child = fork(WORKER, {
+    const child = fork(worker.path, {
       // A process group of its own: what a test file has started is killed with it.
       detached: true,
-      execArgv: ['--import', 'tsx/esm'],
+      execArgv: [...worker.execArgv],
       env: { ...process.env, FORCE_COLOR: '0' },
       stdio: ['ignore', output, output, 'ipc'],
     });

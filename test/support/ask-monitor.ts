@@ -1,6 +1,6 @@
 /**
- * Asks a monitor as a proxy does, for broken-daemon.test.ts: `node … ask-monitor.ts SOCKET`. Sends
- * the major version its QEMU claims before and after a migration has begun.
+ * Asks a monitor as a proxy does, for e2e/broken-daemon.test.ts: `node … ask-monitor.ts SOCKET`.
+ * Sends the major version its QEMU claims before and after a migration has begun.
  */
 import { holdFrames, releaseFrames } from '../../proxy/member/qemu/frame-hold.ts';
 import { QmpClient } from '../../qmp/index.ts';

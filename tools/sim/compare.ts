@@ -1,5 +1,5 @@
 /**
- *     node --import tsx tools/sim/compare.ts [--seeds 1000] [--bound 2] [--json]
+ *     npm run compare -- [--seeds 1000] [--bound 2] [--json]
  *
  * Multiplexing policies side by side on uneven clusters of 4 to 16 members on one host. Less is
  * better in every figure; a ratio below 1 speaks for the policy that is named first. Each end

@@ -12,6 +12,7 @@ import { UmbraError } from '../../failure/failure.ts';
 import { settles } from '../../failure/settles.ts';
 import { Child } from '../../host/child.ts';
 import { sleepsOnDisk } from '../../host/pid-file.ts';
+import { programPath } from '../../host/program.ts';
 import type { Calls } from '../../protocol/channel.ts';
 import type { ClusterConfig, PersistConfig } from '../../protocol/cluster.ts';
 import {
@@ -27,6 +28,16 @@ import {
 } from '../../protocol/durable.ts';
 import type { RoundsInUse } from '../store/rounds-in-use.ts';
 
+/** Paths of the programs whose processes touch the disk. */
+export interface DurablePrograms {
+  readonly list: string;
+  readonly job: string;
+}
+
+const PROGRAMS: DurablePrograms = {
+  list: programPath('proxy/agent/durable/list-process'),
+  job: programPath('proxy/agent/durable/job-process'),
+};
 /** A slow disk that works answers sooner. */
 const SILENT_AFTER_MS = 20_000;
 const SILENCE_POLL_MS = 1_000;
@@ -48,11 +59,13 @@ export class DurableTier {
   #persisting: JobChild | undefined;
   #persistEnded = false;
   readonly #held: RoundsInUse;
+  readonly #programs: DurablePrograms;
 
   /** @param held takes the rounds whose folders a job reads or fills */
-  constructor(config: ClusterConfig, held: RoundsInUse) {
+  constructor(config: ClusterConfig, held: RoundsInUse, programs: DurablePrograms = PROGRAMS) {
     this.#config = config;
     this.#held = held;
+    this.#programs = programs;
   }
 
   /**
@@ -166,7 +179,7 @@ export class DurableTier {
   }
 
   #startKeeper(): ListChild {
-    const keeper: ListChild = new Child('proxy/agent/durable/list-process', {
+    const keeper: ListChild = new Child(this.#programs.list, {
       remote: LIST_CALLS,
       local: {},
       handlers: {},
@@ -182,7 +195,7 @@ export class DurableTier {
   }
 
   #startJob(onProgress: (progress: PersistProgress) => void = () => {}): JobChild {
-    const child: JobChild = new Child('proxy/agent/durable/job-process', {
+    const child: JobChild = new Child(this.#programs.job, {
       remote: JOB_CALLS,
       local: JOB_AGENT_CALLS,
       handlers: { progress: onProgress },

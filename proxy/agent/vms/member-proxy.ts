@@ -7,6 +7,7 @@
 import type { Logger } from 'pino';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
 import { Child } from '../../host/child.ts';
+import { programPath } from '../../host/program.ts';
 import {
   AGENT_CALLS,
   type MemberLocation,
@@ -19,6 +20,7 @@ import {
 } from '../../protocol/member.ts';
 import { ASK_EVERY_MS, SignsOfLife } from './signs-of-life.ts';
 
+const PROGRAM = programPath('proxy/member/process');
 const READY_DEADLINE_MS = 20_000;
 const REQUEST_DEADLINE_MS = 150_000;
 
@@ -35,10 +37,15 @@ export class MemberProxy {
 
   /**
    * Starts a proxy, and waits until it is ready: its monitor can be reached.
+   * @param program path of the proxy's program
    * @throws UmbraError with the proxy's own failure, or E_PROXY_GONE
    */
-  static async start(location: MemberLocation, log: Logger): Promise<MemberProxy> {
-    const proxy = new MemberProxy(location, log);
+  static async start(
+    location: MemberLocation,
+    log: Logger,
+    program: string = PROGRAM,
+  ): Promise<MemberProxy> {
+    const proxy = new MemberProxy(location, log, program);
     const timer = setTimeout(() => proxy.kill(), READY_DEADLINE_MS);
     try {
       const opened = proxy.#child.channel.call('open', location);
@@ -53,9 +60,9 @@ export class MemberProxy {
     }
   }
 
-  private constructor(location: MemberLocation, log: Logger) {
+  private constructor(location: MemberLocation, log: Logger, program: string) {
     this.location = location;
-    this.#child = new Child('proxy/member/process', {
+    this.#child = new Child(program, {
       remote: PROXY_CALLS,
       local: AGENT_CALLS,
       handlers: { notice: (notice) => this.#onNotice(notice), alive: () => {} },

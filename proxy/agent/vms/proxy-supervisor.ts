@@ -53,7 +53,10 @@ export interface SupervisorServices {
   pause(ms: number, signal?: AbortSignal): Promise<unknown>;
 }
 
-const REAL_SERVICES: SupervisorServices = { startProxy: MemberProxy.start, pause };
+const REAL_SERVICES: SupervisorServices = {
+  startProxy: (location, log) => MemberProxy.start(location, log),
+  pause,
+};
 
 /** The supervisor of one member's proxy. */
 export class ProxySupervisor {

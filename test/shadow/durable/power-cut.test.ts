@@ -3,7 +3,15 @@
  * whole, the next attempt completes the interrupted one, and nothing is left over.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
@@ -33,17 +41,29 @@ let child: Bundled;
 
 test.before(async () => {
   child = await bundled(CHILD);
-});
-test.after(() => child.remove());
-
-test.before.each(async () => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-cut-'));
   shadows = join(root, 'shadows');
-  store = new DurableStore(join(root, 'disk', 'demo'), 'demo');
-  epochs = [await sealEpoch(shadows, 1), await sealEpoch(shadows, 2)];
+  const [one, two] = [await sealEpoch(shadows, 1), await sealEpoch(shadows, 2)];
+  epochs = [one, two];
   for (const epoch of epochs) writeFileSync(fileOf(epoch), JSON.stringify(epoch));
+  store = new DurableStore(join(root, 'first', 'demo'), 'demo');
+  await persist(one);
 });
-test.after.each(() => rmSync(root, { recursive: true, force: true }));
+test.after(() => {
+  child.remove();
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** Each test has a disk of its own, on which the first epoch is. */
+test.before.each(() => {
+  const disk = join(root, 'disk');
+  cpSync(join(root, 'first'), disk, { recursive: true, preserveTimestamps: true });
+  store = new DurableStore(join(disk, 'demo'), 'demo');
+});
+test.after.each(() => {
+  for (const folder of ['disk', 'back'])
+    rmSync(join(root, folder), { recursive: true, force: true });
+});
 
 const fileOf = ({ epoch }: EpochManifest) => join(root, `${epoch}.json`);
 
@@ -90,8 +110,7 @@ const CUTS = PERSIST_STEPS.flatMap((step) => {
 
 for (const { step, occurrence } of CUTS) {
   test(`at ${step}, time ${occurrence}`, async () => {
-    const [one, two] = epochs as [EpochManifest, EpochManifest];
-    await persist(one);
+    const [, two] = epochs as [EpochManifest, EpochManifest];
     assert.is(await persistUntil(two, step, occurrence), 'SIGKILL', 'the step was reached');
     const listed = await fetchAll();
     const published = PERSIST_STEPS.indexOf(step) >= PERSIST_STEPS.indexOf('epoch/named');
@@ -111,8 +130,7 @@ for (const { step, occurrence } of CUTS) {
 }
 
 test('an interrupted persist that is not continued is collected', async () => {
-  const [one, two] = epochs as [EpochManifest, EpochManifest];
-  await persist(one);
+  const [, two] = epochs as [EpochManifest, EpochManifest];
   assert.is(await persistUntil(two, 'epoch/drafted'), 'SIGKILL');
   assert.ok(rounds().includes(roundOf(2)));
   await store.collect();

@@ -7,12 +7,17 @@ import { DurableTier } from '../../../../proxy/agent/durable/durable-tier.ts';
 import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
 import { parseClusterConfig } from '../../../../proxy/config/config.ts';
 import { type Failure, UmbraError } from '../../../../proxy/failure/failure.ts';
+import { programPath } from '../../../../proxy/host/program.ts';
 import type { EpochManifest } from '../../../../shadow/index.ts';
+import { type Bundled, bundled, forkPlain } from '../../../support/bundled.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const test = suite('durable tier');
 let root = '';
 let tier: DurableTier;
+let list: Bundled;
+let job: Bundled;
+let restoreFork: () => void;
 
 const EPOCH: EpochManifest = {
   format: 'umbra-epoch',
@@ -24,12 +29,26 @@ const EPOCH: EpochManifest = {
   members: [{ name: 'a', shadow: 'a'.repeat(64) }],
 };
 
+test.before(async () => {
+  [list, job] = await Promise.all([
+    bundled(programPath('proxy/agent/durable/list-process')),
+    bundled(programPath('proxy/agent/durable/job-process')),
+  ]);
+  restoreFork = forkPlain();
+});
+test.after(() => {
+  list.remove();
+  job.remove();
+  restoreFork();
+});
+
 test.before.each(() => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-tier-'));
   const text = `{cluster: demo, members: [{name: a, qmp: /x}], persist: {to: ${root}/disk}}`;
   tier = new DurableTier(
     parseClusterConfig(text, '/etc/c.yaml', join(root, 'home')),
     new RoundsInUse(),
+    { list: list.path, job: job.path },
   );
 });
 test.after.each(async () => {

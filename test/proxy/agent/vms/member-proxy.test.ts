@@ -9,13 +9,17 @@ import * as assert from 'uvu/assert';
 import { MemberProxy } from '../../../../proxy/agent/vms/member-proxy.ts';
 import { type Failure, UmbraError } from '../../../../proxy/failure/failure.ts';
 import { isAlive, startTimeOf } from '../../../../proxy/host/known-process.ts';
+import { programPath } from '../../../../proxy/host/program.ts';
 import type { MemberLocation, MemberNotice } from '../../../../proxy/protocol/member.ts';
+import { type Bundled, bundled, forkPlain } from '../../../support/bundled.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const test = suite('member proxy');
 const log = pino({ level: 'silent' });
 const LIMIT_MS = 60_000;
 let root = '';
+let program: Bundled;
+let restoreFork: () => void;
 /** Started together, for it takes a while. */
 let idle: MemberProxy;
 let domain: MemberProxy;
@@ -23,6 +27,8 @@ let killed: MemberProxy;
 let frozen: MemberProxy;
 
 test.before(async () => {
+  program = await bundled(programPath('proxy/member/process'));
+  restoreFork = forkPlain();
   root = mkdtempSync(join(scratchFolder(), 'umbra-proxy-'));
   const libvirt = { uri: 'test:///none', domain: 'd0' };
   [idle, domain, killed, frozen] = await Promise.all([
@@ -37,12 +43,14 @@ test.after(async () => {
   for (const proxy of all) proxy.kill();
   await Promise.all(all.map(({ exited }) => exited));
   rmSync(root, { recursive: true, force: true });
+  program.remove();
+  restoreFork();
 });
 
 function start(member: string, more: Partial<MemberLocation> = {}): Promise<MemberProxy> {
   const directory = join(root, member);
   const location = { member, qmp: join(directory, 'qmp.sock'), directory, ...more };
-  return MemberProxy.start(location, log);
+  return MemberProxy.start(location, log, program.path);
 }
 
 async function failureOf(promise: Promise<unknown>): Promise<Failure> {

@@ -14,9 +14,9 @@ import {
   STOPPING,
   step,
 } from '../../proxy/coordinator/rounds/round.ts';
-import { BrokenBarrier } from './broken-barrier.ts';
-import { parseParts } from './broken-daemon.ts';
-import { scratchFolder } from './scratch.ts';
+import { BrokenBarrier } from '../support/broken-barrier.ts';
+import { parseParts } from '../support/broken-daemon.ts';
+import { scratchFolder } from '../support/scratch.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const test = suite('broken daemon');
@@ -79,9 +79,13 @@ async function askBroken(preload: string): Promise<{ told: string[]; said: strin
   });
   await new Promise<void>((done) => qemu.listen(socket, done));
   const preloaded = ['--import', 'tsx', '--import', new URL(preload, import.meta.url).href];
-  const child = fork(fileURLToPath(new URL('./ask-monitor.ts', import.meta.url)), [socket], {
-    execArgv: preloaded,
-  });
+  const child = fork(
+    fileURLToPath(new URL('../support/ask-monitor.ts', import.meta.url)),
+    [socket],
+    {
+      execArgv: preloaded,
+    },
+  );
   const said = await new Promise<string>((resolve, reject) => {
     child.once('message', (message) => resolve(String(message)));
     child.once('exit', () => reject(new Error('it ended without a word')));
@@ -92,13 +96,13 @@ async function askBroken(preload: string): Promise<{ told: string[]; said: strin
 }
 
 test('a proxy without hold does not hold frames, though it is told that it does', async () => {
-  const { told, said } = await askBroken('./broken-hold.ts');
+  const { told, said } = await askBroken('../support/broken-hold.ts');
   assert.equal(told, ['qmp_capabilities', 'migrate', 'object-del umbra-hold-net0']);
   assert.is(said, '7 7');
 });
 
 test('a proxy without foresight takes an old QEMU for a new one until it migrates', async () => {
-  const { told, said } = await askBroken('./broken-foresight.ts');
+  const { told, said } = await askBroken('../support/broken-foresight.ts');
   assert.is(said, '9 7');
   assert.equal(told.slice(1), [
     'object-add umbra-hold-net0',
@@ -118,7 +122,7 @@ test('nothing that is shipped can be broken', () => {
 });
 
 test('the program names a part that it does not know', () => {
-  const program = fileURLToPath(new URL('./broken-daemon.ts', import.meta.url));
+  const program = fileURLToPath(new URL('../support/broken-daemon.ts', import.meta.url));
   const start = () =>
     execFileSync(process.execPath, ['--import', 'tsx', program, 'demo', 'barier'], {
       encoding: 'utf8',

@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { lockCluster } from '../../../proxy/host/lock.ts';
-import { recordedProcess, recordProcess } from '../../../proxy/host/pid-file.ts';
-import { answers, apiSocket, daemonPidFile } from '../../../proxy/host/private-socket.ts';
-import { loadConfigFile, storeConfig } from '../../../tools/cli/home.ts';
-import { endDaemon, ensureDaemon } from '../../../tools/cli/processes.ts';
-import { scratchFolder } from '../../support/scratch.ts';
+import { lockCluster } from '../../proxy/host/lock.ts';
+import { recordedProcess, recordProcess } from '../../proxy/host/pid-file.ts';
+import { answers, apiSocket, daemonPidFile } from '../../proxy/host/private-socket.ts';
+import { loadConfigFile, storeConfig } from '../../tools/cli/home.ts';
+import { endDaemon, ensureDaemon } from '../../tools/cli/processes.ts';
+import { scratchFolder } from '../support/scratch.ts';
 
 const LIMIT_MS = 30_000;
 

@@ -2,14 +2,12 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isAlive, type KnownProcess, recordedProcess } from '../../../proxy/host/pid-file.ts';
-import { apiSocket, daemonPidFile } from '../../../proxy/host/private-socket.ts';
-import { scratchFolder } from '../../support/scratch.ts';
-
-const MAIN = fileURLToPath(new URL('../../../tools/cli/main.ts', import.meta.url));
+import { isAlive, type KnownProcess, recordedProcess } from '../../proxy/host/pid-file.ts';
+import { apiSocket, daemonPidFile } from '../../proxy/host/private-socket.ts';
+import { umbraCommand } from '../../tools/testbed/testbed.ts';
+import { scratchFolder } from '../support/scratch.ts';
 
 const test = suite('down and doctor without a daemon that answers');
 let home = '';
@@ -24,8 +22,8 @@ test.after.each(() => {
 
 function umbra(...words: string[]): { readonly status: number | null; readonly stdout: string } {
   const env = { ...process.env, UMBRA_HOME: home };
-  const command = ['--import', 'tsx', MAIN, ...words, '--json'];
-  return spawnSync(process.execPath, command, { encoding: 'utf8', env });
+  const [program, ...first] = umbraCommand();
+  return spawnSync(program, [...first, ...words, '--json'], { encoding: 'utf8', env });
 }
 
 /** Starts a cluster without VMs. @returns its daemon */
