@@ -249,7 +249,7 @@ test('before-commit on a hung disk: the round aborts in time, the next one at on
   assert.is(failureOf(await first).code, 'E_PERSIST_SLOW');
   const next = failureOf(await on.umbra('checkpoint', '--json'));
   assert.is(next.code, 'E_DURABLE_SILENT');
-  assert.match(next.hint ?? '', 'taken up again');
+  assert.match(next.hint ?? '', 'continues when it answers');
   const { members, epochs, persist } = await on.json<ClusterStatus>('status');
   assert.ok(members.every(({ running }) => running));
   assert.equal(epochs, []);

@@ -98,7 +98,7 @@ test('a job that fails says which it was, and for which epoch', async () => {
 });
 
 test('processes that are ended are lost, and say what they were to do', async () => {
-  await tier.ask({ type: 'look' });
+  // Neither process can have answered: both have yet to start.
   const asked = failureOf(tier.ask({ type: 'collect' }));
   const verified = failureOf(tier.verify(EPOCH));
   await new Promise((resolve) => setImmediate(resolve));
