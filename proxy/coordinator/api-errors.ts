@@ -56,8 +56,10 @@ function badRequest(message: string): UmbraError {
 }
 
 function renamed(what: string, present: string | undefined): UmbraError {
-  const message = `bad request: ${what} is an old spelling`;
-  return new UmbraError({ code: 'E_RENAMED', message, hint: `Write "${present}".` });
+  const message = `bad request: ${what} is an old spelling of "${present}"`;
+  const fields = 'The fields of every request are in /v1/openapi.json';
+  const hint = `${fields}; "${present}" may not be one of this request.`;
+  return new UmbraError({ code: 'E_RENAMED', message, hint });
 }
 
 function send(reply: FastifyReply, error: unknown, status?: number) {

@@ -36,7 +36,7 @@ const GENERAL = {
   E_RENAMED: {
     meaning: 'A request spells a field or a value as an earlier version did.',
     status: 400,
-    hint: 'Write the new spelling; the hint that comes with the failure names it.',
+    hint: 'The message names the new spelling; /v1/openapi.json has the fields of every request.',
   },
   E_ROUTE_UNKNOWN: {
     meaning: 'The API has no such address; the message names it.',

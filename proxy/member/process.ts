@@ -175,7 +175,7 @@ const channel = parentChannel({
     'load-domain': answer,
     resume: answer,
     'merge-layers': answer,
-    rescue: answer,
+    repair: answer,
     command: (command) => proxy?.command(command),
   } as Handlers<typeof PROXY_CALLS>,
   onMisfit: (failure) => {

@@ -36,7 +36,7 @@ const PROBE_TIMEOUT_MS = 2_000;
 /** A QEMU just started needs a moment to make its sockets; more under load. */
 const START_DEADLINE_MS = 20_000;
 const RESUME_DEADLINE_MS = 10_000;
-const RESCUE_LIMIT_MS = 60_000;
+const REPAIR_LIMIT_MS = 60_000;
 
 export class Requests {
   readonly #location: MemberLocation;
@@ -67,8 +67,8 @@ export class Requests {
           return { files: await mergeLayers(qmp, workingDirectory, owner, new Set(needed)) };
         });
       }
-      case 'rescue':
-        return this.#rescue();
+      case 'repair':
+        return this.#repair();
     }
   }
 
@@ -184,9 +184,9 @@ export class Requests {
   }
 
   /** Repairs the VM. Without a journal it is not touched: it is as its operator wants it. */
-  async #rescue(): Promise<{ rescued: boolean }> {
+  async #repair(): Promise<{ repaired: boolean }> {
     const journal = new Journal(this.#location.directory);
-    return { rescued: await repairVm(this.#location.qmp, journal, RESCUE_LIMIT_MS) };
+    return { repaired: await repairVm(this.#location.qmp, journal, REPAIR_LIMIT_MS) };
   }
 
   async #with<T>(use: (qmp: QmpClient) => Promise<T>, timeoutMs?: number): Promise<T> {

@@ -207,9 +207,9 @@ const MEMBER_REQUESTS = {
     gives: mergeResultSchema,
   },
   /** Undoes what a dead round left: cancels its migration, makes the VM run. */
-  rescue: {
-    takes: z.object({ type: z.literal('rescue') }),
-    gives: z.object({ rescued: z.boolean() }),
+  repair: {
+    takes: z.object({ type: z.literal('repair') }),
+    gives: z.object({ repaired: z.boolean() }),
   },
 } as const;
 

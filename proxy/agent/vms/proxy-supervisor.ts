@@ -1,7 +1,7 @@
 /**
  * Keeps one member with a proxy, and knows which round it is in.
  *
- *     start ──▶ proxy ──ends──▶ another ──rescue──▶ proxy ──▶ …
+ *     start ──▶ proxy ──ends──▶ another ──repair──▶ proxy ──▶ …
  *                  ▲               └── in a round, its VM may be stopped: it is repaired at once,
  *                  └── ends, too ──┘   by the journal; the round is told when the VM runs again
  */
@@ -33,7 +33,7 @@ const ATTEMPTS = 5;
  * Time for a repair. Some repairs include a snapshot of all of a VM's memory, so this limit is
  * never reached: the proxy has limits of its own, and its signs of life tell that it works.
  */
-const RESCUE_LIMIT_MS = 24 * 3_600_000;
+const REPAIR_LIMIT_MS = 24 * 3_600_000;
 /** Codes of a request whose proxy has ended, or was killed for its silence. */
 const LOST: ReadonlySet<string> = new Set(['E_PROXY_GONE', 'E_PROXY_SILENT']);
 const IN_ROUND: ProbeResult = { status: 'in a round', running: true, qemuVersion: '' };
@@ -109,7 +109,7 @@ export class ProxySupervisor {
       this.#log.error({ err: error, member: this.#config.name }, 'could not replace a proxy');
     });
     // A repair that takes longer continues: the other members do not wait for it.
-    await settles(this.#rescue(proxy), START_LIMIT_MS);
+    await settles(this.#repair(proxy), START_LIMIT_MS);
   }
 
   async #startProxy(): Promise<MemberProxy> {
@@ -182,21 +182,21 @@ export class ProxySupervisor {
    * has tried for a minute: the round is told, and it tries again. If it ends, the next proxy
    * continues.
    */
-  async #rescue(proxy: MemberProxy): Promise<void> {
+  async #repair(proxy: MemberProxy): Promise<void> {
     // A round that has begun since has a journal of its own, and repairs what it finds.
     if (this.#round !== undefined && this.#preparedWith === proxy) return;
     try {
-      await proxy.request({ type: 'rescue' }, RESCUE_LIMIT_MS);
+      await proxy.request({ type: 'repair' }, REPAIR_LIMIT_MS);
       this.#attempts = 0;
       this.#tellLost();
     } catch (error) {
-      const failure = toFailure(error, { member: this.#config.name, where: 'rescue' });
+      const failure = toFailure(error, { member: this.#config.name, where: 'repair' });
       const lost = LOST.has(failure.code) || proxy !== this.#proxy || proxy.isGone;
       this.#log.error({ failure, lost }, 'could not repair a VM; trying again');
       if (lost) return;
       this.#tellLost();
       if (this.#closing.signal.aborted) return;
-      void this.#services.pause(RETRY_MS).then(() => this.#rescue(proxy));
+      void this.#services.pause(RETRY_MS).then(() => this.#repair(proxy));
     }
   }
 
@@ -223,7 +223,7 @@ export class ProxySupervisor {
       this.#attempts++;
       try {
         const proxy = await this.#startProxy();
-        void this.#rescue(proxy).then(() =>
+        void this.#repair(proxy).then(() =>
           this.#closing.signal.aborted ? proxy.close() : undefined,
         );
         return proxy;

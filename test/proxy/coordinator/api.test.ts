@@ -113,7 +113,7 @@ test('an old spelling is refused with the new one', async () => {
   });
   const { failure } = JSON.parse(answer.body) as { failure: Failure };
   assert.is(`${answer.statusCode} ${failure.code}`, '400 E_RENAMED');
-  assert.match(failure.message, 'protocol');
+  assert.match(failure.message, '"protocol" is an old spelling of "cut"');
   assert.match(failure.hint ?? '', '"cut"');
 });
 

@@ -147,7 +147,7 @@ export class ModelledDaemon {
   #startProxy(seat: Seat, location: ProxyState, ready: (proxy: ModelledProxy) => void): void {
     const proxy = this.#world.newProxy(seat);
     location.proxy = proxy;
-    proxy.rescue(() => this.process.after(0, () => ready(proxy)));
+    proxy.repair(() => this.process.after(0, () => ready(proxy)));
   }
 
   #handle(event: RoundEvent): void {

@@ -123,7 +123,7 @@ export class ModelledProxy {
   }
 
   /** Repairs a VM as the journal says, when no other process does. */
-  rescue(done: () => void): void {
+  repair(done: () => void): void {
     const seat = this.#seat;
     if (seat.journal === undefined || seat.guest.isDead) {
       seat.journal = undefined;

@@ -76,7 +76,7 @@ test('a proxy answers requests; failures carry code, member and where', async ()
     running: false,
     qemuVersion: '',
   });
-  assert.equal(await idle.request({ type: 'rescue' }), { rescued: false });
+  assert.equal(await idle.request({ type: 'repair' }), { repaired: false });
   const failure = await failureOf(idle.request({ type: 'resume' }));
   assert.equal([failure.code, failure.member, failure.where], ['E_NOT_LOADED', 'n0', 'resume']);
   const examined = await failureOf(idle.request({ type: 'examine' }));

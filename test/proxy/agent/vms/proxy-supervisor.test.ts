@@ -57,7 +57,7 @@ class FakeProxy {
     return new Promise((done, refused) => this.#asked.push({ done, refused }));
   }
 
-  async rescued(): Promise<void> {
+  async repaired(): Promise<void> {
     told.push('put right');
     this.#asked.shift()?.done();
     await settled();
@@ -121,7 +121,7 @@ test.before.each(async () => {
   keeper = new ProxySupervisor(CONFIG, watcher, pino({ level: 'silent' }), services);
   const started = keeper.start();
   await settled();
-  await proxy(1).rescued();
+  await proxy(1).repaired();
   await started;
   told = [];
   keeper.prepare({ type: 'prepare', round: 'r1' } as PrepareCommand);
@@ -131,7 +131,7 @@ test.before.each(async () => {
 test('the round is informed when another proxy has repaired the VM', async () => {
   await proxy(1).dies();
   assert.equal(told, []);
-  await proxy(2).rescued();
+  await proxy(2).repaired();
   assert.equal(told, ['put right', 'r1 gone']);
 });
 
@@ -144,7 +144,7 @@ test('the repairing proxy ends, too: the next one repairs, then tells the round'
   await proxy(1).dies();
   await proxy(2).dies();
   assert.equal(told, []);
-  await proxy(3).rescued();
+  await proxy(3).repaired();
   assert.equal(told, ['put right', 'r1 gone']);
   assert.is(proxy(2).rescues, 1, 'a dead one was asked again');
 });
@@ -166,7 +166,7 @@ test('starts are retried, ever less often, until the host starts a process', asy
   const [second, minute] = [1000, 60_000];
   const doubled = [2, 4, 8, 16, 32].map((times) => times * second);
   assert.equal(pauses, [...Array(5).fill(second), ...doubled, minute]);
-  await proxy(2).rescued();
+  await proxy(2).repaired();
   assert.equal(told, ['r1 gone', 'put right']);
   assert.is(keeper.requireProxy() as unknown, proxy(2));
 });
@@ -183,7 +183,7 @@ test('an abort is not answered before the VM is repaired', async () => {
   await proxy(1).dies();
   keeper.command('r1', 'abort');
   assert.equal(proxy(2).commands, []);
-  await proxy(2).rescued();
+  await proxy(2).repaired();
   assert.equal(told, ['put right', 'r1 gone']);
 });
 
@@ -192,7 +192,7 @@ test('a proxy that cannot repair the VM tells the round, and tries again', async
   await proxy(2).refuses();
   assert.equal(told, ['r1 gone']);
   assert.is(proxy(2).rescues, 2);
-  await proxy(2).rescued();
+  await proxy(2).repaired();
   assert.equal(told, ['r1 gone', 'put right']);
 });
 
@@ -208,7 +208,7 @@ test('closed in a round, it ends when the VM is repaired, and leaves no proxy', 
   await proxy(1).dies();
   const closed = keeper.close(); // takes the proxy that puts the VM right with it: another looks
   await settled();
-  await proxy(3).rescued();
+  await proxy(3).repaired();
   await closed;
   assert.equal(told, ['put right', 'r1 gone']);
   assert.ok(proxies.every(({ isGone }) => isGone));
