@@ -1,7 +1,7 @@
 /**
  * Repairs a VM: leaves it as the round found it. The round's migration ends, the VM runs if the
  * round (or QEMU, on its way to switch over) has stopped it, and its migration settings are put
- * back. One routine for an abort and for the repair by another process; the journal says what to do.
+ * back. One routine for an abort and for a repair by another process; the journal says what to do.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { QmpClient, QmpError } from '../../../qmp/index.ts';
