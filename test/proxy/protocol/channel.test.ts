@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert';
 import * as z from 'zod';
 import { type Failure, UmbraError } from '../../../proxy/failure/failure.ts';
 import { Channel, type Port } from '../../../proxy/protocol/channel.ts';
+import { failureOf } from '../../support/failure-of.ts';
 
 const test = suite('channel');
 const CALLS = {
@@ -62,15 +63,6 @@ function connected() {
     onHeard: () => heard++,
     onMisfit: (failure) => misfits.push(failure),
   });
-}
-
-async function failureOf(promise: Promise<unknown>): Promise<Failure> {
-  const error = await promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error instanceof UmbraError) return error.failure;
-  throw new Error(`no UmbraError: ${String(error)}`);
 }
 
 async function settled(): Promise<void> {

@@ -6,10 +6,10 @@ import * as assert from 'uvu/assert';
 import { DurableTier } from '../../../../proxy/agent/durable/durable-tier.ts';
 import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
 import { parseClusterConfig } from '../../../../proxy/config/config.ts';
-import { type Failure, UmbraError } from '../../../../proxy/failure/failure.ts';
 import { programPath } from '../../../../proxy/host/program.ts';
 import type { EpochManifest } from '../../../../shadow/index.ts';
 import { type Bundled, bundled, forkPlain } from '../../../support/bundled.ts';
+import { failureOf } from '../../../support/failure-of.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const test = suite('durable tier');
@@ -55,15 +55,6 @@ test.after.each(async () => {
   await tier.close();
   rmSync(root, { recursive: true, force: true });
 });
-
-async function failureOf(promise: Promise<unknown>): Promise<Failure> {
-  const error = await promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error instanceof UmbraError) return error.failure;
-  throw new Error(`no UmbraError: ${String(error)}`);
-}
 
 test('the keeper of the list answers, one request after another', async () => {
   const lists = await Promise.all([

@@ -7,11 +7,11 @@ import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { MemberProxy } from '../../../../proxy/agent/vms/member-proxy.ts';
-import { type Failure, UmbraError } from '../../../../proxy/failure/failure.ts';
 import { isAlive, startTimeOf } from '../../../../proxy/host/known-process.ts';
 import { programPath } from '../../../../proxy/host/program.ts';
 import type { MemberLocation, MemberNotice } from '../../../../proxy/protocol/member.ts';
 import { type Bundled, bundled, forkPlain } from '../../../support/bundled.ts';
+import { failureOf } from '../../../support/failure-of.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const test = suite('member proxy');
@@ -51,15 +51,6 @@ function start(member: string, more: Partial<MemberLocation> = {}): Promise<Memb
   const directory = join(root, member);
   const location = { member, qmp: join(directory, 'qmp.sock'), directory, ...more };
   return MemberProxy.start(location, log, program.path);
-}
-
-async function failureOf(promise: Promise<unknown>): Promise<Failure> {
-  const error = await promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (error instanceof UmbraError) return error.failure;
-  throw new Error(`no UmbraError: ${String(error)}`);
 }
 
 async function until(isSo: () => boolean): Promise<void> {
