@@ -61,7 +61,8 @@ export async function sealEpoch(
     const streamed = layout.map(({ idstr, length }) => ({ idstr, usedLength: length }));
     const [ram, vram] = shadow.match(streamed);
     for (let page = 0; page < PAGES; page++) {
-      const kind = page < NOISE ? 'noise' : page < NOISE + TEXT ? 'text' : page % 7 === 0 ? 'text' : 'hole';
+      const kind =
+        page < NOISE ? 'noise' : page < NOISE + TEXT ? 'text' : page % 7 === 0 ? 'text' : 'hole';
       if (kind === 'hole') continue;
       const content = Buffer.alloc(PAGE, `${member} ${page} `);
       if (kind === 'noise') randomFillSync(content);
