@@ -2,9 +2,6 @@
  * The whole corpus, and for each target as many changed inputs as a fifth of a second allows, at
  * least 30 and at most 200; the same each time. `npm run fuzz` is the long run, and only it is
  * guided by coverage.
- *
- * OWN PROCESS: the targets remove their folders when the process exits, and it must not be killed
- * earlier on account of another test file.
  */
 import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';
@@ -13,9 +10,11 @@ import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import { fuzz } from './campaign.ts';
 import { seedsOf } from './corpus.ts';
+import { removeFolders } from './target-folder.ts';
 import { loadTarget, TARGET_NAMES } from './targets.ts';
 
 const test = suite('fuzz');
+test.after(removeFolders);
 /** Number of changed inputs of each target: at least, and at most if there is time. */
 const RUNS_MIN = 30;
 const RUNS_MAX = 200;
