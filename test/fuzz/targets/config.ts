@@ -14,7 +14,7 @@ import { codeOf, type Target } from '../target.ts';
 
 const HOME = '/home/of/clusters';
 const FILE = '/etc/umbra/cluster.yaml';
-/** Errors are not located: nobody reads them, and there may be thousands. */
+/** Errors are not located: they are not read, and there may be thousands. */
 const QUIET = { logLevel: 'error', prettyErrors: false } as const;
 const LEAVES = [
   '1s',
