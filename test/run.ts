@@ -18,12 +18,18 @@ const UNIT_AT_ONCE = 2;
 /** Limits end only what would never end: a slow machine takes several times as long as this one. */
 const UNIT_LIMIT_MS = 15 * 60_000;
 const E2E_LIMIT_MS = 120 * 60_000;
-/** Begun first: begun last, one would run on while the other process has nothing to do. */
+/**
+ * Begun first: begun last, one would run on while the other process has nothing to do. The fuzzed
+ * inputs come before all others, as the memory they take is told best in a process that has not
+ * had much yet.
+ */
 const LONGEST = [
-  'tools/sim/comparison.test.ts',
-  'tools/sim/faults/faults.test.ts',
   'fuzz/fuzz.test.ts',
   'shadow/durable/power-cut.test.ts',
+  'tools/sim/comparison.test.ts',
+  'shadow/power-cut.test.ts',
+  'tools/sim/faults/faults.test.ts',
+  'shadow/durable/durable-store.test.ts',
 ];
 
 const folder = fileURLToPath(new URL('.', import.meta.url));

@@ -4,7 +4,7 @@
  *
  *     node --import tsx run-target.ts NAME SEED SECONDS CURRENT     started by main.ts, over IPC
  */
-import { writeFileSync } from 'node:fs';
+import { ftruncateSync, openSync, writeSync } from 'node:fs';
 import { fuzz } from './campaign.ts';
 import { saveFailure, seedsOf } from './corpus.ts';
 import { Coverage } from './coverage.ts';
@@ -26,6 +26,8 @@ const [name = '', seed = '1', seconds = '0', current = ''] = process.argv.slice(
 const coverage = new Coverage();
 const target = await loadTarget(name);
 coverage.watch(target.covers);
+// Open all the time: to open it for each input would take longer than most inputs.
+const currentFd = openSync(current, 'w');
 const until = performance.now() + Number(seconds) * 1000;
 const { runs, outcomes, pool, finding } = await fuzz(
   target,
@@ -34,7 +36,12 @@ const { runs, outcomes, pool, finding } = await fuzz(
     seed: Number(seed),
     goesOn: () => performance.now() < until,
     coverage,
-    onInput: (input) => writeFileSync(current, input),
+    onInput: (input) => {
+      ftruncateSync(currentFd, input.length);
+      for (let at = 0; at < input.length; ) {
+        at += writeSync(currentFd, input, at, input.length - at, at);
+      }
+    },
   },
 );
 const result: TargetResult = {

@@ -12,7 +12,7 @@
  *   - only the request that asks for it shuts the daemon down.
  */
 import { strict as assert } from 'node:assert';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import * as z from 'zod';
@@ -22,12 +22,11 @@ import { Coordinator } from '../../../proxy/coordinator/coordinator.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
 import type { Agent } from '../../../proxy/protocol/agent.ts';
 import { Catalogue, makeEpochManifest } from '../../../shadow/index.ts';
-import { scratchFolder } from '../../support/scratch.ts';
 import { mutateJson } from '../mutate-json.ts';
 import type { Target } from '../target.ts';
+import { makeFolder } from '../target-folder.ts';
 
-const home = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-api-'));
-process.once('exit', () => rmSync(home, { recursive: true, force: true }));
+const home = makeFolder('api');
 
 const CONFIG = parseClusterConfig('{cluster: demo, members: [{name: a, qmp: /x}]}', '/etc/c', home);
 const failed = z.looseObject({

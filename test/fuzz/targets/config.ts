@@ -14,7 +14,8 @@ import { codeOf, type Target } from '../target.ts';
 
 const HOME = '/home/of/clusters';
 const FILE = '/etc/umbra/cluster.yaml';
-const QUIET = { logLevel: 'error' } as const;
+/** Errors are not located: they are not read, and there may be thousands. */
+const QUIET = { logLevel: 'error', prettyErrors: false } as const;
 const LEAVES = [
   '1s',
   '5min',

@@ -4,7 +4,7 @@
  * accepted holds the same when it is written again.
  */
 import { strict as assert } from 'node:assert';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import {
@@ -23,11 +23,10 @@ import { Pace } from '../../../shadow/durable/pace.ts';
 import { peekContainer, readContainer } from '../../../shadow/durable/reader.ts';
 import { writeContainer } from '../../../shadow/durable/writer.ts';
 import { ShadowError } from '../../../shadow/errors.ts';
-import { scratchFolder } from '../../support/scratch.ts';
 import { codeOf, type Target } from '../target.ts';
+import { makeFolder } from '../target-folder.ts';
 
-const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-container-'));
-process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const folder = makeFolder('container');
 const path = (name: string): string => join(folder, name);
 
 export const KEY = keyOf('f'.repeat(64), 'ram-0.img');

@@ -4,16 +4,15 @@
  * resumed. A journal that was read is the same when it is written again.
  */
 import { strict as assert } from 'node:assert';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { recordedProcess } from '../../../proxy/host/pid-file.ts';
 import { Journal } from '../../../proxy/member/repair/journal.ts';
-import { scratchFolder } from '../../support/scratch.ts';
 import { mutateLines } from '../mutate-lines.ts';
 import type { Target } from '../target.ts';
+import { makeFolder } from '../target-folder.ts';
 
-const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-journal-'));
-process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const folder = makeFolder('journal');
 const file = join(folder, 'round.json');
 
 export const target: Target = {

@@ -4,16 +4,15 @@
  * rejection.
  */
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { QmpClient, QmpError } from '../../../qmp/index.ts';
-import { scratchFolder } from '../../support/scratch.ts';
 import { mutateLines } from '../mutate-lines.ts';
 import { codeOf, type Target } from '../target.ts';
+import { makeFolder } from '../target-folder.ts';
 
-const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-qmp-'));
-process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const folder = makeFolder('qmp');
 const path = join(folder, 'qmp.sock');
 /** Limit of waiting for a peer, which sends its second half only after a request. */
 const DEADLINE_MS = 30;

@@ -4,19 +4,18 @@
  * contains no foreign markup.
  */
 import { strict as assert } from 'node:assert';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { calibrate, correct, NO_CALIBRATION } from '../../../policies/index.ts';
 import { RoundArchive } from '../../../proxy/coordinator/rounds/round-archive.ts';
 import { outcomeOf } from '../../../proxy/coordinator/rounds/round-outcome.ts';
 import { roundText } from '../../../tools/cli/reports.ts';
 import { timelineSvg } from '../../../tools/cli/timeline-svg.ts';
-import { scratchFolder } from '../../support/scratch.ts';
 import { mutateLines } from '../mutate-lines.ts';
 import type { Target } from '../target.ts';
+import { makeFolder } from '../target-folder.ts';
 
-const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-report-'));
-process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const folder = makeFolder('report');
 const ROUND = 'r000007-0123abcd';
 
 export const target: Target = {

@@ -5,18 +5,17 @@
  * reads as it was sealed, unless its manifest itself was replaced by one whose digest is right.
  */
 import { strict as assert } from 'node:assert';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { openShadow, SealedRam, ShadowError, verifyShadow } from '../../../shadow/index.ts';
-import { scratchFolder } from '../../support/scratch.ts';
 import { seedsOf } from '../corpus.ts';
 import { mutateLines } from '../mutate-lines.ts';
 import { codeOf, type Target } from '../target.ts';
+import { makeFolder } from '../target-folder.ts';
 import { mend } from './manifest.ts';
 import { DELTA, memoryOf, PAGE, PAGES } from './small-shadow.ts';
 
-const folder = mkdtempSync(join(scratchFolder(), 'umbra-fuzz-shadow-'));
-process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+const folder = makeFolder('shadow');
 /** Files of the shadow, from the seeds `whole-…`: a base, and the delta that is opened. */
 const whole = new Map(
   seedsOf('shadow')

@@ -2,11 +2,21 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'uvu';
+import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { programPath } from '../../../proxy/host/program.ts';
 import { QUEUE_BYTES_MAX } from '../../../proxy/switch/port.ts';
 import { Switch } from '../../../proxy/switch/switch.ts';
+import { type Bundled, bundled } from '../../support/bundled.ts';
 import { eventually, SwitchPeer, wireFrame, withFolder } from '../../support/switch-peer.ts';
+
+const test = suite('switch');
+let program: Bundled;
+
+test.before(async () => {
+  program = await bundled(programPath('proxy/switch/main'));
+});
+test.after(() => program.remove());
 
 /** Runs a callback with a running switch that has `count` guests. */
 async function withGuests(
@@ -136,8 +146,6 @@ test('after close() no guest is dialled any more', async () => {
   });
 });
 
-const program = ['--import', 'tsx', 'proxy/switch/main.ts'];
-
 test('the program joins guests, and ends on SIGTERM or when its folder goes', async () => {
   await withFolder(async (folder) => {
     for (const ending of ['SIGTERM', 'folder'] as const) {
@@ -147,7 +155,7 @@ test('the program joins guests, and ends on SIGTERM or when its folder goes', as
       await guest.listen();
       const child = spawn(
         process.execPath,
-        [...program, '--port', guest.path, '--until-gone', runtime],
+        [program.path, '--port', guest.path, '--until-gone', runtime],
         { stdio: 'ignore' },
       );
       try {
@@ -166,7 +174,7 @@ test('the program joins guests, and ends on SIGTERM or when its folder goes', as
 });
 
 test('the program refuses a command line without ports', async () => {
-  const child = spawn(process.execPath, program, { stdio: 'ignore' });
+  const child = spawn(process.execPath, [program.path], { stdio: 'ignore' });
   const [code] = await once(child, 'exit');
   assert.is(code, 2);
 });

@@ -170,11 +170,18 @@ test('a flipped bit is found, wherever it is', async () => {
   for (const at of batches) every(at, at + BATCH_HEADER_BYTES + 3 * EXTENT_BYTES);
   every(HEADER_BYTES, bytes.length, 50_021);
   every(bytes.length - FOOTER_BYTES - 8, bytes.length);
-  for (const at of positions) {
-    const copy = Buffer.from(bytes);
-    copy.writeUInt8(copy.readUInt8(at) ^ (1 << (at % 8)), at);
-    assert.is(await refusal(harmed(copy)), 'E_EPOCH_CORRUPT', `byte ${at} of ${bytes.length}`);
+  const container = harmed(bytes);
+  const fd = openSync(container, 'r+');
+  try {
+    for (const at of positions) {
+      writeSync(fd, Buffer.of(bytes.readUInt8(at) ^ (1 << (at % 8))), 0, 1, at);
+      assert.is(await refusal(container), 'E_EPOCH_CORRUPT', `byte ${at} of ${bytes.length}`);
+      writeSync(fd, bytes, at, 1, at);
+    }
+  } finally {
+    closeSync(fd);
   }
+  assert.is(await refusal(container), undefined, 'each was put back');
 });
 
 test('a container that was cut off is found, wherever it was cut', async () => {

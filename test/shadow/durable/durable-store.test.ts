@@ -4,6 +4,7 @@ import {
   chmodSync,
   closeSync,
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -42,6 +43,24 @@ let root = '';
 let shadows = '';
 let back = '';
 let store: DurableStore;
+/** Disk on which two epochs are, whose damage is tested on copies of it. */
+let whole = '';
+let pair: readonly EpochManifest[] = [];
+
+test.before(async () => {
+  whole = mkdtempSync(join(scratchFolder(), 'umbra-durable-'));
+  const sealed = join(whole, 'shadows');
+  pair = [await sealEpoch(sealed, 1), await sealEpoch(sealed, 2)];
+  const first = new DurableStore(join(whole, 'disk', 'demo'), 'demo');
+  for (const epoch of pair) await persist(epoch, quiet, first, sealed);
+});
+test.after(() => rmSync(whole, { recursive: true, force: true }));
+
+/** Puts both epochs on the disk of a test. @returns their manifests */
+function copyPair(): readonly [EpochManifest, EpochManifest] {
+  cpSync(join(whole, 'disk'), join(root, 'disk'), { recursive: true, preserveTimestamps: true });
+  return pair as [EpochManifest, EpochManifest];
+}
 
 test.before.each(async () => {
   root = mkdtempSync(join(scratchFolder(), 'umbra-durable-'));
@@ -57,13 +76,14 @@ async function persist(
   epoch: EpochManifest,
   onStep: (step: PersistStep) => void = quiet,
   to = store,
+  from = shadows,
 ): Promise<number[]> {
   const done: number[] = [];
   const pace = new Pace(undefined, { now: () => 0, sleep: async () => {} });
   const onProgress = ({ doneBytes, totalBytes }: { doneBytes: number; totalBytes: number }) => {
     done.push(doneBytes / totalBytes);
   };
-  await to.persistShadows(epoch, shadows, { pace, onStep, onProgress, parallel: 2 });
+  await to.persistShadows(epoch, from, { pace, onStep, onProgress, parallel: 2 });
   await to.publish(epoch, onStep);
   return done;
 }
@@ -279,15 +299,13 @@ test('a base that two epochs share is persisted once, fetched, and collected las
 });
 
 test('nothing is collected while a manifest cannot be read', async () => {
-  const [one, two] = [await sealEpoch(shadows, 1), await sealEpoch(shadows, 2)];
-  await persist(one);
-  await persist(two);
+  copyPair();
   const path = join(store.directory, 'epochs', '000002.json');
-  const whole = readFileSync(path);
+  const text = readFileSync(path);
   mkdirSync(disk(9, 'a'), { recursive: true });
   writeFileSync(path, 'rotten');
   assert.equal(await store.collect(), []);
-  writeFileSync(path, whole);
+  writeFileSync(path, text);
   assert.equal(await store.collect(), [join(roundOf(9), 'a')]);
 });
 
@@ -319,13 +337,13 @@ test('a fetch brings what is missing or damaged, and leaves alone what is whole'
   await persist(delta);
   const image = (epoch: number, member: string) =>
     join(shadows, roundOf(epoch), member, epoch === 1 ? 'ram-0.img' : 'ram-0.delta');
-  const whole = readFileSync(image(1, 'a'));
+  const content = readFileSync(image(1, 'a'));
   const kept = statSync(image(1, 'b')).ino;
   assert.is(await fetchInto(delta), 0);
   rmSync(join(shadows, roundOf(2)), { recursive: true });
   flip(image(1, 'a'), 7 * PAGE);
   assert.ok((await fetchInto(delta)) > 0);
-  assert.ok(readFileSync(image(1, 'a')).equals(whole));
+  assert.ok(readFileSync(image(1, 'a')).equals(content));
   assert.is(statSync(image(1, 'b')).ino, kept);
   for (const { name, shadow } of delta.members) {
     await verifyShadow(await openShadow(join(shadows, delta.round, name), shadow), 'all');
@@ -420,9 +438,7 @@ const HARM: readonly (readonly [name: string, code: string, harm: () => void])[]
 
 for (const [name, code, harm] of HARM) {
   test(`${name}: found by verify and by fetch, and the other epoch stays whole`, async () => {
-    const [one, two] = [await sealEpoch(shadows, 1), await sealEpoch(shadows, 2)];
-    await persist(one);
-    await persist(two);
+    const [one, two] = copyPair();
     harm();
     assert.is(await codeOf(store.verify(one, quiet)), code, 'verify');
     assert.is(await codeOf(fetch(1)), code, 'fetch');
@@ -433,9 +449,7 @@ for (const [name, code, harm] of HARM) {
 }
 
 test('swapped epoch manifests are not those epochs', async () => {
-  const [one, two] = [await sealEpoch(shadows, 1), await sealEpoch(shadows, 2)];
-  await persist(one);
-  await persist(two);
+  copyPair();
   const path = (epoch: number) => join(store.directory, 'epochs', `00000${epoch}.json`);
   const [first, second] = [readFileSync(path(1)), readFileSync(path(2))];
   writeFileSync(path(1), second);
@@ -471,8 +485,7 @@ test('a durable.json with an unknown feature is refused, and not written over', 
 });
 
 test('names in a manifest do not reach out of their folder', async () => {
-  const epoch = await sealEpoch(shadows, 1);
-  await persist(epoch);
+  copyPair();
   forge(1, 'a', ({ files, ...rest }) => {
     return { ...rest, files: files.map((one) => ({ ...one, file: '../../b/ram-0.img' })) };
   });

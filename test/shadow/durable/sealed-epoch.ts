@@ -11,7 +11,10 @@ import {
 } from '../../../shadow/index.ts';
 
 export const PAGE = 4096;
-export const PAGES = 640;
+export const PAGES = 352;
+/** Pages of noise: more than one batch of a container takes. */
+const NOISE = 264;
+const TEXT = 40;
 
 const IDENTITY = {
   machineType: 'pc',
@@ -27,7 +30,7 @@ export function roundOf(epoch: number): string {
 }
 
 /**
- * Seals a shadow for each member: 400 pages of noise, pages that compress, pages that lie apart,
+ * Seals a shadow for each member: pages of noise, pages that compress, pages that lie apart,
  * and holes.
  * @param base epoch against whose shadows deltas are taken
  * @returns the epoch's manifest, which is not published anywhere
@@ -58,13 +61,14 @@ export async function sealEpoch(
     const streamed = layout.map(({ idstr, length }) => ({ idstr, usedLength: length }));
     const [ram, vram] = shadow.match(streamed);
     for (let page = 0; page < PAGES; page++) {
-      const kind = page < 400 ? 'noise' : page < 500 ? 'text' : page % 7 === 0 ? 'text' : 'hole';
+      const kind =
+        page < NOISE ? 'noise' : page < NOISE + TEXT ? 'text' : page % 7 === 0 ? 'text' : 'hole';
       if (kind === 'hole') continue;
       const content = Buffer.alloc(PAGE, `${member} ${page} `);
       if (kind === 'noise') randomFillSync(content);
       ram?.writePage(page * PAGE, content, 0);
-      ram?.flush();
     }
+    ram?.flush();
     vram?.zeroPage(0);
     const { sha256 } = await shadow.seal({
       identity: IDENTITY,

@@ -9,9 +9,14 @@ import { BROKEN, type Broken } from '../../../../tools/sim/faults/terms.ts';
 import { type ShareResult, work } from '../../../../tools/sim/faults/work.ts';
 import { run } from '../../../../tools/sim/faults/world.ts';
 
-const ROUNDS = 15_000;
+const ROUNDS = 6_000;
 /** Rounds by which each part that can be broken has been found. */
 const ENOUGH_ROUNDS = 40_000;
+/**
+ * Where the search for a broken part begins, if not at the first seed: it is noticed once in
+ * thousands of seeds, and those before show nothing.
+ */
+const FIRST_SEEDS: Readonly<Partial<Record<Broken, number>>> = { 'manifest-first': 3_900 };
 
 const test = suite('faults');
 /** Result of rounds in which nothing was broken on purpose. */
@@ -56,7 +61,8 @@ const PROMISES: Record<Exclude<Broken, 'resumed-early'>, RegExp> = {
 
 for (const [broken, promise] of Object.entries(PROMISES) as [Broken, RegExp][]) {
   test(`found: ${broken}`, () => {
-    const share = { firstSeed: 1, rounds: ENOUGH_ROUNDS, broken, stopAtFirst: true };
+    const firstSeed = FIRST_SEEDS[broken] ?? 1;
+    const share = { firstSeed, rounds: ENOUGH_ROUNDS, broken, stopAtFirst: true };
     const [found] = work(share).violations;
     assert.ok(found, 'nothing was found');
     assert.match(found.what, promise);
