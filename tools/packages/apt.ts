@@ -42,7 +42,7 @@ export async function resolvePackages(
   } catch (cause) {
     throw new SetupError(
       'SETUP_PACKAGE_UNKNOWN',
-      `apt does not offer every package needed (apt-get update? Debian 12?): ${String(cause)}`,
+      `apt does not offer every package needed (apt-get update?): ${String(cause)}`,
       { cause },
     );
   }
