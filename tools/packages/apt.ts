@@ -4,6 +4,7 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from './command.ts';
 import { SetupError } from './errors.ts';
+import type { DebianRelease } from './release.ts';
 
 /** A package that apt would download now. */
 export interface PackageFile {
@@ -26,6 +27,22 @@ export async function updateAptLists(): Promise<void> {
     throw new SetupError('SETUP_PACKAGES_MISSING', message);
   }
   await runCommand('apt-get', ['-q', 'update']);
+}
+
+/**
+ * Returns the mirror that the system gets its release from. Debian's other suites are there as well.
+ * @throws SetupError SETUP_PACKAGE_UNKNOWN
+ */
+export async function mirrorOf({ version, codename }: DebianRelease): Promise<string> {
+  const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)';
+  const targets = await runCommand('apt-get', ['indextargets', '--format', format]);
+  const mirror = targets
+    .split('\n')
+    .map((line) => line.split(' '))
+    .find(([, release, component]) => release === codename && component === 'main')?.[0];
+  if (mirror !== undefined) return mirror;
+  const message = `the system does not get its packages from Debian ${version}`;
+  throw new SetupError('SETUP_PACKAGE_UNKNOWN', message);
 }
 
 /**

@@ -1,6 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { downloadPackages, resolvePackages } from '../packages/apt.ts';
+import { downloadPackages, mirrorOf, resolvePackages } from '../packages/apt.ts';
 import { cachedFolder, cacheFolder } from '../packages/cache.ts';
 import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
@@ -68,16 +68,4 @@ async function privateApt(state: string, release: DebianRelease): Promise<string
     'APT::Sandbox::User': process.getuid?.() === 0 ? 'root' : '',
   };
   return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-}
-
-/** Returns the mirror that the system gets its release from: backports are on the same one. */
-async function mirrorOf({ version, codename }: DebianRelease): Promise<string> {
-  const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)';
-  const targets = await runCommand('apt-get', ['indextargets', '--format', format]);
-  const mirror = targets
-    .split('\n')
-    .map((line) => line.split(' '))
-    .find(([, release, component]) => release === codename && component === 'main')?.[0];
-  if (mirror !== undefined) return mirror;
-  throw new Error(`the system does not get its packages from Debian ${version}`);
 }
