@@ -1,6 +1,6 @@
 /**
- * How this machine reaches Debian's mirror and the npm registry. A fresh system has no such
- * settings; it gets those of the machine it is on, and nothing of them is kept in the repository.
+ * Settings with which this machine reaches Debian's mirror and the npm registry. A fresh system has
+ * none; it gets those of the machine it is on. None of them is kept in the repository.
  */
 import { copyFile, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

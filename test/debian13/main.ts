@@ -66,8 +66,9 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 const logs = join(cacheFolder(), 'debian13', 'logs');
 let log: WriteStream | undefined;
-/** What the step that runs has written. */
+/** Output of the step that runs. */
 let output = '';
+let isLineBegun = false;
 
 process.exitCode = await main().catch((error: unknown) => {
   say(error instanceof Error ? error.message : String(error));
@@ -146,7 +147,9 @@ function logOf(name: string): WriteStream {
 function onOutput(text: string): void {
   output += text;
   log?.write(text);
-  process.stdout.write(text.replaceAll(/^/gm, '    '));
+  const begun = isLineBegun ? text : `    ${text}`;
+  process.stdout.write(begun.replaceAll(/\n(?=.|\n)/g, '\n    '));
+  isLineBegun = !text.endsWith('\n');
 }
 
 function say(line: string): void {

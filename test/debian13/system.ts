@@ -27,13 +27,13 @@ const REQUIREMENTS = [
     purpose: 'installs a Debian 13 in a folder',
   },
 ];
-/** Where the clone is in the system. */
+/** Folder of the clone in the system. */
 export const CLONE = '/root/umbra';
 
 export type Origin = 'system' | 'backports';
 
 export interface SystemOptions extends SandboxOptions {
-  /** Where libvirt comes from: the release itself, or its backports. */
+  /** Source of libvirt: the release itself, or its backports. */
   readonly libvirt: Origin;
   /** Uses the system that an earlier run has left, if there is one, and leaves it again. */
   readonly keep: boolean;

@@ -1,4 +1,4 @@
-/** What a guest image is made of; each release of Debian has a recipe of its own. */
+/** Parts that a guest image is made of; each release of Debian has a recipe of its own. */
 export interface GuestRecipe {
   /** Folder beside `root/` with files of ours that only this release's guest has. */
   readonly files: string;

@@ -30,7 +30,7 @@ export async function updateAptLists(): Promise<void> {
 }
 
 /**
- * Returns the mirror that the system gets its release from. Debian's other suites are there as well.
+ * Returns the mirror that the system gets its release from. Other suites are there as well.
  * @throws SetupError SETUP_PACKAGE_UNKNOWN
  */
 export async function mirrorOf({ version, codename }: DebianRelease): Promise<string> {

@@ -14,7 +14,7 @@ export interface QemuBinary {
 }
 
 const PROGRAM_NAME = 'qemu-system-x86_64';
-/** Where QEMUs are installed, which find their own files. */
+/** Folders of installed QEMUs, which find their own files. */
 const SYSTEM_PREFIXES = ['/', '/usr', '/usr/local'];
 
 /**
@@ -39,7 +39,7 @@ export async function findQemus(
   return found.filter((qemu) => qemu !== undefined);
 }
 
-/** Describes the QEMU at a path that somebody has named. @throws SetupError SETUP_BAD_QEMU */
+/** Describes the QEMU that UMBRA_QEMU names. @throws SetupError SETUP_BAD_QEMU */
 async function namedQemu(named: string): Promise<QemuBinary> {
   const path = resolve(named);
   const found = await describe(path, dataArgs(path));

@@ -73,7 +73,7 @@ test('a fill that fails leaves nothing, and the next one succeeds', async () => 
   });
 });
 
-test('a fill that fails because a folder is not empty is no other run that was quicker', async () => {
+test('a fill that fails on a folder that is not empty has failed', async () => {
   await withFolder(async (folder) => {
     const failed = await failure(
       cachedFolder(join(folder, 'built'), async (scratch) => {
