@@ -3,10 +3,10 @@
  *
  *     CACHE/debian13/base      as it was installed; made once, then copied
  *     CACHE/debian13/kept-…    what a run with --keep has left, and the next one goes on with
- *     CACHE/debian13/run-…     of any other run, removed at its end
+ *     CACHE/debian13/run-PID   of any other run; removed at its end, or by the next one
  */
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mirrorOf } from '../../tools/packages/apt.ts';
 import { cachedFolder, cacheFolder } from '../../tools/packages/cache.ts';
@@ -47,12 +47,14 @@ export async function makeSystem(options: SystemOptions): Promise<Sandbox> {
   const kept = join(folder, `kept-${options.libvirt}`);
   if (options.keep && existsSync(kept)) return new Sandbox(kept, options);
   const base = await cachedFolder(join(folder, 'base'), (scratch) => install(scratch, options));
+  await removeAbandoned(folder);
   options.progress('copying the system');
   if (options.keep) {
     await cachedFolder(kept, (scratch) => copy(base, scratch, options));
     return new Sandbox(kept, options);
   }
-  const run = await mkdtemp(join(folder, 'run-'));
+  const run = join(folder, `run-${process.pid}`);
+  await mkdir(run);
   try {
     await copy(base, run, options);
   } catch (error) {
@@ -60,6 +62,15 @@ export async function makeSystem(options: SystemOptions): Promise<Sandbox> {
     throw error;
   }
   return new Sandbox(run, options);
+}
+
+/** Removes the systems of runs that were killed. */
+async function removeAbandoned(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const [, pid] = /^run-(\d+)$/.exec(name) ?? [];
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
+    await rm(join(folder, name), { recursive: true, force: true });
+  }
 }
 
 /** Removes the folder of a system. */
