@@ -127,8 +127,11 @@ async function installNewerLibvirt(system: Sandbox): Promise<void> {
   const backports = release?.backports ?? '';
   const line = `deb ${await hostMirror()} ${backports} main\n`;
   await writeFile(join(system.root, 'etc/apt/sources.list.d/backports.list'), line);
+  // Only libvirt: QEMU, which it needs, remains the release's.
+  const pin = `Package: src:libvirt\nPin: release n=${backports}\nPin-Priority: 600\n`;
+  await writeFile(join(system.root, 'etc/apt/preferences.d/libvirt'), pin);
   must('apt-get update', await system.run('/', 'apt-get', '-q', 'update'));
-  must('libvirt', await system.run('/', 'env', DIALOGS, ...INSTALL, '-t', backports, ...LIBVIRT));
+  must('libvirt', await system.run('/', 'env', DIALOGS, ...INSTALL, ...LIBVIRT));
 }
 
 function must(what: string, { code }: SandboxEnd): void {
