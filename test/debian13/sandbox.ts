@@ -12,11 +12,15 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
-/** Mounts what a system has, then runs the command; as process 1 it reaps orphans meanwhile. */
+/**
+ * Mounts what a system has, then runs the command; as process 1 it reaps orphans meanwhile. The root
+ * is mounted on itself, because programs that make mount namespaces expect a mount at /.
+ */
 const SCRIPT = `
 set -e
 root=$1 folder=$2
 shift 2
+mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount --bind /dev "$root/dev"
