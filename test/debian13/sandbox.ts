@@ -13,8 +13,8 @@ import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 /**
- * Mounts what a system has, then runs the command; as process 1 it reaps orphans meanwhile. The root
- * is mounted on itself, because programs that make mount namespaces expect a mount at /.
+ * Mounts what a system has, then runs the command; as process 1 it reaps orphans meanwhile. The
+ * root is mounted on itself, because programs that make mount namespaces expect a mount at /.
  */
 const SCRIPT = `
 set -e
