@@ -10,7 +10,7 @@ const AREAS = ['proxy', 'qmp', 'shadow', 'policies', 'tools', 'test'];
 const README_LINES_MAX = 140;
 /** Folders of data, or of fewer sources than a README would describe. */
 const WITHOUT_README =
-  /^(tools\/systemd|test\/(policies|proxy|qmp|runner|shadow|tools)|tools\/guest\/(src|root))\b/;
+  /^(tools\/systemd|test\/(policies|proxy|qmp|runner|shadow|tools)|tools\/guest\/(src|root.*))\b/;
 /** A link: `[text](target)`; targets of the web and of the page itself are not checked. */
 const LINK = /\]\((?!https?:|mailto:|#)([^)\s#]+)(?:#[^)\s]*)?\)/g;
 /** A path from the repository's root, in code. */

@@ -5,13 +5,13 @@
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { EpochInfo } from '../../proxy/protocol/epoch.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';
+import { suite } from '../support/suite.ts';
 
 /**
  * The round's stop deadline. An undisturbed round needs a fraction of it, even on a slow machine.

@@ -5,7 +5,6 @@
  */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type StartedVm, startVm } from '../../proxy/agent/vms/vm-process.ts';
 import { parseClusterConfig } from '../../proxy/config/config.ts';
@@ -14,6 +13,7 @@ import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { ticker } from '../support/job.ts';
+import { suite } from '../support/suite.ts';
 
 const test = suite('attach');
 let bed: Testbed;

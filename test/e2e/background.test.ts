@@ -2,7 +2,6 @@
  * Background capture of a whole cluster: each VM is stopped for an instant, and while it runs on,
  * its memory is saved as it was at that instant.
  */
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
@@ -10,6 +9,7 @@ import { verifyMemory } from '../../tools/testbed/dirty.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { breakDaemon } from '../support/broken-daemon.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
+import { suite } from '../support/suite.ts';
 
 const NODES = 2;
 const EPOCHS = 3;

@@ -6,7 +6,6 @@ import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync }
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import type { ClusterStatus } from '../../proxy/protocol/status.ts';
@@ -14,6 +13,7 @@ import { QmpClient } from '../../qmp/index.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
+import { suite } from '../support/suite.ts';
 
 const [system] = await findQemus();
 const test = suite('bad input');

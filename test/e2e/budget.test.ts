@@ -5,7 +5,6 @@
  */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { mappedImages } from '../../proxy/agent/store/mapped-holes.ts';
 import type { Failure } from '../../proxy/failure/failure.ts';
@@ -16,6 +15,7 @@ import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
+import { suite } from '../support/suite.ts';
 
 const MIB = 2 ** 20;
 const MEMORY_MIB = 192;

@@ -7,7 +7,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
@@ -26,6 +25,7 @@ import {
   type Ticker,
   tickers,
 } from '../support/job.ts';
+import { suite } from '../support/suite.ts';
 
 const JOB = { cases: 10, order: 400 };
 const SETTLE_LIMIT_MS = 180_000;

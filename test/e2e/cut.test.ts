@@ -12,7 +12,6 @@
  * (test/support/broken-daemon.ts): then there must be orphans.
  */
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { Catalogue } from '../../shadow/index.ts';
@@ -31,6 +30,7 @@ import {
   PROTOCOLS,
   startMesh,
 } from '../support/mesh.ts';
+import { suite } from '../support/suite.ts';
 
 const NODES = 3;
 const LATE = 2;

@@ -5,12 +5,12 @@
 import { readdirSync, readFileSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
+import { suite } from '../support/suite.ts';
 
 const NODES = 2;
 const KEEP = 2;

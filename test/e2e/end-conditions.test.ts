@@ -2,13 +2,13 @@
  * Each end condition ends the live phase of real VMs for its own reason, and the report names it.
  * The live phase of a VM that dirties memory too fast to converge ends by the memory bound.
  */
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { endJob, jobRuns, startJob } from '../support/job.ts';
+import { suite } from '../support/suite.ts';
 
 const MEMORY_MIB = 192;
 const LITTLE_MS = 500;

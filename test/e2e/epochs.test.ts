@@ -5,7 +5,6 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
@@ -13,6 +12,7 @@ import { Catalogue, openShadow, type SealedShadow } from '../../shadow/index.ts'
 import { verifyMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
+import { suite } from '../support/suite.ts';
 
 const NODES = 2;
 const KEEP = 3;

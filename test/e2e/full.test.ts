@@ -6,7 +6,6 @@
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import type { RoundReport } from '../../proxy/protocol/report.ts';
@@ -15,6 +14,7 @@ import { endMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess } from '../support/freeze.ts';
+import { suite } from '../support/suite.ts';
 
 const MIB = 2 ** 20;
 const MEMORY_MIB = 192;

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { GUEST_FILES } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
@@ -8,6 +7,7 @@ import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { dirtyMemory, endMemory, verifyMemory } from '../../tools/testbed/dirty.ts';
 import { GuestCluster, type GuestNode } from '../support/guest-cluster.ts';
 import { GuestQmp } from '../support/guest-qmp.ts';
+import { suite } from '../support/suite.ts';
 
 /** Number of real guests on the switch. The tests run once with each installed QEMU. */
 const nodes = 2;

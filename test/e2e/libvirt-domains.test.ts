@@ -5,7 +5,6 @@
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
@@ -15,6 +14,7 @@ import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
 import { freezeAt, frozenProcess } from '../support/freeze.ts';
 import { endJob, type Guests, jobRuns, startJob } from '../support/job.ts';
+import { suite } from '../support/suite.ts';
 
 const DOMAINS = ['m0', 'm1'];
 const NODES = ['j0', 'j1'];

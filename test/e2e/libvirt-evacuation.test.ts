@@ -6,7 +6,6 @@
 import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { setInterval as ticks } from 'node:timers/promises';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { MigrationReport } from '../../proxy/relay/report.ts';
 import { occupiedBytes } from '../../shadow/index.ts';
@@ -14,6 +13,7 @@ import type { LibvirtHost } from '../../tools/testbed/libvirt-host.ts';
 import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { RelayProcess } from '../../tools/testbed/relay-process.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
+import { suite } from '../support/suite.ts';
 
 const DOMAINS = ['e0', 'e1', 'e2', 'e3'];
 /** Domains; the last has the most to send, the first the least. */

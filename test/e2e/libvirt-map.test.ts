@@ -6,12 +6,12 @@
 import { chmodSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
+import { suite } from '../support/suite.ts';
 
 const DOMAINS = ['f0', 's0'];
 const MiB = 2 ** 20;

@@ -7,7 +7,6 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { MigrationReport } from '../../proxy/relay/report.ts';
 import { type LibvirtHost, ownFolder } from '../../tools/testbed/libvirt-host.ts';
@@ -15,6 +14,7 @@ import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
 import { RelayProcess } from '../../tools/testbed/relay-process.ts';
 import { type CommandEnd, umbraCommand } from '../../tools/testbed/testbed.ts';
 import { firstGap, logEnd, readTicks, untilTicks } from '../../tools/testbed/ticks.ts';
+import { suite } from '../support/suite.ts';
 
 const PORT = 49_300;
 const DOMAIN = 'd';

@@ -4,13 +4,13 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RoundReport, Span } from '../../proxy/protocol/report.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { endMemory } from '../../tools/testbed/dirty.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
+import { suite } from '../support/suite.ts';
 
 /** End of the live phase, in which all stream under any policy (policies/live-phase.ts). */
 const CLOSING_MS = 1_000;

@@ -8,13 +8,13 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { lookAtTree } from '../support/closed-tree.ts';
 import { freezeAt, frozenProcess } from '../support/freeze.ts';
+import { suite } from '../support/suite.ts';
 
 /** Options of setpriv that select another user. */
 const OTHER_USER = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];

@@ -2,9 +2,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Bundled, bundled } from '../support/bundled.ts';
+import { suite } from '../support/suite.ts';
 import { type FileResult, needsOwnProcess } from './outcome.ts';
 import { runFiles } from './run-files.ts';
 

@@ -7,7 +7,6 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   Catalogue,
@@ -19,6 +18,7 @@ import {
 } from '../../shadow/index.ts';
 import { type Bundled, bundled } from '../support/bundled.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { suite } from '../support/suite.ts';
 import { EPOCHS, memoryOfEpoch, PAGE, PAGES, takeEpochs } from './store-work.ts';
 
 const WORKER = fileURLToPath(new URL('./store-work-child.ts', import.meta.url));

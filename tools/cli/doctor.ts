@@ -64,7 +64,7 @@ async function kvm(): Promise<Finding> {
     const fix = absent ? 'modprobe kvm_amd || modprobe kvm_intel' : 'adduser $USER kvm';
     return { check, verdict: 'note', found, fix };
   }
-  const [image, [system]] = [await builtGuestImage(), await findQemus()];
+  const [image, [system]] = [await builtGuestImage(), await findQemus().catch(() => [])];
   if (image === undefined || system === undefined) {
     const found = '/dev/kvm is there, but was not tried: that takes a QEMU and the guest image';
     return { check, verdict: 'note', found, fix: 'npm run guest, in Umbra’s sources' };

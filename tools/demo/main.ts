@@ -1,7 +1,7 @@
 /**
  * Shows that an MPI job on a virtual cluster survives the loss of every VM.
  *
- *     npm run demo [-- --members 4]
+ *     npm run demo [-- --members 4] [--qemu PATH]
  *
  * Exit status 0 only if the job's own verification passed after the kill.
  */
@@ -164,9 +164,11 @@ function membersOf(text: string): number {
   throw new InvalidArgumentError('It takes a whole number from 2 to 8.');
 }
 
-const { members } = new Command('npm run demo --')
+const { members, qemu } = new Command('npm run demo --')
   .option('--members <n>', 'VMs of the cluster', membersOf, availableParallelism() >= 4 ? 4 : 2)
+  .option('--qemu <path>', 'QEMU that runs them; default: UMBRA_QEMU, else the newest one found')
   .parse()
-  .opts<{ members: number }>();
+  .opts<{ members: number; qemu?: string }>();
+if (qemu !== undefined) process.env.UMBRA_QEMU = qemu;
 const succeeded = await new Demo(members).run();
 process.exitCode = succeeded ? 0 : 1;

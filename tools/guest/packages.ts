@@ -1,79 +1,26 @@
+/** The guests' recipes, and what all of them share. */
 import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
+import { type DebianRelease, systemRelease } from '../packages/release.ts';
+import { DEBIAN_12 } from './debian12.ts';
+import { DEBIAN_13 } from './debian13.ts';
+import type { GuestRecipe } from './recipe.ts';
+
+const RECIPES: Readonly<Record<DebianRelease['codename'], GuestRecipe>> = {
+  bookworm: DEBIAN_12,
+  trixie: DEBIAN_13,
+};
 
 /** Debian's package that depends on the newest cloud kernel's package. */
 const KERNEL_PACKAGE = 'linux-image-cloud-amd64';
 
-const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
-const SYSTEM_LIBRARIES = 'lib/x86_64-linux-gnu';
-const MCA = `${LIBRARIES}/openmpi/lib/openmpi3`;
-
-/** Open MPI plug-ins that a TCP cluster without a batch system loads; the rest is left out. */
-const MCA_COMPONENTS = [
-  'allocator_basic allocator_bucket bml_r2 btl_self btl_tcp coll_basic coll_inter coll_libnbc',
-  'coll_self coll_sync coll_tuned errmgr_default_app errmgr_default_hnp errmgr_default_orted',
-  'errmgr_default_tool ess_env ess_hnp ess_pmi ess_singleton ess_tool filem_raw grpcomm_direct',
-  'iof_hnp iof_orted iof_tool mpool_hugepage odls_default oob_tcp osc_pt2pt osc_rdma',
-  'patcher_overwrite plm_isolated plm_rsh pmix_ext3x pmix_isolated pml_ob1 pstat_linux',
-  'rcache_grdma reachable_weighted regx_fwd regx_naive regx_reverse rmaps_ppr',
-  'rmaps_resilient rmaps_round_robin rmaps_seq rml_oob routed_binomial routed_direct',
-  'routed_radix rtc_hwloc schizo_ompi schizo_orte shmem_mmap shmem_posix shmem_sysv state_app',
-  'state_hnp state_novm state_orted state_tool topo_basic',
-].flatMap((line) => line.split(' '));
-
 /**
- * Files that the image takes from each package: paths inside it, in which `*` matches anything. No
- * other files are taken. A pattern that matches nothing fails the build.
+ * Returns the recipe from the packages of this system.
+ * @throws SetupError SETUP_RELEASE_UNKNOWN
  */
-export const GUEST_PACKAGES: Readonly<Record<string, readonly string[]>> = {
-  'busybox-static': ['bin/busybox'],
-  hpcc: ['usr/bin/hpcc'],
-  libblas3: [`${LIBRARIES}/blas/libblas.so.3*`],
-  libc6: [
-    'lib64/ld-linux-x86-64.so.2',
-    ...['ld-linux-x86-64', 'libc', 'libm', 'libdl', 'libpthread', 'librt', 'libutil'].map(
-      (name) => `${SYSTEM_LIBRARIES}/${name}.so.*`,
-    ),
-    `${SYSTEM_LIBRARIES}/libnss_files.so.2`,
-  ],
-  'libevent-core-2.1-7': [`${LIBRARIES}/libevent_core-*`],
-  'libevent-pthreads-2.1-7': [`${LIBRARIES}/libevent_pthreads-*`],
-  'libgcc-s1': [`${SYSTEM_LIBRARIES}/libgcc_s.so.1`],
-  libgfortran5: [`${LIBRARIES}/libgfortran.so.*`],
-  libhwloc15: [`${LIBRARIES}/libhwloc.so.*`],
-  liblapack3: [`${LIBRARIES}/lapack/liblapack.so.3*`],
-  libmunge2: [`${LIBRARIES}/libmunge.so.*`],
-  'libnl-3-200': [`${SYSTEM_LIBRARIES}/libnl-3.so.*`],
-  'libnl-route-3-200': [`${LIBRARIES}/libnl-route-3.so.*`],
-  libopenmpi3: [
-    ...['libmpi', 'libmpi_mpifh', 'libopen-pal', 'libopen-rte'].map(
-      (name) => `${LIBRARIES}/${name}.so.*`,
-    ),
-    ...MCA_COMPONENTS.map((name) => `${MCA}/mca_${name}.so`),
-  ],
-  libpmix2: [`${LIBRARIES}/libpmix.so.*`, `${LIBRARIES}/pmix2/lib/*`],
-  libquadmath0: [`${LIBRARIES}/libquadmath.so.*`],
-  'libscalapack-openmpi2.2': [`${LIBRARIES}/libscalapack-openmpi.so.*`],
-  libudev1: [`${LIBRARIES}/libudev.so.*`],
-  'openmpi-bin': ['usr/bin/orted', 'usr/bin/orterun'],
-  'openmpi-common': ['usr/share/openmpi/help-*'],
-  'scalapack-mpi-test': [`${LIBRARIES}/scalapack/openmpi-tests/xdlu`],
-  zlib1g: [`${SYSTEM_LIBRARIES}/libz.so.*`],
-};
-
-/** Links, to their targets, that Debian's alternatives and maintainer scripts would have made. */
-export const GUEST_LINKS: Readonly<Record<string, string>> = {
-  bin: 'usr/bin',
-  sbin: 'usr/bin',
-  lib: 'usr/lib',
-  lib64: 'usr/lib64',
-  'usr/bin/sh': 'busybox',
-  'usr/bin/mpirun': 'orterun',
-  'usr/bin/mpiexec': 'orterun',
-  'usr/lib/umbra/xdlu': '../x86_64-linux-gnu/scalapack/openmpi-tests/xdlu',
-  'usr/lib/x86_64-linux-gnu/libblas.so.3': 'blas/libblas.so.3',
-  'usr/lib/x86_64-linux-gnu/liblapack.so.3': 'lapack/liblapack.so.3',
-};
+export async function guestRecipe(): Promise<GuestRecipe> {
+  return RECIPES[(await systemRelease()).codename];
+}
 
 /**
  * Returns the name of the newest cloud kernel's package.
@@ -89,6 +36,6 @@ export async function newestKernelPackage(): Promise<string> {
 }
 
 /** Returns the patterns of the kernel and of these modules in the kernel's package. */
-export function kernelFiles(modules: readonly string[]): string[] {
-  return ['boot/vmlinuz-*', ...modules.map((name) => `lib/modules/*/${name}.ko`)];
+export function kernelFiles({ module }: GuestRecipe, modules: readonly string[]): string[] {
+  return ['boot/vmlinuz-*', ...modules.map((name) => module.replace('NAME', name))];
 }

@@ -4,7 +4,7 @@ import { packageFolder } from '../../proxy/host/program.ts';
 
 /** A source file of ours that goes into the image or is compiled for it. */
 export interface SourceFile {
-  /** Relative to `tools/guest/`, such as `root/init` or `src/control.c`. */
+  /** Such as `root/init` or `src/control.c`; files of a release are in `root/` as well. */
   readonly path: string;
   readonly contents: Buffer;
 }
@@ -14,17 +14,25 @@ export function guestSourceFolder(): string {
   return join(packageFolder(), 'tools/guest');
 }
 
-/** Returns all files of `src/` and `root/`, sorted by path. */
-export async function guestSources(): Promise<SourceFile[]> {
+/**
+ * Returns all files of `src/`, `root/` and of the release's own folder, sorted by path.
+ * @param files name of the release's folder
+ */
+export async function guestSources(files: string): Promise<SourceFile[]> {
   const base = guestSourceFolder();
-  const files: SourceFile[] = [];
-  for (const top of ['src', 'root']) {
+  const found: SourceFile[] = [];
+  for (const [top, shownAs] of [
+    ['src', 'src'],
+    ['root', 'root'],
+    [files, 'root'],
+  ] as const) {
     const entries = await readdir(join(base, top), { recursive: true, withFileTypes: true });
     for (const entry of entries) {
       if (!entry.isFile()) continue;
       const path = join(entry.parentPath, entry.name);
-      files.push({ path: relative(base, path), contents: await readFile(path) });
+      const contents = await readFile(path);
+      found.push({ path: join(shownAs, relative(join(base, top), path)), contents });
     }
   }
-  return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+  return found.sort((a, b) => (a.path < b.path ? -1 : 1));
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { SetupError } from '../packages/errors.ts';
 
-/** Script of tar that moves /lib and /bin below /usr, as in an installed Debian 12. */
+/** Script of tar that moves /lib and /bin below /usr, as in an installed Debian. */
 const MERGE_USR = String.raw`s,^\(\./\)\?\(lib\|lib64\|bin\|sbin\)/,usr/\2/,S`;
 
 /**
@@ -11,7 +11,7 @@ const MERGE_USR = String.raw`s,^\(\./\)\?\(lib\|lib64\|bin\|sbin\)/,usr/\2/,S`;
  * @throws SetupError SETUP_IMAGE_INCOMPLETE when a pattern matches nothing.
  */
 export async function unpackPackage(
-  path: string,
+  { path, name }: { readonly path: string; readonly name: string },
   patterns: readonly string[],
   folder: string,
 ): Promise<void> {
@@ -24,7 +24,7 @@ export async function unpackPackage(
     ['-x', '-C', folder, '--no-same-owner', '--wildcards', '--transform', MERGE_USR].concat(
       patterns.map((pattern) => `./${pattern}`),
     ),
-    { stdio: ['pipe', 'ignore', 'pipe'] },
+    { stdio: ['pipe', 'ignore', 'pipe'], env: { ...process.env, LC_ALL: 'C' } },
   );
   let complaint = '';
   target.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -38,6 +38,14 @@ export async function unpackPackage(
     once(target, 'close'),
   ]);
   if (sourceCode !== 0 || targetCode !== 0) {
-    throw new SetupError('SETUP_IMAGE_INCOMPLETE', `${path}: ${complaint || 'not readable'}`);
+    throw new SetupError('SETUP_IMAGE_INCOMPLETE', `${name}: ${reasonIn(complaint)}`);
   }
+}
+
+/** Returns what tar complains of, in words about the recipe where its pattern is the reason. */
+function reasonIn(complaint: string): string {
+  const unmatched = [...complaint.matchAll(/^tar: \.\/(.+): Not found in archive$/gm)];
+  if (unmatched.length === 0) return complaint.trim() || 'the package is not readable';
+  const patterns = unmatched.map(([, pattern]) => pattern).join(', ');
+  return `the package has no file ${patterns}, which the recipe of the guest takes from it`;
 }

@@ -4,6 +4,7 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from './command.ts';
 import { SetupError } from './errors.ts';
+import type { DebianRelease } from './release.ts';
 
 /** A package that apt would download now. */
 export interface PackageFile {
@@ -29,6 +30,22 @@ export async function updateAptLists(): Promise<void> {
 }
 
 /**
+ * Returns the mirror that the system gets its release from. Other suites are there as well.
+ * @throws SetupError SETUP_PACKAGE_UNKNOWN
+ */
+export async function mirrorOf({ version, codename }: DebianRelease): Promise<string> {
+  const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)';
+  const targets = await runCommand('apt-get', ['indextargets', '--format', format]);
+  const mirror = targets
+    .split('\n')
+    .map((line) => line.split(' '))
+    .find(([, release, component]) => release === codename && component === 'main')?.[0];
+  if (mirror !== undefined) return mirror;
+  const message = `the system does not get its packages from Debian ${version}`;
+  throw new SetupError('SETUP_PACKAGE_UNKNOWN', message);
+}
+
+/**
  * Returns what `apt-get download` would fetch for each package, without fetching it.
  * @throws SetupError SETUP_PACKAGE_UNKNOWN when apt does not know a package, or has no lists
  */
@@ -42,7 +59,7 @@ export async function resolvePackages(
   } catch (cause) {
     throw new SetupError(
       'SETUP_PACKAGE_UNKNOWN',
-      `apt does not offer every package needed (apt-get update? Debian 12?): ${String(cause)}`,
+      `apt does not offer every package needed (apt-get update?): ${String(cause)}`,
       { cause },
     );
   }

@@ -27,9 +27,10 @@ export async function cachedFolder(
   await mkdir(scratch, { recursive: true, mode: 0o700 });
   try {
     await fill(scratch);
-    await rename(scratch, folder);
-  } catch (error) {
-    if (!isOccupied(error)) throw error;
+    // Another run has made it meanwhile: one result is as good as the other.
+    await rename(scratch, folder).catch((error: unknown) => {
+      if (!isOccupied(error)) throw error;
+    });
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }

@@ -5,6 +5,8 @@ export type SetupErrorCode =
   | 'SETUP_PACKAGE_UNKNOWN'
   | 'SETUP_IMAGE_INCOMPLETE'
   | 'SETUP_SECOND_QEMU_UNAVAILABLE'
+  | 'SETUP_RELEASE_UNKNOWN'
+  | 'SETUP_BAD_QEMU'
   | 'SETUP_BAD_ACCELERATOR';
 
 export class SetupError extends Error {

@@ -1,30 +1,27 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { downloadPackages, resolvePackages } from '../packages/apt.ts';
+import { downloadPackages, mirrorOf, resolvePackages } from '../packages/apt.ts';
 import { cachedFolder, cacheFolder } from '../packages/cache.ts';
 import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
+import { type DebianRelease, systemRelease } from '../packages/release.ts';
+
+const PACKAGE_NAMES = ['qemu-system-x86', 'qemu-system-common', 'qemu-system-data', 'seabios'];
 
 /**
- * Debian's suite of a newer QEMU beside the system's, so that tests cover both versions.
+ * Returns the path of the second QEMU: Debian's newer one for this release, beside the system's, so
+ * that tests cover both versions. It may not be there.
  *
  * It is downloaded through a private apt state: the system's sources remain unchanged. It is not
  * installed; it runs from the cache, on the system's libraries.
+ * @throws SetupError SETUP_RELEASE_UNKNOWN
  */
-const SUITE = 'bookworm-backports';
-const PACKAGE_NAMES = ['qemu-system-x86', 'qemu-system-common', 'qemu-system-data', 'seabios'];
-
-function folder(): string {
-  return join(cacheFolder(), 'qemu', SUITE);
+export async function secondQemuBinary(): Promise<string> {
+  return join(folderOf(await systemRelease()), 'usr/bin/qemu-system-x86_64');
 }
 
-export function secondQemuBinary(): string {
-  return join(folder(), 'usr/bin/qemu-system-x86_64');
-}
-
-export function secondQemuArgs(): string[] {
-  const share = join(folder(), 'usr/share');
-  return ['-L', join(share, 'qemu'), '-L', join(share, 'seabios')];
+function folderOf({ backports }: DebianRelease): string {
+  return join(cacheFolder(), 'qemu', backports);
 }
 
 /**
@@ -33,10 +30,11 @@ export function secondQemuArgs(): string[] {
  */
 export async function ensureSecondQemu(progress: (line: string) => void): Promise<void> {
   try {
-    await cachedFolder(folder(), async (scratch) => {
-      progress(`second QEMU: asking ${SUITE}`);
+    const release = await systemRelease();
+    await cachedFolder(folderOf(release), async (scratch) => {
+      progress(`second QEMU: asking ${release.backports}`);
       const state = join(scratch, 'apt');
-      const options = await privateApt(state);
+      const options = await privateApt(state, release);
       await runCommand('apt-get', [...options, '-q', 'update'], { timeoutMs: 120_000 });
       const packages = await resolvePackages(PACKAGE_NAMES, options);
       const bytes = packages.reduce((sum, file) => sum + file.bytes, 0);
@@ -54,12 +52,12 @@ export async function ensureSecondQemu(progress: (line: string) => void): Promis
 }
 
 /** Makes a private state of apt, with the system's keys. @returns the options that select it */
-async function privateApt(state: string): Promise<string[]> {
+async function privateApt(state: string, release: DebianRelease): Promise<string[]> {
   await mkdir(join(state, 'lists/partial'), { recursive: true });
   const sources = join(state, 'sources.list');
-  const mirror = await systemMirror();
+  const mirror = await mirrorOf(release);
   const key = '/usr/share/keyrings/debian-archive-keyring.gpg';
-  await writeFile(sources, `deb [signed-by=${key}] ${mirror} ${SUITE} main\n`);
+  await writeFile(sources, `deb [signed-by=${key}] ${mirror} ${release.backports} main\n`);
   const settings = {
     'Dir::Etc::sourcelist': sources,
     'Dir::Etc::sourceparts': '-',
@@ -70,16 +68,4 @@ async function privateApt(state: string): Promise<string[]> {
     'APT::Sandbox::User': process.getuid?.() === 0 ? 'root' : '',
   };
   return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-}
-
-/** Returns the mirror that the system gets Debian 12 from: backports are on the same one. */
-async function systemMirror(): Promise<string> {
-  const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)';
-  const targets = await runCommand('apt-get', ['indextargets', '--format', format]);
-  const mirror = targets
-    .split('\n')
-    .map((line) => line.split(' '))
-    .find(([, release, component]) => release === 'bookworm' && component === 'main')?.[0];
-  if (mirror === undefined) throw new Error('the system does not get its packages from Debian 12');
-  return mirror;
 }

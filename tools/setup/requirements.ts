@@ -23,6 +23,8 @@ const REQUIREMENTS: readonly Requirement[] = [
   },
   { debianPackage: 'binutils', probe: 'readelf', purpose: "checks the image's libraries" },
   { debianPackage: 'zstd', probe: 'zstd', purpose: 'compresses the image' },
+  { debianPackage: 'xz-utils', probe: 'xz', purpose: "unpacks the guest's kernel modules" },
+  { debianPackage: 'e2fsprogs', probe: '/sbin/mkfs.ext4', purpose: 'makes the disks of tests' },
   { debianPackage: 'tar', probe: 'tar', purpose: 'unpacks packages' },
   { debianPackage: 'dpkg', probe: 'dpkg-deb', purpose: 'unpacks packages' },
   { debianPackage: 'apt', probe: 'apt-get', purpose: 'downloads packages' },

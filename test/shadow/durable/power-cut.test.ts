@@ -14,12 +14,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DurableStore, PERSIST_STEPS, type PersistStep } from '../../../shadow/durable/index.ts';
 import type { EpochManifest } from '../../../shadow/index.ts';
 import { type Bundled, bundled } from '../../support/bundled.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { suite } from '../../support/suite.ts';
 import { persistAndRetire, roundOf, sealEpoch } from './sealed-epoch.ts';
 
 const CHILD = fileURLToPath(new URL('persist-child.ts', import.meta.url));

@@ -3,11 +3,11 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Failure } from '../../../proxy/failure/failure.ts';
 import { type Bundled, bundled } from '../../support/bundled.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { suite } from '../../support/suite.ts';
 
 const MAIN = fileURLToPath(new URL('../../../tools/cli/main.ts', import.meta.url));
 const test = suite('home');

@@ -6,11 +6,11 @@ import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Bundled, bundled } from '../../support/bundled.ts';
 import { lookAtTree } from '../../support/closed-tree.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { suite } from '../../support/suite.ts';
 
 const MAIN = fileURLToPath(new URL('../../../tools/cli/main.ts', import.meta.url));
 const test = suite('relay command');

@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { gzipSync } from 'node:zlib';
 import { compressFrameSync } from 'lz4-napi';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -28,16 +30,26 @@ function bzImage(packed: Buffer): Buffer {
   return Buffer.concat([image, packed, Buffer.alloc(4), Buffer.from('what follows')]);
 }
 
-test('the kernel proper is extracted', () => {
-  assert.equal(pvhKernel(bzImage(legacyLz4(ELF))), ELF);
+/** Returns data packed by the zstd program. */
+function zstd(data: Buffer): Buffer {
+  return execFileSync('zstd', ['-q', '-c'], { input: data });
+}
+
+test('the kernel proper is extracted, of either release', () => {
+  assert.equal(pvhKernel(bzImage(legacyLz4(ELF))), { kernel: ELF });
+  assert.equal(pvhKernel(bzImage(zstd(ELF))), { kernel: ELF });
 });
 
-test('a kernel without its own entry, or packed otherwise, is left unchanged', () => {
+test('a kernel that has to be booted as it is says why', () => {
   const plain = ELF.subarray(0, ELF.length - PVH_NOTE.length);
-  assert.is(pvhKernel(bzImage(legacyLz4(plain))), undefined);
-  assert.is(pvhKernel(bzImage(compressFrameSync(ELF))), undefined);
-  assert.is(pvhKernel(Buffer.concat([ELF, Buffer.alloc(4096)])), undefined);
-  assert.is(pvhKernel(Buffer.alloc(10)), undefined);
+  const why = (image: Buffer) => pvhKernel(image).obstacle ?? 'none';
+  assert.match(why(bzImage(legacyLz4(plain))), 'no entry of its own');
+  assert.match(why(bzImage(zstd(Buffer.from('text')))), 'no ELF');
+  assert.match(why(bzImage(gzipSync(ELF))), 'packed with gzip, not with LZ4 or zstd');
+  assert.match(why(bzImage(compressFrameSync(ELF))), 'an unknown method (04224d18)');
+  assert.match(why(bzImage(zstd(ELF).subarray(0, 20))), /cannot be unpacked: Error: .*[a-z]/);
+  assert.match(why(Buffer.concat([ELF, Buffer.alloc(4096)])), 'no bzImage');
+  assert.match(why(Buffer.alloc(10)), 'no bzImage');
 });
 
 test.run();

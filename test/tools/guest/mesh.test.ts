@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { guestSourceFolder } from '../../../tools/guest/sources.ts';
 import { runCommand } from '../../../tools/packages/command.ts';
 import { decodeMeshPage, type MeshCounts, orphans, parseMeshShow } from '../../support/mesh.ts';
+import { suite } from '../../support/suite.ts';
 import { eventually } from '../../support/switch-peer.ts';
 
 /** `mesh` needs no guests: the host has 127.0.0.1, 127.0.0.2 and 127.0.0.3. */

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { guestSourceFolder } from '../../../tools/guest/sources.ts';
 import { runCommand } from '../../../tools/packages/command.ts';
+import { suite } from '../../support/suite.ts';
 import { eventually } from '../../support/switch-peer.ts';
 
 /** `dirty` needs no guest: the host runs it as well. */

@@ -1,4 +1,4 @@
-import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -6,7 +6,8 @@ import { parsePrintedUri } from '../../../tools/packages/apt.ts';
 import { cachedFolder, cacheFolder } from '../../../tools/packages/cache.ts';
 import { runCommand } from '../../../tools/packages/command.ts';
 import { SetupError } from '../../../tools/packages/errors.ts';
-import { describe, parseVersion } from '../../../tools/qemu/qemu.ts';
+import { systemRelease } from '../../../tools/packages/release.ts';
+import { dataArgs, describe, findQemus, parseVersion } from '../../../tools/qemu/qemu.ts';
 import { accelerator, kvmBoots } from '../../../tools/setup/accel.ts';
 import {
   installCommand,
@@ -69,6 +70,19 @@ test('a fill that fails leaves nothing, and the next one succeeds', async () => 
     assert.equal(readdirSync(folder), []);
     await cachedFolder(target, async (scratch) => writeFileSync(join(scratch, 'file'), ''));
     assert.equal(readdirSync(target), ['file']);
+  });
+});
+
+test('a fill that fails on a folder that is not empty has failed', async () => {
+  await withFolder(async (folder) => {
+    const failed = await failure(
+      cachedFolder(join(folder, 'built'), async (scratch) => {
+        writeFileSync(join(scratch, 'file'), '');
+        rmdirSync(scratch);
+      }),
+    );
+    assert.is((failed as NodeJS.ErrnoException).code, 'ENOTEMPTY');
+    assert.equal(readdirSync(folder), []);
   });
 });
 
@@ -151,6 +165,37 @@ test("QEMU's version, by running it; a program that does not run is none", async
     assert.is(await describe(fakeProgram(folder, 'exit 127'), []), undefined);
     assert.is(await describe(join(folder, 'absent'), []), undefined);
   });
+});
+
+test('UMBRA_QEMU is used in place of all others, and is checked', async () => {
+  await withFolder(async (folder) => {
+    const binary = fakeProgram(folder, 'echo QEMU emulator version 9.1.0');
+    const found = await findQemus({ UMBRA_QEMU: binary, PATH: '/usr/bin' });
+    assert.equal(found, [{ version: '9.1.0', binary, args: [] }]);
+    const error = await failure(findQemus({ UMBRA_QEMU: join(folder, 'absent') }));
+    assert.ok(setupError('SETUP_BAD_QEMU')(error as Error));
+    assert.match((error as Error).message, /absent is no QEMU that runs here/);
+  });
+});
+
+test('a QEMU in a folder of its own gets its own firmware', async () => {
+  assert.equal(dataArgs('/usr/bin/qemu-system-x86_64'), []);
+  await withFolder(async (folder) => {
+    mkdirSync(join(folder, 'share/qemu'), { recursive: true });
+    const binary = join(folder, 'bin/qemu-system-x86_64');
+    assert.equal(dataArgs(binary), ['-L', join(folder, 'share/qemu')]);
+  });
+});
+
+test('the release is told by its code name; another system is refused by its name', async () => {
+  const twelve = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_CODENAME=bookworm\n';
+  assert.is((await systemRelease(twelve)).backports, 'bookworm-backports');
+  assert.is((await systemRelease('VERSION_CODENAME="trixie"\nID=debian\n')).version, 13);
+  const unknown = setupError('SETUP_RELEASE_UNKNOWN');
+  const other = await failure(systemRelease('PRETTY_NAME="Plan 9"\nVERSION_CODENAME=nine\n'));
+  assert.ok(unknown(other as Error));
+  assert.match((other as Error).message, 'Debian 12 or 13 is needed, this is Plan 9');
+  assert.ok(unknown((await failure(systemRelease(''))) as Error));
 });
 
 test('KVM works if its probe prints; not if the probe hangs or fails', async () => {

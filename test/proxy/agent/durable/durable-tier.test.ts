@@ -1,7 +1,6 @@
 /** Real processes of the durable tier, without epochs: asked, refused, killed. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DurableTier } from '../../../../proxy/agent/durable/durable-tier.ts';
 import { RoundsInUse } from '../../../../proxy/agent/store/rounds-in-use.ts';
@@ -11,6 +10,7 @@ import type { EpochManifest } from '../../../../shadow/index.ts';
 import { type Bundled, bundled, forkPlain } from '../../../support/bundled.ts';
 import { failureOf } from '../../../support/failure-of.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
+import { suite } from '../../../support/suite.ts';
 
 const test = suite('durable tier');
 let root = '';

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   fillMappedHoles,
@@ -17,6 +16,7 @@ import { openShadow } from '../../../../shadow/index.ts';
 import { roundOf, sealEpoch } from '../../../shadow/durable/sealed-epoch.ts';
 import { type Bundled, bundled } from '../../../support/bundled.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
+import { suite } from '../../../support/suite.ts';
 
 const MAPPING = fileURLToPath(new URL('../../../support/mapping-process.ts', import.meta.url));
 

@@ -4,7 +4,6 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { MemberProxy } from '../../../../proxy/agent/vms/member-proxy.ts';
 import { isAlive, startTimeOf } from '../../../../proxy/host/known-process.ts';
@@ -13,6 +12,7 @@ import type { MemberLocation, MemberNotice } from '../../../../proxy/protocol/me
 import { type Bundled, bundled, forkPlain } from '../../../support/bundled.ts';
 import { failureOf } from '../../../support/failure-of.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
+import { suite } from '../../../support/suite.ts';
 
 const test = suite('member proxy');
 const log = pino({ level: 'silent' });

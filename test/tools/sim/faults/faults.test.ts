@@ -1,5 +1,4 @@
 /** Faults break no promise, and what is broken on purpose is found. */
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ARGUED, inertCells } from '../../../../tools/sim/faults/cells.ts';
 import { Coverage } from '../../../../tools/sim/faults/coverage.ts';
@@ -8,6 +7,7 @@ import { shrink } from '../../../../tools/sim/faults/shrink.ts';
 import { BROKEN, type Broken } from '../../../../tools/sim/faults/terms.ts';
 import { type ShareResult, work } from '../../../../tools/sim/faults/work.ts';
 import { run } from '../../../../tools/sim/faults/world.ts';
+import { suite } from '../../../support/suite.ts';
 
 const ROUNDS = 6_000;
 /** Rounds by which each part that can be broken has been found. */
