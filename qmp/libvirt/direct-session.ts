@@ -5,6 +5,7 @@
  */
 import { QmpClient } from '../client.ts';
 import { QmpError } from '../errors.ts';
+import { domainUuid } from './domain-uuid.ts';
 import { LibvirtError } from './errors.ts';
 import { handOver, unixPathOf } from './hand-over.ts';
 import { monitorAnswer } from './monitor-lines.ts';
@@ -65,8 +66,9 @@ export class DirectSession implements MonitorSession {
   }
 
   async #migrate(path: string, args: unknown): Promise<Json> {
-    const { uri, domain } = this.#domain;
-    const command = JSON.stringify(await handOver(this.#domain, path, args));
+    const { uri } = this.#domain;
+    const domain = await domainUuid(this.#domain);
+    const command = JSON.stringify(await handOver({ uri, domain }, path, args));
     const said = await virsh(uri, ['qemu-monitor-command', '--domain', domain, '--cmd', command]);
     const answer = monitorAnswer(said);
     if (answer !== undefined) return answer;

@@ -6,6 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { domainUuid } from './domain-uuid.ts';
 import { LibvirtError, libvirtError } from './errors.ts';
 import { handOver, unixPathOf } from './hand-over.ts';
 import { monitorAnswer, monitorCommand, monitorEvent } from './monitor-lines.ts';
@@ -15,6 +16,7 @@ import { DIE_WITH_US, environment, Virsh } from './virsh.ts';
 const REGISTER_LIMIT_MS = 10_000;
 
 export class LibvirtSession implements MonitorSession {
+  /** Named by its UUID. */
   readonly #domain: DomainAddress;
   readonly #owner: SessionOwner;
   readonly #virsh: Virsh;
@@ -24,7 +26,8 @@ export class LibvirtSession implements MonitorSession {
 
   /** @throws LibvirtError */
   static async open(domain: DomainAddress, owner: SessionOwner): Promise<LibvirtSession> {
-    const session = new LibvirtSession(domain, owner);
+    const exact = { uri: domain.uri, domain: await domainUuid(domain) };
+    const session = new LibvirtSession(exact, owner);
     try {
       await session.#begin();
       session.#isOpen = true;
