@@ -23,12 +23,19 @@ const SYS_PIDFD_OPEN = 434;
 const SYS_PIDFD_GETFD = 438;
 const SYS_PROCESS_MADVISE = 440;
 
+// <sys/inotify.h>
+const IN_NONBLOCK = 0x800;
+const IN_CLOEXEC = 0x80000;
+const IN_OPEN = 0x20;
+
 /** The error number that means "operation not permitted" (errno(3)). */
 export const EPERM = 1;
 
 interface Libc {
   readonly flock: (fd: number, operation: number) => number;
   readonly ioctl: (fd: number, request: number, argument: ArrayBufferView) => number;
+  readonly inotifyInit: (flags: number) => number;
+  readonly inotifyAddWatch: (fd: number, path: string, mask: number) => number;
   readonly syscall: (number: number, a: number, b: number, c: number) => number | bigint;
   readonly processMadvise: (
     number: number,
@@ -48,6 +55,8 @@ function libc(): Libc {
   loaded = {
     flock: library.func('int flock(int fd, int operation)'),
     ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)'),
+    inotifyInit: library.func('int inotify_init1(int flags)'),
+    inotifyAddWatch: library.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
     syscall: library.func('long syscall(long number, long a, long b, long c)'),
     processMadvise: library.func(
       'long syscall(long number, long pidfd, uint64_t *ranges, long count, long advice, long zero)',
@@ -74,6 +83,17 @@ export function unreadBytes(pipe: number): number {
   const count = new Int32Array(1);
   libc().ioctl(pipe, FIONREAD, count);
   return count[0] ?? 0;
+}
+
+/**
+ * Watches a file for being opened (inotify(7)); every event of it has 16 bytes, to be read from the
+ * descriptor that is returned. Reading never waits. The caller closes it.
+ * @throws Error if the file cannot be watched
+ */
+export function watchOpens(path: string): number {
+  const fd = libc().inotifyInit(IN_NONBLOCK | IN_CLOEXEC);
+  if (fd >= 0 && libc().inotifyAddWatch(fd, path, IN_OPEN) >= 0) return fd;
+  throw new Error(`${path} cannot be watched (inotify, error ${lastErrno()})`);
 }
 
 /**

@@ -8,7 +8,7 @@
  *     28   4   compressed              0: raw
  *     32   4   cookie offset           0: none
  *     36  56   unused
- *     92       domain XML, NUL, zeros up to a multiple of 64 KiB
+ *     92       domain XML, NUL, zeros up to a multiple of 64 KiB, or of 1 MiB in a pipe
  *      …       QEMU's migration stream
  */
 import { UmbraError } from '../failure/failure.ts';
@@ -18,6 +18,8 @@ const VERSION = 2;
 const HEADER_BYTES = 92;
 /** The alignment that O_DIRECT needs, bytes; libvirt's own files have it. */
 const ALIGNMENT = 64 * 1024;
+/** Bytes that libvirt's helper for files reads at once; a pipe is read by it, too (since 11). */
+export const PIPE_ALIGNMENT = 2 ** 20;
 /** Bytes of the longest XML that libvirt reads; a domain's has some KiB. */
 const XML_BYTES_MAX = 8 * 2 ** 20;
 
@@ -25,7 +27,7 @@ const XML_BYTES_MAX = 8 * 2 ** 20;
  * Returns everything before the stream.
  * @throws UmbraError E_LIBVIRT_XML when the XML cannot be a domain's
  */
-export function saveImageHead(xml: string): Buffer {
+export function saveImageHead(xml: string, alignment = ALIGNMENT): Buffer {
   const text = Buffer.from(xml, 'utf8');
   if (!/<domain[\s>]/.test(xml) || !/<\/domain>\s*$/.test(xml) || text.includes(0)) {
     throw new UmbraError({ code: 'E_LIBVIRT_XML', message: 'it does not describe a domain' });
@@ -34,7 +36,7 @@ export function saveImageHead(xml: string): Buffer {
     const message = `${text.length} bytes are more than any domain’s description`;
     throw new UmbraError({ code: 'E_LIBVIRT_XML', message });
   }
-  const length = Math.ceil((HEADER_BYTES + text.length + 1) / ALIGNMENT) * ALIGNMENT;
+  const length = Math.ceil((HEADER_BYTES + text.length + 1) / alignment) * alignment;
   const head = Buffer.alloc(length);
   head.write(MAGIC, 'latin1');
   const fields = new Uint32Array([VERSION, length - HEADER_BYTES, 1, 0, 0]);

@@ -5,27 +5,34 @@
  *     proxy ── head, stream ──▶ FIFO ──┬── libvirtd: reads the head, then starts QEMU
  *                                      └── QEMU: reads the stream
  *
+ * A newer libvirt (11.3 and 12.9 do, 9.0 does not) opens the file twice and reads the head each
+ * time: to know what it is, and to restore it. Opens are counted, so that it can be sent again.
+ *
  * The proxy opens the FIFO for reading and writing, so that no process ever waits in open(2). A
  * reader that dies is therefore reported by `virsh`, and not by the pipe. For the same reason the
  * FIFO's name is removed before its writing end is closed.
  */
 import { execFile } from 'node:child_process';
-import { openSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { UmbraError } from '../failure/failure.ts';
-import { unreadBytes } from '../host/libc.ts';
+import { unreadBytes, watchOpens } from '../host/libc.ts';
 
 /** Time between two looks at the pipe: the kernel does not tell a writer that it was read from. */
 const LOOK_AGAIN_MS = 2;
+/** Bytes of an event without a name (inotify(7)). */
+const EVENT_BYTES = 16;
 
 /** The FIFO of one restore. */
 export class SavePipe {
   readonly path: string;
   readonly #fd: number;
   readonly #socket: Socket;
+  readonly #opensFd: number;
+  #opens = 0;
 
   /**
    * Makes the FIFO and opens it.
@@ -47,6 +54,7 @@ export class SavePipe {
   private constructor(path: string) {
     this.path = path;
     this.#fd = openSync(path, 'r+');
+    this.#opensFd = watchOpens(path); // after it: this process's own is not counted
     this.#socket = new Socket({ fd: this.#fd, readable: false, writable: true });
     this.#socket.on('error', () => {}); // `write` reports it
   }
@@ -64,12 +72,30 @@ export class SavePipe {
 
   /** Waits until all that was written has been read, or the pipe is closed. */
   async read(): Promise<void> {
-    while (!this.#socket.destroyed && unreadBytes(this.#fd) > 0) await delay(LOOK_AGAIN_MS);
+    await this.until(() => unreadBytes(this.#fd) === 0);
+  }
+
+  /** Returns how often another process has opened the FIFO. */
+  get opens(): number {
+    const events = Buffer.alloc(EVENT_BYTES * 64);
+    try {
+      if (!this.#socket.destroyed) this.#opens += readSync(this.#opensFd, events) / EVENT_BYTES;
+    } catch {
+      // there is no event (EAGAIN)
+    }
+    return this.#opens;
+  }
+
+  /** Waits until a condition holds, or the pipe is closed. */
+  async until(holds: () => boolean): Promise<void> {
+    while (!this.#socket.destroyed && !holds()) await delay(LOOK_AGAIN_MS);
   }
 
   /** Closes the writing end: the reader then sees the end of the file. Idempotent. */
   close(): void {
     rmSync(this.path, { force: true });
+    if (this.#socket.destroyed) return;
+    closeSync(this.#opensFd);
     this.#socket.destroy();
   }
 }

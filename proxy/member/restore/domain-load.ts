@@ -1,7 +1,7 @@
 /**
  * Brings a shadow back as a domain of libvirt's, paused.
  *
- *     virsh restore ◀── pipe ── head, and all before the first page │ QEMU has its memory by now
+ *     virsh restore ◀── pipe ── head, and all before the first page │ QEMU has made its vCPUs
  *                                   ├── our image, privately ──▶ map: device state, and what
  *                                   │                            differs from the image
  *                                   └── a file of its own ─────▶ libvirt: all of it
@@ -14,7 +14,8 @@ import { virsh } from '../../../qmp/libvirt/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { memberFile } from '../../host/folders.ts';
 import { MemoryLink } from '../../libvirt/memory-link.ts';
-import { saveImageHead } from '../../libvirt/save-image.ts';
+import { findDomainProcess, hasVcpus } from '../../libvirt/qemu-process.ts';
+import { PIPE_ALIGNMENT, saveImageHead } from '../../libvirt/save-image.ts';
 import { SavePipe } from '../../libvirt/save-pipe.ts';
 import type { LibvirtDomain } from '../../protocol/cluster.ts';
 import { DOMAIN_LOAD_LIMIT_MS, type DomainLoaded, type DomainPlan } from '../../protocol/member.ts';
@@ -55,7 +56,8 @@ async function loadThroughPipe(load: DomainLoad): Promise<DomainLoaded> {
   const link = plan.memory && new MemoryLink(plan.memory);
   const restoring = virsh(address.uri, ['restore', '--paused', pipe.path], RESTORE_LIMIT_MS);
   const feed = new Feed(pipe, link, load);
-  const feeding = feed.run();
+  // A libvirt that reads ahead sees the end only when the pipe is closed.
+  const feeding = feed.run().then(() => pipe.close());
   try {
     await Promise.race([feeding, restoring]); // the first that fails
     await restoring;
@@ -74,6 +76,7 @@ class Feed {
   readonly #pipe: SavePipe;
   readonly #link: MemoryLink | undefined;
   readonly #load: DomainLoad;
+  readonly #uuid: string;
   bytes = 0;
   mode: DomainLoaded['mode'] = 'libvirt';
   reason: string | undefined;
@@ -82,11 +85,17 @@ class Feed {
     this.#pipe = pipe;
     this.#link = link;
     this.#load = load;
+    this.#uuid = /<uuid>([^<]+)<\/uuid>/.exec(load.plan.xml)?.[1] ?? '';
   }
 
   async run(): Promise<void> {
     const { plan, shadowDirectory } = this.#load;
-    await this.#write(saveImageHead(plan.xml));
+    const head = saveImageHead(plan.xml, PIPE_ALIGNMENT);
+    await this.#write(head);
+    await this.#pipe.read();
+    const isThere = () => this.#qemu() !== undefined;
+    await this.#pipe.until(() => isThere() || this.#pipe.opens > 1);
+    if (!isThere()) await this.#write(head);
     const lean = await readyLoad(shadowDirectory, this.#link === undefined ? 'stream' : 'map');
     try {
       const chunks = encodePrecopy(lean.source, lean.options);
@@ -108,7 +117,10 @@ class Feed {
 
   /** Finds out what QEMU has mapped. @throws UmbraError E_MAP_UNSUPPORTED: the load must end */
   async #inspect(link: MemoryLink): Promise<void> {
-    await this.#pipe.read();
+    await this.#pipe.until(() => {
+      const qemu = this.#qemu();
+      return qemu !== undefined && hasVcpus(qemu.pid);
+    });
     const use = link.use();
     const { why } = link;
     link.remove();
@@ -118,6 +130,10 @@ class Feed {
       const reason = use === 'shared' ? 'QEMU shares it, and would write into the image' : why;
       throw new UmbraError({ code: 'E_MAP_UNSUPPORTED', message: `cannot map: ${reason}` });
     }
+  }
+
+  #qemu() {
+    return findDomainProcess(this.#uuid);
   }
 
   async #writeAll(chunks: Iterable<Uint8Array>): Promise<void> {
