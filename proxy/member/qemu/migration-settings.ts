@@ -21,43 +21,30 @@ const TRICKLE_BYTES_PER_SECOND = 10;
  * would never look, but for a bandwidth it is told (QEMU 8.2).
  */
 const SWITCHOVER_BYTES_PER_SECOND = 2_000_000;
-const PARAMETERS: Readonly<Record<string, number>> = {
+/**
+ * Parameters as a round needs them. Those that are text or a choice change the stream, or what QEMU
+ * expects of its peer: with credentials left set, QEMU would wait for the proxy to shake hands, in
+ * its main thread, and the monitor with it.
+ */
+const PARAMETERS: Readonly<Record<string, number | string>> = {
   'max-bandwidth': FULL_SPEED_BYTES_PER_SECOND,
   'downtime-limit': DOWNTIME_LIMIT_MS,
   'avail-switchover-bandwidth': SWITCHOVER_BYTES_PER_SECOND,
+  'tls-creds': '',
+  'tls-hostname': '',
+  'tls-authz': '',
+  mode: 'normal',
+  'zero-page-detection': 'legacy',
 };
 
-/** Capabilities as a round needs them. The operator's others are left as they are. */
-const CAPABILITIES: Readonly<Record<string, boolean>> = {
-  events: true,
-  'return-path': true,
-  'switchover-ack': true,
-  'background-snapshot': false,
-  'dirty-bitmaps': false,
-  'mapped-ram': false,
-  multifd: false,
-  'pause-before-switchover': false,
-  'postcopy-ram': false,
-  'rdma-pin-all': false,
-  'x-colo': false,
-  'x-ignore-shared': false,
-  'zero-copy-send': false,
-};
+/**
+ * Capabilities that a round needs. All others are switched off, also those that a later QEMU will
+ * have: what another migration of the VM was given has no place in Umbra's.
+ */
+const CAPABILITIES: ReadonlySet<string> = new Set(['events', 'return-path', 'switchover-ack']);
 
 /** The same for a background snapshot. QEMU refuses it with most others (migration/options.c). */
-const BACKGROUND_CAPABILITIES: Readonly<Record<string, boolean>> = {
-  ...CAPABILITIES,
-  'background-snapshot': true,
-  'return-path': false,
-  'switchover-ack': false,
-  'auto-converge': false,
-  compress: false,
-  'late-block-activate': false,
-  'postcopy-blocktime': false,
-  'release-ram': false,
-  'validate-uuid': false,
-  xbzrle: false,
-};
+const BACKGROUND_CAPABILITIES: ReadonlySet<string> = new Set(['events', 'background-snapshot']);
 
 /** Migration settings as the operator had them, to be put back after the round. */
 export interface SavedSettings {
@@ -69,7 +56,7 @@ export interface MigrationPlan {
   /** Settings as they are, for those that will change. */
   readonly saved: SavedSettings;
   readonly capabilities: readonly CapabilityState[];
-  readonly parameters: Readonly<Record<string, number>>;
+  readonly parameters: Readonly<Record<string, number | string>>;
   /** QEMU looks for dirty pages even when it is slowed by `trickle` (since 8.2). */
   readonly canTrickle: boolean;
 }
@@ -79,11 +66,13 @@ export async function planMigration(qmp: QmpClient, background = false): Promise
   const present = await qmp.execute('query-migrate-capabilities');
   const capabilities = background ? BACKGROUND_CAPABILITIES : CAPABILITIES;
   const changed = present.filter(({ capability, state }) => {
-    const wanted = capabilities[capability];
-    return wanted !== undefined && wanted !== state;
+    return capabilities.has(capability) !== state;
   });
   const before = await qmp.execute('query-migrate-parameters');
-  const known = Object.entries(PARAMETERS).filter(([key]) => key in before);
+  const known = Object.entries(PARAMETERS).filter(([key, value]) => {
+    // A number changes in the round, too (trickle). Text that is as it should be is not touched.
+    return key in before && (typeof value === 'number' || before[key] !== value);
+  });
   const saved = {
     capabilities: changed,
     parameters: Object.fromEntries(known.map(([key]) => [key, before[key]])),
