@@ -77,6 +77,7 @@ export interface BlockInfo {
   /** Name of the drive, or '' for one that was made as a node. */
   readonly device: string;
   readonly qdev?: string;
+  readonly removable: boolean;
   /** Absent without a medium. */
   readonly inserted?: {
     readonly ro: boolean;
@@ -110,13 +111,42 @@ export interface SnapshotAction {
   };
 }
 
+/** A node of the graph of block backends, jobs and nodes. */
+export interface BlockGraph {
+  readonly nodes: readonly {
+    readonly id: number;
+    readonly type: 'block-backend' | 'block-job' | 'block-driver';
+    readonly name: string;
+  }[];
+  readonly edges: readonly {
+    readonly parent: number;
+    readonly child: number;
+    /** Permissions of the parent on the child, such as `write`. */
+    readonly perm: readonly string[];
+  }[];
+}
+
 export interface QmpCommands {
   cont: { arguments: undefined; result: object };
   stop: { arguments: undefined; result: object };
   'query-kvm': { arguments: undefined; result: { enabled: boolean; present: boolean } };
   'query-status': { arguments: undefined; result: StatusInfo };
   'query-block': { arguments: undefined; result: readonly BlockInfo[] };
-  'query-block-jobs': { arguments: undefined; result: readonly { device: string }[] };
+  'query-block-jobs': {
+    arguments: undefined;
+    result: readonly { device: string; type?: string }[];
+  };
+  'query-block-exports': {
+    arguments: undefined;
+    result: readonly { id: string; type: string; 'node-name': string }[];
+  };
+  /** Not stable, and the only way to learn what may write to a node (qapi/block-core.json). */
+  'x-debug-query-block-graph': { arguments: undefined; result: BlockGraph };
+  'qom-list': {
+    arguments: { path: string };
+    result: readonly { name: string; type: string }[];
+  };
+  'qom-get': { arguments: { path: string; property: string }; result: unknown };
   'query-named-block-nodes': { arguments: { flat: boolean }; result: readonly BlockNode[] };
   /** All or none. */
   transaction: { arguments: { actions: readonly SnapshotAction[] }; result: object };

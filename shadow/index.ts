@@ -4,6 +4,7 @@ export { sha256Of } from './envelope.ts';
 export { isOfAnotherUmbra, ShadowError } from './errors.ts';
 export { foldShadow } from './fold.ts';
 export { type FormatVersion, isReadable } from './format-version.ts';
+export { type Machine, machineSchema } from './machine.ts';
 export {
   type EpochManifest,
   epochManifestSchema,

@@ -18,6 +18,7 @@ import {
   sha256Schema,
 } from './envelope.ts';
 import { fileStampSchema } from './file-stamp.ts';
+import { machineSchema } from './machine.ts';
 
 /** Version of shadow.json: 1 was never released, 0.1 wrote 2. */
 export const SHADOW_VERSION = 3;
@@ -64,6 +65,8 @@ const identitySchema = z.object({
     .string()
     .max(8 * 2 ** 20)
     .optional(),
+  /** The machine as QEMU had it; absent in epochs of 0.1. */
+  machine: machineSchema.optional(),
 });
 
 const shadowManifestSchema = z.object({
@@ -144,9 +147,16 @@ export function makeEpochManifest(facts: EpochFacts): EpochManifest {
   return { format: 'umbra-epoch', version: EPOCH_VERSION, ...facts };
 }
 
-/** Returns the index of the main RAM block: the one that a `map` restore does not send. */
-export function mainRamIndex(manifest: ShadowManifest): number {
-  const { blocks } = manifest;
+/**
+ * Returns the index of the main RAM block: the one that a `map` restore does not send. It is the
+ * block of the backend that the machine uses; where that is not known, the largest one.
+ */
+export function mainRamIndex({ blocks, identity }: ShadowManifest): number {
+  const backend = identity.machine?.mainRam ?? '';
+  const named = blocks.findIndex(({ idstr }) => {
+    return backend !== '' && (idstr === backend || idstr === `/objects/${backend}`);
+  });
+  if (named >= 0) return named;
   return blocks.reduce(
     (largest, { bytes }, index) => (bytes > (blocks[largest]?.bytes ?? 0) ? index : largest),
     0,

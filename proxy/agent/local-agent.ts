@@ -6,6 +6,7 @@
  *                 durable/    on disk (durable-tier.ts)
  *     restores    restores/   of epochs into VMs (restores.ts), also of a clone (cloning-agent.ts)
  */
+import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import type { PersistProgress, PersistResult } from '../../shadow/durable/index.ts';
 import {
@@ -14,6 +15,7 @@ import {
   makeOwnFolder,
   spareDirectory,
 } from '../../shadow/index.ts';
+import { allOrFirstFailure } from '../failure/all-or-first-failure.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { isAlive } from '../host/pid-file.ts';
 import type {
@@ -25,6 +27,7 @@ import type {
   DurableList,
   DurableRequest,
   FoldUnderWay,
+  MemberProven,
   MemberRestored,
   MemberStatus,
   RestorePlan,
@@ -35,8 +38,9 @@ import type { ClusterConfig, MemberConfig } from '../protocol/cluster.ts';
 import type { RestoreMode } from '../protocol/member.ts';
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';
-import { queryMachines } from './restores/machine-type.ts';
+import { type FoundVm, requireOwnDisks, restoreObstacles } from './restores/dry-plan.ts';
 import { planRestore } from './restores/plan.ts';
+import { endProofsCutShort, proveMember } from './restores/proof.ts';
 import { Restores } from './restores/restores.ts';
 import { RoundAdmission } from './store/admission.ts';
 import { fillMappedHoles, reclaimMappedHoles } from './store/mapped-holes.ts';
@@ -44,6 +48,9 @@ import { RoundsInUse } from './store/rounds-in-use.ts';
 import { ShadowStore } from './store/shadow-store.ts';
 import { MemberVm } from './vms/member-vm.ts';
 import { ProxySupervisor } from './vms/proxy-supervisor.ts';
+
+/** Each takes the host's memory of a VM that is loaded by stream. */
+const PROOFS_AT_ONCE = 2;
 
 interface Member {
   readonly config: MemberConfig;
@@ -98,6 +105,7 @@ export class LocalAgent implements Agent {
     await this.#restores.undoCutShort();
     await this.#all(async ({ config, keeper }) => {
       makeOwnFolder(config.directory);
+      await endProofsCutShort(config.directory);
       await keeper.start();
     });
   }
@@ -135,16 +143,13 @@ export class LocalAgent implements Agent {
   async admit(): Promise<Admission> {
     await this.#all(({ vm }) => vm.locate());
     await this.#all(({ vm }) => vm.describe());
-    const examined = await this.#all(async ({ config, keeper }) => {
-      const found = await keeper.requireProxy().request({ type: 'examine' });
-      return [config.name, found] as const;
-    });
-    const admission = await this.#admission.admit(new Map(examined), this.#vmPids());
+    const examined = await this.#all((member) => this.#examine(member));
+    await this.#requireRestorable(examined);
+    const sizes = new Map(
+      examined.map(({ member, examined: { ...sizes } }) => [member.name, sizes]),
+    );
+    const admission = await this.#admission.admit(sizes, this.#vmPids());
     await fillMappedHoles(this.#vmPids());
-    // Not before: a round that is refused leaves no work behind.
-    for (const { vm } of this.#members.values()) {
-      void queryMachines(vm.recorded?.commandLine[0] ?? '');
-    }
     return admission;
   }
 
@@ -273,6 +278,26 @@ export class LocalAgent implements Agent {
     return planRestore(this.#config, epoch, mode);
   }
 
+  async prove(epoch: EpochManifest): Promise<MemberProven[]> {
+    const plans = await planRestore(this.#config, epoch, 'auto');
+    const limit = pLimit(PROOFS_AT_ONCE);
+    return allOrFirstFailure(
+      plans.map((plan) =>
+        limit(() => proveMember(plan, this.#member(plan.member).config.directory, this.#log)),
+      ),
+    );
+  }
+
+  async rehearse(plans: readonly RestorePlan[]): Promise<void> {
+    const limit = pLimit(PROOFS_AT_ONCE);
+    const others = plans.filter(({ note }) => note !== undefined);
+    await allOrFirstFailure(
+      others.map((plan) =>
+        limit(() => proveMember(plan, this.#member(plan.member).config.directory, this.#log)),
+      ),
+    );
+  }
+
   cloneOf(origin: CloneOrigin): RestoringAgent {
     const store = new ShadowStore(origin.source, this.#catalogue, new RoundsInUse(), this.#log);
     const source = {
@@ -298,6 +323,26 @@ export class LocalAgent implements Agent {
     const proxy = this.#member(name).keeper.requireProxy();
     const { resumedAtUs } = await proxy.request({ type: 'resume' });
     return resumedAtUs;
+  }
+
+  async #examine({ config, vm, keeper }: Member) {
+    const { recorded } = vm;
+    const workingDirectory = recorded?.workingDirectory ?? config.workingDirectory;
+    const request = { type: 'examine', workingDirectory } as const;
+    const examined = await keeper.requireProxy().request(request);
+    return { member: config, vm: recorded, examined };
+  }
+
+  /** @throws UmbraError why an epoch of these VMs could not be restored */
+  async #requireRestorable(
+    examined: readonly (Omit<FoundVm, 'vm'> & { vm: FoundVm['vm'] | undefined })[],
+  ): Promise<void> {
+    const vms = examined.flatMap(({ vm, ...rest }) => (vm === undefined ? [] : [{ vm, ...rest }]));
+    const { disks } = this.#config.round;
+    const obstacles = await Promise.all(vms.map((found) => restoreObstacles(found, disks)));
+    const [first] = obstacles.flat();
+    if (first !== undefined) throw UmbraError.received(first);
+    requireOwnDisks(vms);
   }
 
   #vmPids(): number[] {

@@ -105,6 +105,9 @@ class Rewrite {
         return changed(this.#object(value));
       case 'name':
         return changed(this.#name(value));
+      case 'device':
+        refuseShared(name, value);
+        return changed(withNewGeneration(value));
       case 'vnc':
         return changed(this.#vnc(value));
       case 'incoming': // how the first VM was started
@@ -189,6 +192,17 @@ const HARMLESS_CHARDEVS: ReadonlySet<string> = new Set(
     'spicevmc qemu-vdagent msmouse braille wctablet'
   ).split(' '),
 );
+
+/**
+ * Gives a clone an identifier of its own for its generation: the guest's kernel then makes new
+ * random seeds (hw/acpi/vmgenid.c).
+ */
+function withNewGeneration(text: string): string {
+  const device = new OptionValue(text, 'driver');
+  if (device.get('driver') !== 'vmgenid') return text;
+  device.set('guid', 'auto');
+  return device.format();
+}
 
 /** Refuses options that only the first VM can use, for their name or for what their value says. */
 function refuseShared(name: string, value: string): void {

@@ -17,7 +17,8 @@ export function machineTypeOf(commandLine: readonly string[]): string | undefine
 /** Returns the options with another machine type, which is the first property of its option. */
 export function withMachineType(options: readonly QemuOption[], machineType: string): QemuOption[] {
   if (options.every((option) => typeIn(option) === undefined)) {
-    return [{ name: 'machine', value: machineType }, ...options];
+    // The last one counts, and a file of options may name a type, too.
+    return [...options, { name: 'machine', value: machineType }];
   }
   return options.map((option) => {
     if (typeIn(option) === undefined) return option;

@@ -1,25 +1,66 @@
-/** The obstacles to mapping a VM's main RAM from an image, by its command line. PURE. */
-import { optionsOf } from './option-list.ts';
+/** The obstacles to mapping a VM's main RAM from an image, by its options. PURE. */
+import type { QemuOption } from './option-list.ts';
 import { OptionValue } from './option-value.ts';
+
+/** The options of a VM. */
+export interface VmOptions {
+  /** Those of its command line. */
+  readonly given: readonly QemuOption[];
+  /** Those of files that the command line names (config-file.ts). */
+  readonly fromFiles: readonly QemuOption[];
+}
 
 /**
  * Returns why main RAM cannot be mapped from an image in this VM; undefined if it can.
  * @param idstr the name of the RAM block of main RAM
  */
-export function mapObstacle(commandLine: readonly string[], idstr: string): string | undefined {
+export function mapObstacle({ given, fromFiles }: VmOptions, idstr: string): string | undefined {
   if (idstr.includes('/')) return `its main RAM block ${idstr} belongs to a device`;
-  for (const { name, value = '' } of optionsOf(commandLine)) {
-    if (name === 'device' && isBalloon(value)) {
-      return 'its balloon would take pages out of the image itself';
-    }
-    if (name === 'numa' && isNumaMemory(value)) return 'its RAM is split over NUMA nodes';
-    if (name === 'mem-path') return '-mem-path already gives its RAM a file';
-    if (name !== 'object' || !isMemoryBackend(value, idstr)) continue;
-    const backend = new OptionValue(value, 'qom-type');
-    if (isShared(backend)) return 'its RAM is shared with another process';
-    if (backend.keys.some((key) => key.startsWith('hugetlb'))) {
-      return 'its RAM is made of huge pages';
-    }
+  for (const { name, value = '' } of fromFiles) {
+    // The mapped backend takes the place of an option; a file cannot be changed.
+    const isMainRam = name === 'object' && isMemoryBackend(value, idstr);
+    if (isMainRam) return 'a -readconfig file already gives its RAM a backend';
+  }
+  for (const option of [...given, ...fromFiles]) {
+    const obstacle = obstacleIn(option, idstr);
+    if (obstacle !== undefined) return obstacle;
+  }
+  return undefined;
+}
+
+function obstacleIn({ name, value = '' }: QemuOption, idstr: string): string | undefined {
+  switch (name) {
+    case 'device':
+      if (isBalloon(value)) return BALLOON;
+      break;
+    case 'numa':
+      if (isNumaMemory(value)) return 'its RAM is split over NUMA nodes';
+      break;
+    case 'mem-path':
+      return '-mem-path already gives its RAM a file';
+    case 'mem-prealloc':
+      return `-mem-prealloc ${ALL_AT_ONCE}`;
+    case 'overcommit':
+      if (new OptionValue(value, '').isOn('mem-lock')) return `mem-lock ${ALL_AT_ONCE}`;
+      break;
+    case 'object':
+      return isMemoryBackend(value, idstr) ? backendObstacle(value) : undefined;
+  }
+  return undefined;
+}
+
+export const BALLOON = 'its balloon would take pages out of the image itself';
+const ALL_AT_ONCE = 'would have QEMU take all of its memory at once, beside the image';
+
+function backendObstacle(value: string): string | undefined {
+  const backend = new OptionValue(value, 'qom-type');
+  if (isShared(backend)) return 'its RAM is shared with another process';
+  if (backend.isOn('prealloc')) return `prealloc ${ALL_AT_ONCE}`;
+  if (backend.keys.some((key) => key.startsWith('hugetlb'))) {
+    return 'its RAM is made of huge pages';
+  }
+  if (backend.keys.some((key) => key === 'host-nodes' || key.startsWith('host-nodes.'))) {
+    return 'its RAM is bound to NUMA nodes of the host';
   }
   return undefined;
 }

@@ -74,6 +74,17 @@ export function formatOptions(options: readonly QemuOption[]): string[] {
   });
 }
 
+/**
+ * Returns a command line whose QEMU does not put itself into the background: it would be another
+ * process than the one that was started, and known to none.
+ */
+export function inForeground(commandLine: readonly string[]): readonly string[] {
+  const [program = '', ...words] = commandLine;
+  const options = parseOptions(words);
+  if (options.every(({ name }) => name !== 'daemonize')) return commandLine;
+  return [program, ...formatOptions(options.filter(({ name }) => name !== 'daemonize'))];
+}
+
 /** Returns the options of a whole command line, which begins with the program. */
 export function optionsOf(commandLine: readonly string[]): QemuOption[] {
   return parseOptions(commandLine.slice(1));

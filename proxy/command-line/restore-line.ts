@@ -5,6 +5,7 @@
  *     to restore    qemu -machine pc-i440fx-7.2 -m 512 … -S
  *     and, mapped   … -object memory-backend-file,id=pc.ram,size=N,mem-path=FILE,share=off
  *                     -machine memory-backend=pc.ram
+ *     by an upgraded    reconnect=N → reconnect-ms=N000 (QEMU 9.2), which 11.1 insists on
  *
  * The machine type is the recorded one, in full: an alias such as `pc` may mean another machine to
  * another QEMU. The backend's id must be the RAMBlock's idstr, because it becomes the block's name.
@@ -14,6 +15,7 @@ import { withMachineType } from './machine-type.ts';
 import { isMemoryBackend } from './map-obstacle.ts';
 import { formatOptions, parseOptions, type QemuOption } from './option-list.ts';
 import { OptionValue } from './option-value.ts';
+import { withReconnect } from './reconnect.ts';
 
 /** The memory backend that a `map` restore starts the VM with. */
 export interface MappedRam {
@@ -22,6 +24,11 @@ export interface MappedRam {
   readonly bytes: number;
   /** The image. */
   readonly path: string;
+  /**
+   * Has QEMU open the image for reading, so that no balloon, however it comes to the VM, can punch
+   * holes into it (`rom`, backends/hostmem-file.c, since QEMU 8.2).
+   */
+  readonly readOnly?: boolean;
 }
 
 /** Options about how the recorded QEMU was started, which say nothing about the VM. */
@@ -32,12 +39,13 @@ const DESCRIPTORS: ReadonlySet<string> = new Set(['fd', 'fds', 'vhostfd', 'vhost
 /**
  * Returns the command line that starts the VM again, stopped. The caller adds where QEMU takes the
  * state from (`-incoming`).
+ * @param version that of the QEMU to be started, such as `10.0.2`; '' if it is not known
  * @throws UmbraError E_COMMAND_LINE when the command line cannot be used a second time
  */
 export function restoreCommandLine(
   commandLine: readonly string[],
   machineType: string,
-  mapped?: MappedRam,
+  { version = '', mapped }: { version?: string; mapped?: MappedRam | undefined } = {},
 ): string[] {
   const [program, ...words] = commandLine;
   if (program === undefined) {
@@ -50,7 +58,8 @@ export function restoreCommandLine(
     return !(mapped !== undefined && name === 'object' && isMemoryBackend(value, mapped.id));
   });
   const typed = machineType === '' ? kept : withMachineType(kept, machineType);
-  const options = [...typed, ...(mapped === undefined ? [] : mappedOptions(mapped))];
+  const spelled = version === '' ? typed : withReconnect(typed, version);
+  const options = [...spelled, ...(mapped === undefined ? [] : mappedOptions(mapped))];
   return [program, ...formatOptions(options), '-S'];
 }
 
@@ -63,12 +72,18 @@ function refuseDescriptor({ name, value = '' }: QemuOption): void {
   throw new UmbraError({ code: 'E_COMMAND_LINE', message, hint });
 }
 
-function mappedOptions({ id, bytes, path }: MappedRam): QemuOption[] {
+function mappedOptions({ id, bytes, path, readOnly = false }: MappedRam): QemuOption[] {
   const backend = new OptionValue('memory-backend-file', 'qom-type');
   backend.set('id', id);
   backend.set('size', String(bytes));
   backend.set('mem-path', path);
   backend.set('share', 'off');
+  if (readOnly) {
+    backend.set('readonly', 'on');
+    backend.set('rom', 'off');
+  }
+  // Machine types up to 3.1 would name the block by the backend's path (backends/hostmem-file.c).
+  backend.set('x-use-canonical-path-for-ramblock-id', 'off');
   return [
     { name: 'object', value: backend.format() },
     { name: 'machine', value: `memory-backend=${id}` },

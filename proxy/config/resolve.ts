@@ -63,13 +63,14 @@ export function resolveCluster(
 }
 
 function roundOf(round: ClusterFile['round']): RoundConfig {
-  const { cut, disks, hugePages, compareEmulated } = round;
+  const { cut, disks, hugePages, compareEmulated, prove } = round;
   return {
     capture: capturesOf(round.capture),
     cut,
     disks,
     hugePages,
     compareEmulated,
+    prove,
     stopDeadlineMs: round.stopDeadline,
     // Whatever else is listed, the live phase ends by the bound or by its maximum.
     endWhen: [

@@ -14,7 +14,7 @@ import {
 import { END_WHEN_HELP, parseEndCondition } from './end-when.ts';
 import { duration, OPTION_HELP, parsed, size } from './option.ts';
 
-const { cut, disks, hugePages, compareEmulated, inFlightBytes } = roundConfigSchema.shape;
+const { cut, disks, hugePages, compareEmulated, prove, inFlightBytes } = roundConfigSchema.shape;
 const MULTIPLEXINGS = ['parallel', 'round-robin', 'finish-together'] as const;
 
 /** Defaults of options that have an effect only together with another, and so may be absent. */
@@ -73,6 +73,14 @@ export const roundOptions = z.strictObject({
       'page; so while the VM is stopped, the streamed memory is compared with its own (about 0.5 ' +
       's a GiB), and missed pages are corrected and reported. false: QEMU’s dirty log is ' +
       'trusted. With KVM nothing is compared.',
+  }),
+  prove: prove.default('never').register(OPTION_HELP, {
+    policy: 'capture',
+    unit: 'never, first or always',
+    effect:
+      'Loads an epoch into throw-away QEMUs beside the running VMs, paused, without disks and ' +
+      'network, before it is committed; one that does not load aborts the round. first: the ' +
+      'first epoch of each daemon. umbra checkpoint --prove asks for it once.',
   }),
   stopDeadline: duration
     .pipe(durationMsSchema)

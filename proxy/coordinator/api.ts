@@ -68,8 +68,8 @@ export function buildApi(
   api.route({ ...report, handler: ({ params }) => coordinator.report(params.round) });
   api.route({
     ...ofLines(checkpoint),
-    handler: (_request, reply) => {
-      return streamed<'checkpoint'>(reply, (tell) => coordinator.checkpoint(tell));
+    handler: ({ body }, reply) => {
+      return streamed<'checkpoint'>(reply, (tell) => coordinator.checkpoint(body, tell));
     },
   });
   api.route({

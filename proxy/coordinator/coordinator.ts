@@ -16,7 +16,7 @@ import { clusterFolder } from '../host/folders.ts';
 import type { Agent } from '../protocol/agent.ts';
 import type { ClusterConfig } from '../protocol/cluster.ts';
 import type { EpochDetail } from '../protocol/epoch.ts';
-import type { RestoreOptions } from '../protocol/operator.ts';
+import type { CheckpointRequest, RestoreOptions } from '../protocol/operator.ts';
 import type { QueuedProgress, RestoreProgress, RoundProgress } from '../protocol/progress.ts';
 import type { RestoreReport, RoundReport } from '../protocol/report.ts';
 import type { ClusterStatus } from '../protocol/status.ts';
@@ -59,7 +59,7 @@ export class Coordinator {
     this.#rounds = new Rounds({ config, exclusive, publishing, tidying, log });
     this.#restores = new Restores({ agent, epochs, choice, persister, exclusive, log });
     this.#holds = new Holds(epochs, choice, exclusive);
-    const take = () => this.checkpoint(() => {});
+    const take = () => this.checkpoint({}, () => {});
     const schedule = config.schedule && new Schedule(config.schedule, take, log);
     this.#schedule = schedule;
     this.#rounds.onRound((report) => schedule?.onRound(report));
@@ -114,8 +114,11 @@ export class Coordinator {
    * @throws UmbraError what made admission refuse, before anything was touched
    * @returns the report, committed or aborted
    */
-  checkpoint(onProgress: (progress: RoundProgress | QueuedProgress) => void): Promise<RoundReport> {
-    return this.#rounds.take(onProgress);
+  checkpoint(
+    request: CheckpointRequest,
+    onProgress: (progress: RoundProgress | QueuedProgress) => void,
+  ): Promise<RoundReport> {
+    return this.#rounds.take(request, onProgress);
   }
 
   /**

@@ -15,6 +15,7 @@ import { type Calibration, calibrate, NO_CALIBRATION } from '../../policies/inde
 import { type Failure, UmbraError } from '../failure/failure.ts';
 import type { Agent, AgentNotice } from '../protocol/agent.ts';
 import type { ClusterConfig } from '../protocol/cluster.ts';
+import type { CheckpointRequest } from '../protocol/operator.ts';
 import type { QueuedProgress, RoundProgress } from '../protocol/progress.ts';
 import type { RoundReport } from '../protocol/report.ts';
 import type { Publishing } from './publishing.ts';
@@ -38,6 +39,8 @@ export interface RoundsOptions {
 interface Requested {
   /** Ends it while it does not run. */
   readonly ending: AbortController;
+  /** The operator's wish that its epoch be proven, or not; undefined: as configured. */
+  readonly prove: boolean | undefined;
   /** The reason it waits for memory, if it does. */
   queuedFor: Failure | undefined;
   /** Defined while it runs. */
@@ -56,6 +59,8 @@ export class Rounds {
   readonly #requested = new Set<Requested>();
   #calibration: Calibration = NO_CALIBRATION;
   #last: RoundReport | undefined;
+  /** An epoch of this daemon's life has been proven. */
+  #hasProven = false;
   #onRound: (report: RoundReport) => void = () => {};
 
   constructor({ config, exclusive, publishing, tidying, log }: RoundsOptions) {
@@ -121,9 +126,12 @@ export class Rounds {
    * @throws UmbraError what made admission refuse, before anything was touched
    * @returns the report, committed or aborted
    */
-  async take(onProgress: (progress: RoundProgress | QueuedProgress) => void): Promise<RoundReport> {
+  async take(
+    { prove }: CheckpointRequest,
+    onProgress: (progress: RoundProgress | QueuedProgress) => void,
+  ): Promise<RoundReport> {
     const ending = new AbortController();
-    const requested: Requested = { ending, queuedFor: undefined, runner: undefined };
+    const requested: Requested = { ending, prove, queuedFor: undefined, runner: undefined };
     this.#requested.add(requested);
     try {
       return await this.#queue.run({
@@ -187,6 +195,7 @@ export class Rounds {
       agent: this.#agent,
       calibration: this.#calibration,
       log: this.#log,
+      prove: requested.prove ?? this.#isToProve(),
       publish: (manifest) => this.#publishing.publish(manifest),
       onProgress,
     });
@@ -196,7 +205,13 @@ export class Rounds {
       requested.runner = undefined;
     });
     this.#requested.delete(requested); // it is over; what follows is tidying
+    this.#hasProven ||= report.proof !== undefined && report.failure === undefined;
     return report;
+  }
+
+  #isToProve(): boolean {
+    const { prove } = this.#config.round;
+    return prove === 'always' || (prove === 'first' && !this.#hasProven);
   }
 
   /** Admits a round, after epochs that have grown too old since the last one have made room. */

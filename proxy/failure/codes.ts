@@ -139,6 +139,24 @@ const VM = {
     meaning: 'QEMU cannot migrate the VM; it names the device or mount.',
     hint: 'Remove the device or mount QEMU names, then try again.',
   },
+  E_VM_NO_DESCRIPTION: {
+    meaning: 'The VM’s machine sends no description of its state, without which it cannot be read.',
+    hint: 'Start the VM without suppress-vmdesc=on (-machine …,suppress-vmdesc=off).',
+  },
+  E_VM_USER: {
+    meaning: 'QEMU has dropped its rights and cannot reach Umbra’s sockets.',
+    hint: 'Start the VM without -runas (-run-with user=), or run Umbra as that user.',
+  },
+  E_VM_CHANGED: {
+    meaning: 'The VM is no longer the machine that its command line makes.',
+    hint:
+      'Undo the change (device_del, device_add), or start the VM anew with the device in its ' +
+      'command line.',
+  },
+  E_VM_FILE: {
+    meaning: 'A file that the VM’s command line names is gone: the VM could not be started again.',
+    hint: 'Put the file back where the command line names it.',
+  },
   E_VM_MEMORY: {
     meaning: 'The VM’s memory cannot be read from outside, which comparing it takes.',
     hint:
@@ -240,6 +258,14 @@ const CAPTURE = {
     meaning: 'Huge pages cannot be joined again on this host.',
     hint: 'See what it takes: umbra doctor. Or set round.hugePages to leave.',
   },
+  E_DISK_IN_USE: {
+    meaning: 'A block job or an export writes to a disk, which QEMU would not hand over.',
+    hint: 'Wait for the job, or end it or the export (block-job-cancel, block-export-del).',
+  },
+  E_DISK_SHARED: {
+    meaning: 'Two members use one disk, and one of them writes to it: no epoch could hold it.',
+    hint: 'Give each VM a disk of its own, or let all of them only read it.',
+  },
   E_DISK_SNAPSHOT: {
     meaning: 'The disks could not be frozen at the cut.',
     hint: 'Check that QEMU may write to the folders of its disks, and their space.',
@@ -321,6 +347,14 @@ const RESTORE = {
   E_LOAD_FAILED: {
     meaning: 'QEMU did not load the epoch.',
     hint: 'See the log of the VM (vm.log, or libvirt’s), or restore another epoch.',
+  },
+  E_PROOF_FAILED: {
+    meaning: 'The epoch was loaded into a throw-away QEMU to prove it, and did not load.',
+    hint: 'The VMs run on, and no epoch was committed. The message has QEMU’s own words.',
+  },
+  E_PROOF_IMPOSSIBLE: {
+    meaning: 'No throw-away QEMU can be made of the VM; the message names the option.',
+    hint: 'The epoch is as good as any that is not proven: set round.prove to never.',
   },
   E_NOT_LOADED: { meaning: 'A VM was to be resumed into which nothing was loaded.' },
   E_MAP_UNSUPPORTED: {

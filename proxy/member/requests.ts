@@ -1,6 +1,6 @@
 /** Answers the agent's requests outside of a round. */
 import { QmpClient, QmpError } from '../../qmp/index.ts';
-import { virsh } from '../../qmp/libvirt/index.ts';
+import { domainUuid, virsh } from '../../qmp/libvirt/index.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
 import { memberFile } from '../host/folders.ts';
@@ -17,6 +17,7 @@ import type {
   ResumeResult,
 } from '../protocol/member.ts';
 import { mergeLayers } from './qemu/disks.ts';
+import { examineVm } from './qemu/machine.ts';
 import { ramBlocks } from './qemu/memory.ts';
 import { requireReady } from './qemu/readiness.ts';
 import { makeRun } from './qemu/run-state.ts';
@@ -54,7 +55,7 @@ export class Requests {
       case 'probe':
         return this.#probe();
       case 'examine':
-        return this.#with((qmp) => this.#examine(qmp));
+        return this.#with((qmp) => this.#examine(qmp, request.workingDirectory));
       case 'load':
         return this.#load(request.shadowDirectory, request.mode);
       case 'load-domain':
@@ -92,12 +93,13 @@ export class Requests {
     }
   }
 
-  async #examine(qmp: QmpClient): Promise<ExamineResult> {
+  async #examine(qmp: QmpClient, workingDirectory: string): Promise<ExamineResult> {
     await requireReady(qmp);
     const blocks = await ramBlocks(qmp);
     const blockBytes = blocks.map(({ length }) => length);
     const shadowBytes = blockBytes.reduce((sum, bytes) => sum + bytes, 0);
-    return { shadowBytes, blockBytes, qemuVersion: versionOf(qmp) };
+    const vm = await examineVm(qmp, workingDirectory);
+    return { shadowBytes, blockBytes, qemuVersion: versionOf(qmp), ...vm };
   }
 
   async #load(shadowDirectory: string, mode: RestoreMode): Promise<LoadResult> {
@@ -143,7 +145,8 @@ export class Requests {
       this.#loaded = await QmpClient.connect(qmp);
       return loaded;
     } catch (error) {
-      await virsh(location.uri, ['destroy', location.domain]).catch(() => {}); // it is gone already
+      const destroy = async () => virsh(location.uri, ['destroy', await domainUuid(location)]);
+      await destroy().catch(() => {}); // it is gone already
       throw error;
     }
   }

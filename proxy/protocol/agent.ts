@@ -14,12 +14,12 @@ import type { DurableList, DurableRequest } from './durable.ts';
 export type { DurableList, DurableRequest };
 
 import type { DomainPlan, MemberSample, RoundFacts, SessionMilestone } from './member.ts';
-import type { MemberRestored } from './report.ts';
+import type { MemberProven, MemberRestored } from './report.ts';
 import type { RestoreChoice, RestoreMode } from './restore-mode.ts';
 import type { RoundSettings } from './round-settings.ts';
 import type { MemberStatus } from './status.ts';
 
-export type { MemberRestored, MemberStatus, RoundSettings };
+export type { MemberProven, MemberRestored, MemberStatus, RoundSettings };
 
 export type AgentCommand =
   | 'open'
@@ -64,6 +64,10 @@ export interface RestorePlan {
   /** The reason why it is not `map`, when the caller left the choice open. */
   readonly reason: string | undefined;
   readonly commandLine: readonly string[];
+  /** The command line of a second try, by stream, if one by map does not load. */
+  readonly byStream: readonly string[] | undefined;
+  /** What an operator should know, such as another QEMU than the VM ran on. */
+  readonly note: string | undefined;
   /** The command line to record: the one the VM was first started with, not the restored one. */
   readonly recordedCommandLine: readonly string[];
   readonly workingDirectory: string;
@@ -89,6 +93,7 @@ export type RestoringAgent = Pick<
   | 'verify'
   | 'planRestore'
   | 'alivePids'
+  | 'rehearse'
   | 'killVm'
   | 'beginRestore'
   | 'endRestore'
@@ -192,10 +197,20 @@ export interface Agent {
   endFetch(): void;
   /** Reads every byte of an epoch on disk. */
   verifyDurable(epoch: EpochManifest): Promise<void>;
+  /**
+   * Loads an epoch into throw-away QEMUs beside the running VMs, without disks and network.
+   * @throws UmbraError E_PROOF_FAILED
+   */
+  prove(epoch: EpochManifest): Promise<MemberProven[]>;
   /** Plans a restore of its members. Changes nothing. @throws UmbraError */
   planRestore(epoch: EpochManifest, mode: RestoreChoice): Promise<RestorePlan[]>;
   /** Returns the process ids of VMs that are alive, by member. */
   alivePids(): Promise<ReadonlyMap<string, number>>;
+  /**
+   * Proves plans whose VM would come back on another QEMU than it ran on, as `prove` does.
+   * @throws UmbraError E_PROOF_FAILED
+   */
+  rehearse(plans: readonly RestorePlan[]): Promise<void>;
   /** Ends a member's VM, and forgets it. */
   killVm(member: string): Promise<void>;
   /** Begins a restore: until `endRestore`, VMs that `load` starts are ended if the agent dies. */

@@ -8,6 +8,7 @@
  * A proxy answers `open` when it is ready: it has its location, and its monitor can be reached.
  */
 import * as z from 'zod';
+import { machineSchema } from '../../shadow/index.ts';
 import { libvirtDomainSchema } from './cluster.ts';
 import { failureSchema } from './failure.ts';
 import { processSchema } from './known-process.ts';
@@ -145,6 +146,8 @@ const examineResultSchema = z.object({
   /** Bytes of each RAM block; their sum is shadowBytes. */
   blockBytes: z.array(figure).readonly(),
   qemuVersion: text,
+  machine: machineSchema,
+  disks: z.array(z.object({ device: text, files: texts, isWritable: z.boolean() })).readonly(),
 });
 export type ExamineResult = Readonly<z.infer<typeof examineResultSchema>>;
 
@@ -178,8 +181,11 @@ const mergeResultSchema = z.object({
 const MEMBER_REQUESTS = {
   /** Says whether there is a QEMU, and its run state. */
   probe: { takes: z.object({ type: z.literal('probe') }), gives: probeResultSchema },
-  /** Measures RAM blocks, and checks readiness for a round. Changes nothing. */
-  examine: { takes: z.object({ type: z.literal('examine') }), gives: examineResultSchema },
+  /** Describes the machine, and checks readiness for a round. Changes nothing. */
+  examine: {
+    takes: z.object({ type: z.literal('examine'), workingDirectory: text }),
+    gives: examineResultSchema,
+  },
   /** Feeds a QEMU that was started with `-S -incoming unix:…` (restore/load.ts). */
   load: {
     takes: z.object({ type: z.literal('load'), shadowDirectory: text, mode: restoreModeSchema }),

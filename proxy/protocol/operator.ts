@@ -33,6 +33,14 @@ import { clusterStatusSchema } from './status.ts';
 
 const epochSchema = z.number().int().positive();
 
+const checkpointRequestSchema = z.strictObject({
+  prove: z
+    .boolean()
+    .optional()
+    .describe('Load the epoch into throw-away QEMUs before it is committed; default: round.prove'),
+});
+export type CheckpointRequest = Readonly<z.infer<typeof checkpointRequestSchema>>;
+
 export const restoreRequestSchema = z.strictObject({
   epoch: epochSchema.optional().describe('The newest if absent'),
   mode: restoreChoiceSchema.default('auto').describe('How RAM gets into the VM'),
@@ -109,6 +117,7 @@ export const OPERATIONS = {
     url: '/v1/checkpoint',
     schema: {
       summary: 'Takes a checkpoint',
+      body: checkpointRequestSchema,
       response: answered(lines(checkpointLineSchema)),
     },
   },

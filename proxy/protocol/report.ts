@@ -48,6 +48,17 @@ export const memberReportSchema = roundFactsSchema
   .meta({ id: 'MemberReport' });
 export type MemberReport = Readonly<z.infer<typeof memberReportSchema>>;
 
+export const memberProvenSchema = z
+  .object({
+    member: z.string(),
+    mode: restoreModeSchema.optional().describe('How it was loaded; absent if it was not'),
+    proofMs: number.describe('From the start of the throw-away QEMU to its end, milliseconds'),
+    reason: z.string().optional().describe('Why the mode is not `map`'),
+    notProven: z.string().optional().describe('Why it could not be tried'),
+  })
+  .meta({ id: 'MemberProven' });
+export type MemberProven = Readonly<z.infer<typeof memberProvenSchema>>;
+
 export const roundReportSchema = z
   .object({
     kind: z.literal('round'),
@@ -77,6 +88,11 @@ export const roundReportSchema = z
     repeatedPages: z.number(),
     storedBytes: z.number().describe('Memory that the shadows take'),
     members: z.array(memberReportSchema).readonly(),
+    proof: z
+      .array(memberProvenSchema)
+      .readonly()
+      .optional()
+      .describe('Members whose epoch was loaded into a throw-away QEMU before it was committed'),
     failure: failureSchema.optional(),
   })
   .meta({ id: 'RoundReport' });
@@ -89,6 +105,7 @@ export const memberRestoredSchema = z
     loadMs: z.number().describe('From the start of QEMU to a loaded, paused VM, milliseconds'),
     bytes: z.number().describe('Bytes sent into QEMU'),
     reason: z.string().optional().describe('Why the mode is not `map`'),
+    note: z.string().optional().describe('What changes for the VM, such as another QEMU'),
   })
   .meta({ id: 'MemberRestored' });
 export type MemberRestored = Readonly<z.infer<typeof memberRestoredSchema>>;

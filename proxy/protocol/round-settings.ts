@@ -58,6 +58,15 @@ const DISK_MODES = ['leave', 'snapshot'] as const;
  */
 export const HUGE_PAGE_MODES = ['auto', 'used', 'all', 'leave'] as const;
 
+/**
+ * Epochs that are loaded into throw-away QEMUs before they are committed (agent/restores/proof.ts).
+ *
+ *     never    none
+ *     first    the first of each daemon's life
+ *     always   all
+ */
+const PROVE_MODES = ['never', 'first', 'always'] as const;
+
 export const captureSchema = z.enum(CAPTURES);
 /** The way the background snapshots of a round became one cut. */
 export const cutMadeSchema = z.enum(['all-stopped', 'frames-held']);
@@ -101,6 +110,7 @@ export const roundConfigSchema = z.object({
   hugePages: z.enum(HUGE_PAGE_MODES),
   /** Without KVM, precopy is compared with the VM's memory: QEMU can miss a dirtied page. */
   compareEmulated: z.boolean(),
+  prove: z.enum(PROVE_MODES),
   /** The longest a VM may stay stopped in a round that fails. */
   stopDeadlineMs: durationMsSchema,
   /** The first condition that holds ends the live phase. */

@@ -11,7 +11,7 @@
  * Nothing of it is in what is shipped: no configuration and no environment variable can ask for it.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { runDaemon } from '../../proxy/daemons/embedded.ts';
 import { clusterFile } from '../../proxy/host/folders.ts';
@@ -20,6 +20,8 @@ import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { BrokenBarrierAgent } from './broken-barrier.ts';
 
 const CLUSTER = 'demo';
+/** Characters of its log that an error shows. */
+const LAST_WORDS = 2000;
 const PARTS = ['barrier', 'hold', 'foresight'] as const;
 export type Part = (typeof PARTS)[number];
 
@@ -47,7 +49,12 @@ export async function breakDaemon(bed: Testbed, parts: readonly Part[]): Promise
   await new Promise<void>((resolve, reject) => {
     child.once('message', () => resolve());
     child.once('error', reject);
-    child.once('exit', (code) => reject(new Error(`a broken daemon ended: status ${code}`)));
+    child.once('exit', (code) => {
+      const words = readFileSync(clusterFile(bed.directory, 'daemonLog'), 'utf8').slice(
+        -LAST_WORDS,
+      );
+      reject(new Error(`a broken daemon ended: status ${code}: ${words}`));
+    });
   });
   child.removeAllListeners('exit');
   child.disconnect();

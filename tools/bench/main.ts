@@ -15,6 +15,7 @@ import { benchCapture } from './capture.ts';
 import { benchDowntime } from './downtime.ts';
 import { benchMemory } from './memory.ts';
 import { benchPersist } from './persist.ts';
+import { benchProve } from './prove.ts';
 import { benchRelay } from './relay.ts';
 import { benchRescue } from './rescue.ts';
 import { benchRestore } from './restore.ts';
@@ -25,6 +26,7 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   downtime: benchDowntime,
   memory: benchMemory,
   persist: benchPersist,
+  prove: benchProve,
   relay: benchRelay,
   rescue: benchRescue,
   restore: benchRestore,

@@ -9,6 +9,7 @@ import { QmpClient } from '../../qmp/index.ts';
 import { virsh } from '../../qmp/libvirt/index.ts';
 import { makeOwnFolder } from '../../shadow/index.ts';
 import { up } from './cluster.ts';
+import { examineCluster } from './doctor-members.ts';
 import { umbraHome } from './home.ts';
 import type { Output } from './output.ts';
 
@@ -52,6 +53,9 @@ export async function attach(
   writeFileSync(file, text, { mode: 0o600 });
   output.say(`wrote ${file}; adjust it to taste and start from it with umbra up`);
   await up(file, cluster, true, output);
+  for (const { check, verdict, found, fix } of await examineCluster(cluster)) {
+    if (verdict !== 'ok') output.say(`${check}: ${found}${fix === undefined ? '' : `; ${fix}`}`);
+  }
 }
 
 async function runningDomains(uri: string): Promise<Attached[]> {

@@ -1,10 +1,12 @@
 /** Findings of `umbra doctor` on clusters: daemons, and the captures that VMs allow. */
+import { restoreObstacles } from '../../proxy/agent/restores/dry-plan.ts';
 import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
 import { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
-import { toFailure } from '../../proxy/failure/failure.ts';
+import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
 import { backgroundObstacles } from '../../proxy/member/capture/background-support.ts';
 import { precopyObstacle } from '../../proxy/member/capture/precopy-support.ts';
+import { examineVm, otherWriters } from '../../proxy/member/qemu/machine.ts';
 import { requireReady } from '../../proxy/member/qemu/readiness.ts';
 import type { ClusterConfig, MemberConfig } from '../../proxy/protocol/cluster.ts';
 import { QmpClient } from '../../qmp/index.ts';
@@ -27,7 +29,8 @@ export async function clusterFindings(): Promise<Finding[]> {
   return (await Promise.all(clusterNames().map(examineCluster))).flat();
 }
 
-async function examineCluster(cluster: string): Promise<Finding[]> {
+/** Examines one cluster, its daemon and its members. Leaves every VM as it was. */
+export async function examineCluster(cluster: string): Promise<Finding[]> {
   try {
     const config = storedConfig(cluster);
     const members = config.members.map((member) => {
@@ -58,24 +61,33 @@ async function examineDaemon({ cluster, directory }: ClusterConfig): Promise<Fin
 
 async function examine(
   check: string,
-  { qmp: path, directory, workingDirectory, libvirt }: MemberConfig,
+  member: MemberConfig,
   { cut, disks, compareEmulated }: ClusterConfig['round'],
 ): Promise<Finding> {
+  const { qmp: path, directory, libvirt } = member;
   let qmp: QmpClient | undefined;
   try {
     qmp = await QmpClient.connect(path, { timeoutMs: ANSWER_LIMIT_MS });
     await requireReady(qmp);
     const vm = recordedVm(directory);
+    const workingDirectory = vm?.workingDirectory ?? member.workingDirectory;
+    if (vm !== undefined) {
+      const examined = await examineVm(qmp, workingDirectory);
+      const [first] = await restoreObstacles({ member, vm, examined }, disks);
+      if (first !== undefined) throw UmbraError.received(first);
+    }
+    const writers = await otherWriters(qmp);
     const precopy = await precopyObstacle(qmp, { vm, compareEmulated });
     const background = await backgroundObstacles(qmp, {
       vm,
       cut,
       disks,
-      workingDirectory: vm?.workingDirectory ?? workingDirectory,
+      workingDirectory,
       domainXml: libvirt && '',
     });
     const memory = libvirt && vm && domainMemory(vm.commandLine);
     const obstacles = [
+      ...(writers.length === 0 ? [] : [`only background captures: ${writers.join(', ')}`]),
       ...(precopy === undefined ? [] : [`no precopy: ${precopy}`]),
       ...background.map(({ message }) => `no background capture: ${message}`),
       ...(typeof memory === 'string' ? [`no restore by map: ${memory}`] : []),

@@ -73,12 +73,17 @@ command('status', 'show members, epochs and the job under way').action(
   },
 );
 
-command('checkpoint', 'take a consistent checkpoint of the whole cluster').action(
-  async (options: GlobalOptions) => {
+command('checkpoint', 'take a consistent checkpoint of the whole cluster')
+  .option('--prove', 'load it into throw-away QEMUs before it is committed')
+  .action(async (options: GlobalOptions & { prove?: true }) => {
     const { checkpoint } = await import('./rounds.ts');
-    await checkpoint(await clusterOf(options), outputOf(options));
-  },
-);
+    const { prove } = options;
+    await checkpoint(
+      await clusterOf(options),
+      prove === undefined ? {} : { prove },
+      outputOf(options),
+    );
+  });
 
 command('epochs', 'list epochs: age, pins, memory of their own and shared').action(
   async (options: GlobalOptions) => {

@@ -56,6 +56,7 @@ export function roundText(report: RoundReport): string {
     ...missedNotes(report),
     ...savingNotes(report),
     ...diskNotes(report),
+    ...proofNotes(report),
     '',
     members,
   ].join('\n');
@@ -69,6 +70,15 @@ function diskNotes({ members }: RoundReport): string[] {
     return disks === undefined
       ? [`  WARNING ${member}: not in the epoch, but writable: ${names}`]
       : [`  ${member}: snapshotted: ${names}`];
+  });
+}
+
+/** Tells which members' epochs were loaded to prove them, and which could not be. */
+function proofNotes({ proof = [] }: RoundReport): string[] {
+  return proof.map(({ member, mode, proofMs, reason, notProven }) => {
+    if (mode === undefined) return `  ${member} is not proven: ${notProven}`;
+    const why = reason === undefined ? '' : ` (${reason})`;
+    return `  ${member} was loaded by ${mode} in ${duration(proofMs)}${why}`;
   });
 }
 
@@ -111,8 +121,9 @@ function savingNotes({ members }: RoundReport): string[] {
 export function restoreText(report: RestoreReport): string {
   const members = table(
     ['MEMBER', 'MODE', 'LOADED IN', 'SENT', 'NOTE'],
-    report.members.map(({ member, mode, loadMs, bytes: sent, reason }) => {
-      return [member, mode, duration(loadMs), bytes(sent), reason ?? ''];
+    report.members.map(({ member, mode, loadMs, bytes: sent, reason, note }) => {
+      const words = [reason, note].filter((one) => one !== undefined).join('; ');
+      return [member, mode, duration(loadMs), bytes(sent), words];
     }),
   );
   const killed = report.killed.length === 0 ? '' : ` (killed first: ${report.killed.join(', ')})`;

@@ -1,6 +1,7 @@
 /** `umbra checkpoint` and `umbra report`. */
 import { writeFileSync } from 'node:fs';
 import { UmbraError } from '../../proxy/failure/failure.ts';
+import type { CheckpointRequest } from '../../proxy/protocol/operator.ts';
 import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { withDaemon } from './daemon.ts';
 import { storedConfig } from './home.ts';
@@ -11,12 +12,16 @@ import { progressView } from './round-progress.ts';
 import { timelineSvg } from './timeline-svg.ts';
 
 /** Takes a checkpoint. @throws UmbraError the failure of the round, unless it is printed as JSON */
-export async function checkpoint(cluster: string, output: Output): Promise<RoundReport> {
+export async function checkpoint(
+  cluster: string,
+  request: CheckpointRequest,
+  output: Output,
+): Promise<RoundReport> {
   const config = storedConfig(cluster);
   await ensureDaemon(config, false);
   const view = progressView(process.stdout, output.json);
   const report = await withDaemon(config, (daemon) =>
-    daemon.follow('checkpoint', {}, (progress) => {
+    daemon.follow('checkpoint', { body: request }, (progress) => {
       if (progress.kind === 'queued') view.queued(progress.why);
       else view.show(progress);
     }),

@@ -32,16 +32,20 @@ export function cloningAgent(
         const { member, workingDirectory } = plan;
         const options = { ...cloneOptions(origin, config.cluster), workingDirectory };
         const { directory, command } = requireMember(config, member);
+        const cloned = (line: readonly string[]) =>
+          cloneCommandLine(line, { ...options, directory }).commandLine;
         try {
-          const line = cloneCommandLine(plan.commandLine, { ...options, directory });
-          const { commandLine } = line;
-          return { ...plan, commandLine, ...(command && { recordedCommandLine: command }) };
+          const commandLine = cloned(plan.commandLine);
+          const byStream = plan.byStream && cloned(plan.byStream);
+          const recorded = command && { recordedCommandLine: command };
+          return { ...plan, commandLine, byStream, ...recorded };
         } catch (error) {
           throw UmbraError.received(toFailure(error, { member, where: 'clone' }), error);
         }
       });
     },
     alivePids: () => clone.alivePids(),
+    rehearse: (plans) => clone.rehearse(plans),
     killVm: (member) => clone.killVm(member),
     beginRestore: () => clone.beginRestore(),
     endRestore: (how) => clone.endRestore(how),

@@ -2,7 +2,8 @@
  * Plans a restore: reads an epoch's shadows and says how each member is to be brought back. Changes
  * nothing; restores.ts enacts it.
  *
- *     started by Umbra    map      QEMU maps the image of main RAM; the rest is streamed
+ *     started by Umbra    map      QEMU maps the image of main RAM; the rest is streamed. Under
+ *                                  `auto`, one that does not load is loaded by stream
  *                         stream   everything is streamed
  *     run by libvirt      map      the same, if libvirt puts the domain's memory into a file
  *                         libvirt  `virsh restore` reads everything, as a save image
@@ -14,10 +15,15 @@ import {
   mainRamIndex,
   openShadow,
   type SealedShadow,
+  type ShadowManifest,
 } from '../../../shadow/index.ts';
 import { withLayers } from '../../command-line/disks.ts';
 import { domainMemory } from '../../command-line/domain-memory.ts';
-import { mapObstacle } from '../../command-line/map-obstacle.ts';
+import { hasBalloon } from '../../command-line/machine-changes.ts';
+import { BALLOON, mapObstacle, type VmOptions } from '../../command-line/map-obstacle.ts';
+import { withMedia } from '../../command-line/media.ts';
+import { formatOptions, optionsOf } from '../../command-line/option-list.ts';
+import { isAtLeast } from '../../command-line/reconnect.ts';
 import { type MappedRam, restoreCommandLine } from '../../command-line/restore-line.ts';
 import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
@@ -28,6 +34,11 @@ import type { RestoreMode } from '../../protocol/member.ts';
 import { requireLayers } from '../vms/disk-layers.ts';
 import { requireMachine } from './machine-type.ts';
 import { requireMember } from './members.ts';
+import { queryProgram } from './program.ts';
+import { vmOptions } from './vm-options.ts';
+
+/** The first QEMU that maps a file it has opened for reading, for the guest to write to. */
+const READ_ONLY_SINCE = [8, 2] as const;
 
 type EpochMember = EpochManifest['members'][number];
 
@@ -66,26 +77,66 @@ async function planMember(
   const shadow = await openShadow(shadowDirectory, sha256);
   const { manifest } = shadow;
   if (member.libvirt !== undefined) return planDomain(shadow, wanted);
-  const { commandLine, machineType, workingDirectory } = manifest.identity;
+  const { commandLine, workingDirectory } = manifest.identity;
+  const machineType = machineTypeOf(manifest);
   await requireMachine(commandLine[0] ?? '', machineType, member.command);
-  const main = manifest.blocks[mainRamIndex(manifest)];
-  const obstacle = main && mapObstacle(commandLine, main.idstr);
+  const { version } = await queryProgram(commandLine[0] ?? '');
+  const obstacle = obstacleOf(manifest, vmOptions(commandLine, workingDirectory));
   if (wanted === 'map' && obstacle !== undefined) throw cannotMap(obstacle);
   const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
   const mapped = mode === 'map' ? mainRamImage(shadow) : undefined;
+  const image = mapped && { ...mapped, readOnly: isAtLeast(version, READ_ONLY_SINCE) };
   const disks = newLayers(layerOwner(config.cluster, name), epochMember);
-  const line = restoreCommandLine(commandLine, machineType, mapped);
+  const lineWith = (ram: MappedRam | undefined) => {
+    const asItWas = withMediaOf(manifest);
+    const line = restoreCommandLine(asItWas, machineType, { version, mapped: ram });
+    return withLayers(line, disks, workingDirectory);
+  };
   return {
     member: name,
     mode,
     reason: wanted === 'auto' ? obstacle : undefined,
-    commandLine: withLayers(line, disks, workingDirectory),
+    commandLine: lineWith(image),
+    byStream: wanted === 'auto' && mode === 'map' ? lineWith(undefined) : undefined,
+    note: otherQemu(manifest, version),
     recordedCommandLine: commandLine,
     workingDirectory,
     shadowDirectory,
     disks,
     mappedDirectory: mapped && dirname(mapped.path),
   };
+}
+
+/** Returns the command line with the media that its drives had. */
+function withMediaOf({ identity }: ShadowManifest): string[] {
+  const { commandLine, workingDirectory, machine } = identity;
+  const [program = ''] = commandLine;
+  if (machine === undefined) return [...commandLine];
+  const options = withMedia(optionsOf(commandLine), machine.media, workingDirectory);
+  return [program, ...formatOptions(options)];
+}
+
+/** Returns the machine type in full; empty where neither the stream nor QEMU has said it. */
+function machineTypeOf({ identity }: ShadowManifest): string {
+  return identity.machineType || (identity.machine?.type ?? '');
+}
+
+function obstacleOf(manifest: ShadowManifest, options: VmOptions): string | undefined {
+  const { machine } = manifest.identity;
+  const all = [...options.given, ...options.fromFiles];
+  if (hasBalloon(all, machine)) return BALLOON;
+  if (machine?.mainRam === '') return 'its RAM is split over NUMA nodes';
+  const main = manifest.blocks[mainRamIndex(manifest)];
+  return main && mapObstacle(options, main.idstr);
+}
+
+/** Returns what an operator is told of a VM that comes back on another QEMU than it ran on. */
+function otherQemu({ identity }: ShadowManifest, version: string): string | undefined {
+  const { qemuVersion, commandLine } = identity;
+  if (version === '' || qemuVersion === '' || version === qemuVersion) return undefined;
+  const cpu = optionsOf(commandLine).find(({ name }) => name === 'cpu')?.value ?? '';
+  const changes = /^(max|host)\b/.test(cpu) ? `; -cpu ${cpu} may be another processor there` : '';
+  return `it ran on QEMU ${qemuVersion} and comes back on ${version}${changes}`;
 }
 
 /**
@@ -124,6 +175,8 @@ function planDomain(shadow: SealedShadow, wanted: RestoreMode | 'auto'): Restore
     workingDirectory: '/',
     shadowDirectory: directory,
     domain: { xml, memory, insists },
+    byStream: undefined,
+    note: undefined,
     disks: [],
     mappedDirectory: memory && dirname(main.path),
   };

@@ -23,13 +23,16 @@ import type { MemberProxy } from '../vms/member-proxy.ts';
 import { forgetVm, recordedVm, recordVm, startVm, type VmProcess } from '../vms/vm-process.ts';
 import { requireMember } from './members.ts';
 
+/** Codes of a load that may succeed when the memory is not mapped. */
+const MAY_BE_THE_MAP: ReadonlySet<string> = new Set(['E_LOAD_FAILED', 'E_QMP_CLOSED']);
+
 /** The restores of one cluster, one at a time. */
 export class Restores {
   readonly #config: ClusterConfig;
   readonly #log: Logger;
   readonly #started = new Map<string, VmProcess>();
-  /** Layers of disks that this restore has made. */
-  readonly #layers: string[] = [];
+  /** Layers of disks that this restore has made, by member. */
+  readonly #layers = new Map<string, readonly string[]>();
 
   constructor(config: ClusterConfig, log: Logger) {
     this.#config = config;
@@ -37,20 +40,44 @@ export class Restores {
   }
 
   /**
-   * Starts a member's QEMU, or has libvirt do that, and loads its state. The VM stays stopped.
+   * Starts a member's QEMU, or has libvirt do that, and loads its state. The VM stays stopped. What
+   * is not loaded by map is loaded by stream, if the plan allows that.
    * @throws UmbraError E_VM_START, E_LOAD_FAILED, E_DISK_SNAPSHOT; LibvirtError
    */
   async load(plan: RestorePlan, proxy: MemberProxy): Promise<MemberRestored> {
     const member = requireMember(this.#config, plan.member);
     if (plan.mappedDirectory !== undefined) markMapped(plan.mappedDirectory);
     if (plan.domain !== undefined) return this.#loadDomain(plan, plan.domain, member, proxy);
+    const { byStream } = plan;
+    if (byStream === undefined) return this.#loadVm(plan, member, proxy);
+    try {
+      return await this.#loadVm(plan, member, proxy);
+    } catch (error) {
+      const { code, message } = toFailure(error, {});
+      if (!MAY_BE_THE_MAP.has(code)) throw error;
+      this.#log.warn({ member: plan.member, code, message }, 'does not load by map; by stream');
+      await this.#undo(member);
+      const streamed = { ...plan, mode: 'stream', commandLine: byStream } as const;
+      const restored = await this.#loadVm(streamed, member, proxy);
+      return { ...restored, reason: `by map it did not load: ${message}` };
+    }
+  }
+
+  async #loadVm(
+    plan: RestorePlan,
+    member: MemberConfig,
+    proxy: MemberProxy,
+  ): Promise<MemberRestored> {
     const socket = memberFile(member.directory, 'incoming');
     // Sockets of a QEMU that has died would be taken for those of this one.
     for (const stale of [member.qmp, socket]) rmSync(stale, { force: true });
     const startedAt = performance.now();
     const { workingDirectory, shadowDirectory, mode, disks } = plan;
     await makeLayers(plan.commandLine[0] ?? '', disks, member.directory);
-    this.#layers.push(...disks.map(({ layer }) => layer));
+    this.#layers.set(
+      plan.member,
+      disks.map(({ layer }) => layer),
+    );
     const commandLine = [...plan.commandLine, '-incoming', `unix:${socket}`];
     const recorded = plan.recordedCommandLine;
     const vm = await startVm(commandLine, workingDirectory, member.directory, recorded);
@@ -112,15 +139,22 @@ export class Restores {
    * made.
    */
   async end(how: 'done' | 'undo'): Promise<void> {
-    if (how === 'undo') {
-      await Promise.all([...this.#started.values()].map((vm) => killProcess(vm)));
-      for (const name of this.#started.keys())
-        await forgetVm(requireMember(this.#config, name).directory);
-      for (const layer of this.#layers) await rm(layer, { force: true });
-    }
-    this.#layers.length = 0;
+    if (how === 'undo') await Promise.all(this.#config.members.map((member) => this.#undo(member)));
+    this.#layers.clear();
     this.#started.clear();
     await rm(this.#note, { force: true });
+  }
+
+  /** Kills what this restore has started for a member, and removes the layers it has made. */
+  async #undo({ name, directory }: MemberConfig): Promise<void> {
+    const vm = this.#started.get(name);
+    if (vm !== undefined) {
+      await killProcess(vm);
+      await forgetVm(directory);
+    }
+    this.#started.delete(name);
+    for (const layer of this.#layers.get(name) ?? []) await rm(layer, { force: true });
+    this.#layers.delete(name);
   }
 
   /** Returns the file that is there while a restore is under way: half a restore is no cluster. */

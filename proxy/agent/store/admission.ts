@@ -27,6 +27,9 @@ import { Grants } from './grants.ts';
 import { mappedHoles } from './mapped-holes.ts';
 import { newestShadows, planStaging, type StagingPlan, shareOf } from './staging-plan.ts';
 
+/** The sizes of a VM's RAM. */
+type RamSizes = Pick<ExamineResult, 'shadowBytes' | 'blockBytes'>;
+
 /** A plan, and the bytes that may be added to it while pages arrive. */
 export type AdmittedPlan = StagingPlan & { readonly moreBytes: number };
 
@@ -58,10 +61,7 @@ export class RoundAdmission {
    * @param vms pids of the members' VMs
    * @throws UmbraError E_BUDGET, E_BUDGET_TOO_SMALL; ShadowError E_STORE_NO_ROOM
    */
-  async admit(
-    examined: ReadonlyMap<string, ExamineResult>,
-    vms: readonly number[],
-  ): Promise<Admission> {
+  async admit(examined: ReadonlyMap<string, RamSizes>, vms: readonly number[]): Promise<Admission> {
     const { shadowsDirectory, store } = this.#config;
     const plans = await this.#planStaging(examined);
     const neededBytes = sum(plans.map(({ admittedBytes }) => admittedBytes));
@@ -128,7 +128,7 @@ export class RoundAdmission {
     throw new UmbraError({ code, message: `store.budget: ${reason}`, missingBytes });
   }
 
-  async #planStaging(examined: ReadonlyMap<string, ExamineResult>): Promise<StagingPlan[]> {
+  async #planStaging(examined: ReadonlyMap<string, RamSizes>): Promise<StagingPlan[]> {
     const { shadowsDirectory, store } = this.#config;
     const newest = store.delta ? await newestShadows(this.#catalogue, shadowsDirectory) : undefined;
     return Promise.all(

@@ -6,6 +6,7 @@
  *     of libvirt's        the process that libvirt names
  */
 import type { EpochManifest } from '../../../shadow/index.ts';
+import { inForeground } from '../../command-line/option-list.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { isAlive, killProcess } from '../../host/pid-file.ts';
 import type { MemberConfig } from '../../protocol/cluster.ts';
@@ -57,7 +58,7 @@ export class MemberVm {
     }
     if (this.recorded !== undefined) return false;
     await requireNoLayers(command, workingDirectory, this.diskOwner);
-    await startVm(command, workingDirectory, directory);
+    await startVm(inForeground(command), workingDirectory, directory);
     return true;
   }
 

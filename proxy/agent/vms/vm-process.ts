@@ -2,9 +2,17 @@
  * QEMU processes: started so that they outlive the agent, and found by the socket they listen on.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+  writeFileSync,
+} from 'node:fs';
 import { readdir, readlink, rm } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import * as z from 'zod';
 import { UmbraError } from '../../failure/failure.ts';
 import { memberFile } from '../../host/folders.ts';
@@ -123,7 +131,7 @@ export async function findVm(socketPath: string): Promise<VmProcess> {
       message: `${socketPath}: ${why}`,
       hint: 'Give the path of the -qmp unix socket of a running QEMU of this host.',
     });
-  const wanted = resolve(socketPath);
+  const wanted = realPath(resolve(socketPath));
   const listeners = listenersNamed(basename(wanted));
   if (listeners.size === 0) throw notFound('no process listens on it');
   for (const pid of processIds()) {
@@ -135,9 +143,26 @@ export async function findVm(socketPath: string): Promise<VmProcess> {
 async function describe(pid: number): Promise<VmProcess> {
   const commandLine = commandLineOf(pid);
   // argv[0] may be relative to a PATH we do not have; the link is the file that runs.
-  commandLine[0] = await readlink(`/proc/${pid}/exe`);
+  commandLine[0] = programOf(await readlink(`/proc/${pid}/exe`));
   const workingDirectory = await readlink(`/proc/${pid}/cwd`);
   return { pid, startTime: startTimeOf(pid) ?? '', commandLine, workingDirectory, owned: false };
+}
+
+/** Returns a path without symbolic links; of a file that is gone, as far as its folder is there. */
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return dirname(path) === path ? path : join(realPath(dirname(path)), basename(path));
+  }
+}
+
+/**
+ * Returns the file of a program. The kernel marks one that was replaced or removed since the
+ * process has started (proc(5), /proc/PID/exe): an upgrade puts another in its place.
+ */
+function programOf(link: string): string {
+  return link.replace(/ \(deleted\)$/, '');
 }
 
 /**
@@ -164,7 +189,7 @@ async function listensOn(
       const inode = socketInode(await readlink(`/proc/${pid}/fd/${fd}`));
       const bound = inode === undefined ? undefined : listeners.get(inode);
       if (bound === undefined) continue;
-      if (resolve(await readlink(`/proc/${pid}/cwd`), bound) === wanted) return true;
+      if (realPath(resolve(await readlink(`/proc/${pid}/cwd`), bound)) === wanted) return true;
     }
   } catch {
     // the process has ended, or is not ours to look at

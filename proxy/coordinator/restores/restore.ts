@@ -1,8 +1,10 @@
 /**
  * Brings an epoch back: all members paused, a barrier, then all resume.
  *
- *     plan ▶ verify ▶ kill what still runs ▶ load all ▶ (barrier) ▶ resume all
- *        └──────┴── nothing has been touched       └── any failure: kill all that was started
+ *     plan ▶ verify ▶ rehearse ▶ kill what still runs ▶ load all ▶ (barrier) ▶ resume all
+ *        └──────┴────────┴── nothing has been touched  └── any failure: kill all that was started
+ *
+ * A load is rehearsed where VMs that run would be killed, and come back on another QEMU.
  *
  * A quick verification runs while VMs start, unless VMs that run would be killed first: starting
  * takes longer. It has to end before any VM resumes.
@@ -68,6 +70,8 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
   // Else it runs while VMs load: they are paused, and are killed if the epoch is damaged.
   if (running.length > 0 || options.verify === 'all') await verify();
   if (!options.replace) requireNone(running, alive);
+  // Else VMs that run well could be killed for an epoch that does not load.
+  if (running.length > 0) await agent.rehearse(plans);
   faultPoint('restore/planned');
   const killed = await killAll(agent, running, (member) => tell('kill', member));
   faultPoint('restore/killed');
@@ -82,7 +86,8 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
         limit(async () => {
           const restored = await agent.load(plan);
           tell('loaded', plan.member);
-          return { ...restored, reason: restored.reason ?? plan.reason };
+          const { reason = plan.reason } = restored;
+          return { ...restored, reason, note: plan.note };
         }),
       ),
     );

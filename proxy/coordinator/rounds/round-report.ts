@@ -15,6 +15,7 @@ export type RoundSummary = Pick<
   | 'predictedDowntimeMs'
   | 'rawPredictedDowntimeMs'
   | 'failure'
+  | 'proof'
 >;
 
 /**

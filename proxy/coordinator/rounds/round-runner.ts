@@ -11,7 +11,7 @@ import type { Agent, AgentNotice } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
 import type { MemberSample, RoundFacts } from '../../protocol/member.ts';
 import type { RoundProgress } from '../../protocol/progress.ts';
-import type { RoundReport } from '../../protocol/report.ts';
+import type { MemberProven, RoundReport } from '../../protocol/report.ts';
 import {
   begin,
   isAborting,
@@ -47,6 +47,8 @@ export interface RoundRunnerOptions {
   readonly agent: Agent;
   readonly calibration: Calibration;
   readonly log: Logger;
+  /** Loads the epoch into throw-away QEMUs before it is committed. */
+  readonly prove?: boolean;
   /** Commits the epoch. @throws what the round fails with */
   publish(manifest: EpochManifest): Promise<void>;
   onProgress(progress: RoundProgress): void;
@@ -74,6 +76,7 @@ export class RoundRunner {
   /** The reason to end as soon as it has begun. */
   #abortedEarly: Failure | undefined;
   #liveSince = 0;
+  #proof: readonly MemberProven[] | undefined;
   #finish: () => void = () => {};
 
   constructor(options: RoundRunnerOptions) {
@@ -115,6 +118,7 @@ export class RoundRunner {
       rawPredictedDowntimeMs: this.#rawPredictedMs,
       policy: policyName(this.#config.round),
       failure,
+      proof: this.#proof,
     };
     return reportRound(summary, this.#facts, this.#predictions);
   }
@@ -240,6 +244,7 @@ export class RoundRunner {
       members,
     });
     try {
+      if (this.#options.prove) this.#proof = await this.#agent.prove(manifest);
       await this.#options.publish(manifest);
     } catch (error) {
       this.#handle({ type: 'publish-failed', failure: toFailure(error, { where: 'publish' }) });

@@ -4,6 +4,7 @@ import { type BlockLayout, openShadow, StagingShadow } from '../../../shadow/ind
 import { PAGE_BYTES } from '../../host/linux.ts';
 import type { CaptureMode } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
+import { describeMachine } from '../qemu/machine.ts';
 import { ramBlocks } from '../qemu/memory.ts';
 import { requireReady } from '../qemu/readiness.ts';
 import { chooseCapture } from './choose-capture.ts';
@@ -23,6 +24,7 @@ export async function admitMember(round: MemberRound, monitor: QmpClient): Promi
   const disks = await writableDisks(monitor, round.prepare.workingDirectory);
   const names = disks.map(({ device }) => device);
   if (names.length > 0) round.addFacts({ writableDisks: names });
+  const machine = await describeMachine(monitor);
   const blocks = await ramBlocks(monitor);
   round.throwIfOver();
   const shadow = await reserve(round, blocks, mode === 'precopy');
@@ -30,7 +32,7 @@ export async function admitMember(round: MemberRound, monitor: QmpClient): Promi
   const { major, minor, micro } = monitor.version;
   const qemuVersion = `${major}.${minor}.${micro}`;
   round.addFacts({ reservedBytes, qemuVersion });
-  return { monitor, mode, shadow, reservedBytes, qemuVersion, writableDisks: names };
+  return { monitor, mode, shadow, reservedBytes, qemuVersion, writableDisks: names, machine };
 }
 
 async function choose(round: MemberRound, monitor: QmpClient): Promise<CaptureMode> {

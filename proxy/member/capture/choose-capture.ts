@@ -6,6 +6,7 @@ import type { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
+import { otherWriters } from '../qemu/machine.ts';
 import { type BackgroundOptions, backgroundObstacles } from './background-support.ts';
 import { type PrecopyOptions, precopyObstacle } from './precopy-support.ts';
 
@@ -17,7 +18,10 @@ export interface Choice {
   readonly reason: string | undefined;
 }
 
-/** @throws UmbraError E_CAPTURE_UNSAFE, E_BACKGROUND_UNSUPPORTED, E_BACKGROUND_DISKS */
+/**
+ * @throws UmbraError E_CAPTURE_UNSAFE, E_DISK_IN_USE, E_BACKGROUND_UNSUPPORTED,
+ * E_BACKGROUND_DISKS
+ */
 export async function chooseCapture(
   qmp: QmpClient,
   options: CaptureOptions & Pick<PrepareCommand, 'capture'>,
@@ -47,6 +51,11 @@ async function refusalOf(
     const names = disks.map(({ device }) => device).join(', ');
     const message = `${mode} would leave ${names} out of the epoch (round.disks: snapshot)`;
     if (disks.length > 0) return { code: 'E_BACKGROUND_DISKS', message };
+  }
+  if (mode !== 'background') {
+    const writers = await otherWriters(qmp);
+    const message = `${mode} would fail, the VM stopped: a disk is held by ${writers.join(', ')}`;
+    if (writers.length > 0) return { code: 'E_DISK_IN_USE', message };
   }
   if (mode === 'stop-copy') return undefined;
   if (mode === 'precopy') {

@@ -15,7 +15,7 @@ export async function sealShadow(
 ): Promise<SealedFacts> {
   const sealingAt = performance.now();
   const { intake } = method;
-  const { monitor, saved, shadow, qemuVersion } = method.ready;
+  const { monitor, saved, shadow, qemuVersion, machine } = method.ready;
   const { commandLine, workingDirectory, domainXml } = round.prepare;
   await method.complete();
   await requireAccounting(monitor, intake);
@@ -36,6 +36,7 @@ export async function sealShadow(
       name,
       commandLine: [...commandLine],
       workingDirectory,
+      machine,
       ...(domainXml && { domainXml }),
     },
   });

@@ -12,7 +12,7 @@
  * A stream can be whole before or after its VM has stopped or resumed: session.ts keeps the order.
  */
 import type { QmpClient } from '../../../qmp/index.ts';
-import type { StagingShadow } from '../../../shadow/index.ts';
+import type { Machine, StagingShadow } from '../../../shadow/index.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import type {
   CaptureMode,
@@ -66,6 +66,8 @@ export interface Admitted {
   readonly qemuVersion: string;
   /** Disks that the guest can write to. */
   readonly writableDisks: readonly string[];
+  /** The machine, as QEMU has it. */
+  readonly machine: Machine;
 }
 
 /** An admitted member whose QEMU is set up for a migration. */

@@ -44,7 +44,8 @@ export async function writableDisks(qmp: QmpClient, workingDirectory: string): P
   return disks.filter(({ isWritable }) => isWritable);
 }
 
-async function allDisks(qmp: QmpClient, workingDirectory: string) {
+/** Returns every disk with a medium. @param workingDirectory as for `writableDisks` */
+export async function allDisks(qmp: QmpClient, workingDirectory: string) {
   const blocks = await qmp.execute('query-block');
   return blocks.flatMap(({ device, qdev, inserted }) => {
     if (inserted === undefined) return [];

@@ -1,11 +1,13 @@
 /** Refuses VMs that cannot be checkpointed now. */
 import type { QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
+import { describesState } from './machine.ts';
 import { isBusy } from './migration.ts';
 
 /**
  * Refuses a VM that cannot be checkpointed now.
- * @throws UmbraError E_VM_MIGRATING, E_VM_BLOCKED, E_VM_NOT_RUNNING, E_QEMU_UNSUPPORTED
+ * @throws UmbraError E_VM_MIGRATING, E_VM_BLOCKED, E_VM_NO_DESCRIPTION, E_VM_NOT_RUNNING,
+ * E_QEMU_UNSUPPORTED
  */
 export async function requireReady(qmp: QmpClient): Promise<void> {
   const { major, minor } = qmp.version;
@@ -22,6 +24,10 @@ export async function requireReady(qmp: QmpClient): Promise<void> {
   if (reasons.length > 0) {
     const message = `QEMU cannot migrate this VM: ${reasons.join('; ')}`;
     throw new UmbraError({ code: 'E_VM_BLOCKED', message });
+  }
+  if (!(await describesState(qmp))) {
+    const message = 'the machine has suppress-vmdesc=on: its stream does not describe its state';
+    throw new UmbraError({ code: 'E_VM_NO_DESCRIPTION', message });
   }
   const { running, status } = await qmp.execute('query-status');
   if (!running) {

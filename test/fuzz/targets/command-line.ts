@@ -81,7 +81,7 @@ export const target: Target = {
     assert.deepEqual(parseOptions(formatOptions(options)), options);
     const qmp = qmpSocketOf(line);
     assert.ok(qmp === undefined || qmp.length > 0);
-    mapObstacle(line, 'pc.ram');
+    mapObstacle({ given: options, fromFiles: [] }, 'pc.ram');
     machineTypeOf(line);
     return `${restored(line)}, ${cloned(line)}`;
   },

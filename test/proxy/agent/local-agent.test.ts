@@ -5,7 +5,7 @@ import { pino } from 'pino';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { LocalAgent } from '../../../proxy/agent/local-agent.ts';
-import { queryMachines } from '../../../proxy/agent/restores/machine-type.ts';
+import { queryProgram } from '../../../proxy/agent/restores/program.ts';
 import { recordVm } from '../../../proxy/agent/vms/vm-process.ts';
 import { parseClusterConfig } from '../../../proxy/config/config.ts';
 import { toFailure } from '../../../proxy/failure/failure.ts';
@@ -42,7 +42,7 @@ test('a checkpoint that is refused asks no QEMU what it can build', async () => 
   const refusal = await agent.admit().catch((error: unknown) => toFailure(error, {}).code);
   assert.is(refusal, 'E_PROXY_GONE');
   const other = program('other'); // asked later, it would answer later
-  await queryMachines(other.path);
+  await queryProgram(other.path);
   assert.ok(other.hasRun());
   assert.not(qemu.hasRun());
 });

@@ -243,7 +243,7 @@ test('lines are told one by one, and the last one is the report', () =>
 
 test('a failure arrives whole, be it an answer or the last line', () =>
   withClient(async (daemon) => {
-    const failed = daemon.follow('checkpoint', {}, () => {});
+    const failed = daemon.follow('checkpoint', { body: {} }, () => {});
     const error = await failed.catch((thrown: UmbraError) => thrown);
     assert.equal(error instanceof UmbraError && error.failure, FAILURE);
     assert.is(await codeOf(daemon.ask('pin', { params: { epoch: 0 } })), 'E_BAD_REQUEST');

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { machineTypeOf } from '../../../proxy/command-line/machine-type.ts';
 import { mapObstacle } from '../../../proxy/command-line/map-obstacle.ts';
 import { qmpSocketOf } from '../../../proxy/command-line/monitors.ts';
-import { formatOptions, parseOptions } from '../../../proxy/command-line/option-list.ts';
+import { formatOptions, optionsOf, parseOptions } from '../../../proxy/command-line/option-list.ts';
 import { restoreCommandLine } from '../../../proxy/command-line/restore-line.ts';
 
 const test = suite('command line');
@@ -17,7 +17,7 @@ const RESTORED: readonly (readonly [before: string, after: string])[] = [
   ['-machine pc -m 64', `-machine ${TYPE} -m 64 -S`],
   ['-M pc,accel=kvm -m 64', `-M ${TYPE},accel=kvm -m 64 -S`],
   ['-machine accel=tcg,type=pc', `-machine ${TYPE},accel=tcg -S`],
-  ['-m 64', `-machine ${TYPE} -m 64 -S`],
+  ['-m 64', `-m 64 -machine ${TYPE} -S`],
   ['-machine usb=off -machine pc', `-machine usb=off -machine ${TYPE} -S`],
   ['-S -daemonize -machine pc', `-machine ${TYPE} -S`],
   ['-incoming tcp:0:4444 -machine pc', `-machine ${TYPE} -S`],
@@ -35,9 +35,10 @@ for (const [before, after] of RESTORED) {
 
 test('a mapped restore gives default RAM a backend named as its block', () => {
   const ram = { id: 'pc.ram', bytes: 1024, path: '/shadow/ram,0.img' };
-  assert.equal(restoreCommandLine(line('-machine pc -m 64'), TYPE, ram).slice(5), [
+  assert.equal(restoreCommandLine(line('-machine pc -m 64'), TYPE, { mapped: ram }).slice(5), [
     '-object',
-    'memory-backend-file,id=pc.ram,size=1024,mem-path=/shadow/ram,,0.img,share=off',
+    'memory-backend-file,id=pc.ram,size=1024,mem-path=/shadow/ram,,0.img,share=off,' +
+      'x-use-canonical-path-for-ramblock-id=off',
     '-machine',
     'memory-backend=pc.ram',
     '-S',
@@ -50,13 +51,18 @@ test('a backend of that name is replaced, others stay', () => {
       '-machine pc,memory-backend=m0',
   );
   const ram = { id: 'm0', bytes: 1, path: '/x' };
-  const after = restoreCommandLine(before, TYPE, ram).join(' ');
+  const after = restoreCommandLine(before, TYPE, { mapped: ram }).join(' ');
   assert.not.match(after, 'memory-backend-ram');
   assert.match(after, '-object iothread,id=m1');
 });
 
 const OBSTACLES: readonly (readonly [text: string, idstr: string, why: RegExp | undefined])[] = [
   ['-m 64', 'pc.ram', undefined],
+  ['-m 64 -mem-prealloc', 'pc.ram', /at once/],
+  ['-overcommit mem-lock=on', 'pc.ram', /at once/],
+  ['-overcommit cpu-pm=on', 'pc.ram', undefined],
+  ['-object memory-backend-ram,id=m0,prealloc=on', 'm0', /at once/],
+  ['-object id=m0,qom-type=memory-backend-ram,host-nodes=0,policy=bind', 'm0', /NUMA nodes of/],
   ['-object memory-backend-ram,id=m0,size=1', 'm0', undefined],
   ['-object memory-backend-memfd,id=m0,size=1,share=on', 'm0', /shared/],
   ['-object memory-backend-memfd,id=m0,hugetlb=on,share=off', 'm0', /huge/],
@@ -74,7 +80,7 @@ const OBSTACLES: readonly (readonly [text: string, idstr: string, why: RegExp | 
 
 for (const [text, idstr, why] of OBSTACLES) {
   test(`map ${idstr} of ${text}: ${why ?? 'fine'}`, () => {
-    const obstacle = mapObstacle(line(text), idstr);
+    const obstacle = mapObstacle({ given: optionsOf(line(text)), fromFiles: [] }, idstr);
     if (why === undefined) assert.is(obstacle, undefined);
     else assert.match(obstacle ?? '', why);
   });

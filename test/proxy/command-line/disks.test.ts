@@ -14,6 +14,10 @@ const DISK = {
   layer: LAYER,
 };
 
+function blockdevs(...nodes: string[]): string[] {
+  return nodes.flatMap((node) => ['-blockdev', node]);
+}
+
 const CHANGED: readonly (readonly [before: string[], after: string[]])[] = [
   [
     ['-drive', 'file=/vm/disk.raw,format=raw,if=virtio'],
@@ -46,6 +50,18 @@ const CHANGED: readonly (readonly [before: string[], after: string[]])[] = [
     ['-hda', LAYER],
   ],
   [['/vm/disk.raw'], [LAYER]],
+  [
+    ['-drive', 'file=file:/vm/disk.raw,format=raw,if=virtio'],
+    ['-drive', `file=${LAYER},format=qcow2,if=virtio`],
+  ],
+  [
+    blockdevs('file,node-name=f,filename=/vm/disk.raw', 'raw,node-name=d,file=f,offset=0'),
+    blockdevs(`file,node-name=f,filename=${LAYER}`, 'qcow2,node-name=d,file=f'),
+  ],
+  [
+    ['-pflash', '/vm/disk.raw'],
+    ['-drive', `if=pflash,file=${LAYER},format=qcow2`],
+  ],
 ];
 
 for (const [before, after] of CHANGED) {
@@ -58,8 +74,9 @@ for (const [before, after] of CHANGED) {
 
 test('a disk whose file is in no option, or in two, is refused by name', () => {
   const twice = ['-drive', 'file=/vm/disk.raw', '-drive', 'file=/vm/disk.raw,id=again'];
-  const apart = ['-blockdev', 'file,node-name=f,filename=/vm/disk.raw', '-blockdev', 'raw,file=f'];
-  for (const words of [[], twice, apart]) {
+  const file = ['-blockdev', 'file,node-name=f,filename=/vm/disk.raw'];
+  const over = ['-blockdev', 'raw,file=f'];
+  for (const words of [[], twice, file, [...file, ...over, ...over]]) {
     try {
       withLayers(['qemu', ...words], [DISK], '/vm');
       assert.unreachable();

@@ -48,7 +48,7 @@ test.before.each(async () => {
   coordinator = new Coordinator(config, agent as Agent, catalogue, log);
   assert.not(coordinator.abort('there is nothing to end'));
   outcome = coordinator
-    .checkpoint(() => {})
+    .checkpoint({}, () => {})
     .then(
       () => 'done',
       ({ code }: UmbraError) => code,

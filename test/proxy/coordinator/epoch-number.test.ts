@@ -71,7 +71,7 @@ function view(nextEpoch: number): DurableList {
 async function checkpoint(): Promise<number | string> {
   begun = [];
   try {
-    await coordinator.checkpoint(() => {});
+    await coordinator.checkpoint({}, () => {});
     return 'ended';
   } catch (error) {
     if (error !== BEGUN) return error instanceof UmbraError ? error.code : String(error);

@@ -2,12 +2,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { programPath } from '../../../proxy/host/program.ts';
 import { QUEUE_BYTES_MAX } from '../../../proxy/switch/port.ts';
 import { Switch } from '../../../proxy/switch/switch.ts';
 import { type Bundled, bundled } from '../../support/bundled.ts';
+import { suite } from '../../support/suite.ts';
 import { eventually, SwitchPeer, wireFrame, withFolder } from '../../support/switch-peer.ts';
 
 const test = suite('switch');

@@ -19,7 +19,6 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DurableStore, fetchEpoch, Pace, type PersistStep } from '../../../shadow/durable/index.ts';
 import { MANIFEST_LIMIT_BYTES, wrap } from '../../../shadow/envelope.ts';
@@ -36,6 +35,7 @@ import {
 import { Mapping } from '../../../shadow/mapping.ts';
 import { lookAtTree } from '../../support/closed-tree.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { suite } from '../../support/suite.ts';
 import { PAGE, PAGES, roundOf, sealEpoch } from './sealed-epoch.ts';
 
 const test = suite('durable store');

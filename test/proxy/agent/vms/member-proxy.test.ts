@@ -70,7 +70,7 @@ test('a proxy answers requests; failures carry code, member and where', async ()
   assert.equal(await idle.request({ type: 'repair' }), { repaired: false });
   const failure = await failureOf(idle.request({ type: 'resume' }));
   assert.equal([failure.code, failure.member, failure.where], ['E_NOT_LOADED', 'n0', 'resume']);
-  const examined = await failureOf(idle.request({ type: 'examine' }));
+  const examined = await failureOf(idle.request({ type: 'examine', workingDirectory: '/' }));
   assert.equal([examined.code, examined.where], ['E_QMP_CONNECT', 'examine']);
   assert.ok(examined.hint);
 });

@@ -1,0 +1,117 @@
+/**
+ * Asks a QEMU which machine it runs. Its command line is not the machine: a monitor's client plugs
+ * devices in, takes them out, changes media.
+ *
+ *     /machine                   type, memory-backend, suppress-vmdesc     (hw/core/machine.c)
+ *     /machine/peripheral        devices with an id, each `hotplugged` or not
+ *     /machine/peripheral-anon   devices without one                       (softmmu/qdev-monitor.c)
+ *     info network               backends; one of type `user` sends a state (`slirp`), used or not
+ */
+import type { BlockInfo, QmpClient } from '../../../qmp/index.ts';
+import type { Machine } from '../../../shadow/index.ts';
+import type { ExamineResult } from '../../protocol/member.ts';
+import { allDisks } from './disks.ts';
+import { hasBalloon } from './memory.ts';
+
+const CHILD = /^child<(.+)>$/;
+const FOLDERS = ['/machine/peripheral', '/machine/peripheral-anon'] as const;
+
+/** Returns the machine. Changes nothing. */
+export async function describeMachine(qmp: QmpClient): Promise<Machine> {
+  const backend = await machineProperty(qmp, 'memory-backend');
+  return {
+    type: String(await machineProperty(qmp, 'type')).replace(/-machine$/, ''),
+    mainRam: String(backend ?? '').replace(/^.*\//, ''),
+    balloon: await hasBalloon(qmp),
+    devices: (await Promise.all(FOLDERS.map((folder) => devicesIn(qmp, folder)))).flat(),
+    statefulNetworks: statefulNetworks(
+      await qmp.execute('human-monitor-command', { 'command-line': 'info network' }),
+    ),
+    media: mediaOf(await qmp.execute('query-block')),
+  };
+}
+
+/** Returns the machine and its disks. Changes nothing. */
+export async function examineVm(
+  qmp: QmpClient,
+  workingDirectory: string,
+): Promise<Pick<ExamineResult, 'machine' | 'disks'>> {
+  const disks = (await allDisks(qmp, workingDirectory)).map(({ device, layers, isWritable }) => {
+    return { device, files: layers.map(({ path }) => path), isWritable };
+  });
+  return { machine: await describeMachine(qmp), disks };
+}
+
+/**
+ * Returns true if QEMU ends a stream with a description of the device state, which the decoder
+ * needs to find that state's end.
+ */
+export async function describesState(qmp: QmpClient): Promise<boolean> {
+  return (await machineProperty(qmp, 'suppress-vmdesc')) !== true;
+}
+
+/** Returns a property of the machine; undefined if this QEMU's machine has none of that name. */
+async function machineProperty(qmp: QmpClient, property: string): Promise<unknown> {
+  return qmp.execute('qom-get', { path: '/machine', property }).catch(() => undefined);
+}
+
+/**
+ * Returns the ids of backends of type `user`. To one without id QEMU gives one that begins with #.
+ * @param network `info network` (net/net.c): ` \\ NAME: index=0,type=user,…`, behind a hub's port
+ */
+export function statefulNetworks(network: string): string[] {
+  const backends = network.matchAll(/^.*?([^:\s\\]+): index=\d+,type=user\b/gm);
+  return [...backends].flatMap(([, id = '']) => (id.startsWith('#') ? [] : [id]));
+}
+
+async function devicesIn(qmp: QmpClient, folder: string): Promise<Machine['devices']> {
+  const children = await qmp.execute('qom-list', { path: folder });
+  return Promise.all(
+    children.flatMap(({ name, type }) => {
+      const driver = CHILD.exec(type)?.[1];
+      if (driver === undefined) return [];
+      return [deviceAt(qmp, folder, name, driver)];
+    }),
+  );
+}
+
+async function deviceAt(qmp: QmpClient, folder: string, name: string, driver: string) {
+  const property = { path: `${folder}/${name}`, property: 'hotplugged' };
+  // A device that is taken out at this instant has no property any more.
+  const plugged = (await qmp.execute('qom-get', property).catch(() => false)) === true;
+  return { id: folder.endsWith('-anon') ? '' : name, driver, plugged };
+}
+
+function mediaOf(blocks: readonly BlockInfo[]): Machine['media'] {
+  return blocks
+    .filter(({ removable }) => removable)
+    .map(({ device, qdev, inserted }) => ({
+      drive: device || (qdev ?? ''),
+      file: inserted?.image?.filename ?? inserted?.file ?? '',
+    }));
+}
+
+/**
+ * Returns, in words, what besides the guest writes to the VM's disks. QEMU ends a migration, the
+ * VM stopped already, if anything else holds a disk for writing (bdrv_inactivate_all, block.c).
+ */
+export async function otherWriters(qmp: QmpClient): Promise<string[]> {
+  const jobs = await qmp.execute('query-block-jobs');
+  const exports = await qmp.execute('query-block-exports');
+  const words = jobs.map(({ device, type = 'block' }) => `the ${type} job ${device}`);
+  if (exports.length === 0) return words;
+  const { nodes, edges } = await qmp.execute('x-debug-query-block-graph');
+  const idsOf = (type: string) => nodes.filter((node) => node.type === type).map(({ id }) => id);
+  const backends = new Set(idsOf('block-backend'));
+  const writersOf = (node: string) => {
+    const id = nodes.find(({ name, type }) => name === node && type === 'block-driver')?.id;
+    return edges.filter(({ parent, child, perm }) => {
+      return child === id && backends.has(parent) && perm.includes('write');
+    }).length;
+  };
+  const blocks = await qmp.execute('query-block');
+  const ofGuest = (node: string) =>
+    blocks.filter(({ inserted }) => inserted?.['node-name'] === node && !inserted.ro).length;
+  const written = exports.filter(({ 'node-name': node }) => writersOf(node) > ofGuest(node));
+  return [...words, ...written.map(({ id, type }) => `the ${type} export ${id}`)];
+}
