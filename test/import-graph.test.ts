@@ -113,6 +113,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'tools/cli': ['policies', 'proxy', 'qmp', 'shadow', 'tools/guest', 'tools/qemu', 'tools/setup'],
   'tools/sim': ['policies', 'proxy', 'tools/cli'],
   'tools/sim/faults': ['policies', 'proxy', 'shadow', 'tools/sim'],
+  'tools/testbed/tiny': ['proxy/host'],
   'tools/testbed': ['proxy', 'qmp', 'tools/guest', 'tools/qemu', 'tools/setup'],
   'tools/demo': ['proxy', 'tools/cli', 'tools/testbed'],
   'tools/bench': ['policies', 'proxy', 'qmp', 'shadow', 'tools/cli', 'tools/sim', 'tools/testbed'],

@@ -83,6 +83,13 @@ export class Testbed {
     return new Testbed(home, clusterFile(about), nodes, qemu);
   }
 
+  /** Makes a folder for VMs of the caller's own, and the umbra command for it; starts nothing. */
+  static empty(qemu: QemuBinary): Testbed {
+    const home = mkdtempSync('/dev/shm/umbra-bed-');
+    chmodSync(home, 0o700);
+    return new Testbed(home, '', 0, qemu);
+  }
+
   private constructor(home: string, text: string, nodes: number, qemu: QemuBinary) {
     this.home = home;
     this.file = join(this.home, 'cluster.yaml');
@@ -91,7 +98,9 @@ export class Testbed {
     this.#plain = parse(text) as object;
     writeFileSync(this.file, text);
     process.on('exit', this.#onExit);
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, exitOnSignal);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      if (!process.listeners(signal).includes(exitOnSignal)) process.on(signal, exitOnSignal);
+    }
   }
 
   /** Returns the cluster's own folder. */

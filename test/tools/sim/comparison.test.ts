@@ -16,7 +16,7 @@ import {
   type Run,
 } from '../../../tools/sim/comparison.ts';
 
-const SEEDS = 60;
+const SEEDS = 80;
 
 function runs(
   condition: keyof typeof CONDITIONS,
