@@ -27,13 +27,11 @@ export async function benchProve(
   { runs = RUNS }: BenchOptions,
 ): Promise<Measurement> {
   const qemu = await newestQemu();
-  const more = Array.from({ length: BUSES }, (_, bus) => [
-    ...['-device', `qemu-xhci,id=usb${bus},p2=15,p3=15`],
-    ...Array.from({ length: DEVICES_OF_A_BUS }, () => [
-      '-device',
-      `usb-kbd,bus=usb${bus}.0`,
-    ]).flat(),
-  ]).flat();
+  const more = Array.from({ length: BUSES }, (_, bus) => {
+    const keyboards = Array.from({ length: DEVICES_OF_A_BUS }, () => `usb-kbd,bus=usb${bus}.0`);
+    const devices = [`qemu-xhci,id=usb${bus},p2=15,p3=15`].concat(keyboards);
+    return devices.flatMap((device) => ['-device', device]);
+  }).flat();
   const bed = await Testbed.create({ nodes: 1, memoryMiB: GUEST_MIB, watch: true, qemu, more });
   try {
     progress(`a VM of ${GUEST_MIB} MiB, ${FILL_MIB} MiB of it in use`);

@@ -16,7 +16,7 @@ import {
   type Run,
 } from '../../../tools/sim/comparison.ts';
 
-const SEEDS = 80;
+const SEEDS = 60;
 
 function runs(
   condition: keyof typeof CONDITIONS,
