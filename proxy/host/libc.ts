@@ -5,6 +5,7 @@
  * The library is loaded by the first call, so that a program which imports this file and calls
  * nothing starts as fast as without it.
  */
+import { readSync } from 'node:fs';
 import { arch } from 'node:os';
 import koffi from 'koffi';
 
@@ -26,7 +27,10 @@ const SYS_PROCESS_MADVISE = 440;
 // <sys/inotify.h>
 const IN_NONBLOCK = 0x800;
 const IN_CLOEXEC = 0x80000;
+const IN_CLOSE_NOWRITE = 0x10;
 const IN_OPEN = 0x20;
+/** Bytes of an event without a name: the watch, its mask, two more numbers. */
+const EVENT_BYTES = 16;
 
 /** The error number that means "operation not permitted" (errno(3)). */
 export const EPERM = 1;
@@ -86,14 +90,32 @@ export function unreadBytes(pipe: number): number {
 }
 
 /**
- * Watches a file for being opened (inotify(7)); every event of it has 16 bytes, to be read from the
- * descriptor that is returned. Reading never waits. The caller closes it.
+ * Watches a file for being opened (inotify(7)). The caller closes the descriptor.
+ * @returns a descriptor for `opensSince`
  * @throws Error if the file cannot be watched
  */
 export function watchOpens(path: string): number {
   const fd = libc().inotifyInit(IN_NONBLOCK | IN_CLOEXEC);
-  if (fd >= 0 && libc().inotifyAddWatch(fd, path, IN_OPEN) >= 0) return fd;
+  // The kernel makes one event of two alike: what is closed between two opens keeps them apart.
+  const mask = IN_OPEN | IN_CLOSE_NOWRITE;
+  if (fd >= 0 && libc().inotifyAddWatch(fd, path, mask) >= 0) return fd;
   throw new Error(`${path} cannot be watched (inotify, error ${lastErrno()})`);
+}
+
+/** Returns how often the file was opened since the last call. Never waits. */
+export function opensSince(fd: number): number {
+  const events = new Uint32Array((64 * EVENT_BYTES) / 4);
+  let bytes = 0;
+  try {
+    bytes = readSync(fd, events);
+  } catch {
+    return 0; // there is no event (EAGAIN)
+  }
+  let opens = 0;
+  for (let at = 1; at * 4 < bytes; at += EVENT_BYTES / 4) {
+    if (((events[at] ?? 0) & IN_OPEN) !== 0) opens += 1;
+  }
+  return opens;
 }
 
 /**

@@ -13,18 +13,16 @@
  * FIFO's name is removed before its writing end is closed.
  */
 import { execFile } from 'node:child_process';
-import { closeSync, openSync, readSync, rmSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { UmbraError } from '../failure/failure.ts';
-import { unreadBytes, watchOpens } from '../host/libc.ts';
+import { opensSince, unreadBytes, watchOpens } from '../host/libc.ts';
 
 /** Time between two looks at the pipe: the kernel does not tell a writer that it was read from. */
 const LOOK_AGAIN_MS = 2;
-/** Bytes of an event without a name (inotify(7)). */
-const EVENT_BYTES = 16;
 
 /** The FIFO of one restore. */
 export class SavePipe {
@@ -77,12 +75,7 @@ export class SavePipe {
 
   /** Returns how often another process has opened the FIFO. */
   get opens(): number {
-    const events = Buffer.alloc(EVENT_BYTES * 64);
-    try {
-      if (!this.#socket.destroyed) this.#opens += readSync(this.#opensFd, events) / EVENT_BYTES;
-    } catch {
-      // there is no event (EAGAIN)
-    }
+    if (!this.#socket.destroyed) this.#opens += opensSince(this.#opensFd);
     return this.#opens;
   }
 

@@ -59,10 +59,11 @@ test('the end of reading is known, and not before', async () => {
 
 test('opens by other processes are counted, and this one’s is not', () => {
   assert.is(pipe.opens, 0);
-  for (let count = 1; count < 3; count++) {
+  // No look between them: the kernel joins events that are alike.
+  for (let count = 0; count < 3; count++) {
     closeSync(openSync(pipe.path, constants.O_RDONLY | constants.O_NONBLOCK));
-    assert.is(pipe.opens, count);
   }
+  assert.is(pipe.opens, 3);
 });
 
 test('a write that no process reads ends with the pipe', async () => {
