@@ -79,9 +79,12 @@ export class SavePipe {
     return this.#opens;
   }
 
-  /** Waits until a condition holds, or the pipe is closed. */
-  async until(holds: () => boolean): Promise<void> {
-    while (!this.#socket.destroyed && !holds()) await delay(LOOK_AGAIN_MS);
+  /**
+   * Waits until a condition holds, or the pipe is closed.
+   * @param everyMs time between two looks; longer if a look takes long, for other work must go on
+   */
+  async until(holds: () => boolean, everyMs = LOOK_AGAIN_MS): Promise<void> {
+    while (!this.#socket.destroyed && !holds()) await delay(everyMs);
   }
 
   /** Closes the writing end: the reader then sees the end of the file. Idempotent. */

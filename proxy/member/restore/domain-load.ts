@@ -25,6 +25,11 @@ import { exportSaveImage } from './save-image-export.ts';
 
 /** A restore is tried from a pipe, then from a file. */
 const RESTORE_LIMIT_MS = DOMAIN_LOAD_LIMIT_MS / 2;
+/**
+ * Time between two looks for the domain's QEMU. Each reads all of /proc, and meanwhile nothing puts
+ * the image into the folder that libvirt has just made.
+ */
+const LOOK_FOR_QEMU_MS = 40;
 
 export interface DomainLoad {
   readonly domain: LibvirtDomain;
@@ -94,8 +99,8 @@ class Feed {
     await this.#write(head);
     await this.#pipe.read();
     const isThere = () => this.#qemu() !== undefined;
-    await this.#pipe.until(() => isThere() || this.#pipe.opens > 1);
-    if (!isThere()) await this.#write(head);
+    await this.#pipe.until(() => this.#pipe.opens > 1 || isThere(), LOOK_FOR_QEMU_MS);
+    if (this.#pipe.opens > 1 && !isThere()) await this.#write(head);
     const lean = await readyLoad(shadowDirectory, this.#link === undefined ? 'stream' : 'map');
     try {
       const chunks = encodePrecopy(lean.source, lean.options);
@@ -120,7 +125,7 @@ class Feed {
     await this.#pipe.until(() => {
       const qemu = this.#qemu();
       return qemu !== undefined && hasVcpus(qemu.pid);
-    });
+    }, LOOK_FOR_QEMU_MS);
     const use = link.use();
     const { why } = link;
     link.remove();
