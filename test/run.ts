@@ -1,6 +1,6 @@
 /**
- * Runs the tests: every *.test.ts below test/. The unit tests run three files at a time and many to a
- * process (runner/run-files.ts); the e2e tests run last, one at a time, each in a process of its
+ * Runs the tests: every *.test.ts below test/. The unit tests run three files at a time and many to
+ * a process (runner/run-files.ts); the e2e tests run last, one at a time, each in a process of its
  * own. The last line is `N passed, N failed`; a file that reports no tests at all has failed.
  *
  *     npm test                  everything
