@@ -13,6 +13,7 @@
  * is collected.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { alignedBuffer } from './aligned-buffer.ts';
 import { SealedRam } from './sealed-ram.ts';
 import { readShadowFile, type SealedShadow } from './sealed-shadow.ts';
 import { type Sealed, type StagingLocation, StagingShadow } from './staging.ts';
@@ -67,7 +68,7 @@ async function copyPages(
   const streamed = blocks.map(({ idstr, bytes }) => ({ idstr, usedLength: bytes }));
   const images = staged.match(streamed);
   const ram = await SealedRam.open(shadow);
-  const pages = Buffer.allocUnsafe(PAGES_A_TURN * pageSize);
+  const pages = alignedBuffer(PAGES_A_TURN * pageSize);
   try {
     for (const [block, { bytes }] of blocks.entries()) {
       const image = images[block];

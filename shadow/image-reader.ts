@@ -5,6 +5,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { alignedBuffer } from './aligned-buffer.ts';
 import { ShadowError } from './errors.ts';
 import type { ImageKind } from './names.ts';
 import { CHUNK_SLOTS, chunkChecksum, heldSlots, type PageIndex } from './page-index.ts';
@@ -28,7 +29,7 @@ export async function verifyImage(path: string, index: PageIndex, kind: ImageKin
   try {
     requireLength(path, (await handle.stat()).size, slots * pageSize);
     const held = heldSlots(index);
-    const piece = Buffer.allocUnsafe(CHUNK_SLOTS * pageSize);
+    const piece = alignedBuffer(CHUNK_SLOTS * pageSize);
     const zeros = Buffer.alloc(kind === 'full' ? piece.length : 0);
     for (const [chunk, expected] of checksums.entries()) {
       const from = chunk * CHUNK_SLOTS;
@@ -75,7 +76,7 @@ export class ImageReader {
   /** @throws ShadowError E_EPOCH_CORRUPT */
   constructor(path: string, bytes: number, kind: ImageKind) {
     this.#path = path;
-    this.#window = Buffer.allocUnsafe(Math.min(WINDOW_BYTES[kind], bytes));
+    this.#window = alignedBuffer(Math.min(WINDOW_BYTES[kind], bytes));
     try {
       this.#fd = openSync(path, 'r');
     } catch (cause) {

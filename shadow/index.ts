@@ -1,3 +1,4 @@
+export { alignedBuffer } from './aligned-buffer.ts';
 export { Catalogue, type Listing } from './catalogue.ts';
 export { collectLeftovers } from './collect.ts';
 export { sha256Of } from './envelope.ts';

@@ -12,6 +12,7 @@
 import { closeSync, ftruncateSync, readSync, writevSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
+import { alignedBuffer } from './aligned-buffer.ts';
 import { ShadowError } from './errors.ts';
 import { CHUNK_SLOTS, chunkChecksum } from './page-index.ts';
 import { punchHole } from './reservation.ts';
@@ -122,7 +123,7 @@ export class PageFile {
     this.flush();
     const held = this.#held.subarray(0, slots);
     const sums = this.#sums.slice(0, Math.ceil(slots / CHUNK_SLOTS));
-    const piece = Buffer.allocUnsafe(CHUNK_SLOTS * this.#pageSize);
+    const piece = alignedBuffer(CHUNK_SLOTS * this.#pageSize);
     let pieces = 0;
     for (const chunk of sums.keys()) {
       if (this.#next[chunk] !== STALE) continue;

@@ -41,6 +41,14 @@ interface Libc {
   readonly inotifyInit: (flags: number) => number;
   readonly inotifyAddWatch: (fd: number, path: string, mask: number) => number;
   readonly syscall: (number: number, a: number, b: number, c: number) => number | bigint;
+  readonly processReadv: (
+    pid: number,
+    local: BigUint64Array,
+    localCount: number,
+    remote: BigUint64Array,
+    remoteCount: number,
+    flags: number,
+  ) => number | bigint;
   readonly processMadvise: (
     number: number,
     pidfd: number,
@@ -62,6 +70,10 @@ function libc(): Libc {
     inotifyInit: library.func('int inotify_init1(int flags)'),
     inotifyAddWatch: library.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
     syscall: library.func('long syscall(long number, long a, long b, long c)'),
+    processReadv: library.func(
+      'long process_vm_readv(int pid, uint64_t *local, unsigned long locals, ' +
+        'uint64_t *remote, unsigned long remotes, unsigned long flags)',
+    ),
     processMadvise: library.func(
       'long syscall(long number, long pidfd, uint64_t *ranges, long count, long advice, long zero)',
     ),
@@ -147,6 +159,17 @@ export function pidfdOpen(pid: number): number {
  */
 export function pidfdGetfd(pidfd: number, fd: number): number {
   return Number(libc().syscall(SYS_PIDFD_GETFD, pidfd, fd, 0));
+}
+
+/**
+ * Copies memory of another process (process_vm_readv(2)): twice as fast as /proc/PID/mem.
+ * @returns the bytes copied; -1 if it failed: see `lastErrno`
+ */
+export function processReadv(pid: number, address: bigint, into: Uint8Array): number {
+  const length = BigInt(into.length);
+  const local = new BigUint64Array([BigInt(koffi.address(into)), length]);
+  const remote = new BigUint64Array([address, length]);
+  return Number(libc().processReadv(pid, local, 1, remote, 1, 0));
 }
 
 /**

@@ -9,6 +9,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { compress } from 'lz4-napi';
+import { alignedBuffer } from '../aligned-buffer.ts';
 import { ShadowError } from '../errors.ts';
 import {
   BATCH_BYTES,
@@ -158,7 +159,7 @@ export function* batchesOf(runs: Iterable<Extent>): Generator<Extent[]> {
 }
 
 function readExtents(fd: number, path: string, extents: readonly Extent[]): Buffer {
-  const content = Buffer.allocUnsafe(extents.reduce((sum, { bytes }) => sum + bytes, 0));
+  const content = alignedBuffer(extents.reduce((sum, { bytes }) => sum + bytes, 0));
   let at = 0;
   for (const { offset, bytes } of extents) {
     // Synchronous: it reads memory, a page at a time, and a thread's round trip costs ten reads.

@@ -8,6 +8,7 @@
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { alignedBuffer } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { PAGE_BYTES } from '../../host/linux.ts';
 import type { ProcessMemory } from '../../host/process-memory.ts';
@@ -32,7 +33,7 @@ export async function rewriteMissed(
   streamed: StreamedMemory,
   throwIfOver: () => void,
 ): Promise<number> {
-  const [pieceOfVm, pieceOfShadow] = [Buffer.alloc(PIECE_BYTES), Buffer.alloc(PIECE_BYTES)];
+  const [pieceOfVm, pieceOfShadow] = [alignedBuffer(PIECE_BYTES), alignedBuffer(PIECE_BYTES)];
   let [missed, pieces] = [0, 0];
   for (const [block, { idstr, usedLength }] of streamed.streamedBlocks.entries()) {
     const address = blocks.find((one) => one.idstr === idstr)?.address;

@@ -1,8 +1,11 @@
 /** Compares memories that are arrays: pages that QEMU's dirty log has missed are written again. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { thisProcess } from '../../../../proxy/host/known-process.ts';
+import { startTimeOf, thisProcess } from '../../../../proxy/host/known-process.ts';
 import { ProcessMemory } from '../../../../proxy/host/process-memory.ts';
 import type { StreamedMemory } from '../../../../proxy/intake/shadow-sink.ts';
 import { rewriteMissed } from '../../../../proxy/member/capture/compare-memory.ts';
@@ -110,6 +113,23 @@ test('memory of another process is read at its addresses; an unmapped one is an 
   memory.close();
   memory.close();
   assert.throws(() => memory.read(BigInt(koffi.address(known)), read), /closed/);
+});
+
+test('memory of a process that has ended since is not read', async () => {
+  const child = spawn('cat', { stdio: ['pipe', 'pipe', 'ignore'] });
+  const { pid = 0 } = child;
+  child.stdin.write('it runs');
+  await once(child.stdout, 'data'); // only now it has the memory of `cat`
+  const memory = new ProcessMemory({ pid, startTime: startTimeOf(pid) ?? '' });
+  const stack = /^([0-9a-f]+)-.*\[stack\]$/m.exec(readFileSync(`/proc/${pid}/maps`, 'utf8'));
+  const top = BigInt(`0x${stack?.[1]}`);
+  const read = Buffer.alloc(PAGE);
+  memory.read(top, read);
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
+  assert.throws(() => memory.read(top, read), /0 of 4096 bytes/);
+  memory.close();
 });
 
 test('an ended process, or a new one with its pid, is not read', () => {
