@@ -55,6 +55,8 @@ const identitySchema = z.object({
   /** QEMU's full machine type, such as `pc-i440fx-7.2`; empty if the stream did not say. */
   machineType: z.string().max(256),
   qemuVersion: z.string().max(256),
+  /** Build-id of the program that ran; absent in epochs of 0.1. */
+  qemuBuildId: z.string().max(128).optional(),
   uuid: z.string().max(64),
   name: z.string().max(256),
   /** Command line that started the VM, and the folder that its relative paths start from. */

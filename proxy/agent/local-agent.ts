@@ -17,7 +17,6 @@ import {
 } from '../../shadow/index.ts';
 import { allOrFirstFailure } from '../failure/all-or-first-failure.ts';
 import { UmbraError } from '../failure/failure.ts';
-import { isAlive } from '../host/pid-file.ts';
 import type {
   Admission,
   Agent,
@@ -30,15 +29,16 @@ import type {
   MemberProven,
   MemberRestored,
   MemberStatus,
+  RestoreChoices,
   RestorePlan,
   RestoringAgent,
   RoundSettings,
 } from '../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../protocol/cluster.ts';
-import type { RestoreMode } from '../protocol/member.ts';
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';
 import { type FoundVm, requireOwnDisks, restoreObstacles } from './restores/dry-plan.ts';
+import { keepProgram, replacedProgram } from './restores/kept-program.ts';
 import { planRestore } from './restores/plan.ts';
 import { endProofsCutShort, proveMember } from './restores/proof.ts';
 import { Restores } from './restores/restores.ts';
@@ -119,12 +119,16 @@ export class LocalAgent implements Agent {
   }
 
   status(): Promise<MemberStatus[]> {
-    return this.#all(async ({ config, vm: { recorded }, keeper }) => {
+    return this.#all(async ({ config, vm: { recorded, running }, keeper }) => {
       const { proxy } = keeper;
+      const probed = await keeper.probe();
+      const { qemuVersion } = probed;
+      const asks = running !== undefined && qemuVersion !== '';
       return {
         member: config.name,
-        ...(await keeper.probe()),
-        pid: recorded !== undefined && isAlive(recorded) ? recorded.pid : undefined,
+        ...probed,
+        note: asks ? await replacedProgram(running, qemuVersion) : undefined,
+        pid: running?.pid,
         proxyPid: proxy?.isGone === false ? proxy.pid : undefined,
         owned: recorded?.owned ?? false,
       };
@@ -145,6 +149,7 @@ export class LocalAgent implements Agent {
     await this.#all(({ vm }) => vm.describe());
     const examined = await this.#all((member) => this.#examine(member));
     await this.#requireRestorable(examined);
+    await this.#all((member) => this.#keepProgram(member));
     const sizes = new Map(
       examined.map(({ member, examined: { ...sizes } }) => [member.name, sizes]),
     );
@@ -274,12 +279,12 @@ export class LocalAgent implements Agent {
     return this.#durable.verify(epoch);
   }
 
-  planRestore(epoch: EpochManifest, mode: RestoreMode | 'auto'): Promise<RestorePlan[]> {
-    return planRestore(this.#config, epoch, mode);
+  planRestore(epoch: EpochManifest, choices: RestoreChoices): Promise<RestorePlan[]> {
+    return planRestore(this.#config, epoch, choices);
   }
 
   async prove(epoch: EpochManifest): Promise<MemberProven[]> {
-    const plans = await planRestore(this.#config, epoch, 'auto');
+    const plans = await planRestore(this.#config, epoch, { mode: 'auto', qemu: 'installed' });
     const limit = pLimit(PROOFS_AT_ONCE);
     return allOrFirstFailure(
       plans.map((plan) =>
@@ -331,6 +336,16 @@ export class LocalAgent implements Agent {
     const request = { type: 'examine', workingDirectory } as const;
     const examined = await keeper.requireProxy().request(request);
     return { member: config, vm: recorded, examined };
+  }
+
+  /** Keeps the QEMU that a VM runs on, for `restore --qemu recorded`. */
+  async #keepProgram({ config: { name, libvirt }, vm: { running } }: Member): Promise<void> {
+    if (libvirt !== undefined || running === undefined) return;
+    try {
+      keepProgram(running, this.#config.directory);
+    } catch (err) {
+      this.#log.warn({ member: name, err }, 'the QEMU that it runs on could not be kept');
+    }
   }
 
   /** @throws UmbraError why an epoch of these VMs could not be restored */

@@ -153,6 +153,12 @@ const VM = {
       'Undo the change (device_del, device_add), or start the VM anew with the device in its ' +
       'command line.',
   },
+  E_QEMU_NOT_KEPT: {
+    meaning: 'The QEMU that the VM ran on when the epoch was taken is not kept.',
+    hint:
+      'Restore without --qemu recorded: the installed QEMU is started then. Of a domain, have ' +
+      'libvirt start that QEMU.',
+  },
   E_VM_FILE: {
     meaning: 'A file that the VM’s command line names is gone: the VM could not be started again.',
     hint: 'Put the file back where the command line names it.',

@@ -9,6 +9,7 @@
  *       restore.json                    what a restore under way has started
  *       epochs/                         the catalogue: manifests and pins
  *       rounds/                         reports of rounds
+ *       qemu/                           QEMUs that VMs ran on (agent/restores/kept-program.ts)
  *       shadows/                        shadows, or elsewhere by `store.directory`
  *       vm/MEMBER/                      a member's own folder, 0700
  *         vm.json vm.log                its QEMU: process and command line, output
@@ -38,6 +39,7 @@ export const CLUSTER_FOLDERS = {
   rounds: 'rounds',
   shadows: 'shadows',
   members: 'vm',
+  programs: 'qemu',
 } as const;
 
 /** File names in a member's folder. */

@@ -15,7 +15,7 @@ export type { DurableList, DurableRequest };
 
 import type { DomainPlan, MemberSample, RoundFacts, SessionMilestone } from './member.ts';
 import type { MemberProven, MemberRestored } from './report.ts';
-import type { RestoreChoice, RestoreMode } from './restore-mode.ts';
+import type { QemuChoice, RestoreChoice, RestoreMode } from './restore-mode.ts';
 import type { RoundSettings } from './round-settings.ts';
 import type { MemberStatus } from './status.ts';
 
@@ -78,6 +78,12 @@ export interface RestorePlan {
   readonly disks: readonly RestoredDisk[];
   /** The folder whose image of main RAM the VM will map, if it does. */
   readonly mappedDirectory: string | undefined;
+}
+
+/** Choices of an operator that decide how members are brought back. */
+export interface RestoreChoices {
+  readonly mode: RestoreChoice;
+  readonly qemu: QemuChoice;
 }
 
 /** Another cluster, whose epoch is restored into the members of this one. */
@@ -203,7 +209,7 @@ export interface Agent {
    */
   prove(epoch: EpochManifest): Promise<MemberProven[]>;
   /** Plans a restore of its members. Changes nothing. @throws UmbraError */
-  planRestore(epoch: EpochManifest, mode: RestoreChoice): Promise<RestorePlan[]>;
+  planRestore(epoch: EpochManifest, choices: RestoreChoices): Promise<RestorePlan[]>;
   /** Returns the process ids of VMs that are alive, by member. */
   alivePids(): Promise<ReadonlyMap<string, number>>;
   /**

@@ -28,7 +28,7 @@ import { epochDetailSchema } from './epoch.ts';
 import { refusalSchema } from './failure.ts';
 import { checkpointLineSchema, heldLineSchema, restoreLineSchema } from './progress.ts';
 import { roundReportSchema } from './report.ts';
-import { restoreChoiceSchema } from './restore-mode.ts';
+import { qemuChoiceSchema, restoreChoiceSchema } from './restore-mode.ts';
 import { clusterStatusSchema } from './status.ts';
 
 const epochSchema = z.number().int().positive();
@@ -49,6 +49,7 @@ export const restoreRequestSchema = z.strictObject({
     .enum(['changed', 'all'])
     .default('changed')
     .describe('`all` reads every byte again before anything is started'),
+  qemu: qemuChoiceSchema.default('installed').describe('Which QEMU is started'),
   from: z.enum(['auto', 'disk']).default('auto').describe('`disk` does not trust memory'),
 });
 export type RestoreRequest = Readonly<z.infer<typeof restoreRequestSchema>>;

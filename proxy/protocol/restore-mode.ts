@@ -1,4 +1,4 @@
-/** Ways to bring a member's memory back. PURE. */
+/** Ways to bring a member back. PURE. */
 import * as z from 'zod';
 
 /**
@@ -13,3 +13,10 @@ export type RestoreMode = z.infer<typeof restoreModeSchema>;
 const RESTORE_CHOICES = ['auto', 'map', 'stream'] as const;
 export const restoreChoiceSchema = z.enum(RESTORE_CHOICES);
 export type RestoreChoice = z.infer<typeof restoreChoiceSchema>;
+
+/**
+ *     installed   the QEMU that the command line names, as it is now
+ *     recorded    the QEMU that the VM ran on when the epoch was taken
+ */
+export const qemuChoiceSchema = z.enum(['installed', 'recorded']);
+export type QemuChoice = z.infer<typeof qemuChoiceSchema>;

@@ -10,6 +10,10 @@ export const memberStatusSchema = z
     status: z.string().describe('QEMU’s run state, or `gone`'),
     running: z.boolean(),
     qemuVersion: z.string().describe('Empty if QEMU does not answer'),
+    note: z
+      .string()
+      .optional()
+      .describe('What an operator should know, such as a QEMU that was upgraded underneath'),
     pid: z.number().optional(),
     proxyPid: z.number().optional(),
     owned: z.boolean().describe('Umbra started the VM; false: it was attached'),

@@ -3,13 +3,22 @@
  * map, by stream and as a clone, or is refused before anything is stopped, with the reason. Several
  * shapes are members of one cluster where nothing is refused.
  */
-import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { stringify } from 'yaml';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import { startTimeOf } from '../../proxy/host/known-process.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
+import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { buildTinyGuest, TinyGuest } from '../../tools/testbed/tiny/tiny-guest.ts';
@@ -201,6 +210,48 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
     assert.is(members[0]?.mode, 'stream');
     assert.match(members[0]?.reason ?? '', /by map it did not load: .*no file here/);
     assert.match(await verifyAt(serial), /^ok /);
+  });
+
+  test('a QEMU that was upgraded underneath is told; the old one brings its VM back', async () => {
+    const other = qemus.find(({ version }) => version !== qemu.version);
+    if (other === undefined) throw new Error('there is one QEMU only');
+    const program = join(bed.home, 'usr', 'bin', 'qemu-system-x86_64');
+    mkdirSync(dirname(program), { recursive: true });
+    for (const beside of ['share', 'lib']) {
+      symlinkSync(join(qemu.binary, '..', '..', beside), join(bed.home, 'usr', beside));
+    }
+    copyFileSync(qemu.binary, program);
+    const folder = join(bed.home, 'real', 'vm', 'own');
+    const [, ...words] = commandLine({ name: 'own', options: '' }, qemu, kernel, folder);
+    const command = [program, ...words];
+    writeFileSync(bed.file, stringify({ cluster: 'real', members: [{ name: 'own', command }] }));
+    await bed.json('up', bed.file);
+    const serial = join(folder, 'serial.sock');
+    assert.match(await verifyAt(serial), /^ok /);
+    await bed.json('checkpoint');
+    copyFileSync(other.binary, `${program}.new`);
+    renameSync(`${program}.new`, program);
+
+    const upgraded = new RegExp(`it runs on QEMU ${qemu.version}; .* is QEMU ${other.version} now`);
+    const status = await bed.json<ClusterStatus>('status');
+    assert.match(status.members[0]?.note ?? '', upgraded);
+    const told = (await findings()).find(({ check }) => check === 'real/own');
+    assert.match(told?.found ?? '', upgraded);
+    for (const mode of ['map', 'stream'] as const) {
+      process.kill(pidOf(bed, 'own'), 'SIGKILL');
+      const options = ['--replace', '--qemu', 'recorded', '--mode', mode];
+      const { members } = await bed.json<RestoreReport>('restore', ...options);
+      assert.is(members[0]?.note, `on the QEMU ${qemu.version} that it ran on`);
+      const running = `/proc/${pidOf(bed, 'own')}/exe`;
+      assert.equal(readFileSync(running), readFileSync(qemu.binary));
+      assert.match(await verifyAt(serial), /^ok /);
+    }
+    await bed.json('checkpoint');
+    rmSync(join(bed.home, 'real', 'qemu'), { recursive: true });
+    const options = ['--replace', '--qemu', 'recorded', '--json'];
+    const { stdout } = await bed.umbra('restore', ...options);
+    assert.match(stdout, /E_QEMU_NOT_KEPT/);
+    assert.match(await verifyAt(serial), /^ok /, 'the VM runs on');
   });
 
   test('a VM that runs is not killed for another QEMU that does not load its epoch', async () => {

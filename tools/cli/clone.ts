@@ -29,6 +29,7 @@ export interface CloneArguments {
   readonly epoch: number | undefined;
   readonly mode: RestoreOptions['mode'] | undefined;
   readonly verify: boolean;
+  readonly qemu: RestoreOptions['qemu'];
   readonly disconnect: boolean;
 }
 
@@ -106,12 +107,13 @@ function makeFolder(config: ClusterConfig): void {
 async function request(
   config: ClusterConfig,
   source: string,
-  { epoch, mode, verify, disconnect }: CloneArguments,
+  { epoch, mode, verify, qemu, disconnect }: CloneArguments,
   output: Output,
 ): Promise<RestoreReport> {
   const body = {
     epoch,
     mode: mode ?? config.restore.mode,
+    qemu,
     verify: verify ? ('all' as const) : ('changed' as const),
     source: { ...storedText(source), home: umbraHome() },
     disconnect,

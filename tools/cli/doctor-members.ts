@@ -1,5 +1,6 @@
 /** Findings of `umbra doctor` on clusters: daemons, and the captures that VMs allow. */
 import { restoreObstacles } from '../../proxy/agent/restores/dry-plan.ts';
+import { replacedProgram } from '../../proxy/agent/restores/kept-program.ts';
 import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
 import { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
@@ -86,11 +87,14 @@ async function examine(
       domainXml: libvirt && '',
     });
     const memory = libvirt && vm && domainMemory(vm.commandLine);
+    const { major, minor, micro } = qmp.version;
+    const replaced = vm && (await replacedProgram(vm, `${major}.${minor}.${micro}`));
     const obstacles = [
       ...(writers.length === 0 ? [] : [`only background captures: ${writers.join(', ')}`]),
       ...(precopy === undefined ? [] : [`no precopy: ${precopy}`]),
       ...background.map(({ message }) => `no background capture: ${message}`),
       ...(typeof memory === 'string' ? [`no restore by map: ${memory}`] : []),
+      ...(replaced === undefined ? [] : [replaced]),
     ];
     const found = obstacles.join('; ') || 'every capture works';
     const verdict = obstacles.length === 0 ? 'ok' : 'note';

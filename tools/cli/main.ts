@@ -27,6 +27,7 @@ interface RestoreFlags {
   readonly mode?: RestoreOptions['mode'];
   readonly replace: boolean;
   readonly verify: boolean;
+  readonly qemu: RestoreOptions['qemu'];
   readonly from: RestoreOptions['from'];
   readonly as?: string;
   readonly disconnect: boolean;
@@ -122,6 +123,11 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
       .default('auto'),
   )
   .option('--replace', 'kill members that still run', false)
+  .addOption(
+    new Option('--qemu <which>', 'recorded: the QEMU that the VMs ran on, whatever is installed')
+      .choices(['installed', 'recorded'])
+      .default('installed'),
+  )
   .option('--verify', 'read every byte of the epoch first', false)
   .addOption(
     new Option(
@@ -131,16 +137,16 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
   )
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
   .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
-    const { mode, replace, verify, from, as, disconnect } = options;
+    const { mode, replace, verify, qemu, from, as, disconnect } = options;
     const cluster = await clusterOf(options);
     const output = outputOf(options);
     if (as !== undefined) {
       const { clone } = await import('./clone.ts');
-      await clone(cluster, as, { epoch, mode, verify, disconnect }, output);
+      await clone(cluster, as, { epoch, mode, verify, qemu, disconnect }, output);
     } else {
       if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
       const { restore } = await import('./restore.ts');
-      await restore(cluster, { epoch, mode, replace, verify, from }, output);
+      await restore(cluster, { epoch, mode, replace, verify, qemu, from }, output);
     }
   });
 

@@ -146,7 +146,11 @@ export function statusText(status: ClusterStatus): string {
   );
   const busy = status.busy === undefined ? '' : ` · busy: ${status.busy}`;
   const head = `cluster ${status.cluster}${busy}`;
-  const notes = [...scheduleLines(status), ...persistLines(status.persist)];
+  const notes = [
+    ...scheduleLines(status),
+    ...persistLines(status.persist),
+    ...status.members.flatMap(({ member, note }) => (note ? [`${member}: ${note}`] : [])),
+  ];
   return [head, ...notes, '', members, '', epochsText(status.epochs)].join('\n');
 }
 

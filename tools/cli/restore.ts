@@ -14,13 +14,14 @@ export interface RestoreArguments {
   readonly mode: RestoreOptions['mode'] | undefined;
   readonly replace: boolean;
   readonly verify: boolean;
+  readonly qemu: RestoreOptions['qemu'];
   readonly from: RestoreOptions['from'];
 }
 
 /** Brings the cluster back as it was in an epoch. */
 export async function restore(
   cluster: string,
-  { epoch, mode, replace, verify, from }: RestoreArguments,
+  { epoch, mode, replace, verify, qemu, from }: RestoreArguments,
   output: Output,
 ): Promise<void> {
   const config = storedConfig(cluster);
@@ -30,6 +31,7 @@ export async function restore(
     epoch,
     mode: mode ?? config.restore.mode,
     replace,
+    qemu,
     from,
     verify: verify ? ('all' as const) : ('changed' as const),
   };

@@ -26,8 +26,8 @@ export function cloningAgent(
 ): RestoringAgent {
   return {
     verify: (epoch, mode) => source.verify(epoch, mode),
-    planRestore: async (epoch, mode) => {
-      const plans = await source.planRestore(epoch, mode);
+    planRestore: async (epoch, choices) => {
+      const plans = await source.planRestore(epoch, choices);
       return plans.map((plan) => {
         const { member, workingDirectory } = plan;
         const options = { ...cloneOptions(origin, config.cluster), workingDirectory };

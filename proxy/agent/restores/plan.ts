@@ -27,14 +27,16 @@ import { isAtLeast } from '../../command-line/reconnect.ts';
 import { type MappedRam, restoreCommandLine } from '../../command-line/restore-line.ts';
 import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
-import type { RestorePlan } from '../../protocol/agent.ts';
+import { buildIdOf } from '../../host/build-id.ts';
+import type { RestoreChoices, RestorePlan } from '../../protocol/agent.ts';
 import type { ClusterConfig } from '../../protocol/cluster.ts';
 import { layerOver, layerOwner, type RestoredDisk } from '../../protocol/disk-layer.ts';
 import type { RestoreMode } from '../../protocol/member.ts';
 import { requireLayers } from '../vms/disk-layers.ts';
+import { keptProgram } from './kept-program.ts';
 import { requireMachine } from './machine-type.ts';
 import { requireMember } from './members.ts';
-import { queryProgram } from './program.ts';
+import { pathOf, queryProgram } from './program.ts';
 import { vmOptions } from './vm-options.ts';
 
 /** The first QEMU that maps a file it has opened for reading, for the guest to write to. */
@@ -45,18 +47,18 @@ type EpochMember = EpochManifest['members'][number];
 /**
  * Returns how the members of an epoch are to be brought back.
  * @param config the cluster whose epoch it is
- * @throws UmbraError E_MACHINE_TYPE, E_MAP_UNSUPPORTED, E_COMMAND_LINE, E_DISK_LAYER,
- * E_DISK_COMMAND, E_LIBVIRT_XML, E_MEMBER_UNKNOWN; ShadowError for a damaged shadow
+ * @throws UmbraError E_QEMU_NOT_KEPT, E_MACHINE_TYPE, E_MAP_UNSUPPORTED, E_COMMAND_LINE,
+ * E_DISK_LAYER, E_DISK_COMMAND, E_LIBVIRT_XML, E_MEMBER_UNKNOWN; ShadowError for a damaged shadow
  */
 export function planRestore(
   config: ClusterConfig,
   { round, members }: EpochManifest,
-  wanted: RestoreMode | 'auto',
+  choices: RestoreChoices,
 ): Promise<RestorePlan[]> {
   return allOrFirstFailure(
     members.map(async (member) => {
       try {
-        return await planMember(config, round, member, wanted);
+        return await planMember(config, round, member, choices);
       } catch (error) {
         const context = { member: member.name, where: 'plan restore' };
         throw UmbraError.received(toFailure(error, context), error);
@@ -69,18 +71,23 @@ async function planMember(
   config: ClusterConfig,
   round: string,
   epochMember: EpochMember,
-  wanted: RestoreMode | 'auto',
+  { mode: wanted, qemu }: RestoreChoices,
 ): Promise<RestorePlan> {
   const { name, shadow: sha256 } = epochMember;
   const member = requireMember(config, name);
   const shadowDirectory = join(config.shadowsDirectory, round, name);
   const shadow = await openShadow(shadowDirectory, sha256);
   const { manifest } = shadow;
-  if (member.libvirt !== undefined) return planDomain(shadow, wanted);
+  if (member.libvirt !== undefined) {
+    if (qemu === 'recorded') throw notKept('libvirt chooses the QEMU of a domain');
+    return planDomain(shadow, wanted);
+  }
   const { commandLine, workingDirectory } = manifest.identity;
+  const installed = commandLine[0] ?? '';
+  const program = qemu === 'recorded' ? requireKept(manifest, config.directory) : installed;
   const machineType = machineTypeOf(manifest);
-  await requireMachine(commandLine[0] ?? '', machineType, member.command);
-  const { version } = await queryProgram(commandLine[0] ?? '');
+  await requireMachine(program, machineType, member.command);
+  const { version } = await queryProgram(program);
   const obstacle = obstacleOf(manifest, vmOptions(commandLine, workingDirectory));
   if (wanted === 'map' && obstacle !== undefined) throw cannotMap(obstacle);
   const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
@@ -88,8 +95,8 @@ async function planMember(
   const image = mapped && { ...mapped, readOnly: isAtLeast(version, READ_ONLY_SINCE) };
   const disks = newLayers(layerOwner(config.cluster, name), epochMember);
   const lineWith = (ram: MappedRam | undefined) => {
-    const asItWas = withMediaOf(manifest);
-    const line = restoreCommandLine(asItWas, machineType, { version, mapped: ram });
+    const [, ...asItWas] = withMediaOf(manifest);
+    const line = restoreCommandLine([program, ...asItWas], machineType, { version, mapped: ram });
     return withLayers(line, disks, workingDirectory);
   };
   return {
@@ -98,7 +105,10 @@ async function planMember(
     reason: wanted === 'auto' ? obstacle : undefined,
     commandLine: lineWith(image),
     byStream: wanted === 'auto' && mode === 'map' ? lineWith(undefined) : undefined,
-    note: otherQemu(manifest, version),
+    note:
+      program === installed
+        ? otherQemu(manifest, installed, version)
+        : `on the QEMU ${version} that it ran on`,
     recordedCommandLine: commandLine,
     workingDirectory,
     shadowDirectory,
@@ -131,12 +141,35 @@ function obstacleOf(manifest: ShadowManifest, options: VmOptions): string | unde
 }
 
 /** Returns what an operator is told of a VM that comes back on another QEMU than it ran on. */
-function otherQemu({ identity }: ShadowManifest, version: string): string | undefined {
-  const { qemuVersion, commandLine } = identity;
-  if (version === '' || qemuVersion === '' || version === qemuVersion) return undefined;
+function otherQemu(
+  { identity }: ShadowManifest,
+  program: string,
+  version: string,
+): string | undefined {
+  const { qemuVersion, qemuBuildId, commandLine } = identity;
+  if (version === '' || qemuVersion === '') return undefined;
+  const buildId = buildIdOf(pathOf(program) ?? '');
+  const isOther = buildId !== undefined && qemuBuildId !== undefined && buildId !== qemuBuildId;
+  if (version === qemuVersion && !isOther) return undefined;
   const cpu = optionsOf(commandLine).find(({ name }) => name === 'cpu')?.value ?? '';
   const changes = /^(max|host)\b/.test(cpu) ? `; -cpu ${cpu} may be another processor there` : '';
-  return `it ran on QEMU ${qemuVersion} and comes back on ${version}${changes}`;
+  const which = version === qemuVersion ? 'another build of it' : version;
+  return `it ran on QEMU ${qemuVersion} and comes back on ${which}${changes}`;
+}
+
+/** @throws UmbraError E_QEMU_NOT_KEPT */
+function requireKept({ identity }: ShadowManifest, clusterDirectory: string): string {
+  const { qemuBuildId, commandLine } = identity;
+  const [installed = ''] = commandLine;
+  if (qemuBuildId === undefined) throw notKept('the epoch does not say which QEMU it was');
+  if (buildIdOf(pathOf(installed) ?? '') === qemuBuildId) return installed;
+  const kept = keptProgram(clusterDirectory, qemuBuildId);
+  if (kept === undefined) throw notKept(`build ${qemuBuildId} is not in the cluster’s folder`);
+  return kept;
+}
+
+function notKept(message: string): UmbraError {
+  return new UmbraError({ code: 'E_QEMU_NOT_KEPT', message });
 }
 
 /**

@@ -1,7 +1,6 @@
 /** Asks a QEMU, by running it, which version it is and which machines it can build. */
 import { execFile } from 'node:child_process';
-import type { Stats } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { UmbraError } from '../../failure/failure.ts';
@@ -19,23 +18,22 @@ const answers = new Map<string, Promise<QemuProgram>>();
 
 /** @throws UmbraError E_VM_START: it cannot be run */
 export async function queryProgram(program: string): Promise<QemuProgram> {
-  const file = await fileOf(program);
-  if (file === undefined) return ask(program); // its error says why not
-  const key = `${program} ${file.ino} ${file.mtimeMs}`;
+  const path = pathOf(program);
+  if (path === undefined) return ask(program); // its error says why not
+  const { ino, mtimeMs } = statSync(path);
+  const key = `${program} ${ino} ${mtimeMs}`;
   const answer = answers.get(key) ?? ask(program);
   answers.set(key, answer);
   answer.catch(() => answers.delete(key));
   return answer;
 }
 
-/** Returns the file that runs when this program is started; an upgrade changes it. */
-async function fileOf(program: string): Promise<Stats | undefined> {
+/** Returns the path of the file that runs when this program is started; undefined if none does. */
+export function pathOf(program: string): string | undefined {
   const folders = program.includes('/') ? [''] : (process.env.PATH ?? '').split(delimiter);
-  for (const folder of folders) {
-    const file = await stat(join(folder, program)).catch(() => undefined);
-    if (file?.isFile()) return file;
-  }
-  return undefined;
+  return folders
+    .map((folder) => join(folder, program))
+    .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true);
 }
 
 async function ask(program: string): Promise<QemuProgram> {

@@ -161,7 +161,7 @@ function realPath(path: string): string {
  * Returns the file of a program. The kernel marks one that was replaced or removed since the
  * process has started (proc(5), /proc/PID/exe): an upgrade puts another in its place.
  */
-function programOf(link: string): string {
+export function programOf(link: string): string {
   return link.replace(/ \(deleted\)$/, '');
 }
 

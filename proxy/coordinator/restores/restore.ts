@@ -61,7 +61,7 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
     return performance.now() - verifyingAt;
   });
   tell('plan');
-  const planning = Promise.all([agent.planRestore(epoch, options.mode), agent.alivePids()]);
+  const planning = Promise.all([agent.planRestore(epoch, options), agent.alivePids()]);
   const [plans, alive] = await planning.catch(async (error: unknown) => {
     await verify(); // damage is reported before anything else
     throw error;

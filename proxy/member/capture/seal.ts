@@ -1,6 +1,7 @@
 /** Seals a member's shadow: the stream is whole, the VM runs, the shadow is made final. */
 import type { QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
+import { buildIdOf } from '../../host/build-id.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import type { StreamIntake } from '../../intake/stream-intake.ts';
 import { restoreMigration } from '../qemu/migration-settings.ts';
@@ -16,7 +17,8 @@ export async function sealShadow(
   const sealingAt = performance.now();
   const { intake } = method;
   const { monitor, saved, shadow, qemuVersion, machine } = method.ready;
-  const { commandLine, workingDirectory, domainXml } = round.prepare;
+  const { commandLine, workingDirectory, domainXml, vm } = round.prepare;
+  const qemuBuildId = vm && buildIdOf(`/proc/${vm.pid}/exe`);
   await method.complete();
   await requireAccounting(monitor, intake);
   const { name = '' } = await monitor.execute('query-name');
@@ -32,6 +34,7 @@ export async function sealShadow(
     identity: {
       machineType: intake.sink.machineType,
       qemuVersion,
+      ...(qemuBuildId && { qemuBuildId }),
       uuid,
       name,
       commandLine: [...commandLine],

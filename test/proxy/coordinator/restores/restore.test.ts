@@ -18,7 +18,13 @@ const EPOCH = makeEpochManifest({
     { name: 'b', shadow: 'f'.repeat(64) },
   ],
 });
-const OPTIONS: RestoreOptions = { mode: 'auto', replace: false, verify: 'changed', from: 'auto' };
+const OPTIONS: RestoreOptions = {
+  mode: 'auto',
+  replace: false,
+  verify: 'changed',
+  qemu: 'installed',
+  from: 'auto',
+};
 
 const test = suite('restore');
 let done: string[] = [];

@@ -1,0 +1,151 @@
+/**
+ * The QEMU that a VM runs on, kept beside the cluster: an upgrade of the package puts another in
+ * its place, and `restore --qemu recorded` starts the one that an epoch was taken from.
+ *
+ *     CLUSTER/qemu/BUILD-ID/bin/qemu-system-x86_64   a link to the file, or a copy of it
+ *                          /share, /lib/ipxe         links to where the original's own are
+ *                          /lib/x86_64-linux-gnu/qemu   copies of its modules, if the VM has any
+ *
+ * QEMU looks for its firmware and its modules beside the folder that it was started from
+ * (get_relocated_path, util/cutils.c), and takes modules of its own build only (util/module.c):
+ * Debian's 7.2 emulates processors by one.
+ */
+import {
+  chmodSync,
+  constants,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { buildIdOf } from '../../host/build-id.ts';
+import { clusterFolder } from '../../host/folders.ts';
+import { readMaps } from '../../host/proc-maps.ts';
+import { programOf, type VmProcess } from '../vms/vm-process.ts';
+import { pathOf, queryProgram } from './program.ts';
+
+/** Folders of firmware, seen from a program's prefix: the same for all builds. */
+const FIRMWARE = ['share', 'lib/ipxe'] as const;
+/** A module, with the part of its path that is the same below every prefix. */
+const MODULE = /\/(lib(?:64)?(?:\/[^/]+)*\/qemu)\/[^/]+\.so$/;
+/** More builds than clusters see in practice; each takes some 30 MB where it is a copy. */
+const KEPT_MAX = 8;
+
+/**
+ * Keeps the program of a VM, if it is a file that its command line names: not a script that starts
+ * QEMU. Does nothing if it is there.
+ * @throws Error if it can be neither linked nor copied
+ */
+export function keepProgram({ pid, commandLine }: VmProcess, clusterDirectory: string): void {
+  const running = `/proc/${pid}/exe`;
+  const original = programOf(readlinkSync(running));
+  if (original !== resolved(commandLine[0] ?? '')) return;
+  const id = buildIdOf(running);
+  if (id === undefined) return;
+  const folder = clusterFolder(clusterDirectory, 'programs');
+  const kept = join(folder, id);
+  if (existsSync(kept)) return;
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const making = mkdtempSync(join(folder, '.'));
+  try {
+    fill(making, pid, original);
+    renameSync(making, kept);
+  } catch (error) {
+    rmSync(making, { recursive: true, force: true });
+    throw error;
+  }
+  removeOldest(folder);
+}
+
+/** Returns the path of a build's kept program; undefined if there is none, or it is another. */
+export function keptProgram(clusterDirectory: string, buildId: string): string | undefined {
+  const folder = join(clusterFolder(clusterDirectory, 'programs'), buildId, 'bin');
+  try {
+    const path = join(folder, readdirSync(folder)[0] ?? '');
+    return buildIdOf(path) === buildId ? path : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Returns what an operator is told of a VM whose program's file is another one by now.
+ * @param version the QEMU that it runs on
+ */
+export async function replacedProgram(
+  { pid, commandLine }: VmProcess,
+  version: string,
+): Promise<string | undefined> {
+  const [program = ''] = commandLine;
+  const running = buildIdOf(`/proc/${pid}/exe`);
+  const path = resolved(program);
+  if (running === undefined || path === undefined || isSameFile(`/proc/${pid}/exe`, path)) {
+    return undefined;
+  }
+  const installed = buildIdOf(path);
+  if (installed === undefined || installed === running) return undefined;
+  const { version: other } = await queryProgram(program);
+  const which = other === version ? `another build of QEMU ${other}` : `QEMU ${other}`;
+  return `it runs on QEMU ${version}; ${program} is ${which} now`;
+}
+
+function fill(folder: string, pid: number, original: string): void {
+  const running = `/proc/${pid}/exe`;
+  const prefix = dirname(dirname(original));
+  const modules = readMaps(pid).filter(({ path }) => MODULE.test(path));
+  const replaced = modules.find(({ removed }) => removed);
+  if (replaced !== undefined) throw new Error(`its module ${replaced.path} was replaced`);
+  for (const from of new Set(modules.map(({ path }) => dirname(path)))) {
+    const [, place = ''] = MODULE.exec(`${from}/any.so`) ?? [];
+    cpSync(from, join(folder, place), { recursive: true });
+  }
+  for (const name of FIRMWARE) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    symlinkSync(join(prefix, name), join(folder, name));
+  }
+  const program = join(folder, 'bin', basename(original));
+  mkdirSync(dirname(program), { mode: 0o700 });
+  try {
+    if (!isSameFile(running, original)) throw new Error('it was replaced');
+    linkSync(original, program);
+  } catch {
+    // Another file system, a file of another user's, or one that has no name any more.
+    copyFileSync(running, program, constants.COPYFILE_FICLONE);
+    chmodSync(program, 0o700);
+  }
+}
+
+function removeOldest(folder: string): void {
+  const kept = readdirSync(folder).map((name) => join(folder, name));
+  const byAge = kept.sort((one, two) => statSync(two).mtimeMs - statSync(one).mtimeMs);
+  for (const path of byAge.slice(KEPT_MAX)) rmSync(path, { recursive: true, force: true });
+}
+
+/** Returns the file that a program leads to; undefined if it is gone. */
+function resolved(program: string): string | undefined {
+  try {
+    return realpathSync(pathOf(program) ?? '');
+  } catch {
+    return undefined;
+  }
+}
+
+function isSameFile(one: string, two: string): boolean {
+  const [a, b] = [fileOf(one), fileOf(two)];
+  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
+}
+
+function fileOf(path: string): Stats | undefined {
+  return statSync(path, { throwIfNoEntry: false });
+}
