@@ -142,6 +142,15 @@ export interface QmpCommands {
   };
   /** Not stable, and the only way to learn what may write to a node (qapi/block-core.json). */
   'x-debug-query-block-graph': { arguments: undefined; result: BlockGraph };
+  /** Since 7.2; not stable (qapi/virtio.json). */
+  'x-query-virtio': {
+    arguments: undefined;
+    result: readonly { path: string; name: string }[];
+  };
+  'x-query-virtio-queue-status': {
+    arguments: { path: string; queue: number };
+    result: { 'vring-num': number; 'vring-num-default': number };
+  };
   'qom-list': {
     arguments: { path: string };
     result: readonly { name: string; type: string }[];

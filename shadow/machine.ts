@@ -30,6 +30,8 @@ export const machineSchema = z.object({
   devices: z.array(deviceSchema).max(10_000).readonly(),
   /** Ids of network backends with state of their own in the stream: those of type `user`. */
   statefulNetworks: z.array(z.string().max(1024)).max(1024).readonly(),
+  /** Its virtio queues are larger than its devices ask for (Debian's QEMU 10.0.13). */
+  largeQueues: z.boolean().optional(),
   /** Drives whose medium can be changed. */
   media: z.array(mediumSchema).max(1024).readonly(),
 });

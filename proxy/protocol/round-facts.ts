@@ -53,6 +53,7 @@ const snapshottedDiskSchema = z.object({
 export const roundFactsSchema = z.object({
   reservedBytes: number.describe('Memory reserved for the shadow'),
   qemuVersion: text,
+  note: text.describe('What an operator should know of a restore of this member'),
   capture: captureSchema.optional().describe('How the member was captured'),
   captureReason: text.describe('Why it was not the capture that is tried first'),
   cut: cutMadeSchema.optional().describe('How background snapshots became one cut'),

@@ -81,7 +81,8 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
     vms: readonly ShapeVm[],
   ): Promise<RestoreReport> {
     for (const { shape } of vms) process.kill(pidOf(bed, shape.name), 'SIGKILL');
-    const report = await bed.json<RestoreReport>('restore', '--replace', '--mode', mode);
+    const options = ['--cluster', 'real', '--replace', '--mode', mode];
+    const report = await bed.json<RestoreReport>('restore', ...options);
     for (const vm of vms) assert.match(await vm.verify(), /^ok /, `${vm.shape.name} by ${mode}`);
     return report;
   }
@@ -267,6 +268,39 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
     assert.match(await verifyAt(serial), /^ok /);
   });
 
+  test('a balloon that is inflated takes nothing from an epoch', async () => {
+    const shapes = [
+      { name: 'balloon', options: '-device virtio-balloon-pci,id=b0' },
+      { name: 'without', options: '' },
+    ];
+    const vms = await attach(shapes);
+    await bed.json('checkpoint');
+    const { members } = await restoreBy('auto', vms);
+    const mapped = members.filter(({ mode }) => mode === 'map').map(({ member }) => member);
+    assert.equal(mapped, ['without']);
+    await bed.json('restore', '--as', 'twin');
+    // Before 8.2 one that is plugged in could reach the file (LIMITS); the next round refuses.
+    const plugs = !isOlder(qemu.version, '8.2');
+    for (const { shape, folder, withMonitor } of vms) {
+      if (shape.name === 'without') {
+        if (!plugs) continue;
+        const driver = 'virtio-balloon-pci';
+        await withMonitor((monitor) => monitor('device_add', { driver, id: 'b1' }));
+      }
+      const serial = join(folder, 'serial.sock');
+      assert.is(await ask(serial, (guest) => guest.inflate(LIMIT_MS)), 'given 00000400');
+      // Memory that QEMU has mapped for reading only is not given back at all.
+      const left = shape.name === 'without' ? /^ok / : /^bad /;
+      assert.match(await verifyAt(serial), left, shape.name);
+    }
+    await bed.json('verify', '1', '--cluster', 'real');
+    for (const { shape, verify } of vms) {
+      const serial = join(bed.home, 'twin', 'vm', shape.name, 'serial.sock');
+      assert.match(await verify(serial), /^ok /, `the clone of ${shape.name}`);
+    }
+    await restoreBy('auto', vms);
+  });
+
   test('an epoch is proven beside the running VMs', async () => {
     const shapes = [...MEMORY, ...DEVICES, ...DISKS].filter(({ proven = true }) => proven);
     const vms = await attach(shapes.filter((one) => isOf(one, qemu.version)).slice(0, TOGETHER));
@@ -291,10 +325,18 @@ function isOlder(one: string, two: string): boolean {
   return one.localeCompare(two, 'en', { numeric: true }) < 0;
 }
 
-async function verifyAt(serial: string): Promise<string> {
+function verifyAt(serial: string): Promise<string> {
+  return ask(serial, (guest) => guest.verify(LIMIT_MS));
+}
+
+/** Asks a tiny guest by its serial line. */
+async function ask(
+  serial: string,
+  question: (guest: TinyGuest) => Promise<string>,
+): Promise<string> {
   const guest = await TinyGuest.connect(serial, LIMIT_MS);
   try {
-    return await guest.verify(LIMIT_MS);
+    return await question(guest);
   } finally {
     guest.close();
   }

@@ -9,6 +9,7 @@ import { backgroundObstacles } from '../../proxy/member/capture/background-suppo
 import { precopyObstacle } from '../../proxy/member/capture/precopy-support.ts';
 import { examineVm, otherWriters } from '../../proxy/member/qemu/machine.ts';
 import { requireReady } from '../../proxy/member/qemu/readiness.ts';
+import { LARGE_QUEUES } from '../../proxy/member/qemu/virtio-queues.ts';
 import type { ClusterConfig, MemberConfig } from '../../proxy/protocol/cluster.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { clusterNames, storedConfig } from './home.ts';
@@ -72,8 +73,8 @@ async function examine(
     await requireReady(qmp);
     const vm = recordedVm(directory);
     const workingDirectory = vm?.workingDirectory ?? member.workingDirectory;
+    const examined = await examineVm(qmp, workingDirectory);
     if (vm !== undefined) {
-      const examined = await examineVm(qmp, workingDirectory);
       const [first] = await restoreObstacles({ member, vm, examined }, disks);
       if (first !== undefined) throw UmbraError.received(first);
     }
@@ -95,6 +96,7 @@ async function examine(
       ...background.map(({ message }) => `no background capture: ${message}`),
       ...(typeof memory === 'string' ? [`no restore by map: ${memory}`] : []),
       ...(replaced === undefined ? [] : [replaced]),
+      ...(examined.machine.largeQueues ? [LARGE_QUEUES] : []),
     ];
     const found = obstacles.join('; ') || 'every capture works';
     const verdict = obstacles.length === 0 ? 'ok' : 'note';

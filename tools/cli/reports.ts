@@ -57,6 +57,7 @@ export function roundText(report: RoundReport): string {
     ...savingNotes(report),
     ...diskNotes(report),
     ...proofNotes(report),
+    ...report.members.flatMap(({ member, note }) => (note ? [`  ${member}: ${note}`] : [])),
     '',
     members,
   ].join('\n');

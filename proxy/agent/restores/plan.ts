@@ -42,6 +42,9 @@ import { vmOptions } from './vm-options.ts';
 /** The first QEMU that maps a file it has opened for reading, for the guest to write to. */
 const READ_ONLY_SINCE = [8, 2] as const;
 
+/** The first QEMU that refuses queues that are larger than it makes itself, as far as tried. */
+const NORMAL_QUEUES_SINCE = [11, 0] as const;
+
 type EpochMember = EpochManifest['members'][number];
 
 /**
@@ -146,7 +149,7 @@ function otherQemu(
   program: string,
   version: string,
 ): string | undefined {
-  const { qemuVersion, qemuBuildId, commandLine } = identity;
+  const { qemuVersion, qemuBuildId, commandLine, machine } = identity;
   if (version === '' || qemuVersion === '') return undefined;
   const buildId = buildIdOf(pathOf(program) ?? '');
   const isOther = buildId !== undefined && qemuBuildId !== undefined && buildId !== qemuBuildId;
@@ -154,7 +157,9 @@ function otherQemu(
   const cpu = optionsOf(commandLine).find(({ name }) => name === 'cpu')?.value ?? '';
   const changes = /^(max|host)\b/.test(cpu) ? `; -cpu ${cpu} may be another processor there` : '';
   const which = version === qemuVersion ? 'another build of it' : version;
-  return `it ran on QEMU ${qemuVersion} and comes back on ${which}${changes}`;
+  const refuses = isAtLeast(version, NORMAL_QUEUES_SINCE) && machine?.largeQueues === true;
+  const queues = refuses ? '; its virtio queues may be too large for that' : '';
+  return `it ran on QEMU ${qemuVersion} and comes back on ${which}${changes}${queues}`;
 }
 
 /** @throws UmbraError E_QEMU_NOT_KEPT */

@@ -7,6 +7,7 @@ import { writableDisks } from '../qemu/disks.ts';
 import { describeMachine } from '../qemu/machine.ts';
 import { ramBlocks } from '../qemu/memory.ts';
 import { requireReady } from '../qemu/readiness.ts';
+import { LARGE_QUEUES } from '../qemu/virtio-queues.ts';
 import { chooseCapture } from './choose-capture.ts';
 import type { Admitted, MemberRound } from './stages.ts';
 
@@ -31,7 +32,8 @@ export async function admitMember(round: MemberRound, monitor: QmpClient): Promi
   const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
   const { major, minor, micro } = monitor.version;
   const qemuVersion = `${major}.${minor}.${micro}`;
-  round.addFacts({ reservedBytes, qemuVersion });
+  const note = machine.largeQueues ? LARGE_QUEUES : undefined;
+  round.addFacts({ reservedBytes, qemuVersion, ...(note && { note }) });
   return { monitor, mode, shadow, reservedBytes, qemuVersion, writableDisks: names, machine };
 }
 

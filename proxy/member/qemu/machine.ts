@@ -5,6 +5,7 @@
  *     /machine                   type, memory-backend, suppress-vmdesc     (hw/core/machine.c)
  *     /machine/peripheral        devices with an id, each `hotplugged` or not
  *     /machine/peripheral-anon   devices without one                       (softmmu/qdev-monitor.c)
+ *     x-query-virtio             virtio devices, and how large their queues are
  *     info network               backends; one of type `user` sends a state (`slirp`), used or not
  */
 import type { BlockInfo, QmpClient } from '../../../qmp/index.ts';
@@ -12,6 +13,7 @@ import type { Machine } from '../../../shadow/index.ts';
 import type { ExamineResult } from '../../protocol/member.ts';
 import { allDisks } from './disks.ts';
 import { hasBalloon } from './memory.ts';
+import { hasLargeQueues } from './virtio-queues.ts';
 
 const CHILD = /^child<(.+)>$/;
 const FOLDERS = ['/machine/peripheral', '/machine/peripheral-anon'] as const;
@@ -28,6 +30,7 @@ export async function describeMachine(qmp: QmpClient): Promise<Machine> {
       await qmp.execute('human-monitor-command', { 'command-line': 'info network' }),
     ),
     media: mediaOf(await qmp.execute('query-block')),
+    ...((await hasLargeQueues(qmp)) && { largeQueues: true }),
   };
 }
 

@@ -4,6 +4,7 @@
  *
  *     v   verifies all it has filled     "ok SEED PASSES\n", or "bad ADDRESS\n"
  *     s   takes another seed, fills all  "seed SEED\n"
+ *     b   gives all it has filled to a balloon   "given PAGES\n", or "none\n": no balloon on bus 0
  *
  *     0x00100000   this program
  *     0x00400000   FILLED bytes, each word made from its address and the seed
@@ -41,6 +42,15 @@ static void out(u32 port, u8 value) { __asm__ volatile("outb %0, %w1" : : "a"(va
 static u8 in(u32 port) {
   u8 value;
   __asm__ volatile("inb %w1, %0" : "=a"(value) : "d"(port));
+  return value;
+}
+
+static void out2(u32 port, unsigned short value) { __asm__ volatile("outw %0, %w1" : : "a"(value), "d"(port)); }
+static void out4(u32 port, u32 value) { __asm__ volatile("outl %0, %w1" : : "a"(value), "d"(port)); }
+
+static u32 in4(u32 port) {
+  u32 value;
+  __asm__ volatile("inl %w1, %0" : "=a"(value) : "d"(port));
   return value;
 }
 
@@ -120,10 +130,63 @@ static void verify(void) {
   put('\n');
 }
 
+/* A balloon by virtio's first interface (virtio 1.2, 4.1.4.8 and 2.7): registers at the ports of BAR 0, one queue
+ * whose parts follow one another. The queue is of the guest's own memory and at BALLOON. */
+#define BALLOON 0x00e00000u
+#define BALLOON_PORTS 0xd000u
+#define BALLOON_ID 0x10021af4u
+struct descriptor {
+  u32 address, address_high, length;
+  unsigned short flags, next;
+};
+
+static u32 config(u32 slot, u32 at) {
+  out4(0xcf8, 0x80000000u | slot << 11 | at);
+  return in4(0xcfc);
+}
+
+static void configure(u32 slot, u32 at, u32 value) {
+  out4(0xcf8, 0x80000000u | slot << 11 | at);
+  out4(0xcfc, value);
+}
+
+static void inflate(void) {
+  u32 slot = 0;
+  while (slot < 32 && config(slot, 0) != BALLOON_ID) slot++;
+  if (slot == 32) return text("none\n");
+  /* One that was plugged in has no ports yet. */
+  if ((config(slot, 0x10) & ~3u) == 0) configure(slot, 0x10, BALLOON_PORTS);
+  configure(slot, 4, 5); /* ports, and access to memory */
+  u32 ports = config(slot, 0x10) & ~3u;
+  out(ports + 18, 0);
+  out(ports + 18, 3); /* a driver is there */
+  out4(ports + 4, 0); /* it wants no feature */
+  out2(ports + 14, 0);
+  u32 size = in4(ports + 12) & 0xffff;
+  volatile u32 *pages = (volatile u32 *)(BALLOON + 0x10000);
+  for (u32 i = 0; i < 0x20000 / 4; i++) ((volatile u32 *)BALLOON)[i] = 0;
+  for (u32 i = 0; i < FILLED / 4096; i++) pages[i] = ((u32)FILLED_AT >> 12) + i;
+  volatile struct descriptor *first = (volatile struct descriptor *)BALLOON;
+  first->address = (u32)pages;
+  first->length = FILLED / 4096 * 4;
+  volatile unsigned short *available = (volatile unsigned short *)(BALLOON + size * 16);
+  volatile unsigned short *used =
+      (volatile unsigned short *)((BALLOON + size * 16 + 6 + size * 2 + 4095) & ~4095u);
+  out4(ports + 8, BALLOON >> 12);
+  out(ports + 18, 7); /* it is ready */
+  available[1] = 1;
+  out2(ports + 16, 0);
+  while (used[1] == 0) __asm__ volatile("hlt");
+  text("given ");
+  hex(FILLED / 4096);
+  put('\n');
+}
+
 static void serve(void) {
   while (in(COM1 + 5) & 1) {
     u8 asked = in(COM1);
     if (asked == 'v') verify();
+    if (asked == 'b') inflate();
     if (asked == 's') {
       seed = seed * 1664525u + 1013904223u;
       fill();

@@ -64,6 +64,11 @@ export class TinyGuest {
     return this.#ask('s', limitMs);
   }
 
+  /** Gives all memory that it has filled to a balloon. @returns `given PAGES`, or `none` */
+  inflate(limitMs: number): Promise<string> {
+    return this.#ask('b', limitMs);
+  }
+
   close(): void {
     this.#socket.destroy();
   }
