@@ -3,7 +3,9 @@
  * map, by stream and as a clone, or is refused before anything is stopped, with the reason. Several
  * shapes are members of one cluster where nothing is refused.
  */
+import { once } from 'node:events';
 import {
+  closeSync,
   copyFileSync,
   mkdirSync,
   readFileSync,
@@ -12,11 +14,13 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { stringify } from 'yaml';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import { startTimeOf } from '../../proxy/host/known-process.ts';
+import { opensSince, watchOpens } from '../../proxy/host/libc.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import type { ClusterStatus } from '../../proxy/protocol/status.ts';
 import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
@@ -310,6 +314,42 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
     for (const { member, mode, notProven } of proof ?? [])
       assert.ok(mode, `${member}: ${notProven}`);
     for (const vm of vms) assert.match(await vm.verify(), /^ok /, vm.shape.name);
+  });
+
+  test('a proof opens no disk, and reaches no network', async () => {
+    const [disk, socket] = [join(bed.home, 'disk.img'), join(bed.home, 'net.sock')];
+    writeFileSync(disk, Buffer.alloc(2 ** 20));
+    let [connections, bytes] = [0, 0];
+    const network = createServer((peer) => {
+      connections++;
+      peer.on('data', (frames) => {
+        bytes += frames.length;
+      });
+    }).listen(socket);
+    await once(network, 'listening');
+    const opens = watchOpens(disk);
+    try {
+      const card = `stream,id=n0,server=off,addr.type=unix,addr.path=${socket}`;
+      const options = [
+        `-drive file=${disk},format=raw,if=virtio`,
+        `-netdev ${card} -device virtio-net-pci,netdev=n0`,
+      ].join(' ');
+      const vms = await attach([{ name: 'one', options }]);
+      assert.ok(opensSince(opens) > 0, 'the VM’s own');
+      assert.is(connections, 1, 'the VM’s own');
+      await bed.json('checkpoint');
+      const withoutProof = opensSince(opens); // the VM's QEMU opens it anew when a migration ends
+      const { proof } = await bed.json<RoundReport>('checkpoint', '--prove');
+      assert.ok(proof?.[0]?.mode, proof?.[0]?.notProven);
+      assert.is(opensSince(opens), withoutProof);
+      assert.equal([connections, bytes], [1, 0]);
+      await restoreBy('auto', vms);
+      assert.ok(opensSince(opens) > 0, 'a restore opens it');
+      assert.is(connections, 2, 'a restore connects');
+    } finally {
+      closeSync(opens);
+      network.close();
+    }
   });
 
   test.run();
