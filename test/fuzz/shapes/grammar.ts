@@ -13,6 +13,8 @@ import type { Monitor } from '../../support/shape.ts';
 /** A change that a monitor's client makes to a running VM. */
 export interface Change {
   readonly name: string;
+  /** A file in the VM's folder that is removed. */
+  readonly removes?: string;
   readonly make: (monitor: Monitor, folder: string) => Promise<unknown>;
 }
 
@@ -55,9 +57,12 @@ const MACHINES: readonly Choice[] = [
   { name: 'microvm', machine: 'microvm' },
 ];
 
-/** Has a stream not describe its state: seldom, for nothing else of the VM is then tried. */
-const NO_DESCRIPTION: Choice = { name: 'no-vmdesc', machine: ',suppress-vmdesc=on' };
-const NO_DESCRIPTION_CHANCE = 0.03;
+/** Choices for which any VM is refused: seldom, for nothing else of the VM is then tried. */
+const REFUSED: readonly Choice[] = [
+  { name: 'no-vmdesc', machine: ',suppress-vmdesc=on' },
+  { name: 'dropped-rights', options: '-run-with user=daemon' },
+];
+const REFUSED_CHANCE = 0.03;
 
 const MEMORY: readonly Choice[] = [
   { name: 'default-ram' },
@@ -67,6 +72,8 @@ const MEMORY: readonly Choice[] = [
   backend('backend-ram', 'memory-backend-ram,id=ram0,size=64M'),
   backend('backend-id-first', 'id=ram0,qom-type=memory-backend-ram,size=64M'),
   backend('backend-json', '{"id":"ram0","qom-type":"memory-backend-ram","size":67108864}'),
+  backend('backend-policy', 'memory-backend-ram,id=ram0,size=64M,policy=bind,host-nodes=0'),
+  backend('backend-no-merge', 'memory-backend-ram,id=ram0,size=64M,merge=off,dump=off'),
   backend('backend-prealloc', 'memory-backend-ram,id=ram0,size=64M,prealloc=on'),
   backend('memfd', 'memory-backend-memfd,id=ram0,size=64M'),
   backend('memfd-private', 'memory-backend-memfd,id=ram0,size=64M,share=off'),
@@ -96,6 +103,7 @@ const CPUS: readonly Choice[] = [
   { name: 'two-cpus', options: '-smp 2' },
   { name: 'room-for-cpus', options: '-smp 1,maxcpus=4' },
   { name: 'cpu-max', options: '-cpu max' },
+  { name: 'icount', options: '-icount shift=3,sleep=on' },
 ];
 
 const DEVICES: readonly Choice[] = [
@@ -127,6 +135,21 @@ const DEVICES: readonly Choice[] = [
   },
   { name: 'room-for-dimms', memory: ',slots=3,maxmem=2G', place: 'dimm' },
   {
+    name: 'sound',
+    options: '-audiodev none,id=a0 -device intel-hda -device hda-duplex,audiodev=a0',
+  },
+  { name: 'bridge', options: '-device pci-bridge,chassis_nr=3,id=bridge3' },
+  { name: 'old-network', options: '-net nic,model=e1000 -net user,restrict=on' },
+  {
+    name: 'firmware-words',
+    options: '-fw_cfg name=opt/words,string=hello -smbios type=1,serial=7',
+  },
+  {
+    name: 'named',
+    options: '-name guest=a,,b,debug-threads=on -uuid 12345678-0000-4000-8000-000000000001',
+  },
+  { name: 'sandbox', options: '-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny' },
+  {
     name: 'loader',
     options: '-device loader,file={f}/data,addr=0x2000000,force-raw=on',
     files: [{ name: 'data', content: 4096 }],
@@ -154,6 +177,14 @@ const DISKS: readonly Choice[] = [
     '-device nec-usb-xhci,id=usb2 -drive if=none,id=u0,format=raw,file={f}/i.raw ' +
       '-device usb-storage,bus=usb2.0,drive=u0',
   ),
+  disk(
+    'scsi-disk',
+    '-device virtio-scsi-pci,id=scsi0 -drive if=none,id=s0,format=raw,file={f}/k.raw ' +
+      '-device scsi-hd,bus=scsi0.0,drive=s0',
+  ),
+  disk('nvme', '-drive if=none,id=n0,format=raw,file={f}/l.raw -device nvme,serial=n,drive=n0'),
+  disk('drive-unlocked', '-drive file={f}/m.raw,format=raw,if=virtio,file.locking=off'),
+  disk('drive-throttled', '-drive file={f}/n.raw,format=raw,if=virtio,throttling.iops-total=500'),
   { name: 'null-disk', options: '-drive driver=null-co,size=1M,if=virtio' },
   disk('cdrom', '-cdrom {f}/j.raw', 'cd'),
   { name: 'empty-cdrom', options: '-drive if=ide,index=2,media=cdrom,id=cd0', place: 'cd' },
@@ -176,6 +207,9 @@ const SETTINGS: readonly Change[] = [
   capability('pause-before-switchover'),
   capability('release-ram'),
   capability('mapped-ram'),
+  capability('background-snapshot'),
+  capability('dirty-bitmaps'),
+  capability('return-path', 'late-block-activate'),
   parameters('tls', { 'tls-creds': 'tls0' }),
   parameters('slow', { 'max-bandwidth': 4096, 'downtime-limit': 5000 }),
   parameters('reboot-mode', { mode: 'cpr-reboot' }),
@@ -219,6 +253,27 @@ const CHANGES: readonly Change[] = [
         'thread-id': 0,
       }),
   },
+  {
+    name: 'plug-rng',
+    make: (monitor) => monitor('device_add', { driver: 'virtio-rng-pci', id: 'prng' }),
+  },
+  {
+    name: 'plug-keyboard',
+    make: (monitor) => monitor('device_add', { driver: 'usb-kbd', id: 'pkbd', bus: 'usb.0' }),
+  },
+  { name: 'unplug-nic', make: (monitor) => monitor('device_del', { id: 'nic0' }) },
+  { name: 'remove-loaded', removes: 'data', make: async () => {} },
+  {
+    name: 'export',
+    make: async (monitor, folder) => {
+      const addr = { type: 'unix', data: { path: `${folder}/nbd` } };
+      await monitor('nbd-server-start', { addr });
+      const disk = { 'node-name': 'exported', driver: 'null-co', size: MIB };
+      await monitor('blockdev-add', disk);
+      const name = { id: 'e0', type: 'nbd', 'node-name': 'exported' };
+      await monitor('block-export-add', { ...name, writable: true });
+    },
+  },
   { name: 'unplug-keyboard', make: (monitor) => monitor('device_del', { id: 'kbd' }) },
   { name: 'add-netdev', make: (monitor) => monitor('netdev_add', { type: 'user', id: 'unused' }) },
   {
@@ -251,8 +306,8 @@ export function drawShape(random: Random): DrawnShape {
   const network = hasPci ? one(random, NETWORKS) : NETWORKS[0];
   const devices = hasPci ? some(random, DEVICES, 0.2) : [];
   const disks = hasPci ? some(random, DISKS, 0.12) : [];
-  const silent = random.next() < NO_DESCRIPTION_CHANCE ? NO_DESCRIPTION : undefined;
-  const chosen = [machine, silent, memory, cpus, network, ...devices, ...disks].filter(
+  const refused = some(random, REFUSED, REFUSED_CHANCE);
+  const chosen = [machine, ...refused, memory, cpus, network, ...devices, ...disks].filter(
     (choice) => choice !== undefined,
   );
   const settings = some(random, SETTINGS, 0.05);
@@ -260,7 +315,7 @@ export function drawShape(random: Random): DrawnShape {
   const files = chosen.flatMap((choice) => choice.files ?? []);
   return {
     choices: [...chosen, ...settings, ...changes].map(({ name }) => name),
-    machine: [machine, memory, silent].map((choice) => choice?.machine ?? '').join(''),
+    machine: [machine, memory, ...refused].map((choice) => choice?.machine ?? '').join(''),
     memory: `64${chosen.find((choice) => choice.memory !== undefined)?.memory ?? ''}`,
     options: [TLS, ...chosen.map(({ options = '' }) => options)].join(' '),
     files: [{ name: 'other.raw', content: DISK_BYTES }, ...files],
@@ -270,17 +325,7 @@ export function drawShape(random: Random): DrawnShape {
 
 /** Returns the names of all choices. */
 export function allChoices(): string[] {
-  const lists = [
-    MACHINES,
-    [NO_DESCRIPTION],
-    MEMORY,
-    CPUS,
-    NETWORKS,
-    DEVICES,
-    DISKS,
-    SETTINGS,
-    CHANGES,
-  ];
+  const lists = [MACHINES, REFUSED, MEMORY, CPUS, NETWORKS, DEVICES, DISKS, SETTINGS, CHANGES];
   return lists.flatMap((list: readonly { readonly name: string }[]) =>
     list.map(({ name }) => name),
   );

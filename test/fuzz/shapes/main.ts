@@ -21,9 +21,17 @@ const options = new Command('npm run shapes --')
   .option('--seed <n>', 'chooses them', Number, 1)
   .option('--only <n>', 'one of them, again', Number)
   .option('--qemu <version>', 'the beginning of a version; the newest if left out')
+  .option('--why', 'shows of each refused VM what would have happened', false)
   .option('--results <file>', 'where results are kept, and taken up')
   .parse()
-  .opts<{ count: number; seed: number; only?: number; qemu?: string; results?: string }>();
+  .opts<{
+    count: number;
+    seed: number;
+    only?: number;
+    qemu?: string;
+    results?: string;
+    why: boolean;
+  }>();
 
 const qemus = await findQemus();
 const qemu = qemus.find(({ version }) => version.startsWith(options.qemu ?? '')) ?? qemus.at(-1);
@@ -39,7 +47,7 @@ const numbers = Array.from({ length: options.count }, (_, index) => index + 1);
 for (const number of options.only === undefined ? numbers : [options.only]) {
   if (results.has(number)) continue;
   const drawn = drawShape(new Random(options.seed * 100_003 + number));
-  const result = { number, choices: drawn.choices, ...(await tryShape(drawn, qemu)) };
+  const result = { number, choices: drawn.choices, ...(await tryShape(drawn, qemu, options.why)) };
   results.set(number, result);
   if (options.results !== undefined) {
     appendFileSync(options.results, `${JSON.stringify(result)}\n`);
@@ -58,6 +66,10 @@ function summarize(all: readonly Result[]): void {
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
   for (const [key, count] of counts) process.stdout.write(`${key}: ${count}\n`);
+  const without = all.filter((result) => result.without !== undefined);
+  for (const { number, what, message, without: end } of without) {
+    process.stdout.write(`${number} ${what} (${message})\n  without the refusal: ${end}\n`);
+  }
   const vms = all.filter(({ outcome }) => outcome !== 'no VM');
   const least = allChoices()
     .map((name) => [name, vms.filter(({ choices }) => choices.includes(name)).length] as const)

@@ -7,14 +7,15 @@
  */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { lstatSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Failure } from '../../../proxy/failure/failure.ts';
 import type { QemuBinary } from '../../../tools/qemu/qemu.ts';
 import { Testbed } from '../../../tools/testbed/testbed.ts';
 import { buildTinyGuest } from '../../../tools/testbed/tiny/tiny-guest.ts';
-import { type Shape, ShapeVm } from '../../support/shape.ts';
+import { commandLine, type Shape, ShapeVm } from '../../support/shape.ts';
 import type { DrawnShape, VmFile } from './grammar.ts';
+import { withoutRefusal } from './without-refusal.ts';
 
 /** The end of a try. */
 export interface Tried {
@@ -22,15 +23,22 @@ export interface Tried {
   /** The code of a refusal, or the mode of a restore; what was seen, of a fault. */
   readonly what: string;
   readonly message: string;
+  /** The end of a refused VM when QEMU alone saved and loaded it. */
+  readonly without?: string;
 }
 
 /** Files that QEMU itself makes, or its VM writes. */
 const CHANGES = /\.(sock|log)$|^(net|peer|ram|qemu_back_mem.*)$/;
 
-export async function tryShape(drawn: DrawnShape, qemu: QemuBinary): Promise<Tried> {
+/** @param asksWhy of a refused VM, shows what would have happened (without-refusal.ts) */
+export async function tryShape(
+  drawn: DrawnShape,
+  qemu: QemuBinary,
+  asksWhy = false,
+): Promise<Tried> {
   const bed = Testbed.empty(qemu);
   try {
-    return await attempt(bed, drawn, qemu);
+    return await attempt(bed, drawn, qemu, asksWhy);
   } catch (error) {
     return { outcome: 'fault', what: 'an error', message: String((error as Error).message) };
   } finally {
@@ -39,7 +47,12 @@ export async function tryShape(drawn: DrawnShape, qemu: QemuBinary): Promise<Tri
   }
 }
 
-async function attempt(bed: Testbed, drawn: DrawnShape, qemu: QemuBinary): Promise<Tried> {
+async function attempt(
+  bed: Testbed,
+  drawn: DrawnShape,
+  qemu: QemuBinary,
+  asksWhy: boolean,
+): Promise<Tried> {
   const kernel = await buildTinyGuest(bed.home);
   const { machine, memory, options } = drawn;
   const files = (folder: string) => {
@@ -60,7 +73,10 @@ async function attempt(bed: Testbed, drawn: DrawnShape, qemu: QemuBinary): Promi
   if (attached.code !== 0) return refusal(attached.stdout, vm);
   await vm.withMonitor(async (monitor) => {
     // A change that this VM does not allow is none.
-    for (const { make } of drawn.changes) await make(monitor, vm.folder).catch(() => {});
+    for (const { make, removes } of drawn.changes) {
+      await make(monitor, vm.folder).catch(() => {});
+      if (removes !== undefined) rmSync(join(vm.folder, removes), { force: true });
+    }
   });
   const before = contents(vm.folder);
   const checkpoint = await bed.umbra('checkpoint', '--json');
@@ -68,7 +84,9 @@ async function attempt(bed: Testbed, drawn: DrawnShape, qemu: QemuBinary): Promi
   if (checkpoint.code !== 0) {
     const refused = await refusal(checkpoint.stdout, vm);
     if (!isSame()) return { outcome: 'fault', what: 'a file was changed', message: refused.what };
-    return refused;
+    if (!asksWhy || refused.outcome !== 'refused') return refused;
+    const words = commandLine(shape, qemu, kernel, vm.folder);
+    return { ...refused, without: await withoutRefusal(vm, words) };
   }
   const after = await vm.verify();
   if (!after.startsWith('ok')) return fault('the running VM is not as it was', after);
@@ -102,6 +120,8 @@ async function refusal(stdout: string, vm: ShapeVm): Promise<Tried> {
 /** Codes by which a VM may be refused before anything is touched. */
 const EXPECTED: ReadonlySet<string> = new Set([
   'E_VM_CHANGED',
+  'E_VM_FILE',
+  'E_VM_USER',
   'E_VM_NO_DESCRIPTION',
   'E_VM_BLOCKED',
   'E_BACKGROUND_DISKS',
