@@ -46,7 +46,6 @@ async function fetch(job: DurableJob<'fetch'>): Promise<DurableResult<'fetch'>> 
 }
 
 async function verify(job: DurableJob<'verify'>): Promise<undefined> {
-  takeLowestPriority();
   await storeOf(job).verify(job.epoch, progressTeller());
   return undefined;
 }
