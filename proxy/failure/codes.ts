@@ -268,6 +268,12 @@ const CAPTURE = {
     meaning: 'A block job or an export writes to a disk, which QEMU would not hand over.',
     hint: 'Wait for the job, or end it or the export (block-job-cancel, block-export-del).',
   },
+  E_DISK_REPLACED: {
+    meaning:
+      'Another file has the name of a disk by now: QEMU would go on with that one after a ' +
+      'checkpoint.',
+    hint: 'Give the file that the VM uses its name back, or start the VM anew.',
+  },
   E_DISK_SHARED: {
     meaning: 'Two members use one disk, and one of them writes to it: no epoch could hold it.',
     hint: 'Give each VM a disk of its own, or let all of them only read it.',

@@ -352,6 +352,17 @@ export const REFUSED: readonly Shape[] = [
     says: /suppress-vmdesc/,
   },
   {
+    name: 'disk-replaced',
+    options: '-drive file={f}/a.raw,format=raw,if=virtio',
+    files: blank('a.raw', MIB),
+    change: async (_, folder) => {
+      renameSync(join(folder, 'a.raw'), join(folder, 'aside.raw'));
+      blank('a.raw', MIB)(folder);
+    },
+    refused: 'E_DISK_REPLACED',
+    says: /a\.raw .*was replaced/,
+  },
+  {
     name: 'file-removed',
     options: '-device loader,file={f}/data,addr=0x2000000,force-raw=on',
     files: blank('data', 4096),

@@ -3,7 +3,7 @@
  * keep the VM from being started again, or make it another one. An epoch that cannot be restored is
  * refused before anything is touched.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { withLayers } from '../../command-line/disks.ts';
 import { machineChanges } from '../../command-line/machine-changes.ts';
 import { withMedia } from '../../command-line/media.ts';
@@ -14,6 +14,7 @@ import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
 import type { ExamineResult } from '../../protocol/member.ts';
 import type { VmProcess } from '../vms/vm-process.ts';
 import { requireMachine } from './machine-type.ts';
+import { fileId, requireOpenFiles } from './open-files.ts';
 import { vmOptions } from './vm-options.ts';
 
 /** A member's VM, as its process and its QEMU tell. */
@@ -24,21 +25,23 @@ export interface FoundVm {
 }
 
 /**
- * Returns what stands in the way of a restore of this VM; none for a domain, which libvirt starts
- * from XML that it is asked for anew each time. Changes nothing.
+ * Returns what stands in the way of a restore of this VM. Of a domain only its disks are looked at:
+ * libvirt starts it from XML that it is asked for anew each time. Changes nothing.
  */
 export async function restoreObstacles(
   { member, vm, examined }: FoundVm,
   disksMode: ClusterConfig['round']['disks'],
 ): Promise<Failure[]> {
-  if (member.libvirt !== undefined) return [];
   const { commandLine, workingDirectory } = vm;
   const { machine, disks } = examined;
+  const sameFiles = () => requireOpenFiles(vm.pid, disks);
+  if (member.libvirt !== undefined) return failuresOf([sameFiles], member.name);
   const program = commandLine[0] ?? '';
   const { given, fromFiles } = vmOptions(commandLine, workingDirectory);
   let options = [...given, ...fromFiles];
   const checks: readonly (() => unknown)[] = [
     () => requireOneUser(vm),
+    sameFiles,
     () => {
       options = [...withMedia(given, machine.media, workingDirectory), ...fromFiles];
     },
@@ -62,12 +65,16 @@ export async function restoreObstacles(
       throw new UmbraError({ code: 'E_VM_CHANGED', message });
     },
   ];
+  return failuresOf(checks, member.name);
+}
+
+async function failuresOf(checks: readonly (() => unknown)[], member: string): Promise<Failure[]> {
   const found: Failure[] = [];
   for (const check of checks) {
     try {
       await check();
     } catch (error) {
-      found.push(toFailure(error, { member: member.name, where: 'plan restore' }));
+      found.push(toFailure(error, { member, where: 'plan restore' }));
     }
   }
   return found;
@@ -94,16 +101,6 @@ export function requireOwnDisks(vms: readonly FoundVm[]): void {
         if (other?.writes !== true) users.set(id, { name: member.name, writes });
       }
     }
-  }
-}
-
-/** Returns a file's identity, by whatever path it is reached; undefined if it is not there. */
-function fileId(path: string): string | undefined {
-  try {
-    const { dev, ino, rdev } = statSync(path);
-    return rdev === 0 ? `${dev}:${ino}` : `device ${rdev}`;
-  } catch {
-    return undefined;
   }
 }
 

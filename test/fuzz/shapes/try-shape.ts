@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { lstatSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure } from '../../../proxy/failure/failure.ts';
 import type { QemuBinary } from '../../../tools/qemu/qemu.ts';
 import { Testbed } from '../../../tools/testbed/testbed.ts';
@@ -26,6 +27,9 @@ export interface Tried {
   /** The end of a refused VM when QEMU alone saved and loaded it. */
   readonly without?: string;
 }
+
+/** Limit for the end of a QEMU whose serial line has ended. */
+const END_LIMIT_MS = 10_000;
 
 /** Files that QEMU itself makes, or its VM writes. */
 const CHANGES = /\.(sock|log)$|^(net|peer|ram|qemu_back_mem.*)$/;
@@ -61,7 +65,13 @@ async function attempt(
   const shape: Shape = { name: 'vm', machine, memory, options, files };
   const vm = new ShapeVm(shape, bed, qemu, kernel);
   const ended = once(vm.qemu, 'exit').then(() => 'ended' as const);
-  const up = await Promise.race([vm.verify(), ended]);
+  // Its serial line may end a moment before it does.
+  const started = vm.verify().catch(async (error: unknown) => {
+    await Promise.race([ended, delay(END_LIMIT_MS, undefined, { ref: false })]);
+    throw error;
+  });
+  started.catch(() => {});
+  const up = await Promise.race([started, ended]);
   if (up === 'ended') return { outcome: 'no VM', what: '', message: vm.lastWords().slice(-300) };
   const attached = await bed.umbra(
     'attach',
