@@ -111,6 +111,12 @@ export interface SnapshotAction {
   };
 }
 
+export interface ChardevInfo {
+  readonly label: string;
+  /** Path or address behind it, such as `disconnected:unix:PATH,server=on`. */
+  readonly filename: string;
+}
+
 /** A node of the graph of block backends, jobs and nodes. */
 export interface BlockGraph {
   readonly nodes: readonly {
@@ -156,6 +162,7 @@ export interface QmpCommands {
     arguments: { 'job-id': string; device: string; 'base-node': string };
     result: object;
   };
+  'query-chardev': { arguments: undefined; result: readonly ChardevInfo[] };
   'query-cpus-fast': { arguments: undefined; result: readonly { 'thread-id': number }[] };
   /** Fails with class DeviceNotActive where there is none (softmmu/balloon.c). */
   'query-balloon': { arguments: undefined; result: { actual: number } };

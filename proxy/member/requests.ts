@@ -5,17 +5,21 @@ import { UmbraError } from '../failure/failure.ts';
 import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
 import { memberFile } from '../host/folders.ts';
 import { connectWhenThere } from '../host/when-there.ts';
-import type {
-  DomainLoaded,
-  DomainPlan,
-  ExamineResult,
-  LoadResult,
-  MemberLocation,
-  MemberRequest,
-  ProbeResult,
-  RestoreMode,
-  ResumeResult,
+import {
+  CLOCK_LIMIT_MS,
+  type ClockResult,
+  type DomainLoaded,
+  type DomainPlan,
+  type ExamineResult,
+  type LoadResult,
+  type MemberLocation,
+  type MemberRequest,
+  type ProbeResult,
+  type RestoreMode,
+  type ResumeResult,
 } from '../protocol/member.ts';
+import { catchUp } from './guest-agent/clock.ts';
+import { withGuestAgent } from './guest-agent/reach.ts';
 import { mergeLayers } from './qemu/disks.ts';
 import { examineVm } from './qemu/machine.ts';
 import { ramBlocks } from './qemu/memory.ts';
@@ -62,6 +66,8 @@ export class Requests {
         return this.#loadDomain(request.shadowDirectory, request.plan);
       case 'resume':
         return this.#resume();
+      case 'catch-up-clock':
+        return this.#catchUpClock(request.workingDirectory);
       case 'merge-layers': {
         const { workingDirectory, owner, needed } = request;
         return this.#with(async (qmp) => {
@@ -180,6 +186,15 @@ export class Requests {
     } finally {
       this.close();
     }
+  }
+
+  #catchUpClock(workingDirectory: string): Promise<ClockResult> {
+    const { libvirt, qmp } = this.#location;
+    const monitor = () => QmpClient.connect(qmp, { timeoutMs: CLOCK_LIMIT_MS });
+    const signal = AbortSignal.timeout(CLOCK_LIMIT_MS);
+    return withGuestAgent({ libvirt, workingDirectory, monitor }, signal, (agent) =>
+      catchUp(agent, Date.now),
+    );
   }
 
   #faultPoint(step: (typeof LOAD_STEPS)[number]): void {

@@ -28,7 +28,7 @@ import { epochDetailSchema } from './epoch.ts';
 import { refusalSchema } from './failure.ts';
 import { checkpointLineSchema, heldLineSchema, restoreLineSchema } from './progress.ts';
 import { roundReportSchema } from './report.ts';
-import { restoreChoiceSchema } from './restore-mode.ts';
+import { clockChoiceSchema, restoreChoiceSchema } from './restore-mode.ts';
 import { clusterStatusSchema } from './status.ts';
 
 const epochSchema = z.number().int().positive();
@@ -50,6 +50,9 @@ export const restoreRequestSchema = z.strictObject({
     .default('changed')
     .describe('`all` reads every byte again before anything is started'),
   from: z.enum(['auto', 'disk']).default('auto').describe('`disk` does not trust memory'),
+  clock: clockChoiceSchema
+    .default('keep')
+    .describe('`catch-up` has guest agents set the wall clocks, when all VMs run'),
 });
 export type RestoreRequest = Readonly<z.infer<typeof restoreRequestSchema>>;
 /** Options of a restore, but for the choice of the epoch. */

@@ -1,4 +1,4 @@
-/** Ways to bring a member's memory back. PURE. */
+/** Ways to bring a member's memory and its clock back. PURE. */
 import * as z from 'zod';
 
 /**
@@ -13,3 +13,13 @@ export type RestoreMode = z.infer<typeof restoreModeSchema>;
 const RESTORE_CHOICES = ['auto', 'map', 'stream'] as const;
 export const restoreChoiceSchema = z.enum(RESTORE_CHOICES);
 export type RestoreChoice = z.infer<typeof restoreChoiceSchema>;
+
+/**
+ *     keep       the guest's wall clock goes on from the cut: it lags by the epoch's age
+ *     catch-up   the guest agent sets it to the host's, when all VMs run
+ */
+export const clockChoiceSchema = z.enum(['keep', 'catch-up']);
+export type ClockChoice = z.infer<typeof clockChoiceSchema>;
+
+/** Outcomes of a guest's clock. */
+export const clockOutcomeSchema = z.enum(['kept', 'caught-up', 'no-agent']);

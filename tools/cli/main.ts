@@ -25,6 +25,7 @@ interface GlobalOptions {
 
 interface RestoreFlags {
   readonly mode?: RestoreOptions['mode'];
+  readonly clock?: RestoreOptions['clock'];
   readonly replace: boolean;
   readonly verify: boolean;
   readonly from: RestoreOptions['from'];
@@ -117,6 +118,12 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
     new Option('--mode <mode>', 'how RAM gets into the VM').choices(['auto', 'map', 'stream']),
   )
   .addOption(
+    new Option('--clock <how>', 'catch-up: guest agents set the wall clocks').choices([
+      'keep',
+      'catch-up',
+    ]),
+  )
+  .addOption(
     new Option('--from <place>', 'disk: do not trust what is in memory')
       .choices(['auto', 'disk'])
       .default('auto'),
@@ -131,16 +138,16 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
   )
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
   .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
-    const { mode, replace, verify, from, as, disconnect } = options;
+    const { mode, clock, replace, verify, from, as, disconnect } = options;
     const cluster = await clusterOf(options);
     const output = outputOf(options);
     if (as !== undefined) {
       const { clone } = await import('./clone.ts');
-      await clone(cluster, as, { epoch, mode, verify, disconnect }, output);
+      await clone(cluster, as, { epoch, mode, clock, verify, disconnect }, output);
     } else {
       if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
       const { restore } = await import('./restore.ts');
-      await restore(cluster, { epoch, mode, replace, verify, from }, output);
+      await restore(cluster, { epoch, mode, clock, replace, verify, from }, output);
     }
   });
 

@@ -12,7 +12,13 @@ import { Catalogue, makeEpochManifest } from '../../../../shadow/index.ts';
 import { scratchFolder } from '../../../support/scratch.ts';
 
 const TEXT = '{cluster: demo, members: [{name: a, qmp: /x}]}';
-const OPTIONS = { mode: 'auto', replace: false, verify: 'changed', from: 'auto' } as const;
+const OPTIONS = {
+  mode: 'auto',
+  replace: false,
+  verify: 'changed',
+  from: 'auto',
+  clock: 'keep',
+} as const;
 
 const test = suite('epoch choice');
 let root = '';
