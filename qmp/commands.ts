@@ -115,6 +115,8 @@ export interface ChardevInfo {
   readonly label: string;
   /** Path or address behind it, such as `disconnected:unix:PATH,server=on`. */
   readonly filename: string;
+  /** The device opens it; a port of virtio-serial does when a program in the guest has it open. */
+  readonly 'frontend-open': boolean;
 }
 
 /** A node of the graph of block backends, jobs and nodes. */

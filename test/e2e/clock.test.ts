@@ -8,6 +8,7 @@ import * as assert from 'uvu/assert';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { newestQemu } from '../../tools/testbed/newest-qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
+import { clockBounds } from '../support/guest-clock.ts';
 import { suite } from '../support/suite.ts';
 
 const NODES = 2;
@@ -35,23 +36,7 @@ test.before(async () => {
 });
 test.after(() => bed.dispose());
 
-/** Bounds of a guest's clock less the host's, milliseconds. */
-interface Off {
-  readonly least: number;
-  readonly most: number;
-}
-
-/** Reads a guest's clock by its own means, to a microsecond. */
-async function offOf(node: number): Promise<Off> {
-  const askedMs = Date.now();
-  const said = await bed.shell(node, 'adjtimex');
-  const answeredMs = Date.now();
-  const [seconds, micros] = ['tv_sec', 'tv_usec'].map((name) => {
-    return Number(new RegExp(`time\\.${name}: *(\\d+)`).exec(said)?.[1]);
-  });
-  const guestMs = (seconds ?? 0) * 1000 + (micros ?? 0) / 1000;
-  return { least: guestMs - answeredMs - 1, most: guestMs - askedMs + 1 };
-}
+const offOf = (node: number) => clockBounds((command) => bed.shell(node, command));
 
 const all = <T>(work: (node: number) => Promise<T>) =>
   Promise.all(Array.from({ length: NODES }, (_, node) => work(node)));

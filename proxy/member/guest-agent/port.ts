@@ -35,11 +35,12 @@ export async function agentSocket(qmp: QmpClient, workingDirectory: string): Pro
  * @throws UmbraError E_GUEST_AGENT: it is none, or has a client
  */
 export function socketOf(chardev: ChardevInfo | undefined): string {
-  const { label = '', filename = '' } = chardev ?? {};
+  const { label = '', filename = '', 'frontend-open': isOpen } = chardev ?? {};
   const found = /^(disconnected:)?unix:(.+),server=on/s.exec(filename);
   const path = found?.[2];
   if (path === undefined) throw obstacle(`its chardev ${label} is no unix socket with server=on`);
   if (found?.[1] === undefined) throw obstacle(`another client talks with it on ${path}`);
+  if (isOpen === false) throw obstacle('no program in the guest has opened its port');
   return path;
 }
 

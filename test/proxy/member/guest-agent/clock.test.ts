@@ -13,6 +13,8 @@ interface GuestOptions {
   readonly offMs: number;
   /** Time that a question or an answer is on its way. */
   readonly wayMs?: number;
+  /** Further time of the first question to set the clock. */
+  readonly coldMs?: number;
   /** Time from setting the clock to the answer: hwclock. */
   readonly setMs?: number;
   /** The answer to guest-set-time. */
@@ -41,11 +43,12 @@ class Guest implements GuestAgent {
   async ask(text: string): Promise<Reply> {
     const { execute, arguments: values } = JSON.parse(text);
     this.asked.push(execute);
-    const { wayMs = 2, setMs = 0, sets = true, setReply } = this.#options;
+    const { wayMs = 2, setMs = 0, coldMs = 0, sets = true, setReply } = this.#options;
     this.#hostMs += wayMs;
     let reply: Reply = { kind: 'return', value: (this.#hostMs + this.#offMs) * 1e6 };
     if (execute === 'guest-set-time') {
       reply = setReply ?? { kind: 'return', value: {} };
+      if (this.asked.filter((one) => one === execute).length === 1) this.#hostMs += coldMs;
       if (sets) this.#offMs = values.time / 1e6 - this.#hostMs;
       this.#hostMs += setMs;
     }
@@ -66,6 +69,7 @@ async function failureOf(guest: Guest): Promise<string> {
   throw new Error('it was caught up');
 }
 
+const guestIsClose = ({ offMs }: Guest, mostMs: number) => offMs <= 0 && -offMs <= mostMs;
 const close = (found: number, wanted: number) => Math.abs(found - wanted) < 0.01;
 
 test('a reading is off by half of the round trip at most', () => {
@@ -92,6 +96,16 @@ test('a clock that lags is set, and is never ahead of the host’s afterwards', 
     assert.ok(close(offMs, guest.offMs));
     assert.ok(guest.offMs <= 0 && guest.offMs >= -wayMs, `${guest.offMs}`);
   }
+});
+
+test('an agent that was slow at first is asked once more, if that is quick', async () => {
+  const cold = new Guest({ offMs: -60_000, coldMs: 100 });
+  await catchUp(cold, cold.nowMs);
+  assert.ok(guestIsClose(cold, 2), `${cold.offMs}`);
+  const slow = new Guest({ offMs: -60_000, coldMs: 100, setMs: 2500 });
+  await catchUp(slow, slow.nowMs);
+  assert.ok(guestIsClose(slow, 102), `${slow.offMs}`);
+  assert.is(slow.asked.filter((one) => one === 'guest-set-time').length, 1);
 });
 
 test('a clock that is ahead is left: no program sees time go back', async () => {

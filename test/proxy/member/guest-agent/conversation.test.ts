@@ -103,8 +103,12 @@ test('a socket that is not there, or whose QEMU ends, is said at once', async ()
 });
 
 test('the path of a socket is read from QEMU’s words', () => {
-  const named = (filename: string) => ({ label: 'agent', filename });
+  const named = (filename: string, isOpen = true) => {
+    return { label: 'agent', filename, 'frontend-open': isOpen };
+  };
   assert.is(socketOf(named('disconnected:unix:/run/a,b.sock,server=on')), '/run/a,b.sock');
+  const closed = named('disconnected:unix:/run/a.sock,server=on', false);
+  assert.throws(() => socketOf(closed), /no program in the guest has opened its port/);
   const refused: readonly [string | undefined, RegExp][] = [
     ['unix:/run/a.sock,server=on', /another client talks with it on \/run\/a.sock/],
     ['disconnected:unix:/run/a.sock', /chardev agent is no unix socket with server=on/],
