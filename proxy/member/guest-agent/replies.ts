@@ -65,15 +65,15 @@ export class ReplyReader {
     }
   }
 
-  /** Keeps a part of a line; a mark in it ends whatever was written before. */
+  /** Keeps a part of a line; before our number, a mark in it ends what was written before. */
   #keep(part: Buffer): void {
-    const mark = part.lastIndexOf(MARK);
+    const mark = this.#begun ? -1 : part.lastIndexOf(MARK);
     if (mark >= 0) this.#take();
     const kept = part.subarray(mark + 1);
     this.#lineBytes += kept.length;
     if (this.#lineBytes <= LINE_BYTES_MAX) this.#line.push(kept);
     else if (this.#begun) throw fault(`answers with more than ${LINE_BYTES_MAX} bytes`);
-    else this.#take(); // nor is it the answer to our number
+    else this.#line = []; // nor is it the answer to our number
   }
 
   #take(): string {
