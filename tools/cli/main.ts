@@ -232,7 +232,7 @@ program
   });
 
 command('explain', 'explain the policy options')
-  .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}`)
+  .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}; or an option, as restore.mode`)
   .action(async (policy: string | undefined, options: GlobalOptions) => {
     const { explain } = await import('./explain.ts');
     explain(policy, outputOf(options));

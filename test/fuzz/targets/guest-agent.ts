@@ -26,7 +26,8 @@ export const target: Target = {
     const { replies, failure } = whole;
     for (const reply of replies) await lookAt(reply);
     lookAtFailure(() => domainReply(input.toString('utf8')));
-    return `${replies.length > 1 ? 'replies' : replies.length > 0 ? 'begun' : 'nothing'} ${failure}`;
+    const how = replies.length > 1 ? 'replies' : replies.length > 0 ? 'begun' : 'nothing';
+    return `${how} ${failure}`;
   },
 };
 
