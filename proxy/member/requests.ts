@@ -5,18 +5,17 @@ import { UmbraError } from '../failure/failure.ts';
 import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
 import { memberFile } from '../host/folders.ts';
 import { connectWhenThere } from '../host/when-there.ts';
-import {
-  CLOCK_LIMIT_MS,
-  type ClockResult,
-  type DomainLoaded,
-  type DomainPlan,
-  type ExamineResult,
-  type LoadResult,
-  type MemberLocation,
-  type MemberRequest,
-  type ProbeResult,
-  type RestoreMode,
-  type ResumeResult,
+import type {
+  ClockResult,
+  DomainLoaded,
+  DomainPlan,
+  ExamineResult,
+  LoadResult,
+  MemberLocation,
+  MemberRequest,
+  ProbeResult,
+  RestoreMode,
+  ResumeResult,
 } from '../protocol/member.ts';
 import { catchUp } from './guest-agent/clock.ts';
 import { withGuestAgent } from './guest-agent/reach.ts';
@@ -41,6 +40,8 @@ const PROBE_TIMEOUT_MS = 2_000;
 /** A QEMU just started needs a moment to make its sockets; more under load. */
 const START_DEADLINE_MS = 20_000;
 const RESUME_DEADLINE_MS = 10_000;
+/** Limit of each answer of a guest agent, whose VM has just begun to run. */
+const AGENT_LIMIT_MS = 10_000;
 const REPAIR_LIMIT_MS = 60_000;
 
 export class Requests {
@@ -190,9 +191,8 @@ export class Requests {
 
   #catchUpClock(workingDirectory: string): Promise<ClockResult> {
     const { libvirt, qmp } = this.#location;
-    const monitor = () => QmpClient.connect(qmp, { timeoutMs: CLOCK_LIMIT_MS });
-    const signal = AbortSignal.timeout(CLOCK_LIMIT_MS);
-    return withGuestAgent({ libvirt, workingDirectory, monitor }, signal, (agent) =>
+    const monitor = () => QmpClient.connect(qmp, { timeoutMs: AGENT_LIMIT_MS });
+    return withGuestAgent({ libvirt, workingDirectory, monitor }, AGENT_LIMIT_MS, (agent) =>
       catchUp(agent, Date.now),
     );
   }

@@ -172,9 +172,6 @@ const resumeResultSchema = z.object({
 });
 export type ResumeResult = Readonly<z.infer<typeof resumeResultSchema>>;
 
-/** The longest that `catch-up-clock` waits for a guest agent, milliseconds. */
-export const CLOCK_LIMIT_MS = 10_000;
-
 const clockResultSchema = z.object({
   /** The guest's clock less the host's now, milliseconds. */
   offMs: figure,

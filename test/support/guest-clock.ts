@@ -6,10 +6,23 @@ export interface ClockBounds {
   readonly most: number;
 }
 
-/** @param shell runs a command in the guest, and gives its output */
+const READINGS = 3;
+
+/**
+ * Returns the narrowest bounds of some readings: the first after a restore is slow.
+ * @param shell runs a command in the guest, and gives its output
+ */
 export async function clockBounds(
   shell: (command: string) => Promise<string>,
 ): Promise<ClockBounds> {
+  const found: ClockBounds[] = [];
+  while (found.length < READINGS) found.push(await readBounds(shell));
+  return found.reduce((best, one) => (width(one) < width(best) ? one : best));
+}
+
+const width = ({ least, most }: ClockBounds) => most - least;
+
+async function readBounds(shell: (command: string) => Promise<string>): Promise<ClockBounds> {
   const askedMs = Date.now();
   const said = await shell('adjtimex');
   const answeredMs = Date.now() + 1; // Date.now() rounds down

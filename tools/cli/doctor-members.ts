@@ -73,11 +73,10 @@ async function examineAgent(name: string, member: MemberConfig): Promise<Finding
   const { qmp, directory, libvirt } = member;
   const workingDirectory = recordedVm(directory)?.workingDirectory ?? member.workingDirectory;
   const monitor = () => QmpClient.connect(qmp, { timeoutMs: ANSWER_LIMIT_MS });
-  const signal = AbortSignal.timeout(AGENT_LIMIT_MS);
   try {
     const { offMs } = await withGuestAgent(
       { libvirt, workingDirectory, monitor },
-      signal,
+      AGENT_LIMIT_MS,
       (agent) => readClock(agent, Date.now),
     );
     const off = `${duration(Math.abs(offMs))} ${offMs < 0 ? 'behind' : 'ahead of'} the host’s`;

@@ -7,24 +7,24 @@ import { fault, MARK, type Reply, ReplyReader } from './replies.ts';
 interface Asked {
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: UmbraError) => void;
+  readonly timer: NodeJS.Timeout;
 }
 
 export class Conversation implements GuestAgent {
   readonly #socket: Socket;
   readonly #reader: ReplyReader;
-  readonly #signal: AbortSignal;
-  readonly #onLate = () => this.#fail(fault('does not answer'));
+  readonly #answerMs: number;
   #asked: Asked | undefined;
   #failure: UmbraError | undefined;
 
   /**
    * Begins a conversation. QEMU serves one client of the socket at a time: a second one waits.
    * @param id a random number
-   * @param signal ends all waiting
+   * @param answerMs limit of each answer
    * @throws UmbraError E_GUEST_AGENT
    */
-  static async begin(path: string, id: number, signal: AbortSignal): Promise<Conversation> {
-    const conversation = new Conversation(path, id, signal);
+  static async begin(path: string, id: number, answerMs: number): Promise<Conversation> {
+    const conversation = new Conversation(path, id, answerMs);
     // The mark has the agent forget half a question that an earlier client has left.
     conversation.#socket.write(Buffer.of(MARK));
     try {
@@ -36,9 +36,9 @@ export class Conversation implements GuestAgent {
     }
   }
 
-  private constructor(path: string, id: number, signal: AbortSignal) {
+  private constructor(path: string, id: number, answerMs: number) {
     this.#reader = new ReplyReader(id);
-    this.#signal = signal;
+    this.#answerMs = answerMs;
     this.#socket = connect(path);
     this.#socket.on('data', (chunk) => this.#receive(chunk));
     this.#socket.on('error', (cause: NodeJS.ErrnoException) => {
@@ -46,21 +46,20 @@ export class Conversation implements GuestAgent {
       this.#fail(new UmbraError({ code: 'E_GUEST_AGENT', message }, cause));
     });
     this.#socket.on('close', () => this.#fail(fault('has been left by QEMU')));
-    signal.addEventListener('abort', this.#onLate);
-    if (signal.aborted) this.#onLate();
   }
 
   ask(text: string): Promise<Reply> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     if (this.#asked !== undefined) throw new Error('a question is not answered yet');
     return new Promise((resolve, reject) => {
-      this.#asked = { resolve, reject };
+      const timer = setTimeout(() => this.#fail(fault('does not answer')), this.#answerMs);
+      this.#asked = { resolve, reject, timer };
       this.#socket.write(`${text}\n`);
     });
   }
 
   close(): void {
-    this.#signal.removeEventListener('abort', this.#onLate);
+    clearTimeout(this.#asked?.timer);
     this.#socket.destroy();
   }
 
@@ -70,6 +69,7 @@ export class Conversation implements GuestAgent {
         const asked = this.#asked;
         this.#asked = undefined;
         if (asked === undefined) throw fault('answers what it was not asked');
+        clearTimeout(asked.timer);
         asked.resolve(reply);
       }
     } catch (error) {
@@ -80,8 +80,8 @@ export class Conversation implements GuestAgent {
   /** Ends the conversation: what comes after a fault cannot be told apart. */
   #fail(error: UmbraError): void {
     this.#failure ??= error;
+    this.close();
     this.#asked?.reject(this.#failure);
     this.#asked = undefined;
-    this.close();
   }
 }

@@ -7,42 +7,48 @@ import type { LibvirtDomain } from '../../protocol/cluster.ts';
 import type { GuestAgent } from './guest-agent.ts';
 import { fault, parseReply, quoted, type Reply } from './replies.ts';
 
-/** Ends a question for libvirt, which works on it even when its client has gone. */
-const ANSWER_LIMIT_S = 10;
+/** Time beyond the limit of an answer in which libvirt itself must say that there is none. */
+const LIBVIRT_MS = 10_000;
 const REFUSED = /unable to execute QEMU agent command[^:]*: (.*)/;
 
 export class DomainAgent implements GuestAgent {
   readonly #uuid: string;
   readonly #virsh: Virsh;
-  readonly #signal: AbortSignal;
-  readonly #onLate = () => this.#virsh.close();
+  readonly #answerMs: number;
 
   /**
-   * @param signal ends all waiting
+   * @param answerMs limit of each answer
    * @throws LibvirtError
    */
-  static async open(domain: LibvirtDomain, signal: AbortSignal): Promise<DomainAgent> {
-    return new DomainAgent(domain.uri, await domainUuid(domain), signal);
+  static async open(domain: LibvirtDomain, answerMs: number): Promise<DomainAgent> {
+    return new DomainAgent(domain.uri, await domainUuid(domain), answerMs);
   }
 
-  private constructor(uri: string, uuid: string, signal: AbortSignal) {
+  private constructor(uri: string, uuid: string, answerMs: number) {
     this.#uuid = uuid;
-    this.#signal = signal;
+    this.#answerMs = answerMs;
     this.#virsh = new Virsh(uri, () => {});
-    signal.addEventListener('abort', this.#onLate);
-    if (signal.aborted) this.#onLate();
   }
 
   async ask(question: string): Promise<Reply> {
-    const words = `qemu-agent-command ${this.#uuid} '${question}' --timeout ${ANSWER_LIMIT_S}`;
-    const said = await this.#virsh.run(words).catch((error: unknown) => {
-      throw this.#signal.aborted ? fault('does not answer') : error;
-    });
-    return domainReply(said);
+    // libvirt's own limit: it works on a question even when its client has gone.
+    const seconds = Math.ceil(this.#answerMs / 1000);
+    const words = `qemu-agent-command ${this.#uuid} '${question}' --timeout ${seconds}`;
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.#virsh.close();
+    }, this.#answerMs + LIBVIRT_MS);
+    try {
+      return domainReply(await this.#virsh.run(words));
+    } catch (error) {
+      throw isLate ? fault('does not answer') : error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   close(): void {
-    this.#signal.removeEventListener('abort', this.#onLate);
     this.#virsh.close();
   }
 }

@@ -20,15 +20,15 @@ export interface AgentLocation {
 
 /**
  * Uses the guest agent of a VM, and hangs up.
- * @param signal ends all waiting
+ * @param answerMs limit of each answer
  * @throws UmbraError E_GUEST_AGENT; QmpError, LibvirtError; what `use` throws
  */
 export async function withGuestAgent<T>(
   location: AgentLocation,
-  signal: AbortSignal,
+  answerMs: number,
   use: (agent: GuestAgent) => Promise<T>,
 ): Promise<T> {
-  const agent = await reach(location, signal);
+  const agent = await reach(location, answerMs);
   try {
     return await use(agent);
   } finally {
@@ -36,8 +36,8 @@ export async function withGuestAgent<T>(
   }
 }
 
-async function reach(location: AgentLocation, signal: AbortSignal): Promise<GuestAgent> {
-  if (location.libvirt !== undefined) return DomainAgent.open(location.libvirt, signal);
+async function reach(location: AgentLocation, answerMs: number): Promise<GuestAgent> {
+  if (location.libvirt !== undefined) return DomainAgent.open(location.libvirt, answerMs);
   const qmp = await location.monitor();
   let path: string;
   try {
@@ -45,5 +45,5 @@ async function reach(location: AgentLocation, signal: AbortSignal): Promise<Gues
   } finally {
     qmp.close(); // it serves one client at a time, and the agent may take long
   }
-  return Conversation.begin(path, randomInt(NUMBER_MAX), signal);
+  return Conversation.begin(path, randomInt(NUMBER_MAX), answerMs);
 }
