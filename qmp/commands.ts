@@ -111,6 +111,14 @@ export interface SnapshotAction {
   };
 }
 
+export interface ChardevInfo {
+  readonly label: string;
+  /** Path or address behind it, such as `disconnected:unix:PATH,server=on`. */
+  readonly filename: string;
+  /** The device opens it; a port of virtio-serial does when a program in the guest has it open. */
+  readonly 'frontend-open': boolean;
+}
+
 /** A node of the graph of block backends, jobs and nodes. */
 export interface BlockGraph {
   readonly nodes: readonly {
@@ -165,6 +173,7 @@ export interface QmpCommands {
     arguments: { 'job-id': string; device: string; 'base-node': string };
     result: object;
   };
+  'query-chardev': { arguments: undefined; result: readonly ChardevInfo[] };
   'query-cpus-fast': { arguments: undefined; result: readonly { 'thread-id': number }[] };
   /** Fails with class DeviceNotActive where there is none (softmmu/balloon.c). */
   'query-balloon': { arguments: undefined; result: { actual: number } };

@@ -103,6 +103,11 @@ const frozenDiskSchema = z.object({
 const epochMemberSchema = z.object({
   name: fileNameSchema,
   shadow: sha256Schema,
+  /**
+   * QEMU's time stamp of the cut, microseconds since 1970: the guest's clock goes on from there.
+   * Absent in epochs of 0.1.
+   */
+  stoppedAtUs: countSchema.optional(),
   /** Absent if the VM has none, or if disks are not part of epochs (round.disks). */
   disks: z.array(frozenDiskSchema).max(256).optional(),
 });

@@ -41,6 +41,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'proxy/intake': [...ON_A_HOST, 'proxy/stream'],
 
   'proxy/member/qemu': MEMBER,
+  'proxy/member/guest-agent': [...MEMBER, 'qmp/libvirt', 'proxy/member/qemu'],
   'proxy/member/repair': [...MEMBER, 'proxy/member/qemu', 'proxy/intake'],
   'proxy/member/capture': [
     ...MEMBER,
@@ -55,6 +56,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'qmp/libvirt',
     'proxy/libvirt',
     'proxy/member/capture',
+    'proxy/member/guest-agent',
     'proxy/member/qemu',
     'proxy/member/repair',
     'proxy/member/restore',

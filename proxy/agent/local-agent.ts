@@ -35,6 +35,7 @@ import type {
   RoundSettings,
 } from '../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../protocol/cluster.ts';
+import type { ClockResult } from '../protocol/member.ts';
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';
 import { type FoundVm, requireOwnDisks, restoreObstacles } from './restores/dry-plan.ts';
@@ -328,6 +329,12 @@ export class LocalAgent implements Agent {
     const proxy = this.#member(name).keeper.requireProxy();
     const { resumedAtUs } = await proxy.request({ type: 'resume' });
     return resumedAtUs;
+  }
+
+  catchUpClock(name: string): Promise<ClockResult> {
+    const { config, vm, keeper } = this.#member(name);
+    const workingDirectory = vm.recorded?.workingDirectory ?? config.workingDirectory;
+    return keeper.requireProxy().request({ type: 'catch-up-clock', workingDirectory });
   }
 
   async #examine({ config, vm, keeper }: Member) {

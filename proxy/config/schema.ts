@@ -6,7 +6,7 @@
  */
 import * as z from 'zod';
 import { LEAST_INTERVAL_MS } from '../../policies/index.ts';
-import { restoreChoiceSchema } from '../protocol/restore-mode.ts';
+import { clockChoiceSchema, restoreChoiceSchema } from '../protocol/restore-mode.ts';
 import { durationMsSchema } from '../protocol/round-settings.ts';
 import { duration, OPTION_HELP, parsed, size, text } from './option.ts';
 import { roundOptions } from './round-options.ts';
@@ -289,6 +289,14 @@ export const clusterSchema = z.strictObject({
           'map: the VM maps its memory from the epoch, within milliseconds, and keeps that ' +
           'memory for as long as it runs. stream: all of it is sent into a VM with memory of its ' +
           'own.',
+      }),
+      clock: clockChoiceSchema.default('keep').register(OPTION_HELP, {
+        policy: 'restore',
+        unit: 'keep or catch-up',
+        effect:
+          'keep: a guest’s wall clock goes on from the cut, and so lags by the age of the epoch; ' +
+          'the report says by how much. catch-up: when all VMs run, qemu-guest-agent sets the ' +
+          'clock of each guest that runs it to the host’s.',
       }),
     })
     .prefault({}),

@@ -373,6 +373,16 @@ const RESTORE = {
     meaning: 'The VM’s memory cannot be mapped from the epoch.',
     hint: 'Use --mode stream, or --mode auto.',
   },
+  E_GUEST_AGENT: {
+    meaning: 'The guest agent of a VM cannot be reached, or does not answer.',
+    hint:
+      'The guest must run qemu-guest-agent on a port org.qemu.guest_agent.0, which must lead to ' +
+      'a unix socket of its own (-chardev socket,server=on,wait=off). umbra doctor tries it.',
+  },
+  E_GUEST_CLOCK: {
+    meaning: 'The guest agent answers, and the guest’s clock was not set; the message says why.',
+    hint: 'The VM runs. Set the clock in the guest, such as by its NTP client.',
+  },
   E_MEMBERS_RUNNING: {
     meaning: 'Members of the cluster run; a restore would be a second copy of them.',
     hint: 'Stop those VMs, or add --replace to have Umbra kill them first.',

@@ -174,6 +174,7 @@ const channel = parentChannel({
     load: answer,
     'load-domain': answer,
     resume: answer,
+    'catch-up-clock': answer,
     'merge-layers': answer,
     repair: answer,
     command: (command) => proxy?.command(command),

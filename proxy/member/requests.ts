@@ -6,6 +6,7 @@ import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
 import { memberFile } from '../host/folders.ts';
 import { connectWhenThere } from '../host/when-there.ts';
 import type {
+  ClockResult,
   DomainLoaded,
   DomainPlan,
   ExamineResult,
@@ -16,6 +17,8 @@ import type {
   RestoreMode,
   ResumeResult,
 } from '../protocol/member.ts';
+import { catchUp } from './guest-agent/clock.ts';
+import { withGuestAgent } from './guest-agent/reach.ts';
 import { mergeLayers } from './qemu/disks.ts';
 import { examineVm } from './qemu/machine.ts';
 import { ramBlocks } from './qemu/memory.ts';
@@ -37,6 +40,8 @@ const PROBE_TIMEOUT_MS = 2_000;
 /** A QEMU just started needs a moment to make its sockets; more under load. */
 const START_DEADLINE_MS = 20_000;
 const RESUME_DEADLINE_MS = 10_000;
+/** Limit of each answer of a guest agent, whose VM has just begun to run. */
+const AGENT_LIMIT_MS = 10_000;
 const REPAIR_LIMIT_MS = 60_000;
 
 export class Requests {
@@ -62,6 +67,8 @@ export class Requests {
         return this.#loadDomain(request.shadowDirectory, request.plan);
       case 'resume':
         return this.#resume();
+      case 'catch-up-clock':
+        return this.#catchUpClock(request.workingDirectory);
       case 'merge-layers': {
         const { workingDirectory, owner, needed } = request;
         return this.#with(async (qmp) => {
@@ -180,6 +187,14 @@ export class Requests {
     } finally {
       this.close();
     }
+  }
+
+  #catchUpClock(workingDirectory: string): Promise<ClockResult> {
+    const { libvirt, qmp } = this.#location;
+    const monitor = () => QmpClient.connect(qmp, { timeoutMs: AGENT_LIMIT_MS });
+    return withGuestAgent({ libvirt, workingDirectory, monitor }, AGENT_LIMIT_MS, (agent) =>
+      catchUp(agent, Date.now),
+    );
   }
 
   #faultPoint(step: (typeof LOAD_STEPS)[number]): void {

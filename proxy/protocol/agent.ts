@@ -13,7 +13,13 @@ import type { DurableList, DurableRequest } from './durable.ts';
 
 export type { DurableList, DurableRequest };
 
-import type { DomainPlan, MemberSample, RoundFacts, SessionMilestone } from './member.ts';
+import type {
+  ClockResult,
+  DomainPlan,
+  MemberSample,
+  RoundFacts,
+  SessionMilestone,
+} from './member.ts';
 import type { MemberProven, MemberRestored } from './report.ts';
 import type { QemuChoice, RestoreChoice, RestoreMode } from './restore-mode.ts';
 import type { RoundSettings } from './round-settings.ts';
@@ -105,6 +111,7 @@ export type RestoringAgent = Pick<
   | 'endRestore'
   | 'load'
   | 'resume'
+  | 'catchUpClock'
 >;
 
 /** A fold that was admitted, and is under way. */
@@ -232,4 +239,9 @@ export interface Agent {
   load(plan: RestorePlan): Promise<MemberRestored>;
   /** Resumes a loaded VM. Returns QEMU's own time stamp of RESUME, microseconds since 1970. */
   resume(member: string): Promise<number>;
+  /**
+   * Has the guest agent of a running VM set the guest's clock to the host's.
+   * @throws UmbraError E_GUEST_AGENT, E_GUEST_CLOCK
+   */
+  catchUpClock(member: string): Promise<ClockResult>;
 }

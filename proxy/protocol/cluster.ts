@@ -1,7 +1,7 @@
 /** A cluster as it is configured: checked, paths absolute, quantities in bytes and milliseconds. */
 import * as z from 'zod';
 import type { Interval, RetentionPolicy } from '../../policies/index.ts';
-import type { RestoreChoice } from './restore-mode.ts';
+import type { ClockChoice, RestoreChoice } from './restore-mode.ts';
 import type { RoundConfig } from './round-settings.ts';
 
 /** A VM that libvirt runs: the URI of that libvirt, and the VM's name there. */
@@ -67,7 +67,7 @@ export interface ClusterConfig {
   readonly epochs: RetentionPolicy;
   /** Undefined: epochs are in memory only. */
   readonly persist: PersistConfig | undefined;
-  readonly restore: { readonly mode: RestoreChoice };
+  readonly restore: { readonly mode: RestoreChoice; readonly clock: ClockChoice };
   /** Sockets of the guests' network cards, for Umbra's own switch. */
   readonly switchSockets: readonly string[];
 }

@@ -172,6 +172,16 @@ const resumeResultSchema = z.object({
 });
 export type ResumeResult = Readonly<z.infer<typeof resumeResultSchema>>;
 
+const clockResultSchema = z.object({
+  /** The guest's clock less the host's now, milliseconds. */
+  offMs: figure,
+  /** The most by which that may be wrong, milliseconds. */
+  withinMs: figure,
+  /** Milliseconds it was behind before. */
+  behindMs: figure,
+});
+export type ClockResult = Readonly<z.infer<typeof clockResultSchema>>;
+
 const mergeResultSchema = z.object({
   /** Every file of every disk the VM has. */
   files: texts,
@@ -202,6 +212,11 @@ const MEMBER_REQUESTS = {
   },
   /** Resumes the VM that was loaded. */
   resume: { takes: z.object({ type: z.literal('resume') }), gives: resumeResultSchema },
+  /** Has the guest's agent set its clock to the host's. */
+  'catch-up-clock': {
+    takes: z.object({ type: z.literal('catch-up-clock'), workingDirectory: text }),
+    gives: clockResultSchema,
+  },
   /** Begins to merge layers of its disks, but for those that are needed as they are. */
   'merge-layers': {
     takes: z.object({

@@ -28,7 +28,7 @@ import { epochDetailSchema } from './epoch.ts';
 import { refusalSchema } from './failure.ts';
 import { checkpointLineSchema, heldLineSchema, restoreLineSchema } from './progress.ts';
 import { roundReportSchema } from './report.ts';
-import { qemuChoiceSchema, restoreChoiceSchema } from './restore-mode.ts';
+import { clockChoiceSchema, qemuChoiceSchema, restoreChoiceSchema } from './restore-mode.ts';
 import { clusterStatusSchema } from './status.ts';
 
 const epochSchema = z.number().int().positive();
@@ -51,6 +51,9 @@ export const restoreRequestSchema = z.strictObject({
     .describe('`all` reads every byte again before anything is started'),
   qemu: qemuChoiceSchema.default('installed').describe('Which QEMU is started'),
   from: z.enum(['auto', 'disk']).default('auto').describe('`disk` does not trust memory'),
+  clock: clockChoiceSchema
+    .default('keep')
+    .describe('`catch-up` has guest agents set the wall clocks, when all VMs run'),
 });
 export type RestoreRequest = Readonly<z.infer<typeof restoreRequestSchema>>;
 /** Options of a restore, but for the choice of the epoch. */

@@ -36,7 +36,7 @@ export type QueuedProgress = Readonly<z.infer<typeof queuedProgressSchema>>;
 export const restoreProgressSchema = z
   .object({
     kind: z.literal('restore-progress'),
-    step: z.enum(['fetch', 'verify', 'plan', 'kill', 'load', 'loaded', 'resume']),
+    step: z.enum(['fetch', 'verify', 'plan', 'kill', 'load', 'loaded', 'resume', 'clock']),
     member: z.string().optional(),
   })
   .meta({ id: 'RestoreProgress' });

@@ -7,7 +7,7 @@
  */
 import * as z from 'zod';
 import { failureSchema } from './failure.ts';
-import { restoreModeSchema } from './restore-mode.ts';
+import { clockOutcomeSchema, restoreModeSchema } from './restore-mode.ts';
 import { roundFactsSchema } from './round-facts.ts';
 
 const number = z.number().optional();
@@ -106,6 +106,18 @@ export const memberRestoredSchema = z
     bytes: z.number().describe('Bytes sent into QEMU'),
     reason: z.string().optional().describe('Why the mode is not `map`'),
     note: z.string().optional().describe('What changes for the VM, such as another QEMU'),
+    clockLagMs: number.describe(
+      'How far the guest’s wall clock fell behind: from the cut until the VM ran again, by the ' +
+        'host’s clock, milliseconds; absent where the epoch does not say when it was cut',
+    ),
+    clock: clockOutcomeSchema
+      .optional()
+      .describe('Whether the guest’s clock was then set: `no-agent` if no guest agent answered'),
+    clockOffMs: number.describe(
+      'The guest’s clock less the host’s after it was caught up, as its agent says, milliseconds',
+    ),
+    clockWithinMs: number.describe('The most by which clockOffMs may be wrong, milliseconds'),
+    clockFailure: failureSchema.optional().describe('Why the clock was not caught up'),
   })
   .meta({ id: 'MemberRestored' });
 export type MemberRestored = Readonly<z.infer<typeof memberRestoredSchema>>;
@@ -121,6 +133,9 @@ export const restoreReportSchema = z
     fetchMs: number.describe('Copy from disk, milliseconds; absent if it was in memory'),
     loadMs: z.number().describe('First QEMU started to all loaded and paused, milliseconds'),
     skewMs: z.number().describe('First RESUME to last RESUME, milliseconds'),
+    clockSpreadMs: number.describe(
+      'Largest difference between clockOffMs of two members, milliseconds',
+    ),
     killed: z.array(z.string()).readonly().describe('Members whose running VM was killed first'),
     members: z.array(memberRestoredSchema).readonly(),
   })

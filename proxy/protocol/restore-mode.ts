@@ -1,4 +1,4 @@
-/** Ways to bring a member back. PURE. */
+/** Ways to bring a member and its clock back. PURE. */
 import * as z from 'zod';
 
 /**
@@ -20,3 +20,13 @@ export type RestoreChoice = z.infer<typeof restoreChoiceSchema>;
  */
 export const qemuChoiceSchema = z.enum(['installed', 'recorded']);
 export type QemuChoice = z.infer<typeof qemuChoiceSchema>;
+
+/**
+ *     keep       the guest's wall clock goes on from the cut: it lags by the epoch's age
+ *     catch-up   the guest agent sets it to the host's, when all VMs run
+ */
+export const clockChoiceSchema = z.enum(['keep', 'catch-up']);
+export type ClockChoice = z.infer<typeof clockChoiceSchema>;
+
+/** Outcomes of a guest's clock. */
+export const clockOutcomeSchema = z.enum(['kept', 'caught-up', 'no-agent']);

@@ -206,4 +206,10 @@ function guestsAndRelays(): void {
   addSeed('switch', 'frames', b.join(frame(14), frame(60), frame(1514), frame(0)));
   const said = '::ready\n::out 1-a aGVsbG8=\n::rc 1-a 0\n::no 2-b busy\nnoise\n::rc 3-c 137\n';
   addSeed('guest-control', 'replies', said);
+  const answers =
+    '{"return":{}}\n\xff{"return":7}\n\xff{"return":4711}\n{"return":1700000000000000000}\n';
+  const refusal = '{"error":{"class":"GenericError","desc":"no clock"}}\n';
+  addSeed('guest-agent', 'port', Buffer.from(answers + refusal, 'latin1'));
+  const refused = "error: unable to execute QEMU agent command 'guest-set-time': no clock\n";
+  addSeed('guest-agent', 'virsh', `virsh # qemu-agent-command\n{"return":17}\n${refused}`);
 }

@@ -21,6 +21,7 @@ const TARGETS: Readonly<Record<string, Loader>> = {
   report: () => import('./targets/report.ts'),
   switch: () => import('./targets/switch.ts'),
   'guest-control': () => import('./targets/guest-control.ts'),
+  'guest-agent': () => import('./targets/guest-agent.ts'),
 };
 
 /** Target for the fuzzer's own test: not a part of Umbra, and broken. */

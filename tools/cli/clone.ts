@@ -28,6 +28,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export interface CloneArguments {
   readonly epoch: number | undefined;
   readonly mode: RestoreOptions['mode'] | undefined;
+  readonly clock: RestoreOptions['clock'] | undefined;
   readonly verify: boolean;
   readonly qemu: RestoreOptions['qemu'];
   readonly disconnect: boolean;
@@ -107,13 +108,14 @@ function makeFolder(config: ClusterConfig): void {
 async function request(
   config: ClusterConfig,
   source: string,
-  { epoch, mode, verify, qemu, disconnect }: CloneArguments,
+  { epoch, mode, clock, verify, qemu, disconnect }: CloneArguments,
   output: Output,
 ): Promise<RestoreReport> {
   const body = {
     epoch,
     mode: mode ?? config.restore.mode,
     qemu,
+    clock: clock ?? config.restore.clock,
     verify: verify ? ('all' as const) : ('changed' as const),
     source: { ...storedText(source), home: umbraHome() },
     disconnect,

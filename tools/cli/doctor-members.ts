@@ -7,12 +7,15 @@ import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
 import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
 import { backgroundObstacles } from '../../proxy/member/capture/background-support.ts';
 import { precopyObstacle } from '../../proxy/member/capture/precopy-support.ts';
+import { readClock } from '../../proxy/member/guest-agent/clock.ts';
+import { withGuestAgent } from '../../proxy/member/guest-agent/reach.ts';
 import { examineVm, otherWriters } from '../../proxy/member/qemu/machine.ts';
 import { requireReady } from '../../proxy/member/qemu/readiness.ts';
 import { LARGE_QUEUES } from '../../proxy/member/qemu/virtio-queues.ts';
 import type { ClusterConfig, MemberConfig } from '../../proxy/protocol/cluster.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { clusterNames, storedConfig } from './home.ts';
+import { duration } from './output.ts';
 
 export type Verdict = 'ok' | 'note' | 'missing';
 
@@ -25,6 +28,8 @@ export interface Finding {
 
 /** Limit for an answer of a monitor or a daemon; a monitor that a round uses does not answer. */
 const ANSWER_LIMIT_MS = 2_000;
+/** Limit for an answer of a guest agent, which a busy guest may keep waiting. */
+const AGENT_LIMIT_MS = 5_000;
 
 /** Examines every cluster there is, its daemon and its members. Leaves every VM as it was. */
 export async function clusterFindings(): Promise<Finding[]> {
@@ -35,10 +40,13 @@ export async function clusterFindings(): Promise<Finding[]> {
 export async function examineCluster(cluster: string): Promise<Finding[]> {
   try {
     const config = storedConfig(cluster);
-    const members = config.members.map((member) => {
-      return examine(`${cluster}/${member.name}`, member, config.round);
+    const members = config.members.map(async (member) => {
+      const check = `${cluster}/${member.name}`;
+      const vm = await examine(check, member, config.round);
+      // One after the other: a monitor serves one client at a time.
+      return config.restore.clock === 'keep' ? [vm] : [vm, await examineAgent(check, member)];
     });
-    return await Promise.all([examineDaemon(config), ...members]);
+    return (await Promise.all([examineDaemon(config).then((one) => [one]), ...members])).flat();
   } catch (error) {
     const { message, hint } = toFailure(error, {});
     return [{ check: cluster, verdict: 'note', found: message, fix: hint }];
@@ -58,6 +66,26 @@ async function examineDaemon({ cluster, directory }: ClusterConfig): Promise<Fin
     return { check, verdict: 'note', found: message, fix: hint };
   } finally {
     await daemon?.close();
+  }
+}
+
+/** Asks a guest's agent for the time, for restores that are to catch up clocks. */
+async function examineAgent(name: string, member: MemberConfig): Promise<Finding> {
+  const check = `${name}: guest agent`;
+  const { qmp, directory, libvirt } = member;
+  const workingDirectory = recordedVm(directory)?.workingDirectory ?? member.workingDirectory;
+  const monitor = () => QmpClient.connect(qmp, { timeoutMs: ANSWER_LIMIT_MS });
+  try {
+    const { offMs } = await withGuestAgent(
+      { libvirt, workingDirectory, monitor },
+      AGENT_LIMIT_MS,
+      (agent) => readClock(agent, Date.now),
+    );
+    const off = `${duration(Math.abs(offMs))} ${offMs < 0 ? 'behind' : 'ahead of'} the host’s`;
+    return { check, verdict: 'ok', found: `answers; the guest’s clock is ${off}`, fix: undefined };
+  } catch (error) {
+    const { message, hint } = toFailure(error, {});
+    return { check, verdict: 'note', found: message, fix: hint };
   }
 }
 

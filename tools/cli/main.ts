@@ -25,6 +25,7 @@ interface GlobalOptions {
 
 interface RestoreFlags {
   readonly mode?: RestoreOptions['mode'];
+  readonly clock?: RestoreOptions['clock'];
   readonly replace: boolean;
   readonly verify: boolean;
   readonly qemu: RestoreOptions['qemu'];
@@ -118,6 +119,12 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
     new Option('--mode <mode>', 'how RAM gets into the VM').choices(['auto', 'map', 'stream']),
   )
   .addOption(
+    new Option('--clock <how>', 'catch-up: guest agents set the wall clocks').choices([
+      'keep',
+      'catch-up',
+    ]),
+  )
+  .addOption(
     new Option('--from <place>', 'disk: do not trust what is in memory')
       .choices(['auto', 'disk'])
       .default('auto'),
@@ -137,16 +144,16 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
   )
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
   .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
-    const { mode, replace, verify, qemu, from, as, disconnect } = options;
+    const { mode, clock, replace, verify, qemu, from, as, disconnect } = options;
     const cluster = await clusterOf(options);
     const output = outputOf(options);
     if (as !== undefined) {
       const { clone } = await import('./clone.ts');
-      await clone(cluster, as, { epoch, mode, verify, qemu, disconnect }, output);
+      await clone(cluster, as, { epoch, mode, clock, verify, qemu, disconnect }, output);
     } else {
       if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
       const { restore } = await import('./restore.ts');
-      await restore(cluster, { epoch, mode, replace, verify, qemu, from }, output);
+      await restore(cluster, { epoch, mode, clock, replace, verify, qemu, from }, output);
     }
   });
 
@@ -231,7 +238,7 @@ program
   });
 
 command('explain', 'explain the policy options')
-  .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}`)
+  .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}; or an option, as restore.mode`)
   .action(async (policy: string | undefined, options: GlobalOptions) => {
     const { explain } = await import('./explain.ts');
     explain(policy, outputOf(options));

@@ -12,6 +12,8 @@ export interface RestoreArguments {
   readonly epoch: number | undefined;
   /** The configured one if undefined. */
   readonly mode: RestoreOptions['mode'] | undefined;
+  /** The configured one if undefined. */
+  readonly clock: RestoreOptions['clock'] | undefined;
   readonly replace: boolean;
   readonly verify: boolean;
   readonly qemu: RestoreOptions['qemu'];
@@ -21,7 +23,7 @@ export interface RestoreArguments {
 /** Brings the cluster back as it was in an epoch. */
 export async function restore(
   cluster: string,
-  { epoch, mode, replace, verify, qemu, from }: RestoreArguments,
+  { epoch, mode, clock, replace, verify, qemu, from }: RestoreArguments,
   output: Output,
 ): Promise<void> {
   const config = storedConfig(cluster);
@@ -30,6 +32,7 @@ export async function restore(
   const body = {
     epoch,
     mode: mode ?? config.restore.mode,
+    clock: clock ?? config.restore.clock,
     replace,
     qemu,
     from,

@@ -18,6 +18,8 @@ export interface DomainOptions {
   readonly memoryFile?: MemoryFile | undefined;
   /** Path of a monitor besides libvirt's. */
   readonly monitor?: string | undefined;
+  /** Gives the guest's agent a port, whose other end libvirt holds. */
+  readonly agent?: boolean | undefined;
   /**
    * Makes the guest a node of a virtual cluster, which can run MPI jobs. Undefined: a single
    * machine that prints ticks on its console (ticks.ts).
@@ -65,7 +67,7 @@ ${backing(options.memoryFile)}  <vcpu>1</vcpu>
       <source path='${options.console}' append='on'/>
       <target port='0'/>
     </serial>
-${node === undefined ? SILENT : clusterDevices(node)}
+${node === undefined ? SILENT : clusterDevices(node)}${options.agent === true ? AGENT : ''}
   </devices>
 ${another(options.monitor)}</domain>
 `;
@@ -83,6 +85,10 @@ function another(monitor: string | undefined): string {
   return `  <qemu:commandline>${args}</qemu:commandline>\n`;
 }
 
+const AGENT = `
+    <channel type='unix'>
+      <target type='virtio' name='org.qemu.guest_agent.0'/>
+    </channel>`;
 const SILENT = "    <serial type='null'><target port='1'/></serial>";
 
 function clusterDevices({ index, control }: GuestNode): string {

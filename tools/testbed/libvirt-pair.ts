@@ -48,6 +48,8 @@ export interface PairDomain {
   readonly memoryFile?: MemoryFile;
   /** Path of a monitor besides libvirt's. */
   readonly monitor?: string;
+  /** Gives the guest's agent a port. */
+  readonly agent?: boolean;
   /** Makes the guest a node of a cluster on host b, instead of a machine that prints ticks. */
   readonly node?: { readonly index: number; readonly nodes: number };
 }
@@ -208,6 +210,7 @@ export class LibvirtPair {
     loadMiB = 16,
     memoryFile,
     monitor,
+    agent,
     node: location,
   }: PairDomain): string {
     const log = this.console(name);
@@ -223,6 +226,7 @@ export class LibvirtPair {
       loadMiB,
       memoryFile,
       monitor,
+      agent,
       emulator: EMULATOR,
       console: log,
       ...this.#guest,

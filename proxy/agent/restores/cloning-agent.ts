@@ -51,5 +51,6 @@ export function cloningAgent(
     endRestore: (how) => clone.endRestore(how),
     load: (plan) => clone.load(plan),
     resume: (member) => clone.resume(member),
+    catchUpClock: (member) => clone.catchUpClock(member),
   };
 }

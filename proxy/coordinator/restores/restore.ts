@@ -3,6 +3,7 @@
  *
  *     plan ▶ verify ▶ rehearse ▶ kill what still runs ▶ load all ▶ (barrier) ▶ resume all
  *        └──────┴────────┴── nothing has been touched  └── any failure: kill all that was started
+ *                                                                       (catch up clocks) ◀─┘
  *
  * A load is rehearsed where VMs that run would be killed, and come back on another QEMU.
  *
@@ -16,10 +17,11 @@ import type { Logger } from 'pino';
 import type { EpochManifest } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
-import type { RestoringAgent } from '../../protocol/agent.ts';
+import type { MemberRestored, RestoringAgent } from '../../protocol/agent.ts';
 import type { RestoreOptions } from '../../protocol/operator.ts';
 import type { RestoreProgress } from '../../protocol/progress.ts';
 import type { RestoreReport } from '../../protocol/report.ts';
+import { catchUpClock, clockLags, clockSpreadMs } from './clocks.ts';
 
 /** Hundreds of QEMUs that start at one instant only slow one another down. */
 const LOADS_AT_ONCE = 16;
@@ -80,14 +82,15 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
   faultPoint('restore/begun');
   const loadingAt = performance.now();
   const limit = pLimit(LOADS_AT_ONCE);
+  let restored: RestoreReport;
   try {
     const loading = Promise.allSettled(
       plans.map((plan) =>
         limit(async () => {
-          const restored = await agent.load(plan);
+          const loaded = await agent.load(plan);
           tell('loaded', plan.member);
-          const { reason = plan.reason } = restored;
-          return { ...restored, reason, note: plan.note };
+          const { reason = plan.reason } = loaded;
+          return { ...loaded, reason, note: plan.note };
         }),
       ),
     );
@@ -98,28 +101,49 @@ async function attempt(work: RestoreWork): Promise<RestoreReport> {
     faultPoint('restore/loaded');
     tell('resume');
     const resumes = requireAll(
-      await Promise.allSettled(plans.map(({ member }) => agent.resume(member))),
+      await Promise.allSettled(
+        plans.map(async ({ member }) => [member, await agent.resume(member)] as const),
+      ),
     );
     const answeredMs = performance.now() - askedAt;
-    const durationMs = answeredMs - runningFor(resumes, Date.now(), answeredMs);
+    const resumesUs = resumes.map(([, resumedAtUs]) => resumedAtUs);
+    const durationMs = answeredMs - runningFor(resumesUs, Date.now(), answeredMs);
     faultPoint('restore/resumed');
     await agent.endRestore('done');
-    return {
+    restored = {
       kind: 'restore',
       epoch: epoch.epoch,
       durationMs,
       verifyMs,
       fetchMs: undefined,
       loadMs,
-      skewMs: (Math.max(...resumes) - Math.min(...resumes)) / 1000,
+      skewMs: (Math.max(...resumesUs) - Math.min(...resumesUs)) / 1000,
       killed,
-      members,
+      members: withLags(members, clockLags(epoch, new Map(resumes))),
     };
   } catch (error) {
     log.error({ epoch: epoch.epoch, err: error }, 'restore failed; undoing it');
     await agent.endRestore('undo');
     throw error;
   }
+  if (options.clock === 'keep') return restored;
+  tell('clock');
+  return withClocks(restored, agent);
+}
+
+function withLags(
+  members: readonly MemberRestored[],
+  lags: ReadonlyMap<string, number>,
+): MemberRestored[] {
+  return members.map((one) => ({ ...one, clockLagMs: lags.get(one.member), clock: 'kept' }));
+}
+
+/** Catches up the clocks of all members, at once: the restore itself is over. */
+async function withClocks(report: RestoreReport, agent: RestoringAgent): Promise<RestoreReport> {
+  const members = await Promise.all(
+    report.members.map(async (one) => ({ ...one, ...(await catchUpClock(agent, one.member)) })),
+  );
+  return { ...report, members, clockSpreadMs: clockSpreadMs(members) };
 }
 
 /**

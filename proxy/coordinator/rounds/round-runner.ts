@@ -232,9 +232,9 @@ export class RoundRunner {
   }
 
   async #publish(): Promise<void> {
-    const members = [...this.#facts].map(([name, { shadow = '', disks }]) => {
+    const members = [...this.#facts].map(([name, { shadow = '', stoppedAtUs, disks }]) => {
       const frozen = disks?.map(({ device, layers }) => ({ device, layers }));
-      return { name, shadow, ...(frozen && { disks: frozen }) };
+      return { name, shadow, stoppedAtUs, disks: frozen };
     });
     const manifest = makeEpochManifest({
       cluster: this.#config.cluster,

@@ -16,7 +16,8 @@ import { hasBalloon } from './memory.ts';
 import { hasLargeQueues } from './virtio-queues.ts';
 
 const CHILD = /^child<(.+)>$/;
-const FOLDERS = ['/machine/peripheral', '/machine/peripheral-anon'] as const;
+const ANONYMOUS = '/machine/peripheral-anon';
+const FOLDERS = ['/machine/peripheral', ANONYMOUS] as const;
 
 /** Returns the machine. Changes nothing. */
 export async function describeMachine(qmp: QmpClient): Promise<Machine> {
@@ -25,7 +26,7 @@ export async function describeMachine(qmp: QmpClient): Promise<Machine> {
     type: String(await machineProperty(qmp, 'type')).replace(/-machine$/, ''),
     mainRam: String(backend ?? '').replace(/^.*\//, ''),
     balloon: await hasBalloon(qmp),
-    devices: (await Promise.all(FOLDERS.map((folder) => devicesIn(qmp, folder)))).flat(),
+    devices: await Promise.all((await devicePaths(qmp)).map((device) => deviceAt(qmp, device))),
     statefulNetworks: statefulNetworks(
       await qmp.execute('human-monitor-command', { 'command-line': 'info network' }),
     ),
@@ -67,22 +68,33 @@ export function statefulNetworks(network: string): string[] {
   return [...backends].flatMap(([, id = '']) => (id.startsWith('#') ? [] : [id]));
 }
 
-async function devicesIn(qmp: QmpClient, folder: string): Promise<Machine['devices']> {
-  const children = await qmp.execute('qom-list', { path: folder });
-  return Promise.all(
-    children.flatMap(({ name, type }) => {
-      const driver = CHILD.exec(type)?.[1];
-      if (driver === undefined) return [];
-      return [deviceAt(qmp, folder, name, driver)];
-    }),
-  );
+/** A device, and its place in QEMU's tree of objects. */
+interface DevicePosition {
+  readonly path: string;
+  /** Empty for a device without id. */
+  readonly id: string;
+  readonly driver: string;
 }
 
-async function deviceAt(qmp: QmpClient, folder: string, name: string, driver: string) {
-  const property = { path: `${folder}/${name}`, property: 'hotplugged' };
+/** Returns the devices that options or a monitor's client have made. */
+export async function devicePaths(qmp: QmpClient): Promise<DevicePosition[]> {
+  const positions = await Promise.all(
+    FOLDERS.map(async (folder) => {
+      const children = await qmp.execute('qom-list', { path: folder });
+      return children.flatMap(({ name, type }) => {
+        const driver = CHILD.exec(type)?.[1];
+        const id = folder === ANONYMOUS ? '' : name;
+        return driver === undefined ? [] : [{ path: `${folder}/${name}`, id, driver }];
+      });
+    }),
+  );
+  return positions.flat();
+}
+
+async function deviceAt(qmp: QmpClient, { path, id, driver }: DevicePosition) {
   // A device that is taken out at this instant has no property any more.
-  const plugged = (await qmp.execute('qom-get', property).catch(() => false)) === true;
-  return { id: folder.endsWith('-anon') ? '' : name, driver, plugged };
+  const hotplugged = qmp.execute('qom-get', { path, property: 'hotplugged' }).catch(() => false);
+  return { id, driver, plugged: (await hotplugged) === true };
 }
 
 function mediaOf(blocks: readonly BlockInfo[]): Machine['media'] {

@@ -18,6 +18,7 @@ const OPTIONS = {
   verify: 'changed',
   qemu: 'installed',
   from: 'auto',
+  clock: 'keep',
 } as const;
 
 const test = suite('epoch choice');

@@ -24,6 +24,7 @@ const OPTIONS: RestoreOptions = {
   verify: 'changed',
   qemu: 'installed',
   from: 'auto',
+  clock: 'keep',
 };
 
 const test = suite('restore');
@@ -65,14 +66,16 @@ function agent(changes: Partial<RestoringAgent> = {}): RestoringAgent {
     endRestore: (how) => note(how, undefined),
     load: ({ member, mode }) => note(`load ${member}`, { member, mode, loadMs: 1, bytes: 1 }),
     resume: (member) => note(`resume ${member}`, 1000),
+    catchUpClock: (member) =>
+      note(`clock ${member}`, { offMs: member === 'a' ? -1 : 2, withinMs: 1, behindMs: 5 }),
     ...changes,
   };
 }
 
-function restore(of: RestoringAgent, options = OPTIONS) {
+function restore(of: RestoringAgent, options = OPTIONS, epoch = EPOCH) {
   const log = pino({ level: 'silent' });
   const askedAt = performance.now();
-  return restoreEpoch({ agent: of, epoch: EPOCH, options, askedAt, log, onProgress: () => {} });
+  return restoreEpoch({ agent: of, epoch, options, askedAt, log, onProgress: () => {} });
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
@@ -89,6 +92,82 @@ test('all are loaded, then all resume', async () => {
   await restore(agent());
   assert.ok(done.indexOf('load b') < done.indexOf('resume a'));
   assert.is(done.at(-1), 'done');
+});
+
+/** Returns members whose VMs were stopped so long before they ran again, milliseconds. */
+function stoppedFor(lags: Readonly<Record<string, number | undefined>>) {
+  const shadow = 'f'.repeat(64);
+  const members = Object.entries(lags).map(([name, lagMs]) => {
+    return {
+      name,
+      shadow,
+      stoppedAtUs: lagMs === undefined ? undefined : RESUMED_US - lagMs * 1000,
+    };
+  });
+  return { ...EPOCH, members };
+}
+
+const RESUMED_US = 2_000_000_000_000_000;
+const resumeAtOnce = () => Promise.resolve(RESUMED_US);
+
+test('each clock lags by the time from its own cut to its own resumption', async () => {
+  const epoch = stoppedFor({ a: 12_345.678, b: 12_000 });
+  const later = (member: string) => Promise.resolve(RESUMED_US + (member === 'b' ? 500_000 : 0));
+  const { members, clockSpreadMs } = await restore(agent({ resume: later }), OPTIONS, epoch);
+  assert.equal(
+    members.map(({ clockLagMs, clock }) => [clockLagMs, clock]),
+    [
+      [12_345.678, 'kept'],
+      [12_500, 'kept'],
+    ],
+  );
+  assert.is(clockSpreadMs, undefined);
+  assert.not(
+    done.some((step) => step.startsWith('clock')),
+    'no agent is asked',
+  );
+});
+
+test('a lag is negative if the clock was set back, and absent for epochs of 0.1', async () => {
+  const epoch = stoppedFor({ a: -3_600_000, b: undefined });
+  const { members } = await restore(agent({ resume: resumeAtOnce }), OPTIONS, epoch);
+  assert.equal(
+    members.map(({ clockLagMs }) => clockLagMs),
+    [-3_600_000, undefined],
+  );
+});
+
+test('clocks are caught up when all VMs run and the restore is over', async () => {
+  const { members, clockSpreadMs } = await restore(agent(), { ...OPTIONS, clock: 'catch-up' });
+  assert.equal(done.slice(-3), ['done', 'clock a', 'clock b']);
+  assert.equal(
+    members.map(({ clock, clockOffMs, clockWithinMs }) => [clock, clockOffMs, clockWithinMs]),
+    [
+      ['caught-up', -1, 1],
+      ['caught-up', 2, 1],
+    ],
+  );
+  assert.is(clockSpreadMs, 3);
+});
+
+test('a clock that is not caught up is a note, and the VMs run on', async () => {
+  const fail = (code: 'E_GUEST_AGENT' | 'E_GUEST_CLOCK') =>
+    Promise.reject(new UmbraError({ code, message: 'no' }));
+  const of = agent({
+    resume: resumeAtOnce,
+    catchUpClock: (member) => fail(member === 'a' ? 'E_GUEST_AGENT' : 'E_GUEST_CLOCK'),
+  });
+  const options = { ...OPTIONS, clock: 'catch-up' } as const;
+  const { members } = await restore(of, options, stoppedFor({ a: 1000, b: 2000 }));
+  assert.not(done.includes('undo'));
+  assert.equal(
+    members.map(({ clock, clockLagMs, clockFailure }) => [clock, clockLagMs, clockFailure?.code]),
+    [
+      ['no-agent', 1000, 'E_GUEST_AGENT'],
+      ['kept', 2000, 'E_GUEST_CLOCK'],
+    ],
+  );
+  assert.is(members[0]?.clockFailure?.member, 'a');
 });
 
 test('its time ends at QEMU’s own time of the last resumption', async () => {
