@@ -16,29 +16,8 @@
 # Output: "disk of -drive: the VM writes to B", "disk of -blockdev: the VM writes to A", where A is
 # the file that QEMU has open, and B the one that has taken its name.
 set -eu
-VERSION='1:7.2+dfsg-7+deb12u18+b3'
-SUITE=bookworm
-WORK=$(mktemp -d)
-trap 'rm -rf "$WORK"' EXIT
-cannot() { echo "not tried: $1" >&2; exit 2; }
-[ "$(id -u)" = 0 ] || cannot 'it needs root'
-
-# The mirror is the one that this system uses.
-MIRROR=$(apt-get indextargets --format '$(SITE)' | sed -n 1p)
-mkdir -p "$WORK/lists/partial" "$WORK/archives/partial" "$WORK/root" "$WORK/parts"
-: > "$WORK/status"
-KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
-echo "deb [signed-by=$KEYS] $MIRROR $SUITE main" > "$WORK/sources.list"
-private() {
-  apt-get -qq -o Dir::Etc::SourceList="$WORK/sources.list" -o Dir::Etc::SourceParts="$WORK/parts" \
-    -o Dir::State::Lists="$WORK/lists" -o Dir::State::Status="$WORK/status" \
-    -o Dir::Cache="$WORK" -o Dir::Cache::Archives="$WORK/archives" -o APT::Sandbox::User=root \
-    -o Debug::NoLocking=true "$@"
-}
-private update || cannot 'no package lists'
-private --yes --no-install-recommends --download-only install \
-  "qemu-system-x86=$VERSION" > /dev/null || cannot "$VERSION is not to be had"
-for package in "$WORK"/archives/*.deb; do dpkg-deb -x "$package" "$WORK/root"; done
+. "$(dirname "$0")/unpack.sh"
+unpack bookworm 'qemu-system-x86=1:7.2+dfsg-7+deb12u18+b3' "$WORK/root"
 
 cat > "$WORK/try.mjs" <<'JS'
 import { spawn } from 'node:child_process';
@@ -127,12 +106,4 @@ for (const [name, disk] of Object.entries(DISKS)) {
 taker.close();
 process.exitCode = seen.drive === 'B' && seen.blockdev === 'A' ? 0 : 1;
 JS
-# QEMU finds its modules by /proc/self/exe.
-cat > "$WORK/in-namespace.sh" <<SH
-set -eu
-mkdir -p "$WORK/root/proc" "$WORK/root/dev"
-mount -t proc proc "$WORK/root/proc"
-mount --rbind /dev "$WORK/root/dev"
-node "$WORK/try.mjs" "$WORK/root"
-SH
-unshare --mount --propagation private sh "$WORK/in-namespace.sh"
+in_it "$WORK/root" node "$WORK/try.mjs" "$WORK/root"
