@@ -142,7 +142,13 @@ const coordinator = {
     options: object,
     tell: (progress: RestoreProgress) => void,
   ) => {
-    const usual = { mode: 'auto', verify: 'changed', from: 'auto', clock: 'keep' };
+    const usual = {
+      mode: 'auto',
+      verify: 'changed',
+      from: 'auto',
+      qemu: 'installed',
+      clock: 'keep',
+    };
     assert.equal(options, { ...usual, replace: true });
     for (const step of STEPS) tell(step);
     return { ...RESTORE, epoch };
