@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from './command.ts';
 import { SetupError } from './errors.ts';
@@ -43,6 +43,58 @@ export async function mirrorOf({ version, codename }: DebianRelease): Promise<st
   if (mirror !== undefined) return mirror;
   const message = `the system does not get its packages from Debian ${version}`;
   throw new SetupError('SETUP_PACKAGE_UNKNOWN', message);
+}
+
+/** A private state of apt: the system's own is not changed. */
+interface PrivateApt {
+  /** The system's release: its mirror is asked. */
+  readonly release: DebianRelease;
+  /** Suites to look into; of two versions, that of the last suite is taken. */
+  readonly suites: readonly string[];
+  /** True: packages of the system count for nothing, so that all dependencies are resolved. */
+  readonly isBare?: boolean;
+}
+
+/** Makes a private state of apt, with the system's keys. @returns the options that select it */
+export async function privateApt(
+  state: string,
+  { release, suites, isBare = false }: PrivateApt,
+): Promise<string[]> {
+  await mkdir(join(state, 'lists/partial'), { recursive: true });
+  const [sources, status] = [join(state, 'sources.list'), join(state, 'status')];
+  const mirror = await mirrorOf(release);
+  const key = '/usr/share/keyrings/debian-archive-keyring.gpg';
+  const lines = suites.map((suite) => `deb [signed-by=${key}] ${mirror} ${suite} main\n`);
+  await writeFile(sources, lines.join(''));
+  await writeFile(status, '');
+  const settings = {
+    'Dir::Etc::sourcelist': sources,
+    'Dir::Etc::sourceparts': '-',
+    'Dir::State::lists': join(state, 'lists'),
+    'Dir::Cache::pkgcache': '',
+    'Dir::Cache::srcpkgcache': '',
+    'Dir::Cache::archives': state,
+    'APT::Default-Release': suites.at(-1) ?? '',
+    'APT::Sandbox::User': process.getuid?.() === 0 ? 'root' : '',
+    ...(isBare && { 'Dir::State::status': status }),
+  };
+  return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+}
+
+/**
+ * Returns packages with all that they depend on.
+ * @param aptOptions select a bare state (`privateApt`)
+ * @throws SetupError SETUP_PACKAGE_UNKNOWN
+ */
+export async function resolveWithDependencies(
+  names: readonly string[],
+  aptOptions: readonly string[],
+): Promise<PackageFile[]> {
+  const install = ['-qq', '--yes', '--no-install-recommends', 'install', '--print-uris'];
+  const answer = await runCommand('apt-get', [...aptOptions, ...install, ...names]);
+  // It prints MD5 sums; `download` has SHA-256.
+  const all = [...answer.matchAll(/^'[^']+' ([^ _/]+)_/gm)].map(([, name = '']) => name);
+  return resolvePackages(all, aptOptions);
 }
 
 /**

@@ -3,6 +3,7 @@ import { access, constants } from 'node:fs/promises';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
+import { nextQemuBinary } from './next-qemu.ts';
 import { secondQemuBinary } from './second-qemu.ts';
 
 export interface QemuBinary {
@@ -37,6 +38,15 @@ export async function findQemus(
     binaries.map((path) => (path === undefined ? undefined : describe(path, dataArgs(path)))),
   );
   return found.filter((qemu) => qemu !== undefined);
+}
+
+/** Finds the QEMU of the next Debian release, for tests that try it, too; it may not be there. */
+export async function findNextQemu(
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<QemuBinary | undefined> {
+  if (environment.UMBRA_QEMU) return undefined;
+  const path = await nextQemuBinary().catch(() => undefined);
+  return path === undefined ? undefined : describe(path, dataArgs(path));
 }
 
 /** Describes the QEMU that UMBRA_QEMU names. @throws SetupError SETUP_BAD_QEMU */

@@ -1,6 +1,6 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { downloadPackages, mirrorOf, resolvePackages } from '../packages/apt.ts';
+import { downloadPackages, privateApt, resolvePackages } from '../packages/apt.ts';
 import { cachedFolder, cacheFolder } from '../packages/cache.ts';
 import { runCommand } from '../packages/command.ts';
 import { SetupError } from '../packages/errors.ts';
@@ -34,7 +34,7 @@ export async function ensureSecondQemu(progress: (line: string) => void): Promis
     await cachedFolder(folderOf(release), async (scratch) => {
       progress(`second QEMU: asking ${release.backports}`);
       const state = join(scratch, 'apt');
-      const options = await privateApt(state, release);
+      const options = await privateApt(state, { release, suites: [release.backports] });
       await runCommand('apt-get', [...options, '-q', 'update'], { timeoutMs: 120_000 });
       const packages = await resolvePackages(PACKAGE_NAMES, options);
       const bytes = packages.reduce((sum, file) => sum + file.bytes, 0);
@@ -49,23 +49,4 @@ export async function ensureSecondQemu(progress: (line: string) => void): Promis
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new SetupError('SETUP_SECOND_QEMU_UNAVAILABLE', why, { cause });
   }
-}
-
-/** Makes a private state of apt, with the system's keys. @returns the options that select it */
-async function privateApt(state: string, release: DebianRelease): Promise<string[]> {
-  await mkdir(join(state, 'lists/partial'), { recursive: true });
-  const sources = join(state, 'sources.list');
-  const mirror = await mirrorOf(release);
-  const key = '/usr/share/keyrings/debian-archive-keyring.gpg';
-  await writeFile(sources, `deb [signed-by=${key}] ${mirror} ${release.backports} main\n`);
-  const settings = {
-    'Dir::Etc::sourcelist': sources,
-    'Dir::Etc::sourceparts': '-',
-    'Dir::State::lists': join(state, 'lists'),
-    'Dir::Cache::pkgcache': '',
-    'Dir::Cache::srcpkgcache': '',
-    'Dir::Cache::archives': state,
-    'APT::Sandbox::User': process.getuid?.() === 0 ? 'root' : '',
-  };
-  return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
 }

@@ -3,16 +3,18 @@ import { parseArgs } from 'node:util';
 import { ensureGuestImage, type GuestImage } from '../guest/image.ts';
 import { updateAptLists } from '../packages/apt.ts';
 import { SetupError } from '../packages/errors.ts';
+import { ensureNextQemu } from '../qemu/next-qemu.ts';
 import { findQemus } from '../qemu/qemu.ts';
 import { ensureSecondQemu } from '../qemu/second-qemu.ts';
 import { accelerator } from './accel.ts';
 import { ensureRequirements, LIBVIRT_REQUIREMENTS } from './requirements.ts';
 
-const USAGE = `usage: setup [--second-qemu] [--libvirt]
+const USAGE = `usage: setup [--second-qemu] [--next-qemu] [--libvirt]
 
 Makes this machine ready to run Umbra's tests, demo and benchmarks: installs missing packages (as
 root; otherwise prints the command to run) and builds the guest image. Does nothing if all is there.
 --second-qemu also downloads a newer QEMU for the tests; a failure is only reported.
+--next-qemu also downloads the next Debian release's QEMU for the tests; the same.
 --libvirt also installs libvirt for the tests; a failure is only reported.
 `;
 
@@ -24,6 +26,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       'second-qemu': { type: 'boolean', default: false },
+      'next-qemu': { type: 'boolean', default: false },
       libvirt: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -35,6 +38,7 @@ async function main(): Promise<void> {
   await ensureRequirements(progress);
   const image = await withAptLists(() => ensureGuestImage({ progress }));
   if (values['second-qemu']) await trySecondQemu();
+  if (values['next-qemu']) await tryNextQemu();
   if (values.libvirt) await tryLibvirt();
   await report(image);
 }
@@ -62,6 +66,15 @@ async function trySecondQemu(): Promise<void> {
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     progress(`NO SECOND QEMU: tests across QEMU versions will be skipped. ${why}`);
+  }
+}
+
+async function tryNextQemu(): Promise<void> {
+  try {
+    await ensureNextQemu(progress);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    progress(`NO NEXT QEMU: tests with it will fail. ${why}`);
   }
 }
 
