@@ -10,10 +10,11 @@ import { join, resolve } from 'node:path';
 import { UmbraError } from '../failure/failure.ts';
 import type { ClusterConfig } from '../protocol/cluster.ts';
 import { resolveMembers } from './members.ts';
+import { NAME, NAME_HELP } from './option.ts';
 import { configError, describeIssue } from './problems.ts';
 import { resolveCluster, resolvePaths } from './resolve.ts';
 import { contradictions, overlaps } from './rules.ts';
-import { clusterSchema, NAME, NAME_HELP } from './schema.ts';
+import { clusterSchema } from './schema.ts';
 import { parseText } from './text.ts';
 
 /**
@@ -38,19 +39,17 @@ export function clusterDirectory(home: string, cluster: string): string {
 export function parseClusterConfig(text: string, file: string, home: string): ClusterConfig {
   const yaml = parseText(text);
   if (yaml.problems !== undefined) throw configError(file, yaml.problems);
-  const parsed = clusterSchema.safeParse(yaml.value);
+  const { value, lineOf } = yaml;
+  const parsed = clusterSchema.safeParse(value);
   if (!parsed.success) {
-    const { issues } = parsed.error;
-    throw configError(
-      file,
-      issues.flatMap((issue) => describeIssue(issue, yaml.value)),
-    );
+    const problems = parsed.error.issues.flatMap((issue) => describeIssue(issue, value));
+    throw configError(file, problems, lineOf);
   }
   const directory = clusterDirectory(home, parsed.data.cluster);
   const base = resolve(file, '..');
   const { members, problems } = resolveMembers(parsed.data.members, directory, base);
   const paths = resolvePaths(parsed.data, directory, base);
   const all = [...problems, ...contradictions(parsed.data), ...overlaps(paths)];
-  if (all.length > 0) throw configError(file, all);
+  if (all.length > 0) throw configError(file, all, lineOf);
   return resolveCluster(parsed.data, paths, members);
 }

@@ -1,13 +1,14 @@
-/** Help on every option of cluster.yaml, read off its schema. PURE. */
+/** Help on every option of cluster.yaml and relay.yaml, read off their schemas. PURE. */
 import * as z from 'zod';
 import { OPTION_HELP, type OptionHelp } from './option.ts';
 import { POLICY_NAMES, type PolicyName } from './policy-names.ts';
+import { relaySchema } from './relay-schema.ts';
 import { clusterSchema } from './schema.ts';
 import { formatDuration, formatSize } from './units.ts';
 
 /** One option, or one value of an option. */
 export interface OptionEntry {
-  /** Its path in cluster.yaml, as `round.slots`. */
+  /** Its path in the file, as `round.slots`. */
   readonly option: string;
   readonly unit: string;
   readonly default: string;
@@ -37,7 +38,8 @@ interface Option {
   readonly help: OptionHelp;
 }
 
-const OPTIONS = optionsOf(clusterSchema, '');
+/** Options of both files: those of relay.yaml have a policy of their own. */
+const OPTIONS = [...optionsOf(clusterSchema, ''), ...optionsOf(relaySchema, '')];
 
 /** Help by policy, in the order it is printed. */
 export const POLICIES: Readonly<Record<string, readonly OptionEntry[]>> = Object.fromEntries(
@@ -47,7 +49,7 @@ export const POLICIES: Readonly<Record<string, readonly OptionEntry[]>> = Object
   }),
 );
 
-/** Writes the reference of cluster.yaml as tables of Markdown, one a policy. */
+/** Writes the reference of both files as tables of Markdown, one a policy. */
 export function referenceOf(): string {
   const groups = [
     ['members', entriesOf('members')] as const,

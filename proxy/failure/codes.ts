@@ -46,12 +46,13 @@ const GENERAL = {
 
 const CONFIGURATION = {
   E_CONFIG: {
-    meaning: 'cluster.yaml has mistakes; each is named by its path in the file.',
+    meaning:
+      'cluster.yaml or relay.yaml has mistakes; each is named by its line and its path there.',
     hint: 'See what options there are: umbra explain',
   },
   E_CONFIG_FILE: {
     meaning: 'The file of the configuration cannot be read.',
-    hint: 'Give the path of a cluster.yaml.',
+    hint: 'Give the path of a cluster.yaml, or of a relay.yaml.',
   },
   E_POLICY_UNKNOWN: {
     meaning: '`umbra explain` knows no policy or option of that name.',

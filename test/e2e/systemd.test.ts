@@ -106,7 +106,7 @@ test('a cluster: up without booting, down with its VMs left alone', () => {
   assert.throws(status, 'its daemon has ended');
 });
 
-test('a relay: listens by its options, reports to its unit’s place, ends on SIGTERM', async () => {
+test('a relay: listens by its file, reports to its unit’s place, ends on SIGTERM', async () => {
   const [start = ''] = valuesOf('umbra-relay.service', 'ExecStart');
   const [umask = ''] = valuesOf('umbra-relay.service', 'UMask');
   const [state = ''] = valuesOf('umbra-relay.service', 'StateDirectory');
@@ -114,8 +114,9 @@ test('a relay: listens by its options, reports to its unit’s place, ends on SI
   const places = [join(directory, 'var/lib', state), join(directory, 'run', runtime)];
   for (const location of places) mkdirSync(location);
   const socket = join(directory, 'run', runtime, 'm.sock');
-  const options = `--listen unix://${socket} --to unix://${directory}/none --stall-limit 30s`;
-  const words = wordsOf(start, { RELAY_OPTIONS: options });
+  const routes = `routes: [{listen: 'unix://${socket}', to: 'unix://${directory}/none'}]`;
+  writeFileSync(join(directory, 'etc/umbra/relay.yaml'), `${routes}\nstallLimit: 1min\n`);
+  const words = wordsOf(start, { RELAY_OPTIONS: '--stall-limit 30s' });
   relay = spawn('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', ...words], { env, stdio: 'pipe' });
   const ended = once(relay, 'exit');
   await appears(join(socket, '..'), /^m\.sock$/);

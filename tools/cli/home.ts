@@ -52,14 +52,18 @@ function chosenHome(): string {
 
 /** Reads a cluster.yaml. @throws UmbraError E_CONFIG_FILE or E_CONFIG */
 export function loadConfigFile(file: string): { config: ClusterConfig; text: string } {
-  let text: string;
+  const text = readConfigText(file);
+  return { config: parseClusterConfig(text, file, umbraHome()), text };
+}
+
+/** Reads the text of a file, no more than may be parsed. @throws UmbraError E_CONFIG_FILE */
+export function readConfigText(file: string): string {
   try {
-    text = readStart(file, CONFIG_LIMIT_BYTES + 1);
+    return readStart(file, CONFIG_LIMIT_BYTES + 1);
   } catch (cause) {
     const message = `cannot read ${file}: ${(cause as NodeJS.ErrnoException).code}`;
     throw new UmbraError({ code: 'E_CONFIG_FILE', message }, cause);
   }
-  return { config: parseClusterConfig(text, file, umbraHome()), text };
 }
 
 /** Reads the start of a file, which may be a pipe, or have no end. */

@@ -188,13 +188,13 @@ command('export', 'write an epoch as save images for virsh restore')
 
 program
   .command('relay')
-  .description('pass migrations on from source to destination, and report them')
-  .requiredOption(
-    '--listen <address>',
-    'address for incoming migrations: tcp://… or unix://…',
-    collect,
+  .description(
+    'pass migrations on from source to destination, and report them; an option given beside ' +
+      'relay.yaml takes the place of the file’s (umbra explain relay)',
   )
-  .requiredOption(
+  .argument('[file]', 'relay.yaml; without it, --listen and --to name the routes')
+  .option('--listen <address>', 'address for incoming migrations: tcp://… or unix://…', collect)
+  .option(
     '--to <address>',
     'address of their destination; one for each --listen, in order',
     collect,
@@ -202,29 +202,35 @@ program
   .option('--name <name>', 'name of the VM on this route; one for each --listen, or none', collect)
   .option(
     '--stall-limit <duration>',
-    'fail a migration if one side reads nothing for so long',
-    '30s',
+    'fail a migration if one side reads nothing for so long (default: 30s)',
   )
   .option('--at-once <count>', 'number of migrations that flow at once; others wait')
   .addOption(
-    new Option('--order <order>', 'order in which migrations get their turns')
-      .choices(['in-order', 'round-robin', 'finish-together'])
-      .default('in-order'),
+    new Option('--order <order>', 'order of turns (default: in-order)').choices([
+      'in-order',
+      'round-robin',
+      'finish-together',
+    ]),
   )
-  .option('--slot <duration>', 'length of a turn', '1s')
+  .option('--slot <duration>', 'length of a turn (default: 1s)')
   .option('--shadow <folder>', 'keep a shadow of each VM there, as an epoch; best on tmpfs')
+  .option('--in-flight <size>', 'kept aside of a stream until its shadow begins (default: 16MiB)')
   .option('--budget <size>', 'limit of the memory of all shadows')
-  .option('--headroom <size>', 'memory of the host that must stay free', '256MiB')
-  .option('--keep <count>', 'number of epochs to keep of each VM', '2')
+  .option('--headroom <size>', 'memory of the host that must stay free (default: 256MiB)')
+  .option('--keep <count>', 'number of epochs to keep of each VM (default: 2)')
   .option('--report <folder>', 'folder for a report of each migration')
   .option('--json', 'print reports as JSON, one a line')
   .exitOverride()
-  .action(async (options: GlobalOptions & RelayFlags) => {
+  .action(async (file: string | undefined, options: GlobalOptions & RelayFlags) => {
+    const { listen = [], to = [] } = options;
+    if (file === undefined && listen.length + to.length === 0) {
+      program.error('error: give relay.yaml, or --listen and --to');
+    }
     const { relay } = await import('./relay.ts');
-    if (!(await relay(options, outputOf(options)))) process.exitCode = 1;
+    if (!(await relay(file, options, outputOf(options)))) process.exitCode = 1;
   });
 
-command('explain', 'explain the policy options')
+command('explain', 'explain the options of cluster.yaml and relay.yaml')
   .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}`)
   .action(async (policy: string | undefined, options: GlobalOptions) => {
     const { explain } = await import('./explain.ts');

@@ -3,19 +3,13 @@
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { formatAddress } from '../../proxy/relay/address.ts';
+import { formatAddress } from '../../proxy/host/address.ts';
 import { Relay } from '../../proxy/relay/relay.ts';
 import { RelayStore } from '../../proxy/relay/relay-store.ts';
 import type { MigrationProgress, MigrationReport } from '../../proxy/relay/report.ts';
 import { makeTrustedFolder } from '../../shadow/index.ts';
 import { bytes, duration, failureText, type Output } from './output.ts';
-import {
-  evacuationOf,
-  keeperOf,
-  type RelayFlags,
-  routesOf,
-  stallLimitOf,
-} from './relay-options.ts';
+import { type RelayFlags, readRelay } from './relay-options.ts';
 import { relayView } from './relay-progress.ts';
 
 /** A relay cannot know of a migration that does not come its way, but it can tell that none has. */
@@ -23,13 +17,18 @@ const NOTHING_CAME =
   'no migration came by: --migrateuri must name this relay, and --tunnelled ones travel inside ' +
   'libvirt’s own connection';
 
-/** Runs a relay until a signal. @returns false if a migration has failed */
-export async function relay(flags: RelayFlags, output: Output): Promise<boolean> {
-  const routes = routesOf(flags);
-  const stallLimitMs = stallLimitOf(flags);
-  const evacuation = evacuationOf(flags);
-  const keeping = keeperOf(flags);
-  const { report: folder } = flags;
+/**
+ * Runs a relay until a signal.
+ * @param file relay.yaml; undefined: all is said by options
+ * @returns false if a migration has failed
+ */
+export async function relay(
+  file: string | undefined,
+  flags: RelayFlags,
+  output: Output,
+): Promise<boolean> {
+  const { config } = readRelay(file, flags);
+  const { routes, stallLimitMs, evacuation, store: keeping, report: folder } = config;
   if (folder !== undefined) makeTrustedFolder(folder);
   const keeper = keeping && (await RelayStore.open(keeping));
   const view = relayView(process.stdout, output.json);

@@ -74,7 +74,8 @@ async function withStore(
   const directory = mkdtempSync(join(scratchFolder(), 'umbra-keep-'));
   try {
     const { budgetBytes, keep = 2 } = options;
-    const store = await RelayStore.open({ directory, budgetBytes, headroomBytes: 0, keep });
+    const rest = { headroomBytes: 0, inFlightBytes: 16 * MiB };
+    const store = await RelayStore.open({ directory, budgetBytes, keep, ...rest });
     await use({ directory, store });
   } finally {
     rmSync(directory, { recursive: true, force: true });
@@ -98,7 +99,9 @@ test('shadows are their owner’s only, and not kept where others may write', as
     assert.equal(open, []);
     chmodSync(directory, 0o777);
     const options = { directory, budgetBytes: undefined, headroomBytes: 0, keep: 1 };
-    const error = await RelayStore.open(options).catch((cause: unknown) => cause);
+    const error = await RelayStore.open({ ...options, inFlightBytes: MiB }).catch(
+      (cause: unknown) => cause,
+    );
     assert.is((error as ShadowError).code, 'E_FOLDER_UNSAFE');
   });
 });
@@ -299,6 +302,7 @@ test('a store is used by one relay at a time', async () => {
       budgetBytes: undefined,
       headroomBytes: 0,
       keep: 1,
+      inFlightBytes: MiB,
     });
     const code = await again.then(
       () => 'opened',
