@@ -32,14 +32,17 @@ const COMMANDS: readonly { readonly policy: PolicyName; readonly entry: OptionEn
   },
 ];
 
-interface Option {
+/** An option of a file. */
+export interface FileOption {
   readonly path: string;
   readonly schema: z.core.$ZodType;
   readonly help: OptionHelp;
 }
 
+export const CLUSTER_OPTIONS = optionsOf(clusterSchema, '');
+export const RELAY_OPTIONS = optionsOf(relaySchema, '');
 /** Options of both files: those of relay.yaml have a policy of their own. */
-const OPTIONS = [...optionsOf(clusterSchema, ''), ...optionsOf(relaySchema, '')];
+const OPTIONS = [...CLUSTER_OPTIONS, ...RELAY_OPTIONS];
 
 /** Help by policy, in the order it is printed. */
 export const POLICIES: Readonly<Record<string, readonly OptionEntry[]>> = Object.fromEntries(
@@ -83,7 +86,11 @@ function entriesOf(policy: OptionHelp['policy']): readonly OptionEntry[] {
   });
 }
 
-function defaultText(schema: z.core.$ZodType, { quantity, usual, usualValue }: OptionHelp): string {
+/** Returns the default of an option, or what holds without it. */
+export function defaultText(
+  schema: z.core.$ZodType,
+  { quantity, usual, usualValue }: OptionHelp,
+): string {
   const value = defaultOf(schema) ?? usualValue;
   if (value === undefined) return usual ?? NONE;
   const text = valueText(value, quantity);
@@ -104,7 +111,7 @@ function defaultOf(schema: z.core.$ZodType): unknown {
 }
 
 /** Finds the options of a schema. @throws Error for one that has no help */
-function optionsOf(schema: z.core.$ZodType, path: string): readonly Option[] {
+function optionsOf(schema: z.core.$ZodType, path: string): readonly FileOption[] {
   const help = schema instanceof z.ZodType ? OPTION_HELP.get(schema) : undefined;
   if (help !== undefined) return [{ path, schema, help }];
   if (schema instanceof z.ZodObject) {

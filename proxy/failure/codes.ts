@@ -54,6 +54,14 @@ const CONFIGURATION = {
     meaning: 'The file of the configuration cannot be read.',
     hint: 'Give the path of a cluster.yaml, or of a relay.yaml.',
   },
+  E_RELOAD_FIXED: {
+    meaning: 'A file was read again in which options differ that cannot change while it runs.',
+    hint: 'Nothing was changed. End the daemon or the relay, and start it with the file.',
+  },
+  E_RELOAD_OFF: {
+    meaning: 'No daemon or relay runs that could read the file again.',
+    hint: 'Start it with the file: umbra up FILE, or umbra relay FILE',
+  },
   E_POLICY_UNKNOWN: {
     meaning: '`umbra explain` knows no policy or option of that name.',
     hint: 'See what there is: umbra explain',
@@ -409,6 +417,10 @@ const RELAY = {
   E_RELAY_LISTEN: {
     meaning: 'The relay cannot listen on its address.',
     hint: 'Is another relay, or a QEMU, on that address? See: ss -ltnp, ss -lxp',
+  },
+  E_RELAY_CONTROL: {
+    meaning: 'The socket by which `umbra reload` reaches the relay cannot be made.',
+    hint: 'Give UMBRA_HOME a short path that is your own. SIGHUP reloads the file as well.',
   },
   E_RELAY_TARGET: {
     meaning: 'The destination does not accept the migration’s connection.',

@@ -11,6 +11,7 @@
  *     POST   /v1/hold {epoch?}                   the epoch's files stay until the answer is closed
  *     GET    /v1/hold/:hold                      whether the hold has lasted until now
  *     POST   /v1/abort
+ *     POST   /v1/reload {text, file}             changed budgets and policies, between rounds
  *     POST   /v1/epochs/:epoch/verify
  *     PUT    /v1/epochs/:epoch/pin               keeps it, whatever the retention policy says
  *     DELETE /v1/epochs/:epoch/pin
@@ -27,6 +28,7 @@ import * as z from 'zod';
 import { epochDetailSchema } from './epoch.ts';
 import { refusalSchema } from './failure.ts';
 import { checkpointLineSchema, heldLineSchema, restoreLineSchema } from './progress.ts';
+import { reloadedSchema } from './reload.ts';
 import { roundReportSchema } from './report.ts';
 import { restoreChoiceSchema } from './restore-mode.ts';
 import { clusterStatusSchema } from './status.ts';
@@ -163,6 +165,18 @@ export const OPERATIONS = {
     schema: {
       summary: 'Ends a round that is under way, or waits to begin',
       response: answered(z.object({ aborted: z.boolean() })),
+    },
+  },
+  reload: {
+    method: 'POST',
+    url: '/v1/reload',
+    schema: {
+      summary: 'Takes up the changed options of a cluster.yaml when no round is under way',
+      body: z.strictObject({
+        text: z.string().describe('The cluster.yaml as it is now'),
+        file: z.string().describe('The path of that file'),
+      }),
+      response: answered(reloadedSchema),
     },
   },
   verify: {

@@ -44,7 +44,7 @@ export interface Staged {
 }
 
 export class RelayStore {
-  readonly #options: RelayShadows;
+  #options: RelayShadows;
   readonly #catalogue: Catalogue;
   readonly #lock: Lock;
   readonly #turn = pLimit(1);
@@ -75,6 +75,11 @@ export class RelayStore {
 
   close(): void {
     this.#lock.release();
+  }
+
+  /** Changes what shadows may take, from the next on, and how many stay. */
+  reconfigure(options: RelayShadows): void {
+    this.#options = { ...options, directory: this.#options.directory };
   }
 
   get inFlightBytes(): number {

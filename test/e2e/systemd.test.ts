@@ -100,6 +100,9 @@ test('a cluster: up without booting, down with its VMs left alone', () => {
       members.map(({ running }) => running),
       [false],
     );
+    writeFileSync(join(directory, `etc/umbra/${INSTANCE}.yaml`), `${text}epochs: {keep: 3}\n`);
+    const [reload = ''] = valuesOf('umbra@.service', 'ExecReload');
+    assert.is(run(reload), 'epochs.keep: 2 → 3\n');
   } finally {
     run(stop);
   }
@@ -124,6 +127,9 @@ test('a relay: listens by its file, reports to its unit’s place, ends on SIGTE
   const reports = await appears(places[0] ?? '', /\.json$/);
   const report = JSON.parse(readFileSync(reports, 'utf8')) as MigrationReport;
   assert.equal([report.outcome, report.failure?.code], ['failed', 'E_RELAY_TARGET']);
+  writeFileSync(join(directory, 'etc/umbra/relay.yaml'), `${routes}\nmigrations: {atOnce: 1}\n`);
+  const [reload = ''] = valuesOf('umbra-relay.service', 'ExecReload');
+  assert.is(run(reload), 'migrations.atOnce: none: all flow at once → 1\n');
   relay.kill('SIGTERM');
   assert.equal(await ended, [1, null], 'by itself, and not all went well');
   assert.not(existsSync(socket));

@@ -100,6 +100,16 @@ command('pin', 'keep an epoch, whatever epochs.keep and keepFor say')
     await pinEpoch(await clusterOf(options), epoch, !options.off, outputOf(options));
   });
 
+command('reload', 'take up changed budgets and policies of a file, while its daemon or relay runs')
+  .argument(
+    '[file]',
+    'cluster.yaml or relay.yaml; without it, the one the cluster was started with',
+  )
+  .action(async (file: string | undefined, options: GlobalOptions) => {
+    const { reload } = await import('./reload.ts');
+    await reload(file, options.cluster, outputOf(options));
+  });
+
 command('report', 'show what a round cost and why: time, bytes, passes, predictions')
   .argument('[round]', 'its name; the newest if left out', 'last')
   .option('--svg <file>', 'draw it as a timeline, members as lanes')

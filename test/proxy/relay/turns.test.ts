@@ -295,6 +295,50 @@ test('a migration over the budget passes without a shadow; older epochs make roo
   });
 });
 
+test('turns that are changed hold for migrations under way, too', async () => {
+  await withBed(
+    'tcp',
+    async (bed) => {
+      const [first, second] = [await bed.both(), await bed.both()];
+      first.source.write(Buffer.concat([opening, firstHalf]));
+      const sent = send(second.source);
+      await take(first.target, opening.length + firstHalf.length);
+      bed.relay.reconfigure({ stallLimitMs: 30_000, evacuation: { ...ONE, atOnce: 2 } });
+      await Promise.all([sent, accept(second.target)]);
+      const third = await bed.both();
+      bed.relay.reconfigure({ stallLimitMs: 30_000, evacuation: ONE });
+      const last = send(third.source);
+      await delay(200);
+      assert.ok(third.target.readableLength < 2 * MiB, 'it does not wait');
+      bed.relay.reconfigure({ stallLimitMs: 30_000, evacuation: undefined });
+      await Promise.all([last, accept(third.target)]);
+    },
+    { evacuation: ONE },
+  );
+});
+
+test('a budget , or what is kept, that is changed: from the next shadow on', async () => {
+  await withStore({}, async ({ directory, store }) => {
+    await withBed(
+      'tcp',
+      async (bed) => {
+        const rest = { directory, headroomBytes: 0, inFlightBytes: MiB };
+        store.reconfigure({ ...rest, budgetBytes: 2 * MiB, keep: 2 });
+        await migrate(bed);
+        assert.is((await bed.report(0)).shadow?.kept, false);
+        store.reconfigure({ ...rest, budgetBytes: undefined, keep: 1 });
+        for (const index of [1, 2]) {
+          await migrate(bed);
+          assert.is((await bed.report(index)).shadow?.kept, true);
+        }
+        const { epochs } = await relayCatalogue(directory).list();
+        assert.is(epochs.length, 1);
+      },
+      { store },
+    );
+  });
+});
+
 test('a store is used by one relay at a time', async () => {
   await withStore({}, async ({ directory, store }) => {
     const again = RelayStore.open({
