@@ -18,7 +18,7 @@ import { validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-z
 import type { Logger } from 'pino';
 import { type ConfigSource, parseClusterConfig } from '../config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../config/text.ts';
-import { toFailure } from '../failure/failure.ts';
+import { toFailure, UmbraError } from '../failure/failure.ts';
 import { packageFolder } from '../host/program.ts';
 import {
   LINES,
@@ -80,9 +80,17 @@ export function buildApi(
   });
   api.route({
     ...ofLines(restore),
+    bodyLimit: CONFIG_BODY_BYTES,
     handler: ({ body }, reply) => {
-      const { epoch, ...options } = body;
-      return streamed<'restore'>(reply, (tell) => coordinator.restore(epoch, options, tell));
+      const { epoch, store, member, xml, ...options } = body;
+      if (store === undefined) {
+        if (member !== undefined || xml !== undefined) throw onlyWithStore();
+        return streamed<'restore'>(reply, (tell) => coordinator.restore(epoch, options, tell));
+      }
+      const relayed = { store, epoch, member, xml };
+      return streamed<'restore'>(reply, (tell) =>
+        coordinator.restoreRelayed(relayed, options, tell),
+      );
     },
   });
   api.route({
@@ -161,6 +169,11 @@ export function buildApi(
     return reply.type('application/json').send(createReadStream(file));
   });
   return server;
+}
+
+function onlyWithStore(): UmbraError {
+  const message = 'bad request: body: member and xml are of restores from a relay’s store';
+  return new UmbraError({ code: 'E_BAD_REQUEST', message });
 }
 
 /** Returns a route whose answer is a stream of lines: `streamed` says which lines. */

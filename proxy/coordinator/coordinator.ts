@@ -28,6 +28,7 @@ import { type VerifyingParts, verifyEpoch } from './epochs/verify.ts';
 import { type Hold, Holds } from './holds.ts';
 import { Publishing } from './publishing.ts';
 import { EpochChoice } from './restores/epoch-choice.ts';
+import type { RelayedRequest } from './restores/relayed.ts';
 import { type CloneRequest, Restores } from './restores.ts';
 import { Exclusive } from './rounds/exclusive.ts';
 import { RoundArchive } from './rounds/round-archive.ts';
@@ -61,7 +62,7 @@ export class Coordinator {
     this.#parts = { agent, catalogue, epochs, persister };
     this.#foldJob = foldJob;
     this.#rounds = new Rounds({ config, exclusive, publishing, tidying, log });
-    this.#restores = new Restores({ agent, epochs, choice, persister, exclusive, log });
+    this.#restores = new Restores({ config, agent, epochs, choice, persister, exclusive, log });
     this.#holds = new Holds(epochs, choice, exclusive);
     this.#schedule = this.#newSchedule();
     this.#rounds.onRound((report) => this.#schedule?.onRound(report));
@@ -138,6 +139,15 @@ export class Coordinator {
     onProgress: (progress: RestoreProgress) => void,
   ): Promise<RestoreReport> {
     return this.#restores.restore(epoch, options, onProgress);
+  }
+
+  /** Brings a member back from an epoch that a relay kept (restores.ts). */
+  restoreRelayed(
+    request: RelayedRequest,
+    options: RestoreOptions,
+    onProgress: (progress: RestoreProgress) => void,
+  ): Promise<RestoreReport> {
+    return this.#restores.restoreRelayed(request, options, onProgress);
   }
 
   /** Brings this cluster up from an epoch of another (restores.ts). */

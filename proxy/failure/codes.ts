@@ -450,6 +450,10 @@ const RELAY = {
     meaning: 'No shadow was kept of the migration; the message says why.',
     hint: 'A shadow needs one connection in clear: no --parallel, no --tls, no --postcopy.',
   },
+  E_RELAY_STORE: {
+    meaning: 'The folder is not one in which a relay keeps shadows.',
+    hint: 'Give the folder of umbra relay --shadow, or store.directory of its relay.yaml.',
+  },
   E_RELAY_ENDED: {
     meaning: 'The relay was ended.',
     hint: 'The VM runs on at the source; start the relay, and try again.',

@@ -52,22 +52,30 @@ export const restoreRequestSchema = z.strictObject({
     .default('changed')
     .describe('`all` reads every byte again before anything is started'),
   from: z.enum(['auto', 'disk']).default('auto').describe('`disk` does not trust memory'),
+  store: z
+    .string()
+    .optional()
+    .describe('Folder of a relay: the epoch is one of a VM that passed there'),
+  member: z.string().optional().describe('With store: the member that VM is; default: of its name'),
+  xml: z.string().optional().describe('With store: XML of the domain; default: what libvirt has'),
 });
 export type RestoreRequest = Readonly<z.infer<typeof restoreRequestSchema>>;
 /** Options of a restore, but for the choice of the epoch. */
-export type RestoreOptions = Omit<RestoreRequest, 'epoch'>;
+export type RestoreOptions = Omit<RestoreRequest, 'epoch' | 'store' | 'member' | 'xml'>;
 
-const cloneRequestSchema = restoreRequestSchema.omit({ replace: true }).extend({
-  source: z.strictObject({
-    text: z.string().describe('The other cluster’s cluster.yaml'),
-    file: z.string().describe('The path of that file'),
-    home: z.string().describe('The folder that holds both clusters'),
-  }),
-  disconnect: z
-    .boolean()
-    .default(false)
-    .describe('Unplug network cards that cannot have a network of their own'),
-});
+const cloneRequestSchema = restoreRequestSchema
+  .omit({ replace: true, store: true, member: true, xml: true })
+  .extend({
+    source: z.strictObject({
+      text: z.string().describe('The other cluster’s cluster.yaml'),
+      file: z.string().describe('The path of that file'),
+      home: z.string().describe('The folder that holds both clusters'),
+    }),
+    disconnect: z
+      .boolean()
+      .default(false)
+      .describe('Unplug network cards that cannot have a network of their own'),
+  });
 
 const holdRequestSchema = z.strictObject({
   epoch: epochSchema.optional().describe('The newest if absent'),

@@ -30,6 +30,9 @@ interface RestoreFlags {
   readonly from: RestoreOptions['from'];
   readonly as?: string;
   readonly disconnect: boolean;
+  readonly store?: string;
+  readonly member?: string;
+  readonly xml?: string;
 }
 
 const program = new Command('umbra')
@@ -140,8 +143,19 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
     ).conflicts('replace'),
   )
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
+  .addOption(
+    new Option(
+      '--store <folder>',
+      'one VM, as a relay kept it there (umbra relay --shadow)',
+    ).conflicts(['as', 'from']),
+  )
+  .option('--member <name>', 'with --store: the member that VM is; by default, of its name')
+  .option('--xml <file>', 'with --store: XML of the domain; by default, what libvirt has')
   .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
-    const { mode, replace, verify, from, as, disconnect } = options;
+    const { mode, replace, verify, from, as, disconnect, store, member, xml } = options;
+    if (store === undefined && (member !== undefined || xml !== undefined)) {
+      program.error('error: --member and --xml are for an epoch of a relay; give --store, too');
+    }
     const cluster = await clusterOf(options);
     const output = outputOf(options);
     if (as !== undefined) {
@@ -150,7 +164,8 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
     } else {
       if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
       const { restore } = await import('./restore.ts');
-      await restore(cluster, { epoch, mode, replace, verify, from }, output);
+      const relayed = { store, member, xml };
+      await restore(cluster, { epoch, mode, replace, verify, from, ...relayed }, output);
     }
   });
 

@@ -28,7 +28,7 @@ import { type MappedRam, restoreCommandLine } from '../../command-line/restore-l
 import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import type { RestorePlan } from '../../protocol/agent.ts';
-import type { ClusterConfig } from '../../protocol/cluster.ts';
+import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
 import { layerOver, layerOwner, type RestoredDisk } from '../../protocol/disk-layer.ts';
 import type { RestoreMode } from '../../protocol/member.ts';
 import { requireLayers } from '../vms/disk-layers.ts';
@@ -73,9 +73,23 @@ async function planMember(
 ): Promise<RestorePlan> {
   const { name, shadow: sha256 } = epochMember;
   const member = requireMember(config, name);
-  const shadowDirectory = join(config.shadowsDirectory, round, name);
-  const shadow = await openShadow(shadowDirectory, sha256);
-  const { manifest } = shadow;
+  const shadow = await openShadow(join(config.shadowsDirectory, round, name), sha256);
+  return planShadow(config.cluster, member, shadow, epochMember, wanted);
+}
+
+/**
+ * Returns how a member is to be brought back from a shadow whose identity says how it is started.
+ * @throws as planRestore
+ */
+export async function planShadow(
+  cluster: string,
+  member: MemberConfig,
+  shadow: SealedShadow,
+  epochMember: EpochMember,
+  wanted: RestoreMode | 'auto',
+): Promise<RestorePlan> {
+  const { directory: shadowDirectory, manifest } = shadow;
+  const { name } = member;
   if (member.libvirt !== undefined) return planDomain(shadow, wanted);
   const { commandLine, workingDirectory } = manifest.identity;
   const machineType = machineTypeOf(manifest);
@@ -86,7 +100,7 @@ async function planMember(
   const mode = wanted === 'auto' ? (obstacle === undefined ? 'map' : 'stream') : wanted;
   const mapped = mode === 'map' ? mainRamImage(shadow) : undefined;
   const image = mapped && { ...mapped, readOnly: isAtLeast(version, READ_ONLY_SINCE) };
-  const disks = newLayers(layerOwner(config.cluster, name), epochMember);
+  const disks = newLayers(layerOwner(cluster, name), epochMember);
   const lineWith = (ram: MappedRam | undefined) => {
     const asItWas = withMediaOf(manifest);
     const line = restoreCommandLine(asItWas, machineType, { version, mapped: ram });
@@ -160,7 +174,7 @@ function planDomain(shadow: SealedShadow, wanted: RestoreMode | 'auto'): Restore
     throw new UmbraError({ code: 'E_LIBVIRT_XML', message });
   }
   const main = mainRamImage(shadow);
-  const found = wanted === 'stream' ? undefined : domainMemory(commandLine, main.id);
+  const found = wanted === 'stream' ? undefined : memoryOf(commandLine, main.id);
   const obstacle = typeof found === 'string' ? found : undefined;
   const insists = wanted === 'map';
   if (insists && obstacle !== undefined) throw cannotMap(obstacle);
@@ -180,6 +194,12 @@ function planDomain(shadow: SealedShadow, wanted: RestoreMode | 'auto'): Restore
     disks: [],
     mappedDirectory: memory && dirname(main.path),
   };
+}
+
+/** Returns where a domain's memory can be put, or why it cannot be mapped. */
+function memoryOf(commandLine: readonly string[], idstr: string) {
+  if (commandLine.length > 0) return domainMemory(commandLine, idstr);
+  return 'the relay that kept it does not know where libvirt puts its memory';
 }
 
 /** Returns the full image of main RAM: the shadow's own, or that of its base. */
