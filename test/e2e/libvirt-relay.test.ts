@@ -288,6 +288,9 @@ test('the shadow that the relay keeps comes back by umbra restore, as a member',
       const last = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}');
       return (last.failure as Failure | undefined)?.code;
     };
+    assert.is(await codeOf('1'), 'E_RELAY_STORE', 'it is of another user');
+    ownFolder(store);
+    execFileSync('chown', ['-R', '--reference', store, store]);
     assert.is(await codeOf('1'), 'E_MEMBER_UNKNOWN', 'it is called vm there');
     const member = ['--member', DOMAIN];
     assert.is(await codeOf('9', ...member), 'E_EPOCH_UNKNOWN');
@@ -304,6 +307,7 @@ test('the shadow that the relay keeps comes back by umbra restore, as a member',
     await isAsItMoved(restoredFrom, { names, last: after.at(-1) ?? 0 });
     assert.is(await codeOf('1', ...member), 'E_MEMBERS_RUNNING');
     // Once more, over the one that runs: libvirt has its XML now.
+    await pair.a.ask('suspend', DOMAIN); // it prints nothing more
     const again = logEnd(pair.console(DOMAIN));
     const { killed } = await pair.json<RestoreReport>(...words, '1', ...member, '--replace');
     assert.equal(killed, [DOMAIN]);

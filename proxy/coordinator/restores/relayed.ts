@@ -1,5 +1,5 @@
 /** Chooses an epoch of a relay's store, and the member of this cluster that it is of. */
-import { existsSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { Catalogue, type EpochManifest, requireTrustedFolder } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import type { RelayedOrigin } from '../../protocol/agent.ts';
@@ -35,9 +35,14 @@ export async function chooseRelayed(
   epochs: string,
   members: readonly string[],
 ): Promise<ChosenRelayed> {
-  if (!existsSync(epochs)) {
-    const message = `${store} is no relay’s store`;
-    throw new UmbraError({ code: 'E_RELAY_STORE', message });
+  try {
+    accessSync(epochs, constants.R_OK | constants.X_OK);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const why =
+      code === 'EACCES' ? 'cannot be read: the daemon is not the relay’s user' : undefined;
+    const message = `${store} ${why ?? 'is no relay’s store'}`;
+    throw new UmbraError({ code: 'E_RELAY_STORE', message }, cause);
   }
   requireTrustedFolder(store); // what is there becomes a VM
   const catalogue = new Catalogue(epochs, RELAY_CLUSTER);
