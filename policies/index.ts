@@ -15,7 +15,6 @@ export {
 } from './estimator.ts';
 export {
   chooseMigrations,
-  type EvacuationOrder,
   type EvacuationPolicy,
   type Passing,
 } from './evacuation.ts';

@@ -16,7 +16,7 @@ export {
 } from './manifest.ts';
 export { populate } from './mapping.ts';
 export { isRoundName, ROUND_RANDOM_BYTES, roundName } from './names.ts';
-export { makeOwnFolder, makeTrustedFolder } from './own-folder.ts';
+export { makeOwnFolder, makeTrustedFolder, requireTrustedFolder } from './own-folder.ts';
 export { pinEpoch, pinnedEpochs, unpinEpoch } from './pins.ts';
 export type { RamImage } from './ram-image.ts';
 export { reclaimHoles } from './reclaim-holes.ts';

@@ -17,6 +17,7 @@ import {
 } from '../../shadow/index.ts';
 import { allOrFirstFailure } from '../failure/all-or-first-failure.ts';
 import { UmbraError } from '../failure/failure.ts';
+import { clusterFolder } from '../host/folders.ts';
 import type {
   Admission,
   Agent,
@@ -29,6 +30,7 @@ import type {
   MemberProven,
   MemberRestored,
   MemberStatus,
+  RelayedOrigin,
   RestoreChoices,
   RestorePlan,
   RestoringAgent,
@@ -42,6 +44,7 @@ import { type FoundVm, requireOwnDisks, restoreObstacles } from './restores/dry-
 import { keepProgram, replacedProgram } from './restores/kept-program.ts';
 import { planRestore } from './restores/plan.ts';
 import { endProofsCutShort, proveMember } from './restores/proof.ts';
+import { relayedAgent } from './restores/relayed-agent.ts';
 import { Restores } from './restores/restores.ts';
 import { RoundAdmission } from './store/admission.ts';
 import { fillMappedHoles, reclaimMappedHoles } from './store/mapped-holes.ts';
@@ -311,6 +314,13 @@ export class LocalAgent implements Agent {
       planRestore: planRestore.bind(undefined, origin.source),
     };
     return cloningAgent(this, source, origin, this.#config);
+  }
+
+  relayed(origin: RelayedOrigin): RestoringAgent {
+    const shadowsDirectory = clusterFolder(origin.store, 'shadows');
+    const place = { ...this.#config, shadowsDirectory };
+    const store = new ShadowStore(place, this.#catalogue, new RoundsInUse(), this.#log);
+    return relayedAgent(this, store.verify.bind(store), origin, this.#config);
   }
 
   async beginRestore(): Promise<void> {

@@ -10,10 +10,11 @@ import { join, resolve } from 'node:path';
 import { UmbraError } from '../failure/failure.ts';
 import type { ClusterConfig } from '../protocol/cluster.ts';
 import { resolveMembers } from './members.ts';
+import { NAME, NAME_HELP } from './option.ts';
 import { configError, describeIssue } from './problems.ts';
 import { resolveCluster, resolvePaths } from './resolve.ts';
 import { contradictions, overlaps } from './rules.ts';
-import { clusterSchema, NAME, NAME_HELP } from './schema.ts';
+import { type ClusterFile, clusterSchema } from './schema.ts';
 import { parseText } from './text.ts';
 
 /**
@@ -29,28 +30,47 @@ export function clusterDirectory(home: string, cluster: string): string {
   return join(home, cluster);
 }
 
+/** The text of a cluster.yaml, and where it is from. */
+export interface ConfigSource {
+  readonly text: string;
+  /** Path of the file: relative paths inside are relative to its folder. */
+  readonly file: string;
+  /** Holds one folder for each cluster. */
+  readonly home: string;
+}
+
+/** A cluster.yaml that is right: what it says, and what it means. */
+export interface ParsedCluster {
+  /** As it was written. */
+  readonly written: unknown;
+  readonly parsed: ClusterFile;
+  readonly config: ClusterConfig;
+}
+
+/** Returns the configuration that a cluster.yaml means. @throws UmbraError as parseCluster */
+export function parseClusterConfig(text: string, file: string, home: string): ClusterConfig {
+  return parseCluster({ text, file, home }).config;
+}
+
 /**
  * Parses, checks and resolves a cluster.yaml.
- * @param file its path: relative paths inside are relative to its folder
- * @param home holds one folder for each cluster
- * @throws UmbraError E_CONFIG, naming every problem by its path in the file
+ * @throws UmbraError E_CONFIG, naming every problem by its line and path in the file
  */
-export function parseClusterConfig(text: string, file: string, home: string): ClusterConfig {
+export function parseCluster({ text, file, home }: ConfigSource): ParsedCluster {
   const yaml = parseText(text);
   if (yaml.problems !== undefined) throw configError(file, yaml.problems);
-  const parsed = clusterSchema.safeParse(yaml.value);
+  const { value, lineOf } = yaml;
+  const parsed = clusterSchema.safeParse(value);
   if (!parsed.success) {
-    const { issues } = parsed.error;
-    throw configError(
-      file,
-      issues.flatMap((issue) => describeIssue(issue, yaml.value)),
-    );
+    const problems = parsed.error.issues.flatMap((issue) => describeIssue(issue, value));
+    throw configError(file, problems, lineOf);
   }
   const directory = clusterDirectory(home, parsed.data.cluster);
   const base = resolve(file, '..');
   const { members, problems } = resolveMembers(parsed.data.members, directory, base);
   const paths = resolvePaths(parsed.data, directory, base);
   const all = [...problems, ...contradictions(parsed.data), ...overlaps(paths)];
-  if (all.length > 0) throw configError(file, all);
-  return resolveCluster(parsed.data, paths, members);
+  if (all.length > 0) throw configError(file, all, lineOf);
+  const config = resolveCluster(parsed.data, paths, members);
+  return { written: value, parsed: parsed.data, config };
 }

@@ -1,13 +1,14 @@
-/** Help on every option of cluster.yaml, read off its schema. PURE. */
+/** Help on every option of cluster.yaml and relay.yaml, read off their schemas. PURE. */
 import * as z from 'zod';
 import { OPTION_HELP, type OptionHelp } from './option.ts';
 import { POLICY_NAMES, type PolicyName } from './policy-names.ts';
+import { relaySchema } from './relay-schema.ts';
 import { clusterSchema } from './schema.ts';
 import { formatDuration, formatSize } from './units.ts';
 
 /** One option, or one value of an option. */
 export interface OptionEntry {
-  /** Its path in cluster.yaml, as `round.slots`. */
+  /** Its path in the file, as `round.slots`. */
   readonly option: string;
   readonly unit: string;
   readonly default: string;
@@ -31,13 +32,17 @@ const COMMANDS: readonly { readonly policy: PolicyName; readonly entry: OptionEn
   },
 ];
 
-interface Option {
+/** An option of a file. */
+export interface FileOption {
   readonly path: string;
   readonly schema: z.core.$ZodType;
   readonly help: OptionHelp;
 }
 
-const OPTIONS = optionsOf(clusterSchema, '');
+export const CLUSTER_OPTIONS = optionsOf(clusterSchema, '');
+export const RELAY_OPTIONS = optionsOf(relaySchema, '');
+/** Options of both files: those of relay.yaml have a policy of their own. */
+const OPTIONS = [...CLUSTER_OPTIONS, ...RELAY_OPTIONS];
 
 /** Help by policy, in the order it is printed. */
 export const POLICIES: Readonly<Record<string, readonly OptionEntry[]>> = Object.fromEntries(
@@ -47,7 +52,7 @@ export const POLICIES: Readonly<Record<string, readonly OptionEntry[]>> = Object
   }),
 );
 
-/** Writes the reference of cluster.yaml as tables of Markdown, one a policy. */
+/** Writes the reference of both files as tables of Markdown, one a policy. */
 export function referenceOf(): string {
   const groups = [
     ['members', entriesOf('members')] as const,
@@ -81,7 +86,11 @@ function entriesOf(policy: OptionHelp['policy']): readonly OptionEntry[] {
   });
 }
 
-function defaultText(schema: z.core.$ZodType, { quantity, usual, usualValue }: OptionHelp): string {
+/** Returns the default of an option, or what holds without it. */
+export function defaultText(
+  schema: z.core.$ZodType,
+  { quantity, usual, usualValue }: OptionHelp,
+): string {
   const value = defaultOf(schema) ?? usualValue;
   if (value === undefined) return usual ?? NONE;
   const text = valueText(value, quantity);
@@ -102,7 +111,7 @@ function defaultOf(schema: z.core.$ZodType): unknown {
 }
 
 /** Finds the options of a schema. @throws Error for one that has no help */
-function optionsOf(schema: z.core.$ZodType, path: string): readonly Option[] {
+function optionsOf(schema: z.core.$ZodType, path: string): readonly FileOption[] {
   const help = schema instanceof z.ZodType ? OPTION_HELP.get(schema) : undefined;
   if (help !== undefined) return [{ path, schema, help }];
   if (schema instanceof z.ZodObject) {

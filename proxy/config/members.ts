@@ -13,7 +13,8 @@ import { qmpSocketOf } from '../command-line/monitors.ts';
 import { memberFile, memberFolder } from '../host/folders.ts';
 import { SOCKET_PATH_BYTES_MAX } from '../host/linux.ts';
 import type { MemberConfig } from '../protocol/cluster.ts';
-import { type ClusterFile, NAME, NAME_HELP } from './schema.ts';
+import { NAME, NAME_HELP } from './option.ts';
+import type { ClusterFile } from './schema.ts';
 
 type MemberFile = ClusterFile['members'][number];
 

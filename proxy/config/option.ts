@@ -1,4 +1,7 @@
-/** Parts that options of cluster.yaml are made of: quantities as text, and help. PURE. */
+/**
+ * Parts that options of cluster.yaml and relay.yaml are made of: names, quantities as text, and
+ * help. PURE.
+ */
 import * as z from 'zod';
 import type { PolicyName } from './policy-names.ts';
 import { DURATION_HELP, parseDuration, parseSize, SIZE_HELP } from './units.ts';
@@ -24,6 +27,11 @@ export interface OptionHelp {
 
 /** Help on every option, by its schema. */
 export const OPTION_HELP = z.registry<OptionHelp>();
+
+/** Names become folders, socket paths and labels. */
+export const NAME = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;
+export const NAME_HELP = 'must be 1 to 32 of a-z, 0-9 and "-", and not begin or end with "-"';
+export const name = z.string().regex(NAME, NAME_HELP);
 
 /** Paths and arguments: the kernel ends them at a NUL. */
 export const text = z.string().refine((value) => !value.includes('\0'), 'must not hold a NUL');

@@ -1,4 +1,4 @@
-/** Names under which options of cluster.yaml are explained, in the order they are printed. PURE. */
+/** Names under which options are explained, in the order they are printed. PURE. */
 export const POLICY_NAMES = [
   'capture',
   'memory-budget',
@@ -10,6 +10,7 @@ export const POLICY_NAMES = [
   'restore',
   'network',
   'interval',
+  'relay',
 ] as const;
 
 export type PolicyName = (typeof POLICY_NAMES)[number];

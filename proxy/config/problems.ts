@@ -1,7 +1,8 @@
-/** Problems of a cluster.yaml, in words: each by its path in the file. PURE. */
+/** Problems of a file, in words: each by its line, and its path in the file. PURE. */
 import type * as z from 'zod';
 import { UmbraError } from '../failure/failure.ts';
 import { newField, newValue } from '../protocol/renamed.ts';
+import type { LineOf } from './text.ts';
 
 /** The most that is printed, in number and length: every line of a file may be wrong. */
 const PROBLEMS_MAX = 100;
@@ -23,22 +24,40 @@ export function describeIssue(issue: z.core.$ZodIssue, value: unknown): string[]
   return [`${at === '' ? '' : `${at}: `}${issue.message}${hint}`];
 }
 
-/** Makes the error of a file with problems. @returns UmbraError E_CONFIG */
-export function configError(file: string, problems: readonly string[]): UmbraError {
+/**
+ * Makes the error of a file with problems.
+ * @param lineOf adds the line to problems that begin with a path
+ * @returns UmbraError E_CONFIG
+ */
+export function configError(
+  file: string,
+  problems: readonly string[],
+  lineOf: LineOf = () => undefined,
+): UmbraError {
   const count = `${problems.length} problem${problems.length === 1 ? '' : 's'}`;
+  const told = shortened(problems).map((problem) => {
+    const line = lineOf(pathOf(problem));
+    return line === undefined ? problem : `line ${line}: ${problem}`;
+  });
+  const more = problems.length - told.length;
+  if (more > 0) told.push(`and ${more} more`);
   return new UmbraError({
     code: 'E_CONFIG',
-    message: [`${file}: ${count}`, ...shortened(problems)].join('\n  '),
-    hint: 'Correct the file; nothing was started.',
+    message: [`${file}: ${count}`, ...told].join('\n  '),
+    hint: 'Correct it; nothing was started or changed.',
   });
 }
 
 function shortened(problems: readonly string[]): string[] {
-  const first = problems.slice(0, PROBLEMS_MAX).map((problem) => {
+  return problems.slice(0, PROBLEMS_MAX).map((problem) => {
     return problem.length > PROBLEM_CHARS_MAX ? `${problem.slice(0, PROBLEM_CHARS_MAX)}…` : problem;
   });
-  const more = problems.length - first.length;
-  return more > 0 ? [...first, `and ${more} more`] : first;
+}
+
+/** Returns the path that a problem begins with; empty if it begins otherwise. */
+function pathOf(problem: string): PropertyKey[] {
+  const [path = ''] = /^[^\s:]+(?=: )/.exec(problem) ?? [];
+  return path.split(/[.[\]]+/).filter((part) => part !== '');
 }
 
 function partOf(value: unknown, key: PropertyKey): unknown {

@@ -8,13 +8,10 @@ import * as z from 'zod';
 import { LEAST_INTERVAL_MS } from '../../policies/index.ts';
 import { clockChoiceSchema, restoreChoiceSchema } from '../protocol/restore-mode.ts';
 import { durationMsSchema } from '../protocol/round-settings.ts';
-import { duration, OPTION_HELP, parsed, size, text } from './option.ts';
+import { duration, name, OPTION_HELP, parsed, size, text } from './option.ts';
 import { roundOptions } from './round-options.ts';
 import { DURATION_HELP, parseDuration } from './units.ts';
 
-/** Names become folders, socket paths and labels. */
-export const NAME = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;
-export const NAME_HELP = 'must be 1 to 32 of a-z, 0-9 and "-", and not begin or end with "-"';
 const MEMBERS_MAX = 1000;
 const DAY_MS = 86_400_000;
 const MTBF_MS_MIN = 60_000;
@@ -30,7 +27,6 @@ export const DEFAULTS = {
   liveSlowdown: 0.25,
 } as const;
 
-const name = z.string().regex(NAME, NAME_HELP);
 const limitedDuration = duration.pipe(durationMsSchema);
 const every = parsed((value) => (value === 'optimal' ? value : parseDuration(value)), EVERY_HELP)
   .refine((value) => value === 'optimal' || value >= LEAST_INTERVAL_MS, 'must be at least 1s')

@@ -16,9 +16,9 @@ import Fastify, {
 } from 'fastify';
 import { validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
-import { parseClusterConfig } from '../config/config.ts';
+import { type ConfigSource, parseClusterConfig } from '../config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../config/text.ts';
-import { toFailure } from '../failure/failure.ts';
+import { toFailure, UmbraError } from '../failure/failure.ts';
 import { packageFolder } from '../host/program.ts';
 import {
   LINES,
@@ -28,23 +28,29 @@ import {
   type Progress,
   type ReportOf,
 } from '../protocol/operator.ts';
+import type { Reloaded } from '../protocol/reload.ts';
 import { answerError, answerErrors } from './api-errors.ts';
 import type { Coordinator } from './coordinator.ts';
 
 const BODY_LIMIT_BYTES = 64 * 1024;
 /** A config of the greatest length, its quotes and ends of line escaped. */
-const CLONE_LIMIT_BYTES = 2 * CONFIG_LIMIT_BYTES;
+const CONFIG_BODY_BYTES = 2 * CONFIG_LIMIT_BYTES;
 /** Progress is dropped while a client has this much of it unread. */
 const UNREAD_LIMIT_BYTES = 1024 * 1024;
 
-/**
- * Builds the server; it does not listen yet.
- * @param shutdown called when a client has asked the daemon to end, after the answer was sent
- */
+/** Requests that are for the daemon as a process. */
+export interface DaemonRequests {
+  /** Called when a client has asked the daemon to end, after the answer was sent. */
+  readonly shutdown: () => void;
+  /** Takes up a cluster.yaml. @throws UmbraError E_CONFIG, E_RELOAD_FIXED: nothing has changed */
+  readonly reload: (source: Pick<ConfigSource, 'text' | 'file'>) => Promise<Reloaded>;
+}
+
+/** Builds the server; it does not listen yet. */
 export function buildApi(
   coordinator: Coordinator,
   log: Logger,
-  shutdown: () => void,
+  { shutdown, reload }: DaemonRequests,
 ): FastifyInstance {
   const server: FastifyInstance = Fastify({
     bodyLimit: BODY_LIMIT_BYTES,
@@ -74,14 +80,22 @@ export function buildApi(
   });
   api.route({
     ...ofLines(restore),
+    bodyLimit: CONFIG_BODY_BYTES,
     handler: ({ body }, reply) => {
-      const { epoch, ...options } = body;
-      return streamed<'restore'>(reply, (tell) => coordinator.restore(epoch, options, tell));
+      const { epoch, store, member, xml, ...options } = body;
+      if (store === undefined) {
+        if (member !== undefined || xml !== undefined) throw onlyWithStore();
+        return streamed<'restore'>(reply, (tell) => coordinator.restore(epoch, options, tell));
+      }
+      const relayed = { store, epoch, member, xml };
+      return streamed<'restore'>(reply, (tell) =>
+        coordinator.restoreRelayed(relayed, options, tell),
+      );
     },
   });
   api.route({
     ...ofLines(clone),
-    bodyLimit: CLONE_LIMIT_BYTES,
+    bodyLimit: CONFIG_BODY_BYTES,
     handler: ({ body }, reply) => {
       const { source, disconnect, epoch, ...options } = body;
       const config = parseClusterConfig(source.text, source.file, source.home);
@@ -106,6 +120,11 @@ export function buildApi(
       coordinator.requireHold(params.hold);
       return { hold: params.hold };
     },
+  });
+  api.route({
+    ...OPERATIONS.reload,
+    bodyLimit: CONFIG_BODY_BYTES,
+    handler: ({ body }) => reload(body),
   });
   api.route({
     ...abort,
@@ -150,6 +169,11 @@ export function buildApi(
     return reply.type('application/json').send(createReadStream(file));
   });
   return server;
+}
+
+function onlyWithStore(): UmbraError {
+  const message = 'bad request: body: member and xml are of restores from a relay’s store';
+  return new UmbraError({ code: 'E_BAD_REQUEST', message });
 }
 
 /** Returns a route whose answer is a stream of lines: `streamed` says which lines. */

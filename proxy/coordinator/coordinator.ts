@@ -10,6 +10,7 @@
  *
  * Rounds, restores, clones and removals exclude one another (rounds/exclusive.ts).
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { Catalogue } from '../../shadow/index.ts';
 import { clusterFolder } from '../host/folders.ts';
@@ -27,48 +28,50 @@ import { type VerifyingParts, verifyEpoch } from './epochs/verify.ts';
 import { type Hold, Holds } from './holds.ts';
 import { Publishing } from './publishing.ts';
 import { EpochChoice } from './restores/epoch-choice.ts';
+import type { RelayedRequest } from './restores/relayed.ts';
 import { type CloneRequest, Restores } from './restores.ts';
 import { Exclusive } from './rounds/exclusive.ts';
 import { RoundArchive } from './rounds/round-archive.ts';
 import { Schedule } from './rounds/schedule.ts';
 import { Rounds } from './rounds.ts';
+import { tidy } from './tidying.ts';
 
 export class Coordinator {
-  readonly #cluster: string;
+  readonly #config: ClusterConfig;
   readonly #exclusive = new Exclusive();
   readonly #parts: VerifyingParts;
   readonly #foldJob: FoldJob;
   readonly #rounds: Rounds;
   readonly #restores: Restores;
   readonly #holds: Holds;
-  readonly #schedule: Schedule | undefined;
+  readonly #log: Logger;
+  #schedule: Schedule | undefined;
 
   constructor(config: ClusterConfig, agent: Agent, catalogue: Catalogue, log: Logger) {
-    this.#cluster = config.cluster;
+    this.#config = config;
+    this.#log = log;
     const exclusive = this.#exclusive;
     const { persist } = config;
     const persister = persist && new Persister(persist, agent, catalogue, log);
     const epochs = new Epochs(config, catalogue, agent, persister, log);
     const choice = new EpochChoice(catalogue, epochs, persister);
-    const foldJob = new FoldJob(config.store.foldAt, agent, catalogue, epochs, exclusive, log);
+    const foldJob = new FoldJob(config.store, agent, catalogue, epochs, exclusive, log);
     const archive = new RoundArchive(clusterFolder(config.directory, 'rounds'));
-    const publishing = new Publishing(catalogue, persister, persist?.mode, log);
+    const publishing = new Publishing(catalogue, persister, persist, log);
     const tidying = { agent, epochs, archive, foldJob, persister, log };
     this.#parts = { agent, catalogue, epochs, persister };
     this.#foldJob = foldJob;
     this.#rounds = new Rounds({ config, exclusive, publishing, tidying, log });
-    this.#restores = new Restores({ agent, epochs, choice, persister, exclusive, log });
+    this.#restores = new Restores({ config, agent, epochs, choice, persister, exclusive, log });
     this.#holds = new Holds(epochs, choice, exclusive);
-    const take = () => this.checkpoint({}, () => {});
-    const schedule = config.schedule && new Schedule(config.schedule, take, log);
-    this.#schedule = schedule;
-    this.#rounds.onRound((report) => schedule?.onRound(report));
+    this.#schedule = this.#newSchedule();
+    this.#rounds.onRound((report) => this.#schedule?.onRound(report));
     agent.onNotice((notice) => this.#rounds.onNotice(notice));
   }
 
   /** Takes up what an earlier daemon has left, and begins to keep the schedule. */
   async start(): Promise<void> {
-    await this.#rounds.start();
+    await this.#rounds.recalibrate();
     await this.#parts.persister?.start();
     this.#schedule?.start(this.#rounds.last);
   }
@@ -76,7 +79,7 @@ export class Coordinator {
   async status(): Promise<ClusterStatus> {
     const { agent, epochs, persister } = this.#parts;
     return {
-      cluster: this.#cluster,
+      cluster: this.#config.cluster,
       busy: this.#exclusive.busy,
       persist: persister?.status,
       queued: this.#rounds.queuedFor,
@@ -138,6 +141,15 @@ export class Coordinator {
     return this.#restores.restore(epoch, options, onProgress);
   }
 
+  /** Brings a member back from an epoch that a relay kept (restores.ts). */
+  restoreRelayed(
+    request: RelayedRequest,
+    options: RestoreOptions,
+    onProgress: (progress: RestoreProgress) => void,
+  ): Promise<RestoreReport> {
+    return this.#restores.restoreRelayed(request, options, onProgress);
+  }
+
   /** Brings this cluster up from an epoch of another (restores.ts). */
   clone(
     request: CloneRequest,
@@ -164,6 +176,33 @@ export class Coordinator {
   /** @throws UmbraError E_EPOCH_UNKNOWN, E_EPOCH_PINNED, E_EPOCH_HELD, E_ROUND_BUSY */
   removeEpoch(epoch: number): Promise<void> {
     return this.#exclusive.run('remove an epoch', () => this.#parts.epochs.remove(epoch));
+  }
+
+  /**
+   * Changes settings when nothing is under way: a round keeps those it has begun with.
+   * @param change changes the configuration that all parts share
+   */
+  reconfigure<T>(change: () => T): Promise<T> {
+    return this.#exclusive.brief('reload', async () => {
+      const before = this.#config.schedule;
+      const changed = change();
+      this.#parts.persister?.reconfigured();
+      await tidy('recalibrate', this.#log, () => this.#rounds.recalibrate());
+      if (!isDeepStrictEqual(before, this.#config.schedule)) this.#startSchedule();
+      return changed;
+    });
+  }
+
+  #startSchedule(): void {
+    this.#schedule?.stop();
+    this.#schedule = this.#newSchedule();
+    this.#schedule?.start(this.#rounds.last);
+  }
+
+  #newSchedule(): Schedule | undefined {
+    const take = () => this.checkpoint({}, () => {});
+    const { schedule } = this.#config;
+    return schedule && new Schedule(schedule, take, this.#log);
   }
 
   /** Ends what is under way, accepts nothing more, and resolves when nothing is under way. */

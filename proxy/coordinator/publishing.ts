@@ -12,20 +12,24 @@ import type { Persister } from './durable/persister.ts';
 export class Publishing {
   readonly #catalogue: Catalogue;
   readonly #persister: Persister | undefined;
-  readonly #diskFirst: boolean;
+  readonly #persist: Pick<PersistConfig, 'mode'> | undefined;
   readonly #log: Logger;
 
   /** @param persister undefined without a durable tier */
   constructor(
     catalogue: Catalogue,
     persister: Persister | undefined,
-    mode: PersistConfig['mode'] | undefined,
+    persist: Pick<PersistConfig, 'mode'> | undefined,
     log: Logger,
   ) {
     this.#catalogue = catalogue;
     this.#persister = persister;
-    this.#diskFirst = mode === 'before-commit';
+    this.#persist = persist;
     this.#log = log;
+  }
+
+  get #diskFirst(): boolean {
+    return this.#persist?.mode === 'before-commit';
   }
 
   /** Refuses a round whose epoch could not be published. @throws UmbraError E_DURABLE_SILENT */

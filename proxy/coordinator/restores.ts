@@ -2,19 +2,23 @@
  * Restores of a cluster's epochs, and clones: an epoch of another cluster, brought up here.
  *
  *     restore   choose ─▶ (fetch from disk) ─▶ restoreEpoch ─▶ tidy disks
+ *     relayed   choose in the relay's store ─▶ restoreEpoch, of one member
  *     clone     hold the other cluster's epoch ─▶ restoreEpoch ─▶ release
  */
 import type { Logger } from 'pino';
 import { Catalogue, type EpochManifest } from '../../shadow/index.ts';
 import { holdEpoch } from '../client/epoch-hold.ts';
 import { faultPoint } from '../failure/fault-point.ts';
+import { clusterFolder } from '../host/folders.ts';
 import type { Agent, CloneOrigin } from '../protocol/agent.ts';
+import type { ClusterConfig } from '../protocol/cluster.ts';
 import type { RestoreOptions } from '../protocol/operator.ts';
 import type { RestoreProgress } from '../protocol/progress.ts';
 import type { RestoreReport } from '../protocol/report.ts';
 import type { Persister } from './durable/persister.ts';
 import type { Epochs } from './epochs/epochs.ts';
 import type { ChosenEpoch, EpochChoice } from './restores/epoch-choice.ts';
+import { chooseRelayed, type RelayedRequest } from './restores/relayed.ts';
 import { restoreEpoch } from './restores/restore.ts';
 import type { Exclusive } from './rounds/exclusive.ts';
 import { tidy, tidyDisks } from './tidying.ts';
@@ -26,6 +30,7 @@ export interface CloneRequest extends Omit<RestoreOptions, 'replace'> {
 }
 
 export interface RestoresOptions {
+  readonly config: ClusterConfig;
   readonly agent: Agent;
   readonly epochs: Epochs;
   readonly choice: EpochChoice;
@@ -38,6 +43,7 @@ export interface RestoresOptions {
 type OnProgress = (progress: RestoreProgress) => void;
 
 export class Restores {
+  readonly #config: ClusterConfig;
   readonly #agent: Agent;
   readonly #epochs: Epochs;
   readonly #choice: EpochChoice;
@@ -46,7 +52,8 @@ export class Restores {
   readonly #log: Logger;
   #last: RestoreReport | undefined;
 
-  constructor({ agent, epochs, choice, persister, exclusive, log }: RestoresOptions) {
+  constructor({ config, agent, epochs, choice, persister, exclusive, log }: RestoresOptions) {
+    this.#config = config;
     this.#agent = agent;
     this.#epochs = epochs;
     this.#choice = choice;
@@ -128,6 +135,39 @@ export class Restores {
       } finally {
         await hold.release();
       }
+    });
+  }
+
+  /**
+   * Brings one member back as it was when it passed a relay. The others are left as they are.
+   * @throws UmbraError why not; nothing that was started is left
+   */
+  restoreRelayed(
+    request: RelayedRequest,
+    options: RestoreOptions,
+    onProgress: OnProgress,
+  ): Promise<RestoreReport> {
+    return this.#exclusive.run('restore', async () => {
+      const askedAt = performance.now();
+      const epochs = clusterFolder(request.store, 'epochs');
+      const names = this.#config.members.map(({ name }) => name);
+      const { manifest, origin, require } = await chooseRelayed(request, epochs, names);
+      const agent = this.#agent.relayed(origin);
+      const resume = async (member: string) => {
+        await require(); // else what was loaded may be the memory of a later migration
+        return agent.resume(member);
+      };
+      const relayed = { ...agent, resume };
+      const report = await restoreEpoch({
+        agent: relayed,
+        epoch: manifest,
+        options,
+        askedAt,
+        log: this.#log,
+        onProgress,
+      });
+      this.#last = report;
+      return report;
     });
   }
 

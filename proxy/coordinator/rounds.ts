@@ -70,14 +70,15 @@ export class Rounds {
     this.#tidying = tidying;
     this.#agent = tidying.agent;
     this.#archive = tidying.archive;
-    this.#queue = new RoundQueue(config.store.queueLimitMs, exclusive, () => this.#admit());
+    this.#queue = new RoundQueue(config.store, exclusive, () => this.#admit());
     this.#log = log;
   }
 
-  /** Learns from the reports that earlier daemons have stored. */
-  async start(): Promise<void> {
+  /** Learns from stored reports: those of earlier daemons, or before the settings changed. */
+  async recalibrate(): Promise<void> {
     const past = await this.#archive.last(Number.POSITIVE_INFINITY);
-    this.#last = past.at(-1);
+    this.#last ??= past.at(-1);
+    this.#calibration = NO_CALIBRATION;
     // Only from rounds of the same kind: others cost differently.
     const policy = policyName(this.#config.round);
     for (const report of past) if (report.policy === policy) this.#calibrate(report);

@@ -46,12 +46,21 @@ const GENERAL = {
 
 const CONFIGURATION = {
   E_CONFIG: {
-    meaning: 'cluster.yaml has mistakes; each is named by its path in the file.',
+    meaning:
+      'cluster.yaml or relay.yaml has mistakes; each is named by its line and its path there.',
     hint: 'See what options there are: umbra explain',
   },
   E_CONFIG_FILE: {
     meaning: 'The file of the configuration cannot be read.',
-    hint: 'Give the path of a cluster.yaml.',
+    hint: 'Give the path of a cluster.yaml, or of a relay.yaml.',
+  },
+  E_RELOAD_FIXED: {
+    meaning: 'A file was read again in which options differ that cannot change while it runs.',
+    hint: 'Nothing was changed. End the daemon or the relay, and start it with the file.',
+  },
+  E_RELOAD_OFF: {
+    meaning: 'No daemon or relay runs that could read the file again.',
+    hint: 'Start it with the file: umbra up FILE, or umbra relay FILE',
   },
   E_POLICY_UNKNOWN: {
     meaning: '`umbra explain` knows no policy or option of that name.',
@@ -431,6 +440,10 @@ const RELAY = {
     meaning: 'The relay cannot listen on its address.',
     hint: 'Is another relay, or a QEMU, on that address? See: ss -ltnp, ss -lxp',
   },
+  E_RELAY_CONTROL: {
+    meaning: 'The socket by which `umbra reload` reaches the relay cannot be made.',
+    hint: 'Give UMBRA_HOME a short path that is your own. SIGHUP reloads the file as well.',
+  },
   E_RELAY_TARGET: {
     meaning: 'The destination does not accept the migration’s connection.',
     hint: 'Check --to, and that the destination listens: its libvirt names the port.',
@@ -458,6 +471,10 @@ const RELAY = {
   E_RELAY_SHADOW: {
     meaning: 'No shadow was kept of the migration; the message says why.',
     hint: 'A shadow needs one connection in clear: no --parallel, no --tls, no --postcopy.',
+  },
+  E_RELAY_STORE: {
+    meaning: 'The folder is not one in which a relay keeps shadows.',
+    hint: 'Give the folder of umbra relay --shadow, or store.directory of its relay.yaml.',
   },
   E_RELAY_ENDED: {
     meaning: 'The relay was ended.',

@@ -99,6 +99,16 @@ export interface CloneOrigin {
   readonly disconnect: boolean;
 }
 
+/** An epoch that a relay kept, of one VM. */
+export interface RelayedOrigin {
+  /** Folder of the relay. */
+  readonly store: string;
+  /** Name of the VM there. */
+  readonly vm: string;
+  /** XML of the domain; undefined: what libvirt has of it. */
+  readonly xml: string | undefined;
+}
+
 /** The part of an agent that a restore uses. */
 export type RestoringAgent = Pick<
   Agent,
@@ -235,6 +245,8 @@ export interface Agent {
    * nothing of the other cluster.
    */
   cloneOf(origin: CloneOrigin): RestoringAgent;
+  /** Returns an agent that restores an epoch of a relay's store, and changes nothing there. */
+  relayed(origin: RelayedOrigin): RestoringAgent;
   /** Starts QEMU by a plan and loads the shadow; the VM is paused then. */
   load(plan: RestorePlan): Promise<MemberRestored>;
   /** Resumes a loaded VM. Returns QEMU's own time stamp of RESUME, microseconds since 1970. */

@@ -11,6 +11,7 @@
  *     POST   /v1/hold {epoch?}                   the epoch's files stay until the answer is closed
  *     GET    /v1/hold/:hold                      whether the hold has lasted until now
  *     POST   /v1/abort
+ *     POST   /v1/reload {text, file}             changed budgets and policies, between rounds
  *     POST   /v1/epochs/:epoch/verify
  *     PUT    /v1/epochs/:epoch/pin               keeps it, whatever the retention policy says
  *     DELETE /v1/epochs/:epoch/pin
@@ -27,6 +28,7 @@ import * as z from 'zod';
 import { epochDetailSchema } from './epoch.ts';
 import { refusalSchema } from './failure.ts';
 import { checkpointLineSchema, heldLineSchema, restoreLineSchema } from './progress.ts';
+import { reloadedSchema } from './reload.ts';
 import { roundReportSchema } from './report.ts';
 import { clockChoiceSchema, qemuChoiceSchema, restoreChoiceSchema } from './restore-mode.ts';
 import { clusterStatusSchema } from './status.ts';
@@ -54,22 +56,30 @@ export const restoreRequestSchema = z.strictObject({
   clock: clockChoiceSchema
     .default('keep')
     .describe('`catch-up` has guest agents set the wall clocks, when all VMs run'),
+  store: z
+    .string()
+    .optional()
+    .describe('Folder of a relay: the epoch is one of a VM that passed there'),
+  member: z.string().optional().describe('With store: the member that VM is; default: of its name'),
+  xml: z.string().optional().describe('With store: XML of the domain; default: what libvirt has'),
 });
 export type RestoreRequest = Readonly<z.infer<typeof restoreRequestSchema>>;
 /** Options of a restore, but for the choice of the epoch. */
-export type RestoreOptions = Omit<RestoreRequest, 'epoch'>;
+export type RestoreOptions = Omit<RestoreRequest, 'epoch' | 'store' | 'member' | 'xml'>;
 
-const cloneRequestSchema = restoreRequestSchema.omit({ replace: true }).extend({
-  source: z.strictObject({
-    text: z.string().describe('The other cluster’s cluster.yaml'),
-    file: z.string().describe('The path of that file'),
-    home: z.string().describe('The folder that holds both clusters'),
-  }),
-  disconnect: z
-    .boolean()
-    .default(false)
-    .describe('Unplug network cards that cannot have a network of their own'),
-});
+const cloneRequestSchema = restoreRequestSchema
+  .omit({ replace: true, store: true, member: true, xml: true })
+  .extend({
+    source: z.strictObject({
+      text: z.string().describe('The other cluster’s cluster.yaml'),
+      file: z.string().describe('The path of that file'),
+      home: z.string().describe('The folder that holds both clusters'),
+    }),
+    disconnect: z
+      .boolean()
+      .default(false)
+      .describe('Unplug network cards that cannot have a network of their own'),
+  });
 
 const holdRequestSchema = z.strictObject({
   epoch: epochSchema.optional().describe('The newest if absent'),
@@ -167,6 +177,18 @@ export const OPERATIONS = {
     schema: {
       summary: 'Ends a round that is under way, or waits to begin',
       response: answered(z.object({ aborted: z.boolean() })),
+    },
+  },
+  reload: {
+    method: 'POST',
+    url: '/v1/reload',
+    schema: {
+      summary: 'Takes up the changed options of a cluster.yaml when no round is under way',
+      body: z.strictObject({
+        text: z.string().describe('The cluster.yaml as it is now'),
+        file: z.string().describe('The path of that file'),
+      }),
+      response: answered(reloadedSchema),
     },
   },
   verify: {

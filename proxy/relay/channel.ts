@@ -9,7 +9,7 @@
  */
 import { Socket } from 'node:net';
 import { type Failure, UmbraError } from '../failure/failure.ts';
-import { type Address, formatAddress } from './address.ts';
+import { type Address, formatAddress } from '../host/address.ts';
 import { type ChannelKind, classify, MARK_BYTES } from './classify.ts';
 import { Flow } from './flow.ts';
 import type { Inlet } from './inlet.ts';

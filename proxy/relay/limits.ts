@@ -2,8 +2,6 @@
 
 /** Most bytes read and not yet taken by the other side, for each direction of a connection. */
 export const IN_FLIGHT_BYTES = 4 * 2 ** 20;
-/** Most bytes kept aside for a shadow that has not begun; beyond, the migration is stopped. */
-export const BACKLOG_BYTES = 16 * 2 ** 20;
 /**
  * Most connections at once: 255 multifd channels of a migration, its main one, preempt's, and some.
  * More are closed.

@@ -31,17 +31,9 @@ import { UmbraError } from '../failure/failure.ts';
 import { clusterFolder } from '../host/folders.ts';
 import { type Lock, lockCluster } from '../host/lock.ts';
 import type { StreamResult } from '../intake/shadow-sink.ts';
-import { BACKLOG_BYTES, IN_FLIGHT_BYTES } from './limits.ts';
+import { RELAY_CLUSTER, type RelayShadows } from '../protocol/relay.ts';
+import { IN_FLIGHT_BYTES } from './limits.ts';
 import type { ShadowReport } from './report.ts';
-
-export interface RelayStoreOptions {
-  readonly directory: string;
-  /** Memory for all of it; undefined: the host's, less the headroom. */
-  readonly budgetBytes: number | undefined;
-  readonly headroomBytes: number;
-  /** Number of epochs that stay of each VM, the newest. */
-  readonly keep: number;
-}
 
 /** A shadow that is being written. */
 export interface Staged {
@@ -51,13 +43,8 @@ export interface Staged {
   discard(): Promise<void>;
 }
 
-/** Cluster name in the catalogue's epochs. */
-const RELAY_CLUSTER = 'relay';
-/** Memory of a migration besides its shadow: kept aside, and between the sockets. */
-const PASSING_BYTES = BACKLOG_BYTES + 2 * IN_FLIGHT_BYTES;
-
 export class RelayStore {
-  readonly #options: RelayStoreOptions;
+  #options: RelayShadows;
   readonly #catalogue: Catalogue;
   readonly #lock: Lock;
   readonly #turn = pLimit(1);
@@ -65,7 +52,7 @@ export class RelayStore {
   readonly #granted = new Map<string, number>();
 
   /** Opens the store and removes leftovers. @throws UmbraError E_DAEMON_RUNS, ShadowError */
-  static async open(options: RelayStoreOptions): Promise<RelayStore> {
+  static async open(options: RelayShadows): Promise<RelayStore> {
     const { directory } = options;
     makeTrustedFolder(directory);
     makeOwnFolder(shadowsOf(directory));
@@ -80,7 +67,7 @@ export class RelayStore {
     }
   }
 
-  private constructor(options: RelayStoreOptions, lock: Lock) {
+  private constructor(options: RelayShadows, lock: Lock) {
     this.#options = options;
     this.#lock = lock;
     this.#catalogue = relayCatalogue(options.directory);
@@ -88,6 +75,15 @@ export class RelayStore {
 
   close(): void {
     this.#lock.release();
+  }
+
+  /** Changes what shadows may take, from the next on, and how many stay. */
+  reconfigure(options: RelayShadows): void {
+    this.#options = { ...options, directory: this.#options.directory };
+  }
+
+  get inFlightBytes(): number {
+    return this.#options.inFlightBytes;
   }
 
   /**
@@ -121,14 +117,15 @@ export class RelayStore {
    * @param spareBytes memory of retired epochs that it will use again
    */
   async #grant(ramBytes: number, spareBytes: number): Promise<number> {
-    const { budgetBytes } = this.#options;
+    const { budgetBytes, inFlightBytes: asideBytes } = this.#options;
     const rounds = [...this.#granted.keys()];
     const staged = await Promise.all(
       rounds.map((name) => occupiedBytes(join(this.#shadows, name))),
     );
     const kept = (await occupiedBytes(this.#shadows)) - sum(staged) - spareBytes;
     const committedBytes = kept + sum([...this.#granted.values()]);
-    const inFlightBytes = (rounds.length + 1) * PASSING_BYTES;
+    // Besides its shadow, a migration takes what is kept aside, and what is between the sockets.
+    const inFlightBytes = (rounds.length + 1) * (asideBytes + 2 * IN_FLIGHT_BYTES);
     const need = { committedBytes, stagingBytes: ramBytes, inFlightBytes };
     const decision = admitRound(need, budgetBytes);
     if (decision.admit) return ramBytes;

@@ -33,7 +33,7 @@ const TICK_MS = 50;
 const TICKS_PER_PROGRESS = 10;
 
 export class Relay {
-  readonly #options: RelayOptions;
+  #options: RelayOptions;
   readonly #events: RelayEvents;
   readonly #routes: Route[] = [];
   /** Migrations under way, in the order in which they came. */
@@ -71,6 +71,19 @@ export class Relay {
   private constructor(options: RelayOptions, events: RelayEvents) {
     this.#options = options;
     this.#events = events;
+  }
+
+  /**
+   * Changes the order of turns and the stall limit, for migrations under way, too. What waits, and
+   * need not any more, flows at once.
+   */
+  reconfigure({
+    stallLimitMs,
+    evacuation,
+  }: Pick<RelayOptions, 'stallLimitMs' | 'evacuation'>): void {
+    this.#options = { ...this.#options, stallLimitMs, evacuation };
+    if (evacuation !== undefined) return; // at the next tick
+    for (const migration of this.#migrations.values()) migration.free();
   }
 
   /** Takes no new migrations; those under way continue to their end. Idempotent. */

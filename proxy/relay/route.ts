@@ -11,7 +11,7 @@ import { randomBytes } from 'node:crypto';
 import { lstatSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { type Failure, UmbraError } from '../failure/failure.ts';
-import { type Address, formatAddress } from './address.ts';
+import { type Address, formatAddress } from '../host/address.ts';
 import { Channel } from './channel.ts';
 import { Inlet } from './inlet.ts';
 import { CONNECTIONS_MAX } from './limits.ts';

@@ -13,7 +13,6 @@ import { toFailure } from '../failure/failure.ts';
 import { ShadowSink, type StreamResult } from '../intake/shadow-sink.ts';
 import { PrecopyDecoder } from '../stream/decoder.ts';
 import type { CountingSink } from './counting-sink.ts';
-import { BACKLOG_BYTES } from './limits.ts';
 import type { RelayStore, Staged } from './relay-store.ts';
 import type { ShadowReport } from './report.ts';
 
@@ -77,7 +76,7 @@ export class ShadowCopy {
     if (this.#state > STAGES) return;
     this.#backlog.push(Buffer.from(chunk)); // its memory is used again
     this.#backlogBytes += chunk.length;
-    if (this.#backlogBytes >= BACKLOG_BYTES) this.#events.onFull(true);
+    if (this.#backlogBytes >= this.#store.inFlightBytes) this.#events.onFull(true);
     this.#stageIfReady();
   }
 

@@ -8,6 +8,9 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { stringify } from 'yaml';
+import type { Failure } from '../../proxy/failure/failure.ts';
+import type { RestoreReport } from '../../proxy/protocol/report.ts';
 import type { MigrationReport } from '../../proxy/relay/report.ts';
 import { type LibvirtHost, ownFolder } from '../../tools/testbed/libvirt-host.ts';
 import { LibvirtPair } from '../../tools/testbed/libvirt-pair.ts';
@@ -262,6 +265,75 @@ test('the shadow that the relay keeps can be restored', async () => {
   assert.ok(first > (before.at(-1) ?? 0), 'it is not from before the migration');
   assert.ok(first < (after.at(-1) ?? 0), 'it is as it was when it moved');
 });
+
+test('the shadow that the relay keeps comes back by umbra restore, as a member', async () => {
+  const from = await bringUp();
+  const store = join(pair.memory, 'back');
+  const file = join(pair.directory, 'relay.yaml');
+  const route = { name: 'vm', listen: address('a'), to: address('b') };
+  writeFileSync(file, stringify({ routes: [route], store: { directory: store } }));
+  relay = await RelayProcess.start(file);
+  const cluster = join(pair.directory, 'cluster.yaml');
+  const members = [{ name: DOMAIN, libvirt: pair.a.uri, domain: DOMAIN }];
+  writeFileSync(cluster, stringify({ cluster: 'back', members }));
+  await pair.json('up', cluster);
+  try {
+    const { shadow } = await moved(from, await migrate(route.listen));
+    assert.is(shadow?.kept, true);
+    const { names, numbers: after } = readTicks(pair.console(DOMAIN), from);
+    await pair.b.ask('destroy', DOMAIN);
+    const words = ['restore', '--cluster', 'back', '--store', store];
+    const codeOf = async (...more: readonly string[]) => {
+      const { stdout } = await pair.umbra(...words, ...more, '--json');
+      const last = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}');
+      return (last.failure as Failure | undefined)?.code;
+    };
+    assert.is(await codeOf('1'), 'E_RELAY_STORE', 'it is of another user');
+    ownFolder(store);
+    execFileSync('chown', ['-R', '--reference', store, store]);
+    assert.is(await codeOf('1'), 'E_MEMBER_UNKNOWN', 'it is called vm there');
+    const member = ['--member', DOMAIN];
+    assert.is(await codeOf('9', ...member), 'E_EPOCH_UNKNOWN');
+    assert.is(await codeOf('1', ...member), 'E_LIBVIRT_XML', 'libvirt has forgotten it');
+    assert.is(await codeOf('1', ...member, '--mode', 'map'), 'E_LIBVIRT_XML');
+    const xml = join(pair.directory, 'domain.xml');
+    writeFileSync(xml, pair.xml({ name: DOMAIN }));
+    const restoredFrom = logEnd(pair.console(DOMAIN));
+    const given = await pair.json<RestoreReport>(...words, '1', ...member, '--xml', xml);
+    assert.equal(
+      given.members.map(({ member: name, mode }) => [name, mode]),
+      [[DOMAIN, 'libvirt']],
+    );
+    await isAsItMoved(restoredFrom, { names, last: after.at(-1) ?? 0 });
+    assert.is(await codeOf('1', ...member), 'E_MEMBERS_RUNNING');
+    // Once more, over the one that runs: libvirt has its XML now.
+    await pair.a.ask('suspend', DOMAIN); // it prints nothing more
+    const again = logEnd(pair.console(DOMAIN));
+    const { killed } = await pair.json<RestoreReport>(...words, '1', ...member, '--replace');
+    assert.equal(killed, [DOMAIN]);
+    await isAsItMoved(again, { names, last: after.at(-1) ?? 0 });
+    assert.is(epochs(store).length, 1, 'the relay’s epoch stays');
+    assert.is(await codeOf('1', ...member, '--store', pair.directory), 'E_RELAY_STORE');
+  } finally {
+    await pair.umbra('down', '--purge', '--cluster', 'back');
+  }
+});
+
+/** Checks that the guest runs on from where it was when it moved. */
+async function isAsItMoved(
+  from: number,
+  moved: { readonly names: readonly string[]; readonly last: number },
+): Promise<void> {
+  await runsOn(pair.a);
+  await goesOn(from);
+  const { names, numbers } = readTicks(pair.console(DOMAIN), from);
+  assert.equal(names, moved.names);
+  assert.ok((numbers[0] ?? 0) < moved.last, 'it is from after it had moved');
+}
+
+function address(host: 'a' | 'b'): string {
+  return `tcp://${host === 'a' ? pair.addressA : pair.addressB}:${PORT}`;
+}
 
 test('no shadow is kept of a migration that cannot be read or has failed', async () => {
   const store = join(pair.memory, 'none');

@@ -100,13 +100,16 @@ test('a cluster: up without booting, down with its VMs left alone', () => {
       members.map(({ running }) => running),
       [false],
     );
+    writeFileSync(join(directory, `etc/umbra/${INSTANCE}.yaml`), `${text}epochs: {keep: 3}\n`);
+    const [reload = ''] = valuesOf('umbra@.service', 'ExecReload');
+    assert.is(run(reload), 'epochs.keep: 2 → 3\n');
   } finally {
     run(stop);
   }
   assert.throws(status, 'its daemon has ended');
 });
 
-test('a relay: listens by its options, reports to its unit’s place, ends on SIGTERM', async () => {
+test('a relay: listens by its file, reports to its unit’s place, ends on SIGTERM', async () => {
   const [start = ''] = valuesOf('umbra-relay.service', 'ExecStart');
   const [umask = ''] = valuesOf('umbra-relay.service', 'UMask');
   const [state = ''] = valuesOf('umbra-relay.service', 'StateDirectory');
@@ -114,8 +117,9 @@ test('a relay: listens by its options, reports to its unit’s place, ends on SI
   const places = [join(directory, 'var/lib', state), join(directory, 'run', runtime)];
   for (const location of places) mkdirSync(location);
   const socket = join(directory, 'run', runtime, 'm.sock');
-  const options = `--listen unix://${socket} --to unix://${directory}/none --stall-limit 30s`;
-  const words = wordsOf(start, { RELAY_OPTIONS: options });
+  const routes = `routes: [{listen: 'unix://${socket}', to: 'unix://${directory}/none'}]`;
+  writeFileSync(join(directory, 'etc/umbra/relay.yaml'), `${routes}\nstallLimit: 1min\n`);
+  const words = wordsOf(start, { RELAY_OPTIONS: '--stall-limit 30s' });
   relay = spawn('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', ...words], { env, stdio: 'pipe' });
   const ended = once(relay, 'exit');
   await appears(join(socket, '..'), /^m\.sock$/);
@@ -123,6 +127,9 @@ test('a relay: listens by its options, reports to its unit’s place, ends on SI
   const reports = await appears(places[0] ?? '', /\.json$/);
   const report = JSON.parse(readFileSync(reports, 'utf8')) as MigrationReport;
   assert.equal([report.outcome, report.failure?.code], ['failed', 'E_RELAY_TARGET']);
+  writeFileSync(join(directory, 'etc/umbra/relay.yaml'), `${routes}\nmigrations: {atOnce: 1}\n`);
+  const [reload = ''] = valuesOf('umbra-relay.service', 'ExecReload');
+  assert.is(run(reload), 'migrations.atOnce: none: all flow at once → 1\n');
   relay.kill('SIGTERM');
   assert.equal(await ended, [1, null], 'by itself, and not all went well');
   assert.not(existsSync(socket));

@@ -15,7 +15,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { runDaemon } from '../../proxy/daemons/embedded.ts';
 import { clusterFile } from '../../proxy/host/folders.ts';
-import { storedConfig } from '../../tools/cli/home.ts';
+import { storedSource } from '../../tools/cli/home.ts';
 import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { BrokenBarrierAgent } from './broken-barrier.ts';
 
@@ -83,7 +83,7 @@ async function run([cluster = '', ...words]: readonly string[]): Promise<void> {
     process.send?.('ready');
   };
   const agent = parts.includes('barrier') ? { agentClass: BrokenBarrierAgent } : {};
-  await runDaemon(storedConfig(cluster), { boot: false, onReady, ...agent });
+  await runDaemon(storedSource(cluster), { boot: false, onReady, ...agent });
 }
 
 if (process.argv[1] === program) await run(process.argv.slice(2));

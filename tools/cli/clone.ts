@@ -16,7 +16,7 @@ import type { RestoreOptions } from '../../proxy/protocol/operator.ts';
 import type { RestoreReport } from '../../proxy/protocol/report.ts';
 import { Catalogue, openShadow } from '../../shadow/index.ts';
 import { withDaemon } from './daemon.ts';
-import { storeConfig, storedConfig, storedText, umbraHome } from './home.ts';
+import { storeConfig, storedConfig, storedSource, storedText, umbraHome } from './home.ts';
 import type { Output } from './output.ts';
 import { ensureDaemon, ensureSwitch } from './processes.ts';
 import { restoreText } from './reports.ts';
@@ -117,7 +117,7 @@ async function request(
     qemu,
     clock: clock ?? config.restore.clock,
     verify: verify ? ('all' as const) : ('changed' as const),
-    source: { ...storedText(source), home: umbraHome() },
+    source: storedSource(source),
     disconnect,
   };
   return withDaemon(config, (daemon) =>

@@ -1,10 +1,11 @@
 /** `umbra export`: an epoch as files that libvirt restores, one a member. */
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { exportSaveImage } from '../../proxy/member/restore/save-image-export.ts';
 import { relayCatalogue, shadowsOf } from '../../proxy/relay/relay-store.ts';
 import { Catalogue, type EpochManifest, openShadow } from '../../shadow/index.ts';
+import { readDomainXml } from './domain-xml.ts';
 import { storedConfig } from './home.ts';
 import { bytes, type Output, table } from './output.ts';
 
@@ -54,7 +55,7 @@ function openPlace(location: { readonly cluster: string } | { readonly store: st
   if ('store' in location) {
     if (!existsSync(shadowsOf(location.store))) {
       const message = `${location.store} is no relay’s store`;
-      throw new UmbraError({ code: 'E_EXPORT', message });
+      throw new UmbraError({ code: 'E_RELAY_STORE', message });
     }
     return { catalogue: relayCatalogue(location.store), shadows: shadowsOf(location.store) };
   }
@@ -78,17 +79,9 @@ function xmlOf(
       const names = members.map((member) => member.name).join(', ');
       throw refused(`--xml ${one}: give MEMBER=FILE for each of ${names}`);
     }
-    texts.set(name, readText(file));
+    texts.set(name, readDomainXml(file));
   }
   return texts;
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw refused(`cannot read ${file}: ${(cause as NodeJS.ErrnoException).code}`);
-  }
 }
 
 function refused(message: string): UmbraError {

@@ -18,12 +18,17 @@ import {
   readdirSync,
   readFileSync,
   readSync,
+  renameSync,
   writeFileSync,
 } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import * as z from 'zod';
-import { clusterDirectory, parseClusterConfig } from '../../proxy/config/config.ts';
+import {
+  type ConfigSource,
+  clusterDirectory,
+  parseClusterConfig,
+} from '../../proxy/config/config.ts';
 import { CONFIG_LIMIT_BYTES } from '../../proxy/config/text.ts';
 import { UmbraError } from '../../proxy/failure/failure.ts';
 import { clusterFile } from '../../proxy/host/folders.ts';
@@ -52,14 +57,18 @@ function chosenHome(): string {
 
 /** Reads a cluster.yaml. @throws UmbraError E_CONFIG_FILE or E_CONFIG */
 export function loadConfigFile(file: string): { config: ClusterConfig; text: string } {
-  let text: string;
+  const text = readConfigText(file);
+  return { config: parseClusterConfig(text, file, umbraHome()), text };
+}
+
+/** Reads the text of a file, no more than may be parsed. @throws UmbraError E_CONFIG_FILE */
+export function readConfigText(file: string): string {
   try {
-    text = readStart(file, CONFIG_LIMIT_BYTES + 1);
+    return readStart(file, CONFIG_LIMIT_BYTES + 1);
   } catch (cause) {
     const message = `cannot read ${file}: ${(cause as NodeJS.ErrnoException).code}`;
     throw new UmbraError({ code: 'E_CONFIG_FILE', message }, cause);
   }
-  return { config: parseClusterConfig(text, file, umbraHome()), text };
 }
 
 /** Reads the start of a file, which may be a pipe, or have no end. */
@@ -80,14 +89,18 @@ function readStart(file: string, bytes: number): string {
 /** Keeps the config a cluster was started with, so that later commands need only its name. */
 export function storeConfig(config: ClusterConfig, file: string, text: string): void {
   makeOwnFolder(config.directory);
-  const stored = JSON.stringify({ file, text });
-  writeFileSync(clusterFile(config.directory, 'config'), stored, { mode: 0o600 });
+  const stored = JSON.stringify({ file: resolve(file), text });
+  const path = clusterFile(config.directory, 'config');
+  // A reader finds the old file or the new one.
+  const draft = `${path}.part`;
+  writeFileSync(draft, stored, { mode: 0o600 });
+  renameSync(draft, path);
 }
 
 /** Returns the configuration of a known cluster. @throws UmbraError E_CLUSTER_UNKNOWN */
 export function storedConfig(cluster: string): ClusterConfig {
-  const { text, file } = storedText(cluster);
-  return parseClusterConfig(text, file, umbraHome());
+  const { text, file, home } = storedSource(cluster);
+  return parseClusterConfig(text, file, home);
 }
 
 /**
@@ -103,6 +116,11 @@ export function storedText(cluster: string): { readonly file: string; readonly t
     const message = `there is no cluster ${cluster} on this host; there are: ${known}`;
     throw new UmbraError({ code: 'E_CLUSTER_UNKNOWN', message, hint: START_HINT }, cause);
   }
+}
+
+/** Returns the source of a cluster's configuration. @throws UmbraError E_CLUSTER_UNKNOWN */
+export function storedSource(cluster: string): ConfigSource {
+  return { ...storedText(cluster), home: umbraHome() };
 }
 
 const START_HINT = 'Start one: umbra up cluster.yaml';

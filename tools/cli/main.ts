@@ -32,6 +32,9 @@ interface RestoreFlags {
   readonly from: RestoreOptions['from'];
   readonly as?: string;
   readonly disconnect: boolean;
+  readonly store?: string;
+  readonly member?: string;
+  readonly xml?: string;
 }
 
 const program = new Command('umbra')
@@ -102,6 +105,16 @@ command('pin', 'keep an epoch, whatever epochs.keep and keepFor say')
     await pinEpoch(await clusterOf(options), epoch, !options.off, outputOf(options));
   });
 
+command('reload', 'take up changed budgets and policies of a file, while its daemon or relay runs')
+  .argument(
+    '[file]',
+    'cluster.yaml or relay.yaml; without it, the one the cluster was started with',
+  )
+  .action(async (file: string | undefined, options: GlobalOptions) => {
+    const { reload } = await import('./reload.ts');
+    await reload(file, options.cluster, outputOf(options));
+  });
+
 command('report', 'show what a round cost and why: time, bytes, passes, predictions')
   .argument('[round]', 'its name; the newest if left out', 'last')
   .option('--svg <file>', 'draw it as a timeline, members as lanes')
@@ -143,8 +156,20 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
     ).conflicts('replace'),
   )
   .option('--disconnect', 'with --as: unplug network cards the clone cannot isolate', false)
+  .addOption(
+    new Option(
+      '--store <folder>',
+      'one VM, as a relay kept it there (umbra relay --shadow)',
+    ).conflicts(['as', 'from']),
+  )
+  .option('--member <name>', 'with --store: the member that VM is; by default, of its name')
+  .option('--xml <file>', 'with --store: XML of the domain; by default, what libvirt has')
   .action(async (epoch: number | undefined, options: GlobalOptions & RestoreFlags) => {
     const { mode, clock, replace, verify, qemu, from, as, disconnect } = options;
+    const { store, member, xml } = options;
+    if (store === undefined && (member !== undefined || xml !== undefined)) {
+      program.error('error: --member and --xml are for an epoch of a relay; give --store, too');
+    }
     const cluster = await clusterOf(options);
     const output = outputOf(options);
     if (as !== undefined) {
@@ -153,7 +178,9 @@ command('restore', 'bring the cluster back as it was in an epoch, or (--as) a se
     } else {
       if (disconnect) program.error('error: --disconnect is for clones; give --as, too');
       const { restore } = await import('./restore.ts');
-      await restore(cluster, { epoch, mode, clock, replace, verify, qemu, from }, output);
+      const relayed = { store, member, xml };
+      const how = { mode, clock, replace, verify, qemu, from };
+      await restore(cluster, { epoch, ...how, ...relayed }, output);
     }
   });
 
@@ -201,13 +228,13 @@ command('export', 'write an epoch as save images for virsh restore')
 
 program
   .command('relay')
-  .description('pass migrations on from source to destination, and report them')
-  .requiredOption(
-    '--listen <address>',
-    'address for incoming migrations: tcp://… or unix://…',
-    collect,
+  .description(
+    'pass migrations on from source to destination, and report them; an option given beside ' +
+      'relay.yaml takes the place of the file’s (umbra explain relay)',
   )
-  .requiredOption(
+  .argument('[file]', 'relay.yaml; without it, --listen and --to name the routes')
+  .option('--listen <address>', 'address for incoming migrations: tcp://… or unix://…', collect)
+  .option(
     '--to <address>',
     'address of their destination; one for each --listen, in order',
     collect,
@@ -215,29 +242,35 @@ program
   .option('--name <name>', 'name of the VM on this route; one for each --listen, or none', collect)
   .option(
     '--stall-limit <duration>',
-    'fail a migration if one side reads nothing for so long',
-    '30s',
+    'fail a migration if one side reads nothing for so long (default: 30s)',
   )
   .option('--at-once <count>', 'number of migrations that flow at once; others wait')
   .addOption(
-    new Option('--order <order>', 'order in which migrations get their turns')
-      .choices(['in-order', 'round-robin', 'finish-together'])
-      .default('in-order'),
+    new Option('--order <order>', 'order of turns (default: in-order)').choices([
+      'in-order',
+      'round-robin',
+      'finish-together',
+    ]),
   )
-  .option('--slot <duration>', 'length of a turn', '1s')
+  .option('--slot <duration>', 'length of a turn (default: 1s)')
   .option('--shadow <folder>', 'keep a shadow of each VM there, as an epoch; best on tmpfs')
+  .option('--in-flight <size>', 'kept aside of a stream until its shadow begins (default: 16MiB)')
   .option('--budget <size>', 'limit of the memory of all shadows')
-  .option('--headroom <size>', 'memory of the host that must stay free', '256MiB')
-  .option('--keep <count>', 'number of epochs to keep of each VM', '2')
+  .option('--headroom <size>', 'memory of the host that must stay free (default: 256MiB)')
+  .option('--keep <count>', 'number of epochs to keep of each VM (default: 2)')
   .option('--report <folder>', 'folder for a report of each migration')
   .option('--json', 'print reports as JSON, one a line')
   .exitOverride()
-  .action(async (options: GlobalOptions & RelayFlags) => {
+  .action(async (file: string | undefined, options: GlobalOptions & RelayFlags) => {
+    const { listen = [], to = [] } = options;
+    if (file === undefined && listen.length + to.length === 0) {
+      program.error('error: give relay.yaml, or --listen and --to');
+    }
     const { relay } = await import('./relay.ts');
-    if (!(await relay(options, outputOf(options)))) process.exitCode = 1;
+    if (!(await relay(file, options, outputOf(options)))) process.exitCode = 1;
   });
 
-command('explain', 'explain the policy options')
+command('explain', 'explain the options of cluster.yaml and relay.yaml')
   .argument('[policy]', `one of: ${POLICY_NAMES.join(', ')}; or an option, as restore.mode`)
   .action(async (policy: string | undefined, options: GlobalOptions) => {
     const { explain } = await import('./explain.ts');

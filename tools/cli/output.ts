@@ -2,6 +2,7 @@
 import prettyBytes from 'pretty-bytes';
 import prettyMilliseconds from 'pretty-ms';
 import type { Failure } from '../../proxy/failure/failure.ts';
+import type { Reloaded } from '../../proxy/protocol/reload.ts';
 
 export function bytes(count: number | undefined): string {
   return count === undefined ? '-' : prettyBytes(count, { binary: true, maximumFractionDigits: 1 });
@@ -41,6 +42,12 @@ export function failureText(failure: Failure): string {
   if (where !== undefined) lines.push(`  where:  ${where}`);
   if (hint !== undefined) lines.push(`  next:   ${hint}`);
   return lines.join('\n');
+}
+
+/** Returns what was changed, an option a line. */
+export function reloadedText({ applied }: Reloaded): string {
+  if (applied.length === 0) return 'nothing has changed';
+  return applied.map(({ option, before, after }) => `${option}: ${before} → ${after}`).join('\n');
 }
 
 export class Output {

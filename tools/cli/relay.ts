@@ -1,35 +1,40 @@
 /**
  * `umbra relay`: runs in the foreground. The first signal lets migrations end, the next ends them.
  */
-import { renameSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { formatAddress } from '../../proxy/relay/address.ts';
+import { relayChanges } from '../../proxy/config/changes.ts';
+import { toFailure } from '../../proxy/failure/failure.ts';
+import { formatAddress } from '../../proxy/host/address.ts';
+import type { Reloaded } from '../../proxy/protocol/reload.ts';
+import { controlSocket, openControl } from '../../proxy/relay/control.ts';
 import { Relay } from '../../proxy/relay/relay.ts';
 import { RelayStore } from '../../proxy/relay/relay-store.ts';
 import type { MigrationProgress, MigrationReport } from '../../proxy/relay/report.ts';
 import { makeTrustedFolder } from '../../shadow/index.ts';
-import { bytes, duration, failureText, type Output } from './output.ts';
-import {
-  evacuationOf,
-  keeperOf,
-  type RelayFlags,
-  routesOf,
-  stallLimitOf,
-} from './relay-options.ts';
+import { umbraHome } from './home.ts';
+import { bytes, duration, failureText, type Output, reloadedText } from './output.ts';
+import { type RelayFlags, readRelay } from './relay-options.ts';
 import { relayView } from './relay-progress.ts';
 
+const HAD_TERMINAL = process.stdout.isTTY || process.stdin.isTTY;
 /** A relay cannot know of a migration that does not come its way, but it can tell that none has. */
 const NOTHING_CAME =
   'no migration came by: --migrateuri must name this relay, and --tunnelled ones travel inside ' +
   'libvirt’s own connection';
 
-/** Runs a relay until a signal. @returns false if a migration has failed */
-export async function relay(flags: RelayFlags, output: Output): Promise<boolean> {
-  const routes = routesOf(flags);
-  const stallLimitMs = stallLimitOf(flags);
-  const evacuation = evacuationOf(flags);
-  const keeping = keeperOf(flags);
-  const { report: folder } = flags;
+/**
+ * Runs a relay until a signal.
+ * @param file relay.yaml; undefined: all is said by options
+ * @returns false if a migration has failed
+ */
+export async function relay(
+  file: string | undefined,
+  flags: RelayFlags,
+  output: Output,
+): Promise<boolean> {
+  let present = readRelay(file, flags);
+  const { routes, stallLimitMs, evacuation, store: keeping, report: folder } = present.config;
   if (folder !== undefined) makeTrustedFolder(folder);
   const keeper = keeping && (await RelayStore.open(keeping));
   const view = relayView(process.stdout, output.json);
@@ -54,6 +59,16 @@ export async function relay(flags: RelayFlags, output: Output): Promise<boolean>
       },
     },
   );
+  const reload = (): Reloaded => {
+    const next = readRelay(file, flags);
+    const applied = relayChanges(present, next);
+    opened.reconfigure(next.config);
+    if (next.config.store !== undefined) keeper?.reconfigure(next.config.store);
+    present = next;
+    output.result({ reloaded: applied }, `${file} was read again\n${reloadedText({ applied })}`);
+    return { applied };
+  };
+  const control = file === undefined ? undefined : await openReload(file, reload, output);
   const listening = routes.map(({ name, listen, to }) => {
     return { name, listen: formatAddress(listen), to: formatAddress(to) };
   });
@@ -68,15 +83,51 @@ export async function relay(flags: RelayFlags, output: Output): Promise<boolean>
     asked = true;
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, onSignal);
+  const onHangUp = () => (isTerminalGone() ? onSignal() : control?.onHangUp());
+  if (control !== undefined) process.on('SIGHUP', onHangUp);
   try {
     await opened.over;
   } finally {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.off(signal, onSignal);
+    process.off('SIGHUP', onHangUp);
+    control?.close();
     view.stop();
   }
   for (const name of unused)
     output.result({ name, note: NOTHING_CAME }, `${name}: ${NOTHING_CAME}`);
   return well;
+}
+
+/**
+ * Lets the file be read again: by `umbra reload`, and by SIGHUP. Where there can be no socket for
+ * the first, there is the second.
+ */
+async function openReload(file: string, reload: () => Reloaded, output: Output) {
+  const onHangUp = () => {
+    try {
+      reload();
+    } catch (error) {
+      output.failure(toFailure(error, { where: 'reload' }));
+    }
+  };
+  try {
+    const { close } = await openControl(controlSocket(umbraHome(), file), reload);
+    return { onHangUp, close };
+  } catch (error) {
+    output.failure(toFailure(error, { where: 'open' }));
+    return { onHangUp, close: () => {} };
+  }
+}
+
+/** Tells whether the terminal that this was started from is closed: that, too, is a SIGHUP. */
+function isTerminalGone(): boolean {
+  if (!HAD_TERMINAL) return false;
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 function reportText(report: MigrationReport): string {

@@ -29,7 +29,7 @@ import { allOrFirstFailure } from '../../failure/all-or-first-failure.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { buildIdOf } from '../../host/build-id.ts';
 import type { RestoreChoices, RestorePlan } from '../../protocol/agent.ts';
-import type { ClusterConfig } from '../../protocol/cluster.ts';
+import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
 import { layerOver, layerOwner, type RestoredDisk } from '../../protocol/disk-layer.ts';
 import type { RestoreMode } from '../../protocol/member.ts';
 import { requireLayers } from '../vms/disk-layers.ts';
@@ -74,13 +74,27 @@ async function planMember(
   config: ClusterConfig,
   round: string,
   epochMember: EpochMember,
-  { mode: wanted, qemu }: RestoreChoices,
+  choices: RestoreChoices,
 ): Promise<RestorePlan> {
   const { name, shadow: sha256 } = epochMember;
   const member = requireMember(config, name);
-  const shadowDirectory = join(config.shadowsDirectory, round, name);
-  const shadow = await openShadow(shadowDirectory, sha256);
-  const { manifest } = shadow;
+  const shadow = await openShadow(join(config.shadowsDirectory, round, name), sha256);
+  return planShadow(config, member, shadow, epochMember, choices);
+}
+
+/**
+ * Returns how a member is to be brought back from a shadow whose identity says how it is started.
+ * @throws as planRestore
+ */
+export async function planShadow(
+  config: Pick<ClusterConfig, 'cluster' | 'directory'>,
+  member: MemberConfig,
+  shadow: SealedShadow,
+  epochMember: EpochMember,
+  { mode: wanted, qemu }: RestoreChoices,
+): Promise<RestorePlan> {
+  const { directory: shadowDirectory, manifest } = shadow;
+  const { name } = member;
   if (member.libvirt !== undefined) {
     if (qemu === 'recorded') throw notKept('libvirt chooses the QEMU of a domain');
     return planDomain(shadow, wanted);
@@ -198,7 +212,7 @@ function planDomain(shadow: SealedShadow, wanted: RestoreMode | 'auto'): Restore
     throw new UmbraError({ code: 'E_LIBVIRT_XML', message });
   }
   const main = mainRamImage(shadow);
-  const found = wanted === 'stream' ? undefined : domainMemory(commandLine, main.id);
+  const found = wanted === 'stream' ? undefined : memoryOf(commandLine, main.id);
   const obstacle = typeof found === 'string' ? found : undefined;
   const insists = wanted === 'map';
   if (insists && obstacle !== undefined) throw cannotMap(obstacle);
@@ -218,6 +232,12 @@ function planDomain(shadow: SealedShadow, wanted: RestoreMode | 'auto'): Restore
     disks: [],
     mappedDirectory: memory && dirname(main.path),
   };
+}
+
+/** Returns where a domain's memory can be put, or why it cannot be mapped. */
+function memoryOf(commandLine: readonly string[], idstr: string) {
+  if (commandLine.length > 0) return domainMemory(commandLine, idstr);
+  return 'the relay that kept it does not know where libvirt puts its memory';
 }
 
 /** Returns the full image of main RAM: the shadow's own, or that of its base. */

@@ -86,6 +86,12 @@ export class Persister {
     }
   }
 
+  /** Takes up settings that have changed: how many epochs are kept on disk. */
+  reconfigured(): void {
+    this.#persisting = { ...this.#persisting, keep: this.#settings.keep };
+    this.wake();
+  }
+
   get status(): PersistStatus {
     const { directory, mode } = this.#settings;
     const { list, epoch, failure, hopeless } = this.#persisting;

@@ -13,11 +13,12 @@ import type { Logger } from 'pino';
 import type { Catalogue, EpochManifest } from '../../../shadow/index.ts';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import type { Agent } from '../../protocol/agent.ts';
+import type { StoreConfig } from '../../protocol/cluster.ts';
 import type { Exclusive } from '../rounds/exclusive.ts';
 import type { Epochs } from './epochs.ts';
 
 export class FoldJob {
-  readonly #foldAt: number;
+  readonly #store: Pick<StoreConfig, 'foldAt'>;
   readonly #agent: Agent;
   readonly #catalogue: Catalogue;
   readonly #epochs: Epochs;
@@ -25,16 +26,15 @@ export class FoldJob {
   readonly #log: Logger;
   #folding: { readonly end: AbortController; readonly done: Promise<void> } | undefined;
 
-  /** @param foldAt bytes of deltas ÷ bytes of their bases, above which an epoch is folded */
   constructor(
-    foldAt: number,
+    store: Pick<StoreConfig, 'foldAt'>,
     agent: Agent,
     catalogue: Catalogue,
     epochs: Epochs,
     exclusive: Exclusive,
     log: Logger,
   ) {
-    this.#foldAt = foldAt;
+    this.#store = store;
     this.#agent = agent;
     this.#catalogue = catalogue;
     this.#epochs = epochs;
@@ -49,7 +49,7 @@ export class FoldJob {
   async foldIfLarge(number: number, round: string): Promise<void> {
     if (this.#folding !== undefined) return;
     const share = await this.#agent.deltaShare(await this.#catalogue.read(number));
-    if (share <= this.#foldAt || this.#folding !== undefined) return;
+    if (share <= this.#store.foldAt || this.#folding !== undefined) return;
     const end = new AbortController();
     this.#log.info({ epoch: number, share, round }, 'folding');
     const done = this.#fold(number, round, end.signal);

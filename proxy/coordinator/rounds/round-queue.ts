@@ -10,6 +10,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
+import type { StoreConfig } from '../../protocol/cluster.ts';
 import type { Exclusive } from './exclusive.ts';
 
 /** Codes of what more memory would cure. */
@@ -28,13 +29,17 @@ export interface QueueableRound<T> {
 }
 
 export class RoundQueue {
-  readonly #limitMs: number;
+  readonly #store: Pick<StoreConfig, 'queueLimitMs'>;
   readonly #exclusive: Exclusive;
   readonly #admit: () => Promise<void>;
 
   /** @param admit throws what makes a round be refused now */
-  constructor(limitMs: number, exclusive: Exclusive, admit: () => Promise<void>) {
-    this.#limitMs = limitMs;
+  constructor(
+    store: Pick<StoreConfig, 'queueLimitMs'>,
+    exclusive: Exclusive,
+    admit: () => Promise<void>,
+  ) {
+    this.#store = store;
     this.#exclusive = exclusive;
     this.#admit = admit;
   }
@@ -44,7 +49,7 @@ export class RoundQueue {
    * @throws UmbraError the refusal, or E_ROUND_ABORTED
    */
   async run<T>(round: QueueableRound<T>): Promise<T> {
-    const end = performance.now() + this.#limitMs;
+    const end = performance.now() + this.#store.queueLimitMs;
     let hasWaited = false;
     for (;;) {
       try {

@@ -119,7 +119,10 @@ async function request(
 ): Promise<string> {
   const coordinator = new Coordinator(CONFIG, agent(), catalogue, log);
   shutdowns = 0;
-  const api = buildApi(coordinator, log, () => shutdowns++);
+  const api = buildApi(coordinator, log, {
+    shutdown: () => shutdowns++,
+    reload: async () => ({ applied: [] }),
+  });
   // A hold is answered until the client releases it: here, until the daemon ends.
   const isHold = method === 'POST' && url.startsWith('/v1/hold');
   const timer = setInterval(() => void coordinator.end(), isHold ? 5 : 200);

@@ -1,5 +1,5 @@
 /**
- * Fuzz target: cluster.yaml. Whatever the text:
+ * Fuzz target: cluster.yaml, and the same text as a relay.yaml. Whatever the text:
  *   - it is accepted, or refused with E_CONFIG and named problems, in a time bounded by its length;
  *   - an accepted text is accepted again, with the same meaning, when it is written again;
  *   - every folder of the cluster is in its home, and no path contains a NUL.
@@ -7,6 +7,7 @@
 import { strict as assert } from 'node:assert';
 import { parse, stringify } from 'yaml';
 import { parseClusterConfig } from '../../../proxy/config/config.ts';
+import { parseRelay } from '../../../proxy/config/relay-config.ts';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
 import type { ClusterConfig } from '../../../proxy/protocol/cluster.ts';
 import { mutateJson } from '../mutate-json.ts';
@@ -79,6 +80,9 @@ export const target: Target = {
     'members: ',
     'round: ',
     'persist: ',
+    'routes: ',
+    'migrations: ',
+    'tcp://[::1]:4',
     '[[[[[[[['.repeat(50),
     '{a: '.repeat(300),
   ],
@@ -92,6 +96,7 @@ export const target: Target = {
   },
   check(input) {
     const text = input.toString('utf8');
+    checkAsRelay(text);
     let config: ClusterConfig;
     try {
       config = parseClusterConfig(text, FILE, HOME);
@@ -107,6 +112,17 @@ export const target: Target = {
     return 'accepted';
   },
 };
+
+/** Reads a text as a relay.yaml: it is accepted, or refused with E_CONFIG and named problems. */
+function checkAsRelay(text: string): void {
+  try {
+    const { routes } = parseRelay({ file: { path: FILE, text }, options: [] }).config;
+    for (const { name } of routes) assert.match(name, /^[a-z0-9-]+$/);
+  } catch (error) {
+    assert.equal(codeOf(error, UmbraError), 'E_CONFIG');
+    assert.ok((error as Error).message.startsWith(`${FILE}: `));
+  }
+}
 
 function requireInside({ cluster, directory, members, ...config }: ClusterConfig): void {
   assert.equal(directory, `${HOME}/${cluster}`);

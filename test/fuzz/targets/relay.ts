@@ -6,7 +6,7 @@
 import { strict as assert } from 'node:assert';
 import { crc32 } from 'node:zlib';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
-import { formatAddress, parseAddress } from '../../../proxy/relay/address.ts';
+import { formatAddress, parseAddress } from '../../../proxy/host/address.ts';
 import { classify, MARK_BYTES } from '../../../proxy/relay/classify.ts';
 import { Follower } from '../../../proxy/relay/follower.ts';
 import { atRandom } from '../../proxy/stream/cuts.ts';

@@ -172,7 +172,10 @@ const test = suite('daemon client');
 test.before.each(async () => {
   directory = mkdtempSync(join(scratchFolder(), 'umbra-client-'));
   releases = 0;
-  api = buildApi(coordinator as never, pino({ level: 'silent' }), () => {});
+  api = buildApi(coordinator as never, pino({ level: 'silent' }), {
+    shutdown: () => {},
+    reload: async () => ({ applied: [] }),
+  });
   await listenPrivately(api, apiSocket(directory));
 });
 test.after.each(async () => {

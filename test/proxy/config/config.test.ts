@@ -321,6 +321,22 @@ for (const [name, text, expected] of WRONG) {
   });
 }
 
+test('a problem is named by its line, where the file has it', () => {
+  const text = `cluster: a
+members:
+  - ${MEMBER}
+  - name: b
+store:
+  headroom: 3 parsecs
+rounds: {}
+`;
+  const { message } = problems(text);
+  assert.match(message, /\n {2}line 6: store\.headroom: must be/);
+  assert.match(message, /\n {2}line 7: rounds: no such option/);
+  assert.match(problems(text.replace(/store:[\s\S]*/, '')).message, /line 4: members\[1\]: give/);
+  assert.match(problems('members: []').message, /\n {2}cluster: .*\n {2}line 1: members: /);
+});
+
 test('aliases cannot be made to explode', () => {
   const bomb = `a: &a [${'x,'.repeat(50)}]\nb: &b [${'*a,'.repeat(50)}]\nc: [${'*b,'.repeat(50)}]`;
   assert.throws(() => parse(bomb), /Excessive alias count/);

@@ -34,7 +34,10 @@ test.before.each(async () => {
   const catalogue = new Catalogue(config.catalogueDirectory, 'demo');
   await catalogue.prepare();
   const agent = { onNotice: () => {}, status: async () => [] };
-  api = buildApi(new Coordinator(config, agent as never, catalogue, log), log, () => {});
+  api = buildApi(new Coordinator(config, agent as never, catalogue, log), log, {
+    shutdown: () => {},
+    reload: async () => ({ applied: [] }),
+  });
 });
 test.after.each(async () => {
   await api.close();

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { type Address, formatAddress } from '../../../proxy/relay/address.ts';
+import { type Address, formatAddress } from '../../../proxy/host/address.ts';
 import { Relay, type RelayOptions } from '../../../proxy/relay/relay.ts';
 import type { MigrationProgress, MigrationReport } from '../../../proxy/relay/report.ts';
 import { scratchFolder } from '../../support/scratch.ts';

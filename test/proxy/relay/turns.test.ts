@@ -74,7 +74,8 @@ async function withStore(
   const directory = mkdtempSync(join(scratchFolder(), 'umbra-keep-'));
   try {
     const { budgetBytes, keep = 2 } = options;
-    const store = await RelayStore.open({ directory, budgetBytes, headroomBytes: 0, keep });
+    const rest = { headroomBytes: 0, inFlightBytes: 16 * MiB };
+    const store = await RelayStore.open({ directory, budgetBytes, keep, ...rest });
     await use({ directory, store });
   } finally {
     rmSync(directory, { recursive: true, force: true });
@@ -98,7 +99,9 @@ test('shadows are their owner’s only, and not kept where others may write', as
     assert.equal(open, []);
     chmodSync(directory, 0o777);
     const options = { directory, budgetBytes: undefined, headroomBytes: 0, keep: 1 };
-    const error = await RelayStore.open(options).catch((cause: unknown) => cause);
+    const error = await RelayStore.open({ ...options, inFlightBytes: MiB }).catch(
+      (cause: unknown) => cause,
+    );
     assert.is((error as ShadowError).code, 'E_FOLDER_UNSAFE');
   });
 });
@@ -292,6 +295,50 @@ test('a migration over the budget passes without a shadow; older epochs make roo
   });
 });
 
+test('turns that are changed hold for migrations under way, too', async () => {
+  await withBed(
+    'tcp',
+    async (bed) => {
+      const [first, second] = [await bed.both(), await bed.both()];
+      first.source.write(Buffer.concat([opening, firstHalf]));
+      const sent = send(second.source);
+      await take(first.target, opening.length + firstHalf.length);
+      bed.relay.reconfigure({ stallLimitMs: 30_000, evacuation: { ...ONE, atOnce: 2 } });
+      await Promise.all([sent, accept(second.target)]);
+      const third = await bed.both();
+      bed.relay.reconfigure({ stallLimitMs: 30_000, evacuation: ONE });
+      const last = send(third.source);
+      await delay(200);
+      assert.ok(third.target.readableLength < 2 * MiB, 'it does not wait');
+      bed.relay.reconfigure({ stallLimitMs: 30_000, evacuation: undefined });
+      await Promise.all([last, accept(third.target)]);
+    },
+    { evacuation: ONE },
+  );
+});
+
+test('a budget , or what is kept, that is changed: from the next shadow on', async () => {
+  await withStore({}, async ({ directory, store }) => {
+    await withBed(
+      'tcp',
+      async (bed) => {
+        const rest = { directory, headroomBytes: 0, inFlightBytes: MiB };
+        store.reconfigure({ ...rest, budgetBytes: 2 * MiB, keep: 2 });
+        await migrate(bed);
+        assert.is((await bed.report(0)).shadow?.kept, false);
+        store.reconfigure({ ...rest, budgetBytes: undefined, keep: 1 });
+        for (const index of [1, 2]) {
+          await migrate(bed);
+          assert.is((await bed.report(index)).shadow?.kept, true);
+        }
+        const { epochs } = await relayCatalogue(directory).list();
+        assert.is(epochs.length, 1);
+      },
+      { store },
+    );
+  });
+});
+
 test('a store is used by one relay at a time', async () => {
   await withStore({}, async ({ directory, store }) => {
     const again = RelayStore.open({
@@ -299,6 +346,7 @@ test('a store is used by one relay at a time', async () => {
       budgetBytes: undefined,
       headroomBytes: 0,
       keep: 1,
+      inFlightBytes: MiB,
     });
     const code = await again.then(
       () => 'opened',

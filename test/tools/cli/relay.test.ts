@@ -1,7 +1,7 @@
 /** `umbra relay --report`: what it tells of migrations is its owner's alone. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -65,6 +65,65 @@ test('no report is written to a folder that others may write to', async () => {
   assert.match((await lines.next()).value, /"code":"E_FOLDER_UNSAFE"/);
   await once(child, 'exit');
   assert.is(child.exitCode, 1);
+});
+
+/** Runs a command of ours. @returns its last line, parsed */
+async function ask(...words: readonly string[]): Promise<Record<string, unknown>> {
+  const child = spawn(process.execPath, [umbra.path, ...words, '--json'], { env: ownHome() });
+  let said = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  await once(child, 'close');
+  return JSON.parse(said.trim().split('\n').at(-1) ?? '');
+}
+
+function ownHome(): NodeJS.ProcessEnv {
+  return { ...process.env, UMBRA_HOME: at('home') };
+}
+
+function writeRelay(rest: string, to = 'to'): void {
+  const route = `{name: a, listen: 'unix://${at('in.sock')}', to: 'unix://${at(to)}.sock'}`;
+  writeFileSync(at('relay.yaml'), `routes: [${route}]\n${rest}\n`);
+}
+
+test('reload: the relay takes up its file, says what has changed, keeps its routes', async () => {
+  writeRelay('migrations: {atOnce: 1}');
+  const words = [umbra.path, 'relay', at('relay.yaml'), '--json'];
+  const child = spawn(process.execPath, words, { env: ownHome() });
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  const line = async () => JSON.parse((await lines.next()).value ?? '{}');
+  try {
+    assert.ok('listening' in (await line()));
+    const change = { option: 'migrations.atOnce', before: '1', after: '2' };
+    writeRelay('migrations: {atOnce: 2}');
+    assert.equal(await ask('reload', at('relay.yaml')), { applied: [change] });
+    assert.equal(await line(), { reloaded: [change] });
+    const codeOf = ({ failure }: Record<string, unknown>) => (failure as { code: string }).code;
+    writeRelay('stallLimit: 1min', 'elsewhere');
+    assert.is(codeOf(await ask('reload', at('relay.yaml'))), 'E_RELOAD_FIXED');
+    writeRelay('stallLimit: 1ms');
+    assert.is(codeOf(await ask('reload', at('relay.yaml'))), 'E_CONFIG');
+    child.kill('SIGHUP');
+    assert.is(codeOf(await line()), 'E_CONFIG', 'it says so, and runs on');
+    writeRelay('stallLimit: 1min');
+    child.kill('SIGHUP');
+    const { reloaded } = await line();
+    assert.equal(
+      reloaded.map(({ option }: typeof change) => option),
+      ['migrations.atOnce', 'stallLimit'],
+    );
+    const { open } = lookAtTree(at('home'));
+    assert.equal(open, [], 'its socket is its owner’s alone');
+  } finally {
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+  }
+  assert.equal(readdirSync(at('home/.relays')), []);
+  assert.is(
+    ((await ask('reload', at('relay.yaml'))).failure as { code: string }).code,
+    'E_RELOAD_OFF',
+  );
 });
 
 test.run();

@@ -65,7 +65,7 @@ function fold(): FoldJob {
   } as Partial<Agent> as Agent;
   const log = pino({}, { write: (line: string) => told.push(JSON.parse(line) as Told) });
   const epochs = new Epochs(config, catalogue, agent, undefined, log);
-  return new FoldJob(0.01, agent, catalogue, epochs, exclusive, log);
+  return new FoldJob({ foldAt: 0.01 }, agent, catalogue, epochs, exclusive, log);
 }
 
 async function publish(): Promise<void> {

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UmbraError } from '../../../proxy/failure/failure.ts';
-import { formatAddress, parseAddress } from '../../../proxy/relay/address.ts';
+import { formatAddress, parseAddress } from '../../../proxy/host/address.ts';
 
 test('an address is parsed, and formatted the same again', () => {
   const cases = {

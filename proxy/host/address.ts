@@ -1,6 +1,6 @@
 /** Addresses a relay listens on and connects to: `tcp://HOST:PORT`, `unix://PATH`. PURE. */
 import { UmbraError } from '../failure/failure.ts';
-import { SOCKET_PATH_BYTES_MAX } from '../host/linux.ts';
+import { SOCKET_PATH_BYTES_MAX } from './linux.ts';
 
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
