@@ -402,6 +402,13 @@ const RESTORE = {
       'Check the folders: --libvirt must be writable, --store is what umbra relay --shadow ' +
       'had.',
   },
+  E_LIBVIRT_PAIR: {
+    meaning:
+      'This libvirt cannot have this QEMU load a saved domain, and its memory is not mapped.',
+    hint:
+      'Use libvirt 12.9 or newer with QEMU 11; or put the domain’s memory into a file ' +
+      "(<memoryBacking><source type='file'/></memoryBacking>).",
+  },
   E_LIBVIRT_XML: {
     meaning: 'The epoch holds no XML of the domain, or the XML given does not fit.',
     hint: 'Give the domain’s own: virsh dumpxml --migratable DOMAIN >FILE, then --xml FILE.',

@@ -23,7 +23,7 @@ import { startTimeOf } from '../../proxy/host/known-process.ts';
 import { opensSince, watchOpens } from '../../proxy/host/libc.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import type { ClusterStatus } from '../../proxy/protocol/status.ts';
-import { findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
+import { findNextQemu, findQemus, type QemuBinary } from '../../tools/qemu/qemu.ts';
 import { Testbed } from '../../tools/testbed/testbed.ts';
 import { buildTinyGuest, TinyGuest } from '../../tools/testbed/tiny/tiny-guest.ts';
 import { commandLine, type Shape, ShapeVm } from '../support/shape.ts';
@@ -43,7 +43,10 @@ import { suite } from '../support/suite.ts';
 const TOGETHER = 6;
 /** Ends what would never end. */
 const LIMIT_MS = 300_000;
-/** Shapes that come back on every QEMU. All do on the newest; with `UMBRA_SHAPES=all`, on each. */
+/**
+ * Shapes that come back on every QEMU, that of the next Debian release too. All do on the second
+ * one; with `UMBRA_SHAPES=all`, on each.
+ */
 const SAMPLE = 2 * TOGETHER;
 
 interface Finding {
@@ -387,6 +390,8 @@ function pidOf(bed: Testbed, member: string): number {
   return (JSON.parse(note) as { pid: number }).pid;
 }
 
-const qemus = await findQemus();
-const newest = qemus.reduce((one, two) => (isOlder(one.version, two.version) ? two : one));
+const installed = await findQemus();
+const newest = installed.reduce((one, two) => (isOlder(one.version, two.version) ? two : one));
+const next = await findNextQemu();
+const qemus = next === undefined ? installed : [...installed, next];
 for (const qemu of qemus) realVms(qemu, qemu === newest || process.env.UMBRA_SHAPES === 'all');

@@ -1,6 +1,7 @@
 /** Findings of `umbra doctor` on clusters: daemons, and the captures that VMs allow. */
 import { restoreObstacles } from '../../proxy/agent/restores/dry-plan.ts';
 import { replacedProgram } from '../../proxy/agent/restores/kept-program.ts';
+import { saveImageObstacle } from '../../proxy/agent/restores/libvirt-pair.ts';
 import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
 import { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
@@ -101,7 +102,9 @@ async function examine(
     await requireReady(qmp);
     const vm = recordedVm(directory);
     const workingDirectory = vm?.workingDirectory ?? member.workingDirectory;
-    const examined = await examineVm(qmp, workingDirectory);
+    const { major, minor, micro } = qmp.version;
+    const qemuVersion = `${major}.${minor}.${micro}`;
+    const examined = { ...(await examineVm(qmp, workingDirectory)), qemuVersion };
     if (vm !== undefined) {
       const [first] = await restoreObstacles({ member, vm, examined }, disks);
       if (first !== undefined) throw UmbraError.received(first);
@@ -116,13 +119,14 @@ async function examine(
       domainXml: libvirt && '',
     });
     const memory = libvirt && vm && domainMemory(vm.commandLine);
-    const { major, minor, micro } = qmp.version;
-    const replaced = vm && (await replacedProgram(vm, `${major}.${minor}.${micro}`));
+    const replaced = vm && (await replacedProgram(vm, qemuVersion));
+    const noImage = libvirt && (await saveImageObstacle(libvirt.uri, qemuVersion));
     const obstacles = [
       ...(writers.length === 0 ? [] : [`only background captures: ${writers.join(', ')}`]),
       ...(precopy === undefined ? [] : [`no precopy: ${precopy}`]),
       ...background.map(({ message }) => `no background capture: ${message}`),
       ...(typeof memory === 'string' ? [`no restore by map: ${memory}`] : []),
+      ...(noImage === undefined ? [] : [`restore by map only: ${noImage}`]),
       ...(replaced === undefined ? [] : [replaced]),
       ...(examined.machine.largeQueues ? [LARGE_QUEUES] : []),
     ];

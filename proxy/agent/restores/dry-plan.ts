@@ -5,6 +5,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { withLayers } from '../../command-line/disks.ts';
+import { domainMemory } from '../../command-line/domain-memory.ts';
 import { machineChanges } from '../../command-line/machine-changes.ts';
 import { withMedia } from '../../command-line/media.ts';
 import { neededFiles } from '../../command-line/needed-files.ts';
@@ -13,6 +14,7 @@ import { type Failure, toFailure, UmbraError } from '../../failure/failure.ts';
 import type { ClusterConfig, MemberConfig } from '../../protocol/cluster.ts';
 import type { ExamineResult } from '../../protocol/member.ts';
 import type { VmProcess } from '../vms/vm-process.ts';
+import { saveImageObstacle } from './libvirt-pair.ts';
 import { requireMachine } from './machine-type.ts';
 import { fileId, requireOpenFiles } from './open-files.ts';
 import { vmOptions } from './vm-options.ts';
@@ -21,12 +23,13 @@ import { vmOptions } from './vm-options.ts';
 export interface FoundVm {
   readonly member: MemberConfig;
   readonly vm: VmProcess;
-  readonly examined: Pick<ExamineResult, 'machine' | 'disks'>;
+  readonly examined: Pick<ExamineResult, 'machine' | 'disks' | 'qemuVersion'>;
 }
 
 /**
- * Returns what stands in the way of a restore of this VM. Of a domain only its disks are looked at:
- * libvirt starts it from XML that it is asked for anew each time. Changes nothing.
+ * Returns what stands in the way of a restore of this VM. Of a domain only its disks are looked at,
+ * and how it could be loaded: libvirt starts it from XML that it is asked for anew each time.
+ * Changes nothing.
  */
 export async function restoreObstacles(
   { member, vm, examined }: FoundVm,
@@ -35,7 +38,11 @@ export async function restoreObstacles(
   const { commandLine, workingDirectory } = vm;
   const { machine, disks } = examined;
   const sameFiles = () => requireOpenFiles(vm.pid, disks);
-  if (member.libvirt !== undefined) return failuresOf([sameFiles], member.name);
+  const { libvirt } = member;
+  if (libvirt !== undefined) {
+    const loads = () => requireLoadable(libvirt.uri, vm, examined.qemuVersion);
+    return failuresOf([sameFiles, loads], member.name);
+  }
   const program = commandLine[0] ?? '';
   const { given, fromFiles } = vmOptions(commandLine, workingDirectory);
   let options = [...given, ...fromFiles];
@@ -66,6 +73,18 @@ export async function restoreObstacles(
     },
   ];
   return failuresOf(checks, member.name);
+}
+
+/**
+ * Refuses a domain that can be brought back neither by map nor as a save image.
+ * @throws UmbraError E_LIBVIRT_PAIR
+ */
+async function requireLoadable(uri: string, vm: VmProcess, qemuVersion: string): Promise<void> {
+  const noMap = domainMemory(vm.commandLine);
+  if (typeof noMap !== 'string') return;
+  const noFile = await saveImageObstacle(uri, qemuVersion);
+  if (noFile === undefined) return;
+  throw new UmbraError({ code: 'E_LIBVIRT_PAIR', message: `${noFile}, and ${noMap}` });
 }
 
 async function failuresOf(checks: readonly (() => unknown)[], member: string): Promise<Failure[]> {
