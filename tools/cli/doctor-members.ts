@@ -1,7 +1,7 @@
 /** Findings of `umbra doctor` on clusters: daemons, and the captures that VMs allow. */
 import { restoreObstacles } from '../../proxy/agent/restores/dry-plan.ts';
 import { replacedProgram } from '../../proxy/agent/restores/kept-program.ts';
-import { saveImageObstacle } from '../../proxy/agent/restores/libvirt-pair.ts';
+import { saveImageObstacle } from '../../proxy/agent/vms/libvirt-pair.ts';
 import { recordedVm } from '../../proxy/agent/vms/vm-process.ts';
 import { DaemonClient } from '../../proxy/client/daemon-client.ts';
 import { domainMemory } from '../../proxy/command-line/domain-memory.ts';

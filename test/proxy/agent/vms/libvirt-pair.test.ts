@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { daemonVersion } from '../../../../proxy/agent/restores/libvirt-pair.ts';
+import { daemonVersion } from '../../../../proxy/agent/vms/libvirt-pair.ts';
 
 const test = suite('agent: pairs of libvirt and QEMU');
 
