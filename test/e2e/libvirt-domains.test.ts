@@ -3,9 +3,10 @@
  * its monitor, restored by it. Libvirt's own view of them is correct before, during and after a
  * round, and an error names what it cannot do.
  */
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { stringify } from 'yaml';
 import type { Failure } from '../../proxy/failure/failure.ts';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import type { ClusterStatus } from '../../proxy/protocol/status.ts';
@@ -78,6 +79,37 @@ test('a checkpoint leaves domains unchanged, in themselves and for libvirt', asy
     assert.equal([now.names.length, firstGap(now)], [1, undefined]);
   }
 });
+
+test('a domain whose name is the id of another is not taken for it', async () => {
+  const name = await pair.a.ask('domid', 'm0');
+  await pair.a.create(pair.xml({ name }));
+  await untilTicks(pair.console(name), 0, ({ checks }) => checks.length > 0);
+  const file = join(pair.directory, 'numbers.yaml');
+  const members = [{ name: 'number', libvirt: pair.a.uri, domain: name }];
+  writeFileSync(file, stringify({ cluster: 'numbers', members }));
+  await pair.json('up', file);
+  const other = await pair.a.ask('domuuid', 'm0');
+  const numbers = readTicks(pair.console('m0')).numbers.length;
+  await pair.json('checkpoint', '-c', 'numbers');
+  const from = logEnd(pair.console(name));
+  await pair.json('restore', '--replace', '-c', 'numbers');
+  await untilTicks(pair.console(name), from, (ticks) => ticks.checks.length > 0);
+  // virsh takes a number for an id: the list tells names.
+  const list = await pair.a.ask('list', '--name');
+  assert.equal(list.trim().split('\n').sort(), [name, ...DOMAINS].sort());
+  assert.is(await pair.a.ask('domid', 'm0'), name, 'the other was neither killed nor restored');
+  assert.is(await pair.a.ask('domuuid', 'm0'), other);
+  await untilTicks(pair.console('m0'), 0, (ticks) => ticks.numbers.length > numbers + 3);
+  await pair.json('down', '--purge', '-c', 'numbers');
+  await pair.a.ask('destroy', await uuidOf(name));
+});
+
+/** Returns the UUID of the domain of exactly this name. */
+async function uuidOf(name: string): Promise<string> {
+  const rows = (await pair.a.ask('list', '--uuid', '--name')).trim().split('\n');
+  const row = rows.map((line) => line.trim().split(/\s+/)).find(([, called]) => called === name);
+  return row?.[0] ?? '';
+}
 
 test('an epoch of domains is exported without further options', async () => {
   const folder = join(pair.memory, 'umbra', 'images');
