@@ -42,7 +42,7 @@ export const MEMORY: readonly Shape[] = [
   { name: 'plain', options: '' },
   { name: 'q35', machine: 'pc-q35-7.2', options: '' },
   { name: 'microvm', machine: 'microvm', options: '' },
-  { name: 'type-3-1', machine: 'pc-i440fx-3.1', options: '' },
+  { name: 'type-3-1', until: 10, machine: 'pc-i440fx-3.1', options: '' },
   { name: 'alias-pc', machine: 'pc', options: '' },
   { name: 'room-for-dimms', memory: HOT, options: '' },
   {
@@ -148,6 +148,7 @@ export const DEVICES: readonly Shape[] = [
   { name: 'four-cpus', options: '-smp 4,maxcpus=8' },
   {
     name: 'client-socket',
+    until: 10,
     options: '-chardev socket,id=c0,path={f}/peer.sock,reconnect=60 -device isa-serial,chardev=c0',
     cloneRefused: 'E_CLONE_COMMAND',
   },
