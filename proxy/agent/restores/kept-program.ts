@@ -2,31 +2,30 @@
  * The QEMU that a VM runs on, kept beside the cluster: an upgrade of the package puts another in
  * its place, and `restore --qemu recorded` starts the one that an epoch was taken from.
  *
- *     CLUSTER/qemu/BUILD-ID/bin/qemu-system-x86_64   a link to the file, or a copy of it
- *                          /share, /lib/ipxe         links to where the original's own are
- *                          /lib/x86_64-linux-gnu/qemu   copies of its modules, if the VM has any
+ *     CLUSTER/qemu/BUILD-ID/bin/qemu-system-x86_64       a copy
+ *                          /lib/x86_64-linux-gnu/qemu/   copies of its modules, if the VM has any
+ *                          /origin                       the path of the original
  *
- * QEMU looks for its firmware and its modules beside the folder that it was started from
- * (get_relocated_path, util/cutils.c), and takes modules of its own build only (util/module.c):
- * Debian's 7.2 emulates processors by one.
+ * QEMU looks for its modules beside the folder that it was started from (get_relocated_path,
+ * util/cutils.c), and takes those of its own build only (util/module.c): Debian's 7.2 emulates
+ * processors by one. Firmware is the same for all builds: it is taken from where the original's is.
  */
 import {
   chmodSync,
   constants,
   copyFileSync,
-  cpSync,
   existsSync,
-  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
   type Stats,
   statSync,
-  symlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { buildIdOf } from '../../host/build-id.ts';
@@ -35,17 +34,17 @@ import { readMaps } from '../../host/proc-maps.ts';
 import { programOf, type VmProcess } from '../vms/vm-process.ts';
 import { pathOf, queryProgram } from './program.ts';
 
-/** Folders of firmware, seen from a program's prefix: the same for all builds. */
-const FIRMWARE = ['share', 'lib/ipxe'] as const;
+/** Folders of firmware, seen from a program's prefix. */
+const FIRMWARE = ['share/qemu', 'share/seabios', 'lib/ipxe/qemu'] as const;
 /** A module, with the part of its path that is the same below every prefix. */
 const MODULE = /\/(lib(?:64)?(?:\/[^/]+)*\/qemu)\/[^/]+\.so$/;
-/** More builds than clusters see in practice; each takes some 30 MB where it is a copy. */
+/** More builds than clusters see in practice; each takes 20 to 30 MB. */
 const KEPT_MAX = 8;
 
 /**
  * Keeps the program of a VM, if it is a file that its command line names: not a script that starts
  * QEMU. Does nothing if it is there.
- * @throws Error if it can be neither linked nor copied
+ * @throws Error if it cannot be copied
  */
 export function keepProgram({ pid, commandLine }: VmProcess, clusterDirectory: string): void {
   const running = `/proc/${pid}/exe`;
@@ -68,12 +67,19 @@ export function keepProgram({ pid, commandLine }: VmProcess, clusterDirectory: s
   removeOldest(folder);
 }
 
-/** Returns the path of a build's kept program; undefined if there is none, or it is another. */
-export function keptProgram(clusterDirectory: string, buildId: string): string | undefined {
-  const folder = join(clusterFolder(clusterDirectory, 'programs'), buildId, 'bin');
+/**
+ * Returns how a build's kept program is started: its path, and where it finds its firmware.
+ * Undefined if there is none, or it is another.
+ */
+export function keptProgram(clusterDirectory: string, buildId: string): string[] | undefined {
+  const folder = join(clusterFolder(clusterDirectory, 'programs'), buildId);
   try {
-    const path = join(folder, readdirSync(folder)[0] ?? '');
-    return buildIdOf(path) === buildId ? path : undefined;
+    const original = readFileSync(join(folder, 'origin'), 'utf8');
+    const path = join(folder, 'bin', basename(original));
+    if (buildIdOf(path) !== buildId) return undefined;
+    const prefix = dirname(dirname(original));
+    const firmware = FIRMWARE.map((name) => join(prefix, name)).filter(existsSync);
+    return [path, ...firmware.flatMap((one) => ['-L', one])];
   } catch {
     return undefined;
   }
@@ -101,29 +107,24 @@ export async function replacedProgram(
 }
 
 function fill(folder: string, pid: number, original: string): void {
-  const running = `/proc/${pid}/exe`;
-  const prefix = dirname(dirname(original));
   const modules = readMaps(pid).filter(({ path }) => MODULE.test(path));
   const replaced = modules.find(({ removed }) => removed);
   if (replaced !== undefined) throw new Error(`its module ${replaced.path} was replaced`);
   for (const from of new Set(modules.map(({ path }) => dirname(path)))) {
     const [, place = ''] = MODULE.exec(`${from}/any.so`) ?? [];
-    cpSync(from, join(folder, place), { recursive: true });
-  }
-  for (const name of FIRMWARE) {
-    mkdirSync(dirname(join(folder, name)), { recursive: true });
-    symlinkSync(join(prefix, name), join(folder, name));
+    const into = join(folder, place);
+    mkdirSync(into, { recursive: true, mode: 0o700 });
+    for (const name of readdirSync(from)) copy(join(from, name), join(into, name), 0o600);
   }
   const program = join(folder, 'bin', basename(original));
   mkdirSync(dirname(program), { mode: 0o700 });
-  try {
-    if (!isSameFile(running, original)) throw new Error('it was replaced');
-    linkSync(original, program);
-  } catch {
-    // Another file system, a file of another user's, or one that has no name any more.
-    copyFileSync(running, program, constants.COPYFILE_FICLONE);
-    chmodSync(program, 0o700);
-  }
+  copy(`/proc/${pid}/exe`, program, 0o700);
+  writeFileSync(join(folder, 'origin'), original, { mode: 0o600 });
+}
+
+function copy(from: string, to: string, mode: number): void {
+  copyFileSync(from, to, constants.COPYFILE_FICLONE);
+  chmodSync(to, mode);
 }
 
 function removeOldest(folder: string): void {

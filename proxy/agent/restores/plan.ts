@@ -101,7 +101,8 @@ export async function planShadow(
   }
   const { commandLine, workingDirectory } = manifest.identity;
   const installed = commandLine[0] ?? '';
-  const program = qemu === 'recorded' ? requireKept(manifest, config.directory) : installed;
+  const start = qemu === 'recorded' ? requireKept(manifest, config.directory) : [installed];
+  const [program = ''] = start;
   const machineType = machineTypeOf(manifest);
   await requireMachine(program, machineType, member.command);
   const { version } = await queryProgram(program);
@@ -113,7 +114,7 @@ export async function planShadow(
   const disks = newLayers(layerOwner(config.cluster, name), epochMember);
   const lineWith = (ram: MappedRam | undefined) => {
     const [, ...asItWas] = withMediaOf(manifest);
-    const line = restoreCommandLine([program, ...asItWas], machineType, { version, mapped: ram });
+    const line = restoreCommandLine([...start, ...asItWas], machineType, { version, mapped: ram });
     return withLayers(line, disks, workingDirectory);
   };
   return {
@@ -176,12 +177,12 @@ function otherQemu(
   return `it ran on QEMU ${qemuVersion} and comes back on ${which}${changes}${queues}`;
 }
 
-/** @throws UmbraError E_QEMU_NOT_KEPT */
-function requireKept({ identity }: ShadowManifest, clusterDirectory: string): string {
+/** Returns how the QEMU that ran is started. @throws UmbraError E_QEMU_NOT_KEPT */
+function requireKept({ identity }: ShadowManifest, clusterDirectory: string): string[] {
   const { qemuBuildId, commandLine } = identity;
   const [installed = ''] = commandLine;
   if (qemuBuildId === undefined) throw notKept('the epoch does not say which QEMU it was');
-  if (buildIdOf(pathOf(installed) ?? '') === qemuBuildId) return installed;
+  if (buildIdOf(pathOf(installed) ?? '') === qemuBuildId) return [installed];
   const kept = keptProgram(clusterDirectory, qemuBuildId);
   if (kept === undefined) throw notKept(`build ${qemuBuildId} is not in the cluster’s folder`);
   return kept;
