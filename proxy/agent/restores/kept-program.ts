@@ -94,13 +94,10 @@ export async function replacedProgram(
   version: string,
 ): Promise<string | undefined> {
   const [program = ''] = commandLine;
-  const running = buildIdOf(`/proc/${pid}/exe`);
   const path = resolved(program);
-  if (running === undefined || path === undefined || isSameFile(`/proc/${pid}/exe`, path)) {
-    return undefined;
-  }
-  const installed = buildIdOf(path);
-  if (installed === undefined || installed === running) return undefined;
+  if (path === undefined || isSameFile(`/proc/${pid}/exe`, path)) return undefined;
+  const [running, installed] = [buildIdOf(`/proc/${pid}/exe`), buildIdOf(path)];
+  if (running === undefined || installed === undefined || installed === running) return undefined;
   const { version: other } = await queryProgram(program);
   const which = other === version ? `another build of QEMU ${other}` : `QEMU ${other}`;
   return `it runs on QEMU ${version}; ${program} is ${which} now`;
