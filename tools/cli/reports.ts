@@ -142,15 +142,13 @@ export function restoreText(report: RestoreReport): string {
 /** Tells how far the guests' clocks are behind, and of each that should have been set, why not. */
 function clockLines({ members, clockSpreadMs }: RestoreReport): string[] {
   const lags = members.flatMap(({ clockLagMs }) => clockLagMs ?? []);
-  const lagMs = Math.max(...lags);
-  const lag = lagMs < 0 ? `${duration(-lagMs)} ahead` : `${duration(lagMs)} behind`;
-  const known = lags.length === 0 ? 'behind by an unknown time' : lag;
+  const known = lags.length === 0 ? 'behind by an unknown time' : lagText(Math.max(...lags));
   const caughtUp = members.filter(({ clock }) => clock === 'caught-up');
   const failures = members.flatMap(({ clockFailure }) => clockFailure ?? []);
   if (caughtUp.length + failures.length === 0) {
     return [`  clocks of the guests: ${known} (kept; --clock catch-up has guest agents set them)`];
   }
-  const offMs = Math.max(...caughtUp.map(({ clockOffMs = 0 }) => Math.abs(clockOffMs)));
+  const offMs = Math.max(0, ...caughtUp.map(({ clockOffMs = 0 }) => Math.abs(clockOffMs)));
   const apart = clockSpreadMs === undefined ? '' : `, ${duration(clockSpreadMs)} apart`;
   const set = `${caughtUp.length} of ${members.length} caught up`;
   const now = caughtUp.length === 0 ? set : `${set}, now off by ${duration(offMs)} at most${apart}`;
@@ -158,6 +156,10 @@ function clockLines({ members, clockSpreadMs }: RestoreReport): string[] {
     `  clocks of the guests: ${known}; ${now}`,
     ...failures.map(({ member, message, code }) => `    ${member}: ${message} (${code})`),
   ];
+}
+
+function lagText(lagMs: number): string {
+  return lagMs < 0 ? `${duration(-lagMs)} ahead` : `${duration(lagMs)} behind`;
 }
 
 export function statusText(status: ClusterStatus): string {
