@@ -48,6 +48,7 @@ const LIMIT_MS = 300_000;
  * one; with `UMBRA_SHAPES=all`, on each.
  */
 const SAMPLE = 2 * TOGETHER;
+const REFUSED_SAMPLE = 4;
 
 interface Finding {
   readonly check: string;
@@ -108,7 +109,7 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
     .sort(
       (one, two) => Number(one.cloneRefused !== undefined) - Number(two.cloneRefused !== undefined),
     );
-  const tried = isWhole ? whole : sampleOf(whole);
+  const tried = isWhole ? whole : sampleOf(whole, SAMPLE);
   for (let at = 0; at < tried.length; at += TOGETHER) {
     const shapes = tried.slice(at, at + TOGETHER);
     test(`come back: ${shapes.map(({ name }) => name).join(', ')}`, async () => {
@@ -134,9 +135,10 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
     });
   }
 
-  for (const shape of [...CHANGED, ...REFUSED].filter(
+  const refused = [...CHANGED, ...REFUSED].filter(
     (one) => one.refused !== undefined && isOf(one, qemu.version),
-  )) {
+  );
+  for (const shape of isWhole ? refused : sampleOf(refused, REFUSED_SAMPLE)) {
     test(`refused: ${shape.name}`, async () => {
       const [vm] = await attach([shape]);
       const told = (await findings()).find(({ check }) => check === `real/${shape.name}`);
@@ -359,8 +361,8 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
 }
 
 /** Returns shapes from all over the list. */
-function sampleOf(shapes: readonly Shape[]): readonly Shape[] {
-  const every = Math.ceil(shapes.length / SAMPLE);
+function sampleOf(shapes: readonly Shape[], most: number): readonly Shape[] {
+  const every = Math.ceil(shapes.length / most);
   return shapes.filter((_, index) => index % every === 0);
 }
 
