@@ -1,11 +1,11 @@
 /** A relay.yaml, the options beside it, and what a relay makes of both. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { UmbraError } from '../../../proxy/failure/failure.ts';
 import { type RelayFlags, readRelay } from '../../../tools/cli/relay-options.ts';
 import { scratchFolder } from '../../support/scratch.ts';
+import { suite } from '../../support/suite.ts';
 
 const test = suite('relay options');
 const plain: RelayFlags = { listen: ['tcp://10.0.0.1:49300'], to: ['tcp://10.0.0.2:49300'] };
