@@ -61,6 +61,10 @@ const MACHINES: readonly Choice[] = [
 const REFUSED: readonly Choice[] = [
   { name: 'no-vmdesc', machine: ',suppress-vmdesc=on' },
   { name: 'dropped-rights', options: '-run-with user=daemon' },
+  {
+    name: 'nvme',
+    options: '-drive driver=null-co,size=1M,if=none,id=n0 -device nvme,serial=n,drive=n0',
+  },
 ];
 const REFUSED_CHANCE = 0.03;
 
@@ -182,7 +186,6 @@ const DISKS: readonly Choice[] = [
     '-device virtio-scsi-pci,id=scsi0 -drive if=none,id=s0,format=raw,file={f}/k.raw ' +
       '-device scsi-hd,bus=scsi0.0,drive=s0',
   ),
-  disk('nvme', '-drive if=none,id=n0,format=raw,file={f}/l.raw -device nvme,serial=n,drive=n0'),
   disk('drive-unlocked', '-drive file={f}/m.raw,format=raw,if=virtio,file.locking=off'),
   disk('drive-throttled', '-drive file={f}/n.raw,format=raw,if=virtio,throttling.iops-total=500'),
   { name: 'null-disk', options: '-drive driver=null-co,size=1M,if=virtio' },

@@ -27,7 +27,10 @@ export async function withoutRefusal(vm: ShapeVm, line: readonly string[]): Prom
   const owner = join(vm.folder, 'owner.sock');
   const monitor = await QmpClient.connect(owner, { timeoutMs: LIMIT_MS });
   const before = await describeMachine(monitor);
-  const saved = await migrate(monitor, `exec:cat > ${stream}`);
+  // A sandbox may forbid what `exec` takes; before 8.2 there is nothing else.
+  const { major, minor } = monitor.version;
+  const isOld = major < 8 || (major === 8 && minor < 2);
+  const saved = await migrate(monitor, isOld ? `exec:cat > ${stream}` : `file:${stream}`);
   monitor.close();
   const ended = once(vm.qemu, 'exit');
   vm.qemu.kill('SIGKILL');
@@ -38,7 +41,7 @@ export async function withoutRefusal(vm: ShapeVm, line: readonly string[]): Prom
   }
   const [program = '', ...words] = line;
   const log = openSync(vm.log, 'w');
-  const incoming = ['-S', '-incoming', `exec:cat ${stream}`];
+  const incoming = ['-S', '-incoming', isOld ? `exec:cat ${stream}` : `file:${stream}`];
   const loading = spawn(program, [...words, ...incoming], { stdio: ['ignore', log, log] });
   const exited = once(loading, 'exit').then(() => undefined);
   exited.catch(() => {});
