@@ -18,7 +18,7 @@ import { Testbed } from '../../tools/testbed/testbed.ts';
 import { suite } from '../support/suite.ts';
 
 const MIB = 2 ** 20;
-const MEMORY_MIB = 192;
+const MEMORY_MIB = 208;
 const NODES = 2;
 const IN_FLIGHT_MIB = 4;
 /** Budget that fits a whole round, but not an epoch beside it. */
