@@ -192,6 +192,11 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
   async function upByScript(script: string): Promise<string> {
     const program = join(bed.home, 'qemu');
     writeFileSync(program, script, { mode: 0o700 });
+    return upBy(program);
+  }
+
+  /** Starts a VM of a cluster's own by a program, and checkpoints it. @returns its serial line */
+  async function upBy(program: string): Promise<string> {
     const folder = join(bed.home, 'real', 'vm', 'own');
     const [, ...words] = commandLine({ name: 'own', options: '' }, qemu, kernel, folder);
     const command = [program, ...words];
@@ -231,14 +236,7 @@ function realVms(qemu: QemuBinary, isWhole: boolean): void {
       symlinkSync(join(qemu.binary, '..', '..', beside), join(bed.home, 'usr', beside));
     }
     copyFileSync(qemu.binary, program);
-    const folder = join(bed.home, 'real', 'vm', 'own');
-    const [, ...words] = commandLine({ name: 'own', options: '' }, qemu, kernel, folder);
-    const command = [program, ...words];
-    writeFileSync(bed.file, stringify({ cluster: 'real', members: [{ name: 'own', command }] }));
-    await bed.json('up', bed.file);
-    const serial = join(folder, 'serial.sock');
-    assert.match(await verifyAt(serial), /^ok /);
-    await bed.json('checkpoint');
+    const serial = await upBy(program);
     copyFileSync(other.binary, `${program}.new`);
     renameSync(`${program}.new`, program);
 
