@@ -20,6 +20,7 @@ export {
 } from './evacuation.ts';
 export { dalyIntervalMs, type Interval, LEAST_INTERVAL_MS, nextInterval } from './interval.ts';
 export { type LiveDecision, LivePhase, type LivePolicy } from './live-phase.ts';
+export { isPassWorthIt, type LivePass } from './live-passes.ts';
 export { chooseSlots, type Multiplexing } from './multiplexing.ts';
 export { observeProgress, type Progress, whyStalled } from './progress.ts';
 export { epochsToRetire, type RetainedEpoch, type RetentionPolicy } from './retention.ts';

@@ -26,6 +26,9 @@ export interface QmpExecuteOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Sends bytes with a descriptor over a socket. @returns the bytes sent; -1 if it failed */
+export type SendDescriptor = (socket: number, bytes: Uint8Array) => number;
+
 interface Pending {
   readonly command: string;
   readonly resolve: (value: unknown) => void;
@@ -127,7 +130,28 @@ export class QmpClient {
     this.#fail(this.#error('E_QMP_CLOSED', 'the monitor connection was closed by its owner'));
   }
 
-  #send(command: string, args: unknown, options: QmpExecuteOptions): Promise<unknown> {
+  /**
+   * Gives QEMU a descriptor, which opens as `/dev/fdset/SET` from then on (`add-fd`). No other
+   * command may be under way.
+   * @param send sends bytes and the descriptor over a socket, and returns the bytes sent
+   * @throws QmpError as `execute` does
+   */
+  async giveDescriptor(set: number, send: SendDescriptor): Promise<void> {
+    const socket = descriptorOf(this.#socket);
+    const write = (line: string) => {
+      const bytes = Buffer.from(line);
+      if (socket !== undefined && send(socket, bytes) === bytes.length) return;
+      this.#fail(this.#error('E_QMP_CLOSED', 'the monitor takes no descriptor'));
+    };
+    await this.#send('add-fd', { 'fdset-id': set }, {}, write);
+  }
+
+  #send(
+    command: string,
+    args: unknown,
+    options: QmpExecuteOptions,
+    write: (line: string) => void = (line) => this.#socket.write(line),
+  ): Promise<unknown> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     const { timeoutMs = DEFAULT_DEADLINE_MS, signal } = options;
     const id = this.#nextId++;
@@ -135,7 +159,7 @@ export class QmpClient {
       this.#pending.set(id, { command, resolve, reject });
     });
     const request = { execute: command, id, ...(args === undefined ? {} : { arguments: args }) };
-    this.#socket.write(`${JSON.stringify(request)}\n`);
+    write(`${JSON.stringify(request)}\n`);
     const late = () =>
       this.#error('E_QMP_TIMEOUT', `no answer to ${command} within ${timeoutMs} ms`, { command });
     return withDeadline(answer, timeoutMs, signal, late).finally(() => this.#pending.delete(id));
@@ -242,6 +266,12 @@ export class QmpClient {
       ...context,
     });
   }
+}
+
+/** Returns a socket's descriptor, which Node keeps to itself; undefined once it is closed. */
+function descriptorOf(socket: Socket): number | undefined {
+  const { _handle: handle } = socket as { _handle?: { fd?: number } | null };
+  return handle?.fd;
 }
 
 async function withDeadline<T>(

@@ -99,6 +99,7 @@ export interface BlockNode {
   /** The driver: that of a format, or of what it is in, such as `file`. */
   readonly drv: string;
   readonly file: string;
+  readonly cache?: { readonly direct: boolean };
 }
 
 export interface SnapshotAction {
@@ -177,6 +178,10 @@ export interface QmpCommands {
   'query-cpus-fast': { arguments: undefined; result: readonly { 'thread-id': number }[] };
   /** Fails with class DeviceNotActive where there is none (softmmu/balloon.c). */
   'query-balloon': { arguments: undefined; result: { actual: number } };
+  'query-commands': { arguments: undefined; result: readonly { name: string }[] };
+  /** Saves all but memory of a stopped VM; `live` left out inactivates its disks (savevm.c). */
+  'xen-save-devices-state': { arguments: { filename: string; live: false }; result: object };
+  'remove-fd': { arguments: { 'fdset-id': number }; result: object };
   'query-name': { arguments: undefined; result: { name?: string } };
   'query-uuid': { arguments: undefined; result: { UUID: string } };
   'query-migrate': { arguments: undefined; result: MigrationInfo };

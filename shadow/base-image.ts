@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { Mapping } from './mapping.ts';
-import { ZEROS } from './page-index.ts';
+import { entriesOf, ZEROS } from './page-index.ts';
 import type { SealedBlock } from './sealed-shadow.ts';
 
 export class BaseImage {
@@ -20,7 +20,7 @@ export class BaseImage {
   constructor(directory: string, { block, index }: SealedBlock) {
     this.length = block.bytes;
     this.#pageSize = index.pageSize;
-    this.#entries = index.entries;
+    this.#entries = entriesOf(index);
     this.#mapping = new Mapping(join(directory, block.file), block.fileBytes);
   }
 

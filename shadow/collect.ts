@@ -2,7 +2,7 @@
  * Removes round folders that no epoch needs any more: a retired epoch, an aborted round or a crash
  * left them.
  *
- *     epochs ──▶ rounds they name ──▶ rounds those are deltas of     needed
+ *     epochs ──▶ rounds they name ──▶ rounds of the chains of bases  needed
  *     other rounds, unless the caller keeps them                     removed, or recycled
  */
 import { readdir, rm } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import type { Catalogue } from './catalogue.ts';
 import { ShadowError } from './errors.ts';
 import { isRoundName } from './names.ts';
-import { readBaseName } from './sealed-shadow.ts';
+import { readBases } from './sealed-shadow.ts';
 import { recycleShadows } from './spares.ts';
 import { IGNORE_STEPS, type OnStep } from './steps.ts';
 
@@ -80,8 +80,7 @@ async function neededRounds(
     needed.add(round);
     for (const { name } of members) {
       try {
-        const base = await readBaseName(join(shadowsDirectory, round, name));
-        if (base !== undefined) needed.add(base.round);
+        for await (const base of readBases(shadowsDirectory, round, name)) needed.add(base);
       } catch (error) {
         if (!(error instanceof ShadowError)) throw error;
         onBlocked(epoch, error);

@@ -15,7 +15,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { alignedBuffer } from './aligned-buffer.ts';
 import { SealedRam } from './sealed-ram.ts';
-import { readShadowFile, type SealedShadow } from './sealed-shadow.ts';
+import { cutOf, readShadowFile, type SealedShadow } from './sealed-shadow.ts';
 import { type Sealed, type StagingLocation, StagingShadow } from './staging.ts';
 import { IGNORE_STEPS, type OnStep } from './steps.ts';
 import { verifyShadow } from './verify.ts';
@@ -49,6 +49,7 @@ export async function foldShadow(
       identity,
       configuration: await readShadowFile(directory, manifest.configuration),
       deviceState: await readShadowFile(directory, manifest.deviceState),
+      cut: cutOf(manifest),
       vmdesc: vmdesc && (await readShadowFile(directory, vmdesc)).toString('utf8'),
     });
     onStep('fold/sealed');

@@ -14,6 +14,7 @@ export {
   makeEpochManifest,
   type ShadowManifest,
 } from './manifest.ts';
+export { type PageRun, type RunImage } from './link-image.ts';
 export { populate } from './mapping.ts';
 export { isRoundName, ROUND_RANDOM_BYTES, roundName } from './names.ts';
 export { makeOwnFolder, makeTrustedFolder, requireTrustedFolder } from './own-folder.ts';
@@ -22,7 +23,14 @@ export type { RamImage } from './ram-image.ts';
 export { reclaimHoles } from './reclaim-holes.ts';
 export { measureRoom, occupiedBytes, requireRoom } from './room.ts';
 export { SealedRam } from './sealed-ram.ts';
-export { openShadow, readShadowFile, type SealedShadow } from './sealed-shadow.ts';
+export {
+  chainOf,
+  cutOf,
+  openShadow,
+  readShadowFile,
+  rootOf,
+  type SealedShadow,
+} from './sealed-shadow.ts';
 export { type EpochSpace, measureEpochs } from './space.ts';
 export {
   markMapped,

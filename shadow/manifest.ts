@@ -79,7 +79,9 @@ const shadowManifestSchema = z.object({
   round: fileNameSchema,
   identity: identitySchema,
   pageSize: z.number().int().min(PAGE_BYTES_MIN).max(PAGE_BYTES_MAX),
-  /** Base of its deltas: the same member's full shadow of another round, by digest. */
+  /** Round in which the VM was captured, if the folder is that of another. */
+  cut: fileNameSchema.optional(),
+  /** Base of its deltas: the same member's shadow of another round, by digest. */
   base: z.object({ round: fileNameSchema, shadow: sha256Schema }).optional(),
   blocks: z.array(blockSchema).min(1).max(1024),
   configuration: fileSchema,

@@ -14,6 +14,7 @@ import type { Allowance } from './allowance.ts';
 import type { BaseImage } from './base-image.ts';
 import { ShadowError } from './errors.ts';
 import { PageFile } from './page-file.ts';
+import type { PageRun, RunImage } from './link-image.ts';
 import { AS_BASE, type PageIndex, ZEROS } from './page-index.ts';
 import { createReserved } from './reservation.ts';
 
@@ -34,7 +35,7 @@ export interface SealedImage {
   readonly storedBytes: number;
 }
 
-export class RamImage {
+export class RamImage implements RunImage {
   readonly #path: string;
   readonly #length: number;
   readonly #pageSize: number;
@@ -127,6 +128,20 @@ export class RamImage {
     if (slot < 0) return;
     this.#file.drop(slot);
     if (this.#base !== undefined) this.#free.push(slot);
+  }
+
+  writeRuns(runs: readonly PageRun[], bytes: Uint8Array): void {
+    let at = 0;
+    for (const { page, count } of runs) {
+      for (let one = page; one < page + count; one++, at += this.#pageSize) {
+        this.writePage(one * this.#pageSize, bytes, at);
+      }
+    }
+    this.flush(); // the bytes are borrowed until here
+  }
+
+  zeroRun({ page, count }: PageRun): void {
+    for (let one = page; one < page + count; one++) this.zeroPage(one * this.#pageSize);
   }
 
   /**

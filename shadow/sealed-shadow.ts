@@ -4,6 +4,9 @@
  *
  *     STORE/shadows/ROUND/MEMBER        the shadow
  *     STORE/shadows/BASE ROUND/MEMBER   the base of its deltas, if it has any
+ *
+ *     full ◀──base── delta                          what differs from the base
+ *     full ◀──base── link ◀──base── link ◀── …      a chain: what was written since the base
  */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -11,7 +14,6 @@ import { sha256Of, unwrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
 import type { FileStamp } from './file-stamp.ts';
 import {
-  type BaseName,
   SHADOW_FORMAT,
   type ShadowBlock,
   type ShadowFile,
@@ -36,34 +38,71 @@ export interface SealedBlock {
   readonly index: PageIndex;
 }
 
+/** The most links of a chain: what is read off the store is bounded. */
+const CHAIN_MAX = 1024;
+
 /**
- * Reads the manifests of a shadow and of its base, and checks them against the digests that name
- * them.
+ * Reads the manifests of a shadow and of the chain of its bases, and checks them against the
+ * digests that name them.
  * @param sha256 digest by which the epoch names the shadow; undefined: not checked
  * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE
  */
 export async function openShadow(directory: string, sha256?: string): Promise<SealedShadow> {
-  const { path, manifest, found } = readManifest(directory, sha256);
-  const { base } = manifest;
-  const isDelta = manifest.blocks.some(({ kind }) => kind === 'delta');
-  if (isDelta !== (base !== undefined)) {
-    throw new ShadowError('E_MANIFEST_INVALID', `${path}: a delta and a base need each other`, {
-      path,
-    });
+  const chain: Omit<SealedShadow, 'base'>[] = [];
+  for (let [at, digest]: [string, string | undefined] = [directory, sha256]; ; ) {
+    const { path, manifest, found } = readManifest(at, digest);
+    const { base } = manifest;
+    const isDelta = manifest.blocks.some(({ kind }) => kind === 'delta');
+    const invalid = (why: string) =>
+      new ShadowError('E_MANIFEST_INVALID', `${path}: ${why}`, { path });
+    if (isDelta !== (base !== undefined)) throw invalid('a delta and a base need each other');
+    chain.push({ directory: at, manifest, sha256: found });
+    if (base === undefined) break;
+    if (chain.length > CHAIN_MAX) throw invalid(`its chain has more than ${CHAIN_MAX} links`);
+    at = join(dirname(dirname(at)), base.round, basename(at));
+    digest = base.shadow;
   }
-  if (base === undefined) return { directory, manifest, sha256: found, base: undefined };
-  const baseDirectory = join(dirname(dirname(directory)), base.round, basename(directory));
-  const opened = await openShadow(baseDirectory, base.shadow);
-  if (opened.base === undefined) return { directory, manifest, sha256: found, base: opened };
-  const message = `${path}: its base is a delta itself`;
-  throw new ShadowError('E_MANIFEST_INVALID', message, { path });
+  const opened = chain.reduceRight<SealedShadow | undefined>(
+    (base, link) => ({ ...link, base }),
+    undefined,
+  );
+  if (opened === undefined) throw new Error('a chain has a shadow at least');
+  return opened;
+}
+
+/** Lists a shadow and its bases, the root of the chain last. */
+export function chainOf(shadow: SealedShadow): SealedShadow[] {
+  const chain: SealedShadow[] = [];
+  for (let at: SealedShadow | undefined = shadow; at !== undefined; at = at.base) chain.push(at);
+  return chain;
+}
+
+/** Returns the full shadow that a chain ends with; the shadow itself if it is no delta. */
+export function rootOf(shadow: SealedShadow): SealedShadow {
+  return chainOf(shadow).at(-1) ?? shadow;
+}
+
+/** Returns the round in which the VM was captured. A folded shadow is in the folder of another. */
+export function cutOf({ cut, round }: ShadowManifest): string {
+  return cut ?? round;
 }
 
 /**
- * Reads which shadow this one is a delta of; undefined if it is none. @throws as `openShadow` does
+ * Reads the rounds of the chain of bases of a shadow, the nearest first; none if it is no delta.
+ * @throws as `openShadow` does
  */
-export async function readBaseName(directory: string): Promise<BaseName | undefined> {
-  return readManifest(directory).manifest.base;
+export async function* readBases(
+  shadowsDirectory: string,
+  round: string,
+  member: string,
+): AsyncGenerator<string> {
+  let at = round;
+  for (let links = 0; links <= CHAIN_MAX; links++) {
+    const { base } = readManifest(join(shadowsDirectory, at, member)).manifest;
+    if (base === undefined) return;
+    yield base.round;
+    at = base.round;
+  }
 }
 
 function textOf(path: string): string {
@@ -155,7 +194,7 @@ function readWhole(path: string, bytes: number): Buffer | undefined {
 export function requireBase(shadow: SealedShadow, { idstr, bytes }: ShadowBlock): ShadowBlock {
   const blocks = shadow.base?.manifest.blocks ?? [];
   const block = blocks.find((one) => one.idstr === idstr && one.bytes === bytes);
-  if (block?.kind === 'full') return block;
+  if (block !== undefined) return block;
   const { directory } = shadow;
   const message = `${directory}: ${idstr} is not in its base`;
   throw new ShadowError('E_EPOCH_CORRUPT', message, { path: directory });

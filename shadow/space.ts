@@ -1,6 +1,6 @@
 /**
  * Memory that epochs occupy, by folder. An epoch reaches the folders of its own shadows and, for a
- * shadow that is a delta, the folder of its base:
+ * shadow that is a delta, the folders of the chain of its bases:
  *
  *     epoch 7 ──▶ r000007/a ──base──▶ r000005/a ◀── r000005 ◀── epoch 5
  *
@@ -11,9 +11,10 @@
  * belongs to no epoch, and is not counted.
  */
 import { join } from 'node:path';
+import { ShadowError } from './errors.ts';
 import type { EpochManifest } from './manifest.ts';
 import { occupiedBytes } from './room.ts';
-import { readBaseName } from './sealed-shadow.ts';
+import { readBases } from './sealed-shadow.ts';
 
 export interface EpochSpace {
   readonly ownBytes: number;
@@ -50,8 +51,13 @@ async function foldersOf(shadows: string, epoch: EpochManifest): Promise<Readonl
     const folder = join(shadows, epoch.round, name);
     folders.add(folder);
     // A shadow that cannot be read names no base; to find out why is the task of `verify`.
-    const base = await readBaseName(folder).catch(() => undefined);
-    if (base !== undefined) folders.add(join(shadows, base.round, name));
+    try {
+      for await (const base of readBases(shadows, epoch.round, name)) {
+        folders.add(join(shadows, base, name));
+      }
+    } catch (error) {
+      if (!(error instanceof ShadowError)) throw error;
+    }
   }
   return folders;
 }

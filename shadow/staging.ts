@@ -17,6 +17,7 @@ import { BaseImage } from './base-image.ts';
 import { sha256Of, wrap } from './envelope.ts';
 import { ShadowError } from './errors.ts';
 import { takeFileStamp } from './file-stamp.ts';
+import { LinkImage, type RunImage } from './link-image.ts';
 import { type Identity, SHADOW_VERSION, type ShadowFile, type ShadowManifest } from './manifest.ts';
 import { type ImageKind, imageName, indexName, SHADOW_FILE } from './names.ts';
 import { encodeIndex } from './page-index.ts';
@@ -35,6 +36,8 @@ export interface SealInput {
   readonly configuration: Uint8Array;
   readonly deviceState: Uint8Array;
   readonly vmdesc: string | undefined;
+  /** Round in which the VM was captured, if it is another than the shadow's. */
+  readonly cut?: string | undefined;
 }
 
 /** Folder of a shadow, and the member and round it belongs to. */
@@ -51,6 +54,8 @@ export interface StagingLocation {
 export interface StagingOptions {
   /** Base: only what differs from it is stored. */
   readonly base?: SealedShadow | undefined;
+  /** Base of a link: only what was written since is stored, and nothing is compared. */
+  readonly link?: SealedShadow | undefined;
   /** Bytes reserved from the start; unused ones are given back at the seal. */
   readonly reservedBytes: number;
   /**
@@ -74,7 +79,7 @@ export class StagingShadow {
   readonly #location: StagingLocation;
   readonly #base: SealedShadow | undefined;
   readonly #layout: readonly BlockLayout[];
-  readonly #images: RamImage[] = [];
+  readonly #images: (RamImage | LinkImage)[] = [];
   readonly #kinds: ImageKind[] = [];
   readonly #baseImages: BaseImage[] = [];
   /** Indices into the layout of the blocks that the stream carries, in the stream's order. */
@@ -93,10 +98,11 @@ export class StagingShadow {
     options?: StagingOptions,
   ): Promise<StagingShadow> {
     const { directory } = location;
-    const shadow = new StagingShadow(location, layout, pageSize, options?.base);
+    const shadow = new StagingShadow(location, layout, pageSize, options?.link ?? options?.base);
     try {
       await mkdir(directory, { recursive: true, mode: 0o700 });
-      await shadow.#makeImages(options);
+      if (options?.link === undefined) await shadow.#makeImages(options);
+      else shadow.#makeLinks(options.link, options);
       return shadow;
     } catch (error) {
       await shadow.discard().catch(() => {}); // the first error is the one to report
@@ -148,6 +154,30 @@ export class StagingShadow {
     }
   }
 
+  /** Makes the images of a link: each block's base must have it, with the same length. */
+  #makeLinks(link: SealedShadow, options: StagingOptions): void {
+    const { directory, pageSize } = this;
+    const allowance = new Allowance(directory, options.moreBytes, options.headroomBytes);
+    for (const [index, { idstr, length }] of this.#layout.entries()) {
+      const isThere = link.manifest.blocks.some((block) => {
+        return block.idstr === idstr && block.bytes === length;
+      });
+      if (!isThere) {
+        const message = `${link.directory} has no RAM block ${idstr} of ${length} bytes`;
+        throw new ShadowError('E_SHADOW_LAYOUT', message, { path: directory });
+      }
+      this.#kinds.push('delta');
+      const path = join(directory, imageName(index, 'delta'));
+      this.#images.push(LinkImage.create(path, length, pageSize, allowance));
+    }
+    this.#streamed = [...this.#layout.keys()];
+  }
+
+  /** Returns the images to be written in runs, with the names of their blocks. */
+  runImages(): { readonly idstr: string; readonly image: RunImage }[] {
+    return this.#layout.map(({ idstr }, index) => ({ idstr, image: this.#image(index) }));
+  }
+
   /**
    * Matches the stream's block list with the reserved blocks. A reserved block that the stream does
    * not carry (QEMU does not migrate it) is dropped.
@@ -168,7 +198,11 @@ export class StagingShadow {
       }
       return index;
     });
-    return this.#streamed.map((index) => this.#image(index));
+    return this.#streamed.map((index) => {
+      const image = this.#image(index);
+      if (image instanceof RamImage) return image;
+      throw new ShadowError('E_SHADOW_LAYOUT', 'a link takes no stream', { path: this.directory });
+    });
   }
 
   /**
@@ -193,6 +227,7 @@ export class StagingShadow {
       round: this.#location.round,
       identity: input.identity,
       pageSize: this.pageSize,
+      ...(input.cut !== undefined && input.cut !== this.#location.round && { cut: input.cut }),
       ...(base !== undefined &&
         blocks.some(({ kind }) => kind === 'delta') && {
           base: { round: base.manifest.round, shadow: base.sha256 },
@@ -236,7 +271,7 @@ export class StagingShadow {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  #image(index: number): RamImage {
+  #image(index: number): RamImage | LinkImage {
     const image = this.#images[index];
     if (image === undefined) throw new ShadowError('E_SHADOW_LAYOUT', `no block ${index}`);
     return image;

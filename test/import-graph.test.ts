@@ -43,8 +43,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'proxy/member/qemu': MEMBER,
   'proxy/member/guest-agent': [...MEMBER, 'qmp/libvirt', 'proxy/member/qemu'],
   'proxy/member/repair': [...MEMBER, 'proxy/member/qemu', 'proxy/intake'],
+  'proxy/member/tracking': [...MEMBER, 'proxy/member/qemu'],
   'proxy/member/capture': [
     ...MEMBER,
+    'policies',
+    'proxy/member/tracking',
     'proxy/intake',
     'proxy/member/qemu',
     'proxy/member/repair',

@@ -173,14 +173,15 @@ export class LocalAgent implements Agent {
   prepare(round: string, name: string, settings: RoundSettings): void {
     const { config, vm, keeper } = this.#member(name);
     const { recorded } = vm;
-    const { base, admittedBytes = 0, moreBytes = 0 } = this.#admission.planOf(name) ?? {};
+    const plan = this.#admission.planOf(name);
+    const { base, parent, admittedBytes = 0, moreBytes = 0 } = plan ?? {};
     const { headroomBytes } = this.#config.store;
     keeper.prepare({
       type: 'prepare',
       round,
       shadowDirectory: this.#store.shadowDirectory(round, name),
       spareDirectory: spareDirectory(this.#config.shadowsDirectory),
-      staging: { base, admittedBytes, moreBytes, headroomBytes },
+      staging: { base, parent, admittedBytes, moreBytes, headroomBytes },
       commandLine: recorded?.commandLine ?? config.command ?? [],
       workingDirectory: recorded?.workingDirectory ?? config.workingDirectory,
       domainXml: vm.domainXml,

@@ -257,6 +257,20 @@ const CAPTURE = {
       'Set round.capture to auto or stop-copy, use KVM, or QEMU 9.0 or newer with its ' +
       'memory readable for Umbra.',
   },
+  E_TRACKING_UNSUPPORTED: {
+    meaning: 'What a VM writes cannot be tracked, or is not known yet; the message says why.',
+    hint:
+      'See: umbra doctor. Let round.capture name another after it, as [tracked, precopy, ' +
+      'stop-copy].',
+  },
+  E_TRACKING_REFUSED: {
+    meaning: 'The kernel, or QEMU’s process, refuses to have its memory watched.',
+    hint: 'The message says why. Epochs are whole without it: round.capture: [precopy, stop-copy]',
+  },
+  E_DEVICE_STATE: {
+    meaning: 'QEMU has saved a device state that is none, or too large.',
+    hint: 'A larger round.inFlight takes more; round.capture: [precopy] does without it.',
+  },
   E_BACKGROUND_UNSUPPORTED: {
     meaning: 'QEMU, the host or a device rules background capture out; the message says which.',
     hint:

@@ -10,6 +10,7 @@
  *     relay/STEP            the relay, at one of RELAY_STEPS
  *     restore/STEP          the daemon, at one of RESTORE_STEPS
  *     restore/MEMBER/STEP   a proxy, at one of LOAD_STEPS
+ *     tracking/MEMBER/STEP  a proxy, at one of TRACKING_STEPS
  *
  * The process stops itself (SIGSTOP) after it has entered the step and before it acts.
  */
@@ -37,6 +38,12 @@ export const RESTORE_STEPS = [
 
 /** Steps of one member's load: QEMU listens and was sent nothing; its `cont` was not sent yet. */
 export const LOAD_STEPS = ['loading', 'resuming'] as const;
+
+/**
+ * Steps of a tracked capture: QEMU has its userfaultfd, its memory is watched, marks were cleared
+ * and are not noted yet, the residue is copied, the device state is asked for.
+ */
+export const TRACKING_STEPS = ['injected', 'watched', 'scanned', 'residue', 'state'] as const;
 
 const file = process.env.UMBRA_STOP_AT;
 const passed = new Set<string>();

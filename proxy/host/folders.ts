@@ -14,6 +14,8 @@
  *       vm/MEMBER/                      a member's own folder, 0700
  *         vm.json vm.log                its QEMU: process and command line, output
  *         round.json                    the journal of a round
+ *         tracking.json tracking.owed   which of its pages no epoch has yet (member/tracking/)
+ *         device-state                  where QEMU saves it; has no name but for an instant
  *         migration.sock                where QEMU's migration stream is received
  *         incoming.sock                 where a restored QEMU takes its state from
  *         qmp.sock                      monitor of a domain (qmp/libvirt/monitor-bridge.ts)
@@ -47,6 +49,9 @@ export const MEMBER_FILES = {
   vm: 'vm.json',
   vmLog: 'vm.log',
   journal: 'round.json',
+  tracking: 'tracking.json',
+  trackingOwed: 'tracking.owed',
+  deviceState: 'device-state',
   migration: 'migration.sock',
   incoming: 'incoming.sock',
   monitor: 'qmp.sock',

@@ -23,6 +23,17 @@ const SYS_IOPRIO_SET: Readonly<Record<string, number>> = { x64: 251, arm64: 30 }
 const SYS_PIDFD_OPEN = 434;
 const SYS_PIDFD_GETFD = 438;
 const SYS_PROCESS_MADVISE = 440;
+const SYS_PTRACE = 101;
+
+// <sys/wait.h>
+const WNOHANG = 1;
+const WALL = 0x40000000;
+
+// <sys/socket.h>, x86-64: struct msghdr has 7 words, struct cmsghdr one and two halves.
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
 
 // <sys/inotify.h>
 const IN_NONBLOCK = 0x800;
@@ -41,11 +52,27 @@ interface Libc {
   readonly inotifyInit: (flags: number) => number;
   readonly inotifyAddWatch: (fd: number, path: string, mask: number) => number;
   readonly syscall: (number: number, a: number, b: number, c: number) => number | bigint;
+  readonly ptrace: (
+    number: number,
+    request: number,
+    thread: number,
+    address: number,
+    data: number,
+  ) => number | bigint;
+  readonly ptraceRegisters: (
+    number: number,
+    request: number,
+    thread: number,
+    address: number,
+    registers: BigUint64Array,
+  ) => number | bigint;
+  readonly waitpid: (thread: number, status: Int32Array, options: number) => number;
+  readonly sendmsg: (socket: number, message: BigUint64Array, flags: number) => number | bigint;
   readonly processReadv: (
     pid: number,
     local: BigUint64Array,
     localCount: number,
-    remote: BigUint64Array,
+    remote: ArrayBufferView,
     remoteCount: number,
     flags: number,
   ) => number | bigint;
@@ -70,9 +97,15 @@ function libc(): Libc {
     inotifyInit: library.func('int inotify_init1(int flags)'),
     inotifyAddWatch: library.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
     syscall: library.func('long syscall(long number, long a, long b, long c)'),
+    ptrace: library.func('long syscall(long number, long request, long tid, long at, long data)'),
+    ptraceRegisters: library.func(
+      'long syscall(long number, long request, long tid, long at, uint64_t *registers)',
+    ),
+    waitpid: library.func('int waitpid(int tid, int *status, int options)'),
+    sendmsg: library.func('long sendmsg(int socket, uint64_t *message, int flags)'),
     processReadv: library.func(
       'long process_vm_readv(int pid, uint64_t *local, unsigned long locals, ' +
-        'uint64_t *remote, unsigned long remotes, unsigned long flags)',
+        'void *remote, unsigned long remotes, unsigned long flags)',
     ),
     processMadvise: library.func(
       'long syscall(long number, long pidfd, uint64_t *ranges, long count, long advice, long zero)',
@@ -84,6 +117,11 @@ function libc(): Libc {
 /** Returns the error number of the last call of this file that failed (errno(3)). */
 export function lastErrno(): number {
   return koffi.errno();
+}
+
+/** Returns where the bytes of an array are, for structures that point to it. */
+export function addressOf(bytes: ArrayBufferView): bigint {
+  return BigInt(koffi.address(bytes));
 }
 
 /**
@@ -167,7 +205,7 @@ export function pidfdGetfd(pidfd: number, fd: number): number {
  */
 export function processReadv(pid: number, address: bigint, into: Uint8Array): number {
   const length = BigInt(into.length);
-  const local = new BigUint64Array([BigInt(koffi.address(into)), length]);
+  const local = new BigUint64Array([addressOf(into), length]);
   const remote = new BigUint64Array([address, length]);
   return Number(libc().processReadv(pid, local, 1, remote, 1, 0));
 }
@@ -180,4 +218,64 @@ export function processReadv(pid: number, address: bigint, into: Uint8Array): nu
 export function processMadvise(pidfd: number, ranges: BigUint64Array, advice: number): number {
   const count = ranges.length / 2;
   return Number(libc().processMadvise(SYS_PROCESS_MADVISE, pidfd, ranges, count, advice, 0));
+}
+
+/**
+ * Copies ranges of memory of another process, one after the other (process_vm_readv(2)).
+ * @param ranges pairs of address and length, u64 each; 1,024 at most
+ * @returns the bytes copied; -1 if it failed: see `lastErrno`
+ */
+export function processReadRanges(
+  pid: number,
+  ranges: ArrayBufferView,
+  count: number,
+  into: Uint8Array,
+): number {
+  const local = new BigUint64Array([addressOf(into), BigInt(into.length)]);
+  return Number(libc().processReadv(pid, local, 1, ranges, count, 0));
+}
+
+/** Calls ptrace(2) of a thread, with a number as its data. @returns -1 if it failed */
+export function ptrace(request: number, thread: number, data: number): number {
+  return Number(libc().ptrace(SYS_PTRACE, request, thread, 0, data));
+}
+
+/** Reads or writes the registers of a traced thread (ptrace(2)). @returns -1 if it failed */
+export function ptraceRegisters(
+  request: number,
+  thread: number,
+  registers: BigUint64Array,
+): number {
+  return Number(libc().ptraceRegisters(SYS_PTRACE, request, thread, 0, registers));
+}
+
+/**
+ * Looks whether a traced thread has stopped or ended (waitpid(2)). Never waits.
+ * @returns its status; undefined if nothing has happened
+ * @throws Error if this process traces no such thread
+ */
+export function stateOfTraced(thread: number): number | undefined {
+  const status = new Int32Array(1);
+  const found = libc().waitpid(thread, status, WNOHANG | WALL);
+  if (found < 0) throw new Error(`thread ${thread} is gone (waitpid, errno ${lastErrno()})`);
+  return found === 0 ? undefined : (status[0] ?? 0);
+}
+
+/**
+ * Sends bytes over a unix socket together with a descriptor (SCM_RIGHTS, unix(7)). Never waits.
+ * @returns the bytes sent; -1 if it failed: see `lastErrno`
+ */
+export function sendWithDescriptor(socket: number, bytes: Uint8Array, descriptor: number): number {
+  const vector = new BigUint64Array([addressOf(bytes), BigInt(bytes.length)]);
+  const control = new DataView(new ArrayBuffer(24));
+  control.setBigUint64(0, 20n, true); // its length without padding
+  control.setInt32(8, SOL_SOCKET, true);
+  control.setInt32(12, SCM_RIGHTS, true);
+  control.setInt32(16, descriptor, true);
+  const message = new BigUint64Array(7);
+  message[2] = addressOf(vector);
+  message[3] = 1n;
+  message[4] = addressOf(control);
+  message[5] = BigInt(control.byteLength);
+  return Number(libc().sendmsg(socket, message, MSG_DONTWAIT | MSG_NOSIGNAL));
 }

@@ -24,11 +24,12 @@ export const SLOT_MS_MIN = 50;
  * Ways to get a member's state into its shadow, in the order `auto` tries them: least downtime
  * first.
  *
+ *     tracked      reads what was written since the last epoch, and stops it for the rest of that
  *     background   stops the VM for an instant, copies its memory of that instant while it runs
  *     precopy      streams memory while the VM runs, stops it for what is left
  *     stop-copy    stops the VM and copies everything: slow, and always right
  */
-export const CAPTURES = ['background', 'precopy', 'stop-copy'] as const;
+export const CAPTURES = ['tracked', 'background', 'precopy', 'stop-copy'] as const;
 
 /**
  * Ways to make background snapshots of several members one cut (member/capture/background.ts).

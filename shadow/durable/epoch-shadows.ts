@@ -9,20 +9,28 @@ export function shadowsOf({ round, members }: EpochManifest): ShadowName[] {
   return members.map(({ name, shadow }) => ({ round, member: name, shadow }));
 }
 
-/** Adds the bases of shadows, before them; each once. A base is never a delta itself. */
+/** Adds the bases of shadows, and those of bases, each before what is stored against it, once. */
 export async function withBases(
   names: readonly ShadowName[],
   baseOf: (name: ShadowName) => Promise<BaseName | undefined>,
 ): Promise<ShadowName[]> {
   const all = new Map<string, ShadowName>();
-  const own: ShadowName[] = [];
   for (const name of names) {
-    const base = await baseOf(name);
-    if (base !== undefined) all.set(join(base.round, name.member), { ...name, ...base });
-    own.push(name);
+    const chain: ShadowName[] = [];
+    for (let at = name; ; ) {
+      const base = await baseOf(at);
+      if (base === undefined || all.has(join(base.round, at.member))) break;
+      at = { ...at, ...base };
+      chain.unshift(at);
+    }
+    for (const one of chain) all.set(keyOf(one), one);
   }
-  for (const name of own) all.set(join(name.round, name.member), name);
+  for (const name of names) all.set(keyOf(name), name);
   return [...all.values()];
+}
+
+function keyOf({ round, member }: ShadowName): string {
+  return join(round, member);
 }
 
 /** Lists the rounds whose folders persisting an epoch reads: its own, and those of its bases. */

@@ -6,9 +6,12 @@ import {
   chunkChecksum,
   decodeIndex,
   encodeIndex,
+  entriesOf,
   heldSlots,
   type IndexOptions,
   type PageIndex,
+  type SparseIndex,
+  shorterIndex,
   ZEROS,
 } from '../../shadow/page-index.ts';
 
@@ -59,8 +62,70 @@ test('a newer or older version is refused as such, and the one before is read', 
       `version ${version}`,
     );
   }
-  data.writeUInt32LE(1, 8);
-  assert.equal(decodeIndex(data, TERMS), index);
+  const first = Buffer.concat([data.subarray(0, 24), data.subarray(28)]); // it had no pairs
+  first.writeUInt32LE(1, 8);
+  assert.equal(decodeIndex(first, TERMS), index);
+});
+
+/** Makes the index of a link that has three pages, one of them zeros. */
+function sparse(): SparseIndex {
+  const changed = {
+    pages: new Uint32Array([3, 70, 599]),
+    entries: new Int32Array([1, ZEROS, 0]),
+  };
+  return { pageSize: PAGE, pages: PAGES, changed, slots: 2, checksums: new Uint32Array([7]) };
+}
+
+test('an index that lists pages is as long as they are, and means the same', () => {
+  const index = sparse();
+  const data = encodeIndex(index);
+  assert.is(data.length, 28 + 3 * 8 + 4);
+  const decoded = decodeIndex(data, TERMS);
+  assert.equal(decoded, index);
+  assert.equal([...heldSlots(decoded)], [1, 1]);
+  const entries = entriesOf(decoded);
+  assert.equal([entries[3], entries[70], entries[599]], [1, ZEROS, 0]);
+  assert.is(
+    entries.findIndex((entry, page) => entry !== AS_BASE && ![3, 70, 599].includes(page)),
+    -1,
+  );
+});
+
+test('an index is written in the form that is shorter', () => {
+  assert.equal(shorterIndex(sparse()), sparse());
+  const pages = Uint32Array.from({ length: 400 }, (_, page) => page);
+  const changed = { pages, entries: new Int32Array(400).map((_, slot) => slot) };
+  const index = { ...sparse(), changed, slots: 400, checksums: new Uint32Array([7, 8]) };
+  const dense = shorterIndex(index);
+  assert.not('changed' in dense);
+  assert.equal(entriesOf(dense), entriesOf(index));
+});
+
+const WRONG_LISTS: readonly (readonly [what: string, harm: (data: Buffer) => Buffer])[] = [
+  ['a page twice', (data) => withWord(data, 32, 3)],
+  ['pages that do not ascend', (data) => withWord(data, 28, 71)],
+  ['a page outside the block', (data) => withWord(data, 36, PAGES)],
+  ['more pairs than pages', (data) => withWord(data, 24, PAGES + 1)],
+  ['fewer pairs than it has', (data) => withWord(data, 24, 2)],
+  ['a page that is as in the base', (data) => withWord(data, 40, 0xffffffff)],
+  ['a slot used twice', (data) => withWord(data, 40, 0)],
+  ['an entry beyond the slots', (data) => withWord(data, 40, 2)],
+];
+for (const [what, harm] of WRONG_LISTS) {
+  test(`of an index that lists pages, ${what} is damage`, () => {
+    const data = harm(encodeIndex(sparse()));
+    assert.is(
+      codeOf(() => decodeIndex(data, TERMS)),
+      'E_EPOCH_CORRUPT',
+    );
+  });
+}
+
+test('a full image has no list: it refers to no base', () => {
+  assert.is(
+    codeOf(() => decodeIndex(encodeIndex(sparse()), FULL)),
+    'E_EPOCH_CORRUPT',
+  );
 });
 
 const WRONG: readonly (readonly [what: string, harm: (data: Buffer) => Buffer])[] = [
@@ -70,9 +135,9 @@ const WRONG: readonly (readonly [what: string, harm: (data: Buffer) => Buffer])[
   ['another number of pages', (data) => withWord(data, 16, PAGES + 1)],
   ['more slots than pages', (data) => withWord(data, 20, PAGES + 1)],
   ['fewer slots than entries use', (data) => withWord(data, 20, 300)],
-  ['an entry beyond the slots', (data) => withWord(data, 24, 450)],
-  ['a slot used twice', (data) => withWord(data, 24, 1)],
-  ['an entry that means nothing', (data) => withWord(data, 24, 0xfffffffd)],
+  ['an entry beyond the slots', (data) => withWord(data, 28, 450)],
+  ['a slot used twice', (data) => withWord(data, 28, 1)],
+  ['an entry that means nothing', (data) => withWord(data, 28, 0xfffffffd)],
   ['cut off', (data) => data.subarray(0, -1)],
   ['something after its end', (data) => Buffer.concat([data, Buffer.alloc(4)])],
 ];
@@ -110,8 +175,9 @@ test('random bytes are refused, or are a sound index', () => {
     const data = encodeIndex(delta());
     for (let harm = random(3); harm >= 0; harm--) data[random(data.length)] = random(256);
     const code = codeOf(() => {
-      const { entries, slots } = decodeIndex(data, TERMS);
-      for (const entry of entries) assert.ok(entry >= ZEROS && entry < slots);
+      const index = decodeIndex(data, TERMS);
+      const { slots } = index;
+      for (const entry of entriesOf(index)) assert.ok(entry >= ZEROS && entry < slots);
     });
     assert.ok(code === undefined || code.startsWith('E_'), code);
   }

@@ -11,6 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import {
+  chainOf,
   type EpochManifest,
   mainRamIndex,
   openShadow,
@@ -241,15 +242,16 @@ function memoryOf(commandLine: readonly string[], idstr: string) {
   return 'the relay that kept it does not know where libvirt puts its memory';
 }
 
-/** Returns the full image of main RAM: the shadow's own, or that of its base. */
-function mainRamImage({ directory, manifest, base }: SealedShadow): MappedRam {
-  const own = manifest.blocks[mainRamIndex(manifest)];
+/** Returns the full image of main RAM: that of the root of the shadow's chain. */
+function mainRamImage(shadow: SealedShadow): MappedRam {
+  const own = shadow.manifest.blocks[mainRamIndex(shadow.manifest)];
   if (own === undefined) throw new Error('a shadow without RAM');
-  const { idstr: id, bytes } = own;
-  if (own.kind === 'full') return { id, bytes, path: join(directory, own.file) };
-  const based = base?.manifest.blocks.find(({ idstr }) => idstr === id);
-  if (base === undefined || based === undefined) throw new Error('a delta without its base');
-  return { id, bytes, path: join(base.directory, based.file) };
+  for (const { directory, manifest } of chainOf(shadow)) {
+    const block = manifest.blocks.find(({ idstr }) => idstr === own.idstr);
+    if (block?.kind !== 'full') continue;
+    return { id: block.idstr, bytes: block.bytes, path: join(directory, block.file) };
+  }
+  throw new Error('a delta without its base');
 }
 
 function cannotMap(obstacle: string): UmbraError {

@@ -2,6 +2,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  chainOf,
   type EpochManifest,
   foldShadow,
   type SealedShadow,
@@ -53,12 +54,33 @@ export async function foldEpoch(
   }
 }
 
-/** Returns bytes of deltas ÷ bytes of the shadows they are deltas of; 0 without deltas. */
-export function deltaShare(shadows: readonly SealedShadow[]): number {
-  const deltas = shadows.filter(({ base }) => base !== undefined);
-  const held = deltas.reduce((sum, shadow) => sum + storedBytes(shadow), 0);
-  const bases = deltas.reduce((sum, { base }) => sum + (base ? storedBytes(base) : 0), 0);
-  return bases === 0 ? 0 : held / bases;
+/** The most links of a chain before it is folded: a restore reads them all. */
+const LINKS_MAX = 64;
+
+/**
+ * Returns how much an epoch's shadows are worth folding: bytes that only its deltas need ÷ bytes of
+ * the full shadows they go back to; 0 without deltas, infinite for a chain that is too long.
+ *
+ *     delta   its own bytes: every later delta stores them again
+ *     link    those of links that no kept epoch names: they are kept for its sake alone
+ *
+ * @param kept rounds that epochs name
+ */
+export function deltaShare(
+  shadows: readonly SealedShadow[],
+  kept: ReadonlySet<string>,
+): number {
+  let [held, roots] = [0, 0];
+  for (const shadow of shadows) {
+    const links = chainOf(shadow);
+    const root = links.pop();
+    if (root === undefined || links.length === 0) continue;
+    if (links.length > LINKS_MAX) return Number.POSITIVE_INFINITY;
+    roots += storedBytes(root);
+    const alone = links.length === 1 ? links : links.filter(({ manifest }) => !kept.has(manifest.round));
+    held += alone.reduce((sum, link) => sum + storedBytes(link), 0);
+  }
+  return roots === 0 ? 0 : held / roots;
 }
 
 /** Returns the bytes of a shadow's RAM, stored or not. */

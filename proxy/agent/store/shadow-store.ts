@@ -8,6 +8,7 @@ import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import {
   type Catalogue,
+  chainOf,
   collectLeftovers,
   type EpochManifest,
   makeOwnFolder,
@@ -117,11 +118,11 @@ export class ShadowStore {
     return removed;
   }
 
-  /**
-   * Returns bytes of an epoch's deltas ÷ bytes of the shadows they are deltas of; 0 without deltas.
-   */
+  /** Returns how much an epoch is worth folding (folding.ts). */
   async deltaShare(epoch: EpochManifest): Promise<number> {
-    return deltaShare(await this.#openShadows(epoch));
+    const { epochs } = await this.#catalogue.list();
+    const kept = new Set(epochs.map(({ round }) => round));
+    return deltaShare(await this.#openShadows(epoch), kept);
   }
 
   /**
@@ -196,7 +197,7 @@ export class ShadowStore {
             const directory = this.shadowDirectory(epoch.round, name);
             try {
               const opened = await openShadow(directory, shadow);
-              if (opened.base !== undefined) read(opened.base.manifest.round);
+              for (const link of chainOf(opened)) read(link.manifest.round);
               await verifyShadow(opened, mode);
             } catch (error) {
               throw UmbraError.received(toFailure(error, { member: name, where: 'verify' }), error);
@@ -241,7 +242,7 @@ export class ShadowStore {
   }
 }
 
-/** Returns the rounds a shadow is in: its own, and that of its base. */
-function roundsOf({ manifest, base }: SealedShadow): string[] {
-  return [manifest.round, ...(base === undefined ? [] : [base.manifest.round])];
+/** Returns the rounds a shadow is in: its own, and those of the chain of its bases. */
+function roundsOf(shadow: SealedShadow): string[] {
+  return chainOf(shadow).map(({ manifest }) => manifest.round);
 }

@@ -8,8 +8,10 @@
 import { join } from 'node:path';
 import {
   type Catalogue,
+  cutOf,
   isUntouched,
   openShadow,
+  rootOf,
   type SealedShadow,
 } from '../../../shadow/index.ts';
 
@@ -28,19 +30,29 @@ export interface StagingPlan {
   readonly admittedBytes: number;
   /** The shadow whose pages need not be stored again; undefined: all pages are stored. */
   readonly base: { readonly directory: string; readonly sha256: string } | undefined;
+  /** Its shadow in the newest epoch, and the round of that cut: the base of a link. */
+  readonly parent:
+    | { readonly directory: string; readonly sha256: string; readonly cut: string }
+    | undefined;
 }
 
 /**
  * Plans what a member will stage.
- * @param newest its shadow in the newest epoch: that, or the shadow it is a delta of, is the base
+ * @param newest its shadow in the newest epoch: the root of its chain is the base of a delta
  */
 export async function planStaging(
   member: string,
   ramBytes: number,
   newest: SealedShadow | undefined,
 ): Promise<StagingPlan> {
-  const base = newest?.base ?? newest;
-  const whole = { member, ramBytes, admittedBytes: ramBytes, base: undefined };
+  const base = newest && rootOf(newest);
+  const whole = {
+    member,
+    ramBytes,
+    admittedBytes: ramBytes,
+    base: undefined,
+    parent: undefined,
+  };
   if (newest === undefined || base === undefined) return whole;
   const stored = newest.manifest.blocks.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
   const expected =
@@ -48,7 +60,10 @@ export async function planStaging(
   if (!(await isUntouched(base))) return whole; // no delta of a shadow that may be damaged
   const { directory, sha256 } = base;
   const admittedBytes = Math.min(ramBytes, Math.ceil(expected));
-  return { member, ramBytes, admittedBytes, base: { directory, sha256 } };
+  const parent = (await isUntouched(newest))
+    ? { directory: newest.directory, sha256: newest.sha256, cut: cutOf(newest.manifest) }
+    : undefined;
+  return { member, ramBytes, admittedBytes, base: { directory, sha256 }, parent };
 }
 
 /** Returns the newest epoch's shadows, by member; those that cannot be read are left out. */

@@ -2,14 +2,14 @@
 import type { QmpClient } from '../../../qmp/index.ts';
 import { type BlockLayout, openShadow, StagingShadow } from '../../../shadow/index.ts';
 import { PAGE_BYTES } from '../../host/linux.ts';
-import type { CaptureMode } from '../../protocol/member.ts';
 import { writableDisks } from '../qemu/disks.ts';
 import { describeMachine } from '../qemu/machine.ts';
 import { ramBlocks } from '../qemu/memory.ts';
 import { requireReady } from '../qemu/readiness.ts';
 import { LARGE_QUEUES } from '../qemu/virtio-queues.ts';
-import { chooseCapture } from './choose-capture.ts';
+import { type Choice, chooseCapture } from './choose-capture.ts';
 import type { Admitted, MemberRound } from './stages.ts';
+import { findTrackedChance } from './tracked-support.ts';
 
 /** Memory reserved at once for a delta of a VM that runs, bytes. The rest follows as pages come. */
 const RESERVED_BYTES = 64 * 2 ** 20;
@@ -21,27 +21,53 @@ const RESERVED_BYTES = 64 * 2 ** 20;
  */
 export async function admitMember(round: MemberRound, monitor: QmpClient): Promise<Admitted> {
   await requireReady(monitor);
-  const mode = await choose(round, monitor);
+  const choice = await choose(round, monitor);
+  const { mode, tracking } = choice;
   const disks = await writableDisks(monitor, round.prepare.workingDirectory);
   const names = disks.map(({ device }) => device);
   if (names.length > 0) round.addFacts({ writableDisks: names });
   const machine = await describeMachine(monitor);
   const blocks = await ramBlocks(monitor);
   round.throwIfOver();
-  const shadow = await reserve(round, blocks, mode === 'precopy');
+  const shadow =
+    mode === 'tracked' ? await reserveLink(round) : await reserve(round, blocks, mode === 'precopy');
   const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
   const { major, minor, micro } = monitor.version;
   const qemuVersion = `${major}.${minor}.${micro}`;
   const note = machine.largeQueues ? LARGE_QUEUES : undefined;
   round.addFacts({ reservedBytes, qemuVersion, ...(note && { note }) });
-  return { monitor, mode, shadow, reservedBytes, qemuVersion, writableDisks: names, machine };
+  const { begins } = choice;
+  const vm = { monitor, qemuVersion, writableDisks: names, machine };
+  return { ...vm, mode, shadow, reservedBytes, tracking, begins };
 }
 
-async function choose(round: MemberRound, monitor: QmpClient): Promise<CaptureMode> {
-  const { mode, reason } = await chooseCapture(monitor, round.prepare);
+async function choose(round: MemberRound, monitor: QmpClient): Promise<Choice> {
+  const { member, directory } = round.location;
+  const choice = await chooseCapture(monitor, round.prepare, () =>
+    findTrackedChance(monitor, round.prepare, { member, directory }),
+  );
   round.throwIfOver();
+  const { mode, reason } = choice;
   round.addFacts({ capture: mode, ...(reason && { captureReason: reason }) });
-  return mode;
+  return choice;
+}
+
+/** Makes a shadow that stores what was written since its parent. It takes memory as pages come. */
+async function reserveLink(memberRound: MemberRound): Promise<StagingShadow> {
+  const { location, prepare } = memberRound;
+  const { round, shadowDirectory: directory, staging } = prepare;
+  const { parent, admittedBytes, moreBytes, headroomBytes } = staging;
+  if (parent === undefined) throw new Error('a tracked shadow has a parent');
+  const link = await openShadow(parent.directory, parent.sha256);
+  memberRound.addFacts({ stored: 'delta' });
+  const layout = link.manifest.blocks.map(({ idstr, bytes }) => ({ idstr, length: bytes }));
+  const { member } = location;
+  return StagingShadow.reserve({ directory, member, round }, layout, PAGE_BYTES, {
+    link,
+    headroomBytes,
+    reservedBytes: 0,
+    moreBytes: moreBytes + admittedBytes,
+  });
 }
 
 /**

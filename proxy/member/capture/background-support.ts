@@ -18,6 +18,7 @@ import type { KnownProcess } from '../../host/known-process.ts';
 import type { PrepareCommand } from '../../protocol/member.ts';
 import { snapshotObstacle, writableDisks } from '../qemu/disks.ts';
 import { holdingObstacle, netdevs } from '../qemu/frame-hold.ts';
+import { foreignWriters } from '../qemu/machine.ts';
 import { applyMigration, planMigration, restoreMigration } from '../qemu/migration-settings.ts';
 import { cleansUp } from '../repair/snapshot-end.ts';
 import { liftingObstacle } from '../repair/write-protection.ts';
@@ -71,28 +72,6 @@ async function diskObstacles(
 
 async function hmp(qmp: QmpClient, command: string): Promise<string> {
   return qmp.execute('human-monitor-command', { 'command-line': command });
-}
-
-/**
- * Returns, in words, devices and network backends whose writes a snapshot of QEMU's memory misses.
- * @param tree `info qtree` (qdev-monitor.c, qdev_print): `dev: TYPE, id "ID"`, indented by depth
- * @param network `info network` (net/net.c): ` \\ NAME: index=0,type=TYPE,…`
- */
-export function foreignWriters(tree: string, network: string): string[] {
-  const backends = [...network.matchAll(/^ ?\\? ?([^:\s]+): index=\d+,type=(vhost-\w+),/gm)];
-  const devices = [...tree.matchAll(/^ *dev: ([^,\n]+), id "([^"\n]*)"/gm)].flatMap(
-    ([, type = '', id]) => {
-      const name = id === '' ? type : `${type} ${id}`;
-      if (type.startsWith('vfio-')) return [`${name} writes memory by DMA, past QEMU`];
-      if (type.startsWith('vhost-user-')) return [`${name} writes memory from another process`];
-      if (type.startsWith('virtio-mem-')) return [`${name} has a stream that Umbra does not take`];
-      return [];
-    },
-  );
-  return [
-    ...devices,
-    ...backends.map(([, name, type]) => `${name} (${type}) writes memory past QEMU`),
-  ];
 }
 
 /** Returns QEMU's refusal: setting the capability has it check all it can (migrate_caps_check). */

@@ -23,10 +23,10 @@ import { awaitMigrationEnd } from '../qemu/migration.ts';
 import { makeRun, resumeStanding, stopVm } from '../qemu/run-state.ts';
 import { GuestWaits } from './guest-waits.ts';
 import type { SplitMemory } from './huge-page-policy.ts';
-import { CaptureMethod } from './method.ts';
+import { StreamCapture } from './stream-capture.ts';
 import type { MemberRound, Ready } from './stages.ts';
 
-export class BackgroundCapture extends CaptureMethod {
+export class BackgroundCapture extends StreamCapture {
   readonly mode = 'background';
   readonly waits = true;
   /** Backends whose frames are held from before the cut until all have been cut (frame-hold.ts). */
@@ -154,6 +154,7 @@ export class BackgroundCapture extends CaptureMethod {
   }
 
   override end(): void {
+    super.end();
     this.#waits?.end();
   }
 

@@ -123,12 +123,12 @@ export class Capture implements MemberRound {
 
   /** Opens or closes the member's slot. A stream that is being drained is read regardless. */
   slot(open: boolean): void {
-    this.#method?.intake.slot(open);
+    this.#method?.slot(open);
   }
 
   /** Makes ready for the end, which is near: slots and pacing are over, little is to be left. */
   closeIn(): void {
-    this.#method?.intake.slot(true);
+    this.#method?.slot(true);
     this.#method?.closeIn();
   }
 
@@ -189,7 +189,7 @@ export class Capture implements MemberRound {
         this.#attempt('stop', () => this.#stop());
         break;
       case 'vote':
-        this.#method?.intake.vote();
+        this.#method?.vote();
         break;
       case 'resume':
         this.#attempt('resume', async () => made(this.#method).resume());
@@ -198,6 +198,7 @@ export class Capture implements MemberRound {
         this.#attempt('seal', () => this.#seal());
         break;
       case 'release':
+        this.#method?.committed();
         this.#end('repaired');
         break;
       case 'undo':
@@ -280,7 +281,7 @@ export class Capture implements MemberRound {
     if (this.#connected === undefined) this.#connecting.abort();
     await this.#step;
     const snapshot = streamEnded !== undefined && journal.read()?.snapshot !== undefined;
-    if (!snapshot) this.#method?.intake.close();
+    if (!snapshot) this.#method?.close();
     let how: 'repaired' | 'unrepaired' = 'repaired';
     try {
       await repairVm(location.qmp, journal, UNDO_LIMIT_MS, {
@@ -305,14 +306,14 @@ export class Capture implements MemberRound {
     clearInterval(this.#sampler);
     this.#method?.end();
     clearTimeout(this.#deadline);
-    this.#method?.intake.close();
+    this.#method?.close();
     this.#connected?.monitor.close();
     this.#onOver(how);
   }
 
   #sample(): void {
     const method = this.#method;
-    const sample = this.meter.sample(method?.intake.figures, method?.waits ?? false);
+    const sample = this.meter.sample(method?.figures, method?.waits ?? false);
     this.addFacts({ sample });
     this.#notify({ type: 'sample', round: this.round, sample });
   }

@@ -5,10 +5,12 @@
 import type { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
+import type { Tracking } from '../tracking/tracking.ts';
 import { writableDisks } from '../qemu/disks.ts';
 import { otherWriters } from '../qemu/machine.ts';
 import { type BackgroundOptions, backgroundObstacles } from './background-support.ts';
 import { type PrecopyOptions, precopyObstacle } from './precopy-support.ts';
+import type { TrackedChance, TrackingStart } from './tracked-support.ts';
 
 export type CaptureOptions = BackgroundOptions & PrecopyOptions;
 
@@ -16,20 +18,49 @@ export interface Choice {
   readonly mode: CaptureMode;
   /** The reasons against the captures that were preferred, in words. */
   readonly reason: string | undefined;
+  /** Tracking of a VM whose next epoch is tracked. */
+  readonly tracking?: Tracking;
+  /** Begins with this epoch, which is the base of those that are tracked. */
+  readonly begins?: TrackingStart;
 }
 
+/** Captures that can be the base of tracked ones. A background snapshot watches memory itself. */
+const BASES: ReadonlySet<CaptureMode> = new Set(['precopy', 'stop-copy']);
+
 /**
+ * Chooses a capture.
+ *
+ *     tracked   if what was written since the newest epoch is known; else it begins with the first
+ *               base that is allowed and before which no other capture is
+ *
+ * @param findChance finds out about a tracked capture; called if it is among those allowed
  * @throws UmbraError E_CAPTURE_UNSAFE, E_DISK_IN_USE, E_BACKGROUND_UNSUPPORTED,
- * E_BACKGROUND_DISKS
+ * E_BACKGROUND_DISKS, E_TRACKING_UNSUPPORTED
  */
 export async function chooseCapture(
   qmp: QmpClient,
   options: CaptureOptions & Pick<PrepareCommand, 'capture'>,
+  findChance: () => Promise<TrackedChance>,
 ): Promise<Choice> {
   const refusals: Failure[] = [];
+  let begins: TrackingStart | undefined;
   for (const mode of options.capture) {
+    if (mode === 'tracked') {
+      const chance = await findChance();
+      if (chance.kind === 'later') {
+        return { mode, reason: inWords(refusals), tracking: chance.tracking };
+      }
+      if (chance.kind === 'base') begins = chance.start;
+      refusals.push(notTracked(chance.why));
+      continue;
+    }
+    // A background snapshot is no base, and would end what has begun.
+    if (begins !== undefined && mode === 'background' && hasBase(options.capture)) continue;
     const refusal = await refusalOf(mode, qmp, options);
-    if (refusal === undefined) return { mode, reason: inWords(refusals) };
+    if (refusal === undefined) {
+      const base = begins !== undefined && BASES.has(mode) && { begins };
+      return { mode, reason: inWords(refusals), ...base };
+    }
     refusals.push(refusal);
   }
   const [first] = refusals;
@@ -37,12 +68,20 @@ export async function chooseCapture(
   throw UmbraError.received({ code: first.code, message: inWords(refusals) ?? '' });
 }
 
+function hasBase(captures: readonly CaptureMode[]): boolean {
+  return captures.some((mode) => BASES.has(mode));
+}
+
 function inWords(refusals: readonly Failure[]): string | undefined {
   return refusals.length === 0 ? undefined : refusals.map(({ message }) => message).join('; ');
 }
 
+function notTracked(why: string): Failure {
+  return { code: 'E_TRACKING_UNSUPPORTED', message: `not tracked: ${why}` };
+}
+
 async function refusalOf(
-  mode: CaptureMode,
+  mode: Exclude<CaptureMode, 'tracked'>,
   qmp: QmpClient,
   options: CaptureOptions,
 ): Promise<Failure | undefined> {

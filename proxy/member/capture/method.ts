@@ -1,61 +1,44 @@
 /**
  * Captures a member's state, from a QEMU that is set up to a VM that runs again. Subclasses are the
- * captures; what is here is what most of them share. The session says when (session.ts), and the
+ * captures; what is here is what all of them share. The session says when (session.ts), and the
  * enactor calls (capture.ts).
  *
- *                       precopy               stop-copy          background
- *     before the stop   memory streams        –                  –
- *     stop              the drain             all of it          its state; frames are held first
- *     after the resume  –                     –                  memory, as it was at the cut
+ *                       tracked              precopy          stop-copy   background
+ *     before the stop   pages are read       memory streams   –           –
+ *     stop              the rest; its state  the drain        all of it   its state; frames are held
+ *     after the resume  –                    –                –           memory, as at the cut
+ *
+ *     CaptureMethod ◀── TrackedCapture          reads QEMU's memory (tracked.ts)
+ *                   ◀── StreamCapture           receives QEMU's migration stream (stream-capture.ts)
+ *                         ◀── PrecopyCapture, StopCopyCapture, BackgroundCapture
  */
 import type { QmpClient } from '../../../qmp/index.ts';
-import { memberFile } from '../../host/folders.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
-import { type IntakeLimits, StreamIntake } from '../../intake/stream-intake.ts';
+import type { StreamFigures } from '../../intake/stream-intake.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
 import { resumeStanding } from '../qemu/run-state.ts';
 import type { SplitMemory } from './huge-page-policy.ts';
-import {
-  type LiveFacts,
-  type MemberRound,
-  NO_LIVE_PHASE,
-  type Ready,
-  type WholeFacts,
-} from './stages.ts';
-import { whyStreamEnded } from './stream-end.ts';
+import type { LiveFacts, MemberRound, Ready, WholeFacts } from './stages.ts';
+
+/** Figures of a capture as far as it has come. */
+export interface CaptureFigures extends StreamFigures {
+  /** Bytes that are written and not captured yet; undefined where QEMU is asked. */
+  readonly remainingBytes?: number;
+}
 
 export abstract class CaptureMethod {
   abstract readonly mode: CaptureMode;
   /** The member has no live phase: its memory is sent only once it is stopped. */
   abstract readonly waits: boolean;
   readonly ready: Ready;
-  readonly intake: StreamIntake;
   protected readonly round: MemberRound;
-  /** The time the stream was let flow and the time the VM stopped, by performance.now(). */
+  /** The time the live phase began and the time the VM stopped, by performance.now(). */
   #startedAt: number | undefined;
   #stoppedAt: number | undefined;
-  #live: LiveFacts = NO_LIVE_PHASE;
 
-  constructor(
-    round: MemberRound,
-    ready: Ready,
-    limits: Pick<IntakeLimits, 'keepBackPages' | 'mode'>,
-  ) {
+  constructor(round: MemberRound, ready: Ready) {
     this.round = round;
     this.ready = ready;
-    const { memoryBound, inFlightBytes } = round.prepare;
-    this.intake = new StreamIntake(
-      ready.shadow,
-      { liveLimitBytes: memoryBound * ready.reservedBytes, inFlightBytes, ...limits },
-      {
-        onConnected: () => this.onConnected(),
-        onFirstPage: () => this.onFirstPage(),
-        onKeptBack: () => this.onKeptBack(),
-        onAllSeen: () => this.onAllSeen(),
-        onWhole: (result) => void this.onWhole(result),
-        onError: (error) => void this.#onStreamError(error),
-      },
-    );
   }
 
   /** Ends with a stream, or ready for one, and tells the session so. */
@@ -63,6 +46,38 @@ export abstract class CaptureMethod {
 
   /** Stops the VM, or has QEMU stop it. */
   abstract stop(): Promise<void>;
+
+  /** Bytes that have been captured up to now. */
+  abstract get readBytes(): number;
+
+  /** Bytes that were captured before the VM stopped. */
+  abstract get liveBytes(): number;
+
+  abstract get figures(): CaptureFigures;
+
+  /** QEMU's full machine type. */
+  abstract get machineType(): string;
+
+  /** Opens or closes the member's slot. */
+  abstract slot(open: boolean): void;
+
+  /** Lets QEMU end: all that it has sent has arrived. */
+  abstract vote(): void;
+
+  /** Receives nothing more. Idempotent. */
+  abstract close(): void;
+
+  /**
+   * Captures all that is left, or begins to, for the VM has stopped.
+   * @returns facts of the live phase
+   */
+  abstract drain(): LiveFacts;
+
+  /**
+   * Requires that what arrived is what QEMU says it sent.
+   * @throws UmbraError E_ACCOUNTING
+   */
+  abstract requireAccounting(): Promise<void>;
 
   /** Resumes a VM that is stopped at the barrier. */
   async resume(): Promise<void> {
@@ -72,7 +87,6 @@ export abstract class CaptureMethod {
   /** Begins the live phase. */
   start(): void {
     this.#startedAt = performance.now();
-    this.intake.clock.start();
   }
 
   /** Samples. Called from time to time while the member is live. */
@@ -85,22 +99,6 @@ export abstract class CaptureMethod {
 
   /** Makes ready for the end of the live phase, which is near. */
   closeIn(): void {}
-
-  /**
-   * Reads all that is left of the stream, for the VM has stopped.
-   * @returns facts of the live phase
-   */
-  drain(): LiveFacts {
-    this.intake.drain();
-    const now = performance.now();
-    this.#stoppedAt = now;
-    const liveMs = this.#startedAt === undefined ? 0 : now - this.#startedAt;
-    const { flowedMs } = this.intake.clock;
-    const heldMs = Math.max(0, liveMs - flowedMs);
-    const flow = this.intake.clock.end();
-    this.#live = { liveBytes: this.intake.readBytes, liveMs, heldMs, flow };
-    return this.#live;
-  }
 
   /** Handles QEMU's STOP, which this round has asked for. */
   onStopped(): void {
@@ -120,13 +118,17 @@ export abstract class CaptureMethod {
   async complete(): Promise<void> {}
 
   /**
-   * Ends the stream, for the round is over for this member and its VM is about to be repaired.
+   * Ends the capture, for the round is over for this member and its VM is about to be repaired.
    * @returns settles when a stream that must not be broken off has ended; undefined if it may be
    */
   abandon(): Promise<void> | undefined {
-    this.intake.close(); // it unblocks the monitor of a stopped VM
+    this.close(); // it unblocks the monitor of a stopped VM
     return undefined;
   }
+
+  /** Notes that the shadow is sealed, and that its round was committed. */
+  sealed(): void {}
+  committed(): void {}
 
   /** Ends all that is done to QEMU. Idempotent. */
   end(): void {}
@@ -134,11 +136,6 @@ export abstract class CaptureMethod {
   /** Returns memory whose huge pages this capture has split; undefined if there is none. */
   get split(): SplitMemory | undefined {
     return undefined;
-  }
-
-  /** Returns the bytes that were read before the VM stopped. */
-  get liveBytes(): number {
-    return this.#live.liveBytes;
   }
 
   protected get monitor(): QmpClient {
@@ -149,48 +146,21 @@ export abstract class CaptureMethod {
     return this.round.prepare;
   }
 
-  /** Handles QEMU's connection. A stopped VM is never kept waiting. */
-  protected onConnected(): void {
-    this.intake.drain();
+  /** Notes that the VM has stopped. @returns milliseconds of the live phase */
+  protected endLivePhase(): number {
+    this.#stoppedAt = performance.now();
+    return this.#startedAt === undefined ? 0 : this.#stoppedAt - this.#startedAt;
   }
 
-  protected onFirstPage(): void {}
-
-  protected onKeptBack(): void {}
-
-  protected onAllSeen(): void {}
-
-  /** Handles the whole stream. Never rejects. */
-  protected async onWhole(result: StreamResult): Promise<void> {
-    this.tellWhole(result, performance.now());
-  }
-
-  protected async listen(): Promise<void> {
-    await this.intake.listen(this.#socket);
-    this.round.throwIfOver();
-  }
-
-  protected async migrate(): Promise<void> {
-    await this.monitor.execute('migrate', { uri: `unix:${this.#socket}` });
-  }
-
-  /** Tells the session. @param at when the last byte was read, by performance.now() */
-  protected tellWhole(result: StreamResult, at: number): void {
+  /**
+   * Tells the session that all is captured.
+   * @param at when the last byte was read, by performance.now()
+   */
+  protected tellWhole(result: StreamResult, at: number, repeatedPages: number): void {
     const drainMs = this.#stoppedAt === undefined ? 0 : at - this.#stoppedAt;
-    const { counters, sink } = this.intake;
-    const repeatedPages = counters.normalPages + counters.zeroPages - sink.seenPages;
     const { passes } = this.round.meter;
-    const facts: WholeFacts = { drainMs, passes, repeatedPages: Math.max(0, repeatedPages) };
+    const facts: WholeFacts = { drainMs, passes, repeatedPages };
     this.round.addFacts(facts);
     this.round.whole(result);
-  }
-
-  get #socket(): string {
-    return memberFile(this.round.location.directory, 'migration');
-  }
-
-  /** Fails the round with the cause, which may be QEMU's. Never rejects. */
-  async #onStreamError(error: unknown): Promise<void> {
-    this.round.failed('stream', await whyStreamEnded(error, this.monitor));
   }
 }

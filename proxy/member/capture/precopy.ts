@@ -5,7 +5,7 @@ import { type RamBlockInfo, ramBlocks } from '../qemu/memory.ts';
 import { hasSwitchoverAck } from '../qemu/migration-settings.ts';
 import { stopVm } from '../qemu/run-state.ts';
 import { rewriteMissed } from './compare-memory.ts';
-import { CaptureMethod } from './method.ts';
+import { StreamCapture } from './stream-capture.ts';
 import { Pacing } from './pacing.ts';
 import { isEmulated } from './precopy-support.ts';
 import type { MemberRound, Ready } from './stages.ts';
@@ -31,7 +31,7 @@ interface PrecopyParts {
   readonly emulated: EmulatedMemory | undefined;
 }
 
-export class PrecopyCapture extends CaptureMethod {
+export class PrecopyCapture extends StreamCapture {
   readonly mode = 'precopy';
   readonly waits = false;
   readonly #hasSwitchoverAck: boolean;
@@ -61,6 +61,7 @@ export class PrecopyCapture extends CaptureMethod {
 
   override async begin(): Promise<void> {
     await this.listen();
+    this.beginTracking();
     await this.migrate();
   }
 
@@ -96,7 +97,7 @@ export class PrecopyCapture extends CaptureMethod {
         return;
       }
     }
-    this.tellWhole(result, at);
+    this.tellStreamed(result, at);
   }
 
   override async onTick(): Promise<void> {
@@ -123,6 +124,7 @@ export class PrecopyCapture extends CaptureMethod {
   }
 
   override end(): void {
+    super.end();
     this.#pacing.end();
     this.#emulated?.memory.close();
   }

@@ -1,10 +1,12 @@
 /** Sets QEMU's migration up, and makes the capture ready that a member was admitted with. */
+import { openShadow, readShadowFile } from '../../../shadow/index.ts';
 import { applyMigration, planMigration } from '../qemu/migration-settings.ts';
 import { BackgroundCapture } from './background.ts';
 import type { CaptureMethod } from './method.ts';
 import { PrecopyCapture } from './precopy.ts';
 import type { Admitted, MemberRound } from './stages.ts';
 import { StopCopyCapture } from './stop-copy.ts';
+import { TrackedCapture } from './tracked.ts';
 
 /**
  * Prepares a capture. The journal is written first, so that QEMU's settings can be put back.
@@ -15,6 +17,7 @@ export async function prepareMethod(
   admitted: Admitted,
 ): Promise<CaptureMethod> {
   const { monitor, mode } = admitted;
+  if (mode === 'tracked') return prepareTracked(round, admitted);
   const plan = await planMigration(monitor, mode === 'background');
   round.throwIfOver();
   const { capabilities, parameters } = plan.saved;
@@ -31,4 +34,18 @@ export async function prepareMethod(
     case 'background':
       return new BackgroundCapture(round, ready);
   }
+}
+
+/** Prepares a tracked capture: QEMU's migration is not touched. */
+async function prepareTracked(round: MemberRound, admitted: Admitted): Promise<CaptureMethod> {
+  const { tracking } = admitted;
+  const { parent } = round.prepare.staging;
+  if (tracking === undefined || parent === undefined) throw new Error('the VM is not tracked');
+  const saved = { capabilities: [], parameters: {} };
+  round.journal.write({ round: round.prepare.round, stopping: false, migrates: false, saved });
+  const { directory, manifest } = await openShadow(parent.directory, parent.sha256);
+  const configuration = await readShadowFile(directory, manifest.configuration);
+  const { machineType } = manifest.identity;
+  const facts = { configuration, machineType };
+  return TrackedCapture.prepare(round, { ...admitted, saved }, tracking, facts);
 }

@@ -22,9 +22,11 @@ import type {
 } from '../../protocol/member.ts';
 import type { SavedSettings } from '../qemu/migration-settings.ts';
 import type { Journal } from '../repair/journal.ts';
+import type { Tracking } from '../tracking/tracking.ts';
 import type { LiveMeter } from './live-meter.ts';
 import type { CaptureMethod } from './method.ts';
 import type { SessionEvent } from './session.ts';
+import type { TrackingStart } from './tracked-support.ts';
 
 /** A member's round, from its beginning to its end. Implemented by capture.ts. */
 export interface MemberRound {
@@ -68,6 +70,10 @@ export interface Admitted {
   readonly writableDisks: readonly string[];
   /** The machine, as QEMU has it. */
   readonly machine: Machine;
+  /** Tracking of a VM that is captured by it. */
+  readonly tracking: Tracking | undefined;
+  /** Tracking that begins with this capture, which is its base. */
+  readonly begins: TrackingStart | undefined;
 }
 
 /** An admitted member whose QEMU is set up for a migration. */

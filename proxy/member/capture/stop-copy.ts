@@ -1,9 +1,9 @@
 /** Captures by stop-copy: the VM stops, all is copied, it resumes. Slow, and always right. */
 import { stopVm } from '../qemu/run-state.ts';
-import { CaptureMethod } from './method.ts';
+import { StreamCapture } from './stream-capture.ts';
 import type { MemberRound, Ready } from './stages.ts';
 
-export class StopCopyCapture extends CaptureMethod {
+export class StopCopyCapture extends StreamCapture {
   readonly mode = 'stop-copy';
   readonly waits = true;
 
@@ -13,6 +13,7 @@ export class StopCopyCapture extends CaptureMethod {
 
   override async begin(): Promise<void> {
     await this.listen();
+    this.beginTracking();
     this.round.handle({ type: 'streaming' });
   }
 

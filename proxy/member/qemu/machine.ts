@@ -68,6 +68,29 @@ export function statefulNetworks(network: string): string[] {
   return [...backends].flatMap(([, id = '']) => (id.startsWith('#') ? [] : [id]));
 }
 
+/**
+ * Returns, in words, devices and network backends that write guest memory past QEMU's own
+ * mapping of it: neither its write protection nor a watch of it sees that.
+ * @param tree `info qtree` (qdev-monitor.c, qdev_print): `dev: TYPE, id "ID"`, indented by depth
+ * @param network `info network` (net/net.c): ` \\ NAME: index=0,type=TYPE,…`
+ */
+export function foreignWriters(tree: string, network: string): string[] {
+  const backends = [...network.matchAll(/^ ?\\? ?([^:\s]+): index=\d+,type=(vhost-\w+),/gm)];
+  const devices = [...tree.matchAll(/^ *dev: ([^,\n]+), id "([^"\n]*)"/gm)].flatMap(
+    ([, type = '', id]) => {
+      const name = id === '' ? type : `${type} ${id}`;
+      if (type.startsWith('vfio-')) return [`${name} writes memory by DMA, past QEMU`];
+      if (type.startsWith('vhost-user-')) return [`${name} writes memory from another process`];
+      if (type.startsWith('virtio-mem-')) return [`${name} has a stream that Umbra does not take`];
+      return [];
+    },
+  );
+  return [
+    ...devices,
+    ...backends.map(([, name, type]) => `${name} (${type}) writes memory past QEMU`),
+  ];
+}
+
 /** A device, and its place in QEMU's tree of objects. */
 interface DevicePosition {
   readonly path: string;

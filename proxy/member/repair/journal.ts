@@ -5,12 +5,13 @@
  *
  *     FOLDER/round.json   {"format": "umbra-round-journal", "version": 2,
  *                          "round": ID, "stopping": BOOL, "held": [NETDEV, …],
- *                          "saved": {"capabilities": …, "parameters": …},
+ *                          "saved": {"capabilities": …, "parameters": …}, "migrates": BOOL,
  *                          "snapshot": {"vm": PROCESS, "reader": PROCESS}}
  *
  *     stopping   Umbra has asked for a stop. If it has not, a paused VM was paused by its user.
  *     held       network backends whose frames Umbra holds
  *     saved      migration settings of the VM before the round
+ *     migrates   absent or true: a migration that is under way is the round's
  *     snapshot   there from before a background snapshot begins: one cannot simply be cancelled
  *                (snapshot-end.ts)
  *
@@ -30,6 +31,8 @@ const entrySchema = z.object({
   round: z.string(),
   stopping: z.boolean(),
   held: z.array(z.string()).default([]),
+  /** Absent: yes. */
+  migrates: z.boolean().optional(),
   /** QEMU, and the process that reads its stream. */
   snapshot: z.object({ vm: processSchema, reader: processSchema }).optional(),
   saved: z.object({
@@ -104,7 +107,8 @@ export class Journal {
       const isKnown = isReadable(FORMAT, version) && requires.length === 0;
       return isKnown ? entry : { ...entry, stopping: true };
     } catch {
-      return { round: '', stopping: true, held: [], saved: { capabilities: [], parameters: {} } };
+      const saved = { capabilities: [], parameters: {} };
+      return { round: '', stopping: true, held: [], saved };
     }
   }
 

@@ -66,7 +66,7 @@ async function attempt(
   connected: QmpClient | undefined,
   streamEnded: Promise<void> | undefined,
 ): Promise<void> {
-  const { snapshot, stopping } = entry;
+  const { snapshot, stopping, migrates = true } = entry;
   // No process reads the stream: the monitor itself may wait for a page that QEMU does not save.
   const unread = snapshot !== undefined && streamEnded === undefined && !isRead(snapshot);
   const stopLifting = unread ? keepLifting(snapshot.vm) : () => {};
@@ -74,9 +74,10 @@ async function attempt(
   try {
     qmp ??= await QmpClient.connect(socketPath, { timeoutMs: ATTEMPT_MS });
     const { status: before } = await qmp.execute('query-status');
-    if (snapshot === undefined) await cancelMigration(qmp, ATTEMPT_MS);
+    if (snapshot === undefined && migrates) await cancelMigration(qmp, ATTEMPT_MS);
     const { status } = await qmp.execute('query-status');
-    if (stopping || isSwitchover(before) || isSwitchover(status)) await makeRun(qmp, ATTEMPT_MS);
+    const switched = migrates && (isSwitchover(before) || isSwitchover(status));
+    if (stopping || switched) await makeRun(qmp, ATTEMPT_MS);
     await releaseFrames(qmp, entry.held);
     if (snapshot !== undefined) {
       await endSnapshot(qmp, snapshot, ATTEMPT_MS, streamEnded);
@@ -84,7 +85,7 @@ async function attempt(
       await repairAfterSnapshot(qmp, snapshot, directory);
       if (stopping) await makeRun(qmp, ATTEMPT_MS); // it was cut after all
     }
-    await restoreMigration(qmp, entry.saved);
+    if (migrates) await restoreMigration(qmp, entry.saved);
   } finally {
     stopLifting();
     if (connected === undefined) qmp?.close();

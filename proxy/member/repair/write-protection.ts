@@ -13,28 +13,25 @@
  * takes the right to trace the process: root's, or that of the same user where the system does not
  * limit it (Yama).
  */
-import { closeSync, readdirSync, readlinkSync } from 'node:fs';
+import { closeSync, readdirSync } from 'node:fs';
 import { isAlive, type KnownProcess } from '../../host/known-process.ts';
-import { EPERM, ioctl, lastErrno, pidfdGetfd, pidfdOpen } from '../../host/libc.ts';
 import { type MemoryRange, readMaps } from '../../host/proc-maps.ts';
-
-// <linux/userfaultfd.h>; struct uffdio_range {start, len}, struct uffdio_writeprotect {range, mode}
-const UFFDIO_UNREGISTER = 0x8010aa01;
-const UFFDIO_WAKE = 0x8010aa02;
-const UFFDIO_WRITEPROTECT = 0xc018aa06;
+import {
+  type AddressRange,
+  copyDescriptor,
+  unprotect,
+  unwatch,
+  userfaultfdsOf,
+  wake,
+} from '../../host/userfaultfd.ts';
 
 const LIFT_AGAIN_MS = 50;
-
-interface Range {
-  readonly start: bigint;
-  readonly length: bigint;
-}
 
 /** Returns why this process may not lift the protection of a VM's; undefined if it may. */
 export function liftingObstacle(vm: KnownProcess): string | undefined {
   const [fd] = readdirSync(`/proc/${vm.pid}/fd`);
   try {
-    closeSync(copyOf(vm.pid, Number(fd)));
+    closeSync(copyDescriptor(vm.pid, Number(fd)));
     return undefined;
   } catch (error) {
     return (error as Error).message;
@@ -42,26 +39,28 @@ export function liftingObstacle(vm: KnownProcess): string | undefined {
 }
 
 /**
- * Lifts all write protection by userfaultfd from a process, and wakes the threads that wait for it.
+ * Lifts all write protection by userfaultfd that a thread of a process would wait for, and wakes
+ * the threads that do. One that only marks pages (userfaultfd.ts) is left: no thread waits for it.
  * @returns how many ranges were protected
  * @throws Error if this process may not
  */
 export function liftWriteProtection(vm: KnownProcess): number {
   if (!isAlive(vm)) return 0;
-  const copies = userfaultfds(vm.pid).map((fd) => copyOf(vm.pid, fd));
+  const others = userfaultfdsOf(vm.pid).filter(({ isAsync }) => !isAsync);
+  const copies = others.map(({ fd }) => copyDescriptor(vm.pid, fd));
   try {
     if (copies.length === 0) return 0;
     const ranges = writableRanges(readMaps(vm.pid));
-    const lifted = new Set<Range>();
+    const lifted = new Set<AddressRange>();
     for (const fd of copies) {
       for (const range of ranges) {
         // Refused (ENOENT) for what is not registered with it.
-        if (request(fd, UFFDIO_WRITEPROTECT, range, 0n)) lifted.add(range);
+        if (unprotect(fd, range)) lifted.add(range);
       }
     }
     // A range that stays registered here cannot be registered with the next snapshot's descriptor.
-    for (const fd of copies) for (const range of lifted) request(fd, UFFDIO_UNREGISTER, range);
-    for (const fd of copies) for (const range of lifted) request(fd, UFFDIO_WAKE, range);
+    for (const fd of copies) for (const range of lifted) unwatch(fd, range);
+    for (const fd of copies) for (const range of lifted) wake(fd, range);
     return lifted.size;
   } finally {
     for (const fd of copies) closeSync(fd);
@@ -86,43 +85,8 @@ export function keepLifting(vm: KnownProcess): () => void {
 }
 
 /** Returns the ranges of a memory map that the process may write to. PURE. */
-export function writableRanges(maps: readonly MemoryRange[]): Range[] {
+export function writableRanges(maps: readonly MemoryRange[]): AddressRange[] {
   return maps
     .filter(({ isWritable }) => isWritable)
     .map(({ start, end }) => ({ start, length: end - start }));
-}
-
-function userfaultfds(pid: number): number[] {
-  return readdirSync(`/proc/${pid}/fd`)
-    .filter((fd) => {
-      try {
-        return readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:[userfaultfd]';
-      } catch {
-        return false; // closed since
-      }
-    })
-    .map(Number);
-}
-
-/** Copies a descriptor of another process. @throws Error */
-function copyOf(pid: number, fd: number): number {
-  const process = pidfdOpen(pid);
-  if (process < 0) throw failed('pidfd_open', pid);
-  try {
-    const copy = pidfdGetfd(process, fd);
-    if (copy < 0) throw failed('pidfd_getfd', pid);
-    return copy;
-  } finally {
-    closeSync(process);
-  }
-}
-
-function failed(call: string, pid: number): Error {
-  const errno = lastErrno();
-  const why = errno === EPERM ? 'not allowed (it takes the right to trace it)' : `errno ${errno}`;
-  return new Error(`${call} of QEMU (process ${pid}): ${why}`);
-}
-
-function request(fd: number, what: number, { start, length }: Range, ...more: bigint[]): boolean {
-  return ioctl(fd, what, BigUint64Array.of(start, length, ...more)) === 0;
 }

@@ -36,7 +36,13 @@ async function shadow(round: string, byte: number, base?: SealedShadow): Promise
 
 test('without an epoch, all of RAM is reserved', async () => {
   const plan = await planStaging('a', RAM, undefined);
-  assert.equal(plan, { member: 'a', ramBytes: RAM, admittedBytes: RAM, base: undefined });
+  assert.equal(plan, {
+    member: 'a',
+    ramBytes: RAM,
+    admittedBytes: RAM,
+    base: undefined,
+    parent: undefined,
+  });
 });
 
 test('after a whole epoch, an eighth of RAM is reserved; that epoch is the base', async () => {
@@ -44,6 +50,15 @@ test('after a whole epoch, an eighth of RAM is reserved; that epoch is the base'
   const { admittedBytes, base } = await planStaging('a', RAM, whole);
   assert.is(admittedBytes, RAM / 8);
   assert.is(base?.sha256, whole.sha256);
+});
+
+test('what was written since is stored against the newest shadow, whatever that is', async () => {
+  const whole = await shadow('r1', 1);
+  const delta = await shadow('r2', 2, whole);
+  const { directory, sha256 } = delta;
+  assert.equal((await planStaging('a', RAM, delta)).parent, { directory, sha256, cut: 'r2' });
+  appendFileSync(join(delta.directory, 'ram-0.delta'), 'x');
+  assert.is((await planStaging('a', RAM, delta)).parent, undefined);
 });
 
 test('after a delta, its size and a margin are reserved; its base stays the base', async () => {
@@ -69,8 +84,20 @@ test('a base that was touched is not used', async () => {
 
 test('free memory is shared among deltas by RAM, each up to what it can use', () => {
   const base = { directory: '', sha256: '' };
-  const small: StagingPlan = { member: 'a', ramBytes: 100, admittedBytes: 20, base };
-  const large: StagingPlan = { member: 'b', ramBytes: 300, admittedBytes: 20, base };
+  const small: StagingPlan = {
+    member: 'a',
+    ramBytes: 100,
+    admittedBytes: 20,
+    base,
+    parent: undefined,
+  };
+  const large: StagingPlan = {
+    member: 'b',
+    ramBytes: 300,
+    admittedBytes: 20,
+    base,
+    parent: undefined,
+  };
   const whole: StagingPlan = { ...large, member: 'c', base: undefined };
   const all = [small, large, whole];
   assert.equal(

@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { foreignWriters } from '../../../../proxy/member/capture/background-support.ts';
+import { foreignWriters } from '../../../../proxy/member/qemu/machine.ts';
 
 const test = suite('background-support');
 

@@ -1,0 +1,207 @@
+/**
+ * Tracking of a VM: its memory is watched by a userfaultfd of QEMU's own, which marks the pages that
+ * are written (host/userfaultfd.ts, host/written-pages.ts).
+ *
+ *     begin    makes the userfaultfd in QEMU, has each RAM block watched, protects all of it
+ *     adopt    finds that of an earlier proxy, by the ledger
+ *     end      watches no more, and closes it
+ *
+ * It stays in QEMU when this proxy ends. Where anything refuses, nothing is left in QEMU.
+ */
+import { closeSync } from 'node:fs';
+import { UmbraError } from '../../failure/failure.ts';
+import { faultPoint } from '../../failure/fault-point.ts';
+import type { KnownProcess } from '../../host/known-process.ts';
+import {
+  closeIn,
+  copyDescriptor,
+  enableAsync,
+  makeUserfaultfdIn,
+  unwatch,
+  userfaultfdsOf,
+  watch,
+} from '../../host/userfaultfd.ts';
+import { type Clearing, type WrittenRun, WrittenPages } from '../../host/written-pages.ts';
+import type { FoundBlock, MemoryKind } from './blocks.ts';
+import { Ledger, type OwedRun } from './ledger.ts';
+
+/** Errno of a range that another userfaultfd watches. */
+const EBUSY = 16;
+
+/** Pages in a row that were written. */
+export type FoundRun = OwedRun & Pick<WrittenRun, 'absent'>;
+
+/** Place of a VM's tracking. */
+export interface TrackingPlace {
+  readonly vm: KnownProcess;
+  /** The member's own folder. */
+  readonly directory: string;
+  readonly member: string;
+}
+
+export class Tracking {
+  readonly blocks: readonly FoundBlock[];
+  readonly ledger: Ledger;
+  readonly #place: TrackingPlace;
+  readonly #pages: WrittenPages;
+  readonly #clearing: Clearing;
+
+  /**
+   * Takes over the tracking that an earlier round has begun.
+   * @param blocks the VM's blocks as they are now
+   * @param withKvm the guest's memory is mapped by the kernel's hypervisor, too
+   * @returns undefined if the VM is not tracked, or its blocks are others by now
+   */
+  static adopt(
+    place: TrackingPlace,
+    blocks: readonly FoundBlock[],
+    withKvm: boolean,
+  ): Tracking | undefined {
+    const ledger = new Ledger(place.directory);
+    const fd = ledger.descriptorOf(place.vm);
+    if (fd === undefined || !ledger.isWatched || !isSame(ledger.blocks, blocks)) return undefined;
+    const there = userfaultfdsOf(place.vm.pid).some((one) => one.fd === fd && one.isAsync);
+    return there ? new Tracking(place, ledger, blocks, withKvm) : undefined;
+  }
+
+  /**
+   * Begins to track a VM. No page is known to be written, or not, before a capture of all of it.
+   * @throws UmbraError E_TRACKING_REFUSED; nothing is left in QEMU
+   */
+  static begin(
+    place: TrackingPlace,
+    blocks: readonly FoundBlock[],
+    withKvm: boolean,
+  ): Tracking {
+    const { vm, directory, member } = place;
+    endTracking(place);
+    try {
+      const fd = makeUserfaultfdIn(vm);
+      faultPoint(`tracking/${member}/injected`);
+      const ledger = new Ledger(directory);
+      try {
+        ledger.begin(vm, fd, blocks); // before anything is watched, so that a successor can end it
+        watchAll(vm, fd, blocks);
+        ledger.watched();
+        faultPoint(`tracking/${member}/watched`);
+        const tracking = new Tracking(place, ledger, blocks, withKvm);
+        tracking.forget();
+        return tracking;
+      } catch (error) {
+        closeIn(vm, fd); // whatever is watched is watched no more
+        ledger.remove();
+        throw error;
+      }
+    } catch (cause) {
+      const message = `its memory cannot be tracked: ${(cause as Error).message}`;
+      throw new UmbraError({ code: 'E_TRACKING_REFUSED', message, member }, cause);
+    }
+  }
+
+  private constructor(
+    place: TrackingPlace,
+    ledger: Ledger,
+    blocks: readonly FoundBlock[],
+    withKvm: boolean,
+  ) {
+    this.#place = place;
+    this.ledger = ledger;
+    this.blocks = blocks;
+    this.#pages = new WrittenPages(place.vm);
+    this.#clearing = withKvm ? 'runs' : 'as-found';
+  }
+
+  /** Returns the kind of memory of a block; undefined for one that is never written. */
+  kindOf(block: number): MemoryKind | undefined {
+    return this.blocks[block]?.memory;
+  }
+
+  /** Counts the pages that are marked. Clears nothing. */
+  countWritten(): number {
+    return this.#find('none').reduce((sum, { count }) => sum + count, 0);
+  }
+
+  /**
+   * Finds the pages that were written, and clears their marks. They are owed from now on. While the
+   * VM runs, this must not be called if a disk passes the kernel's cache: what arrives in a page
+   * that was pinned before is not marked.
+   * @throws Error if QEMU has ended
+   */
+  take(): readonly FoundRun[] {
+    const { member } = this.#place;
+    return this.ledger.clearing(() => {
+      const found = this.#find(this.#clearing);
+      faultPoint(`tracking/${member}/scanned`);
+      return found;
+    });
+  }
+
+  /** Clears all marks, and forgets what was written: all memory is about to be captured. */
+  forget(): void {
+    this.ledger.forget();
+    this.#find(this.#clearing);
+  }
+
+  close(): void {
+    this.#pages.close();
+    this.ledger.close();
+  }
+
+  #find(clearing: Clearing): FoundRun[] {
+    const all: FoundRun[] = [];
+    for (const [block, { address, bytes }] of this.blocks.entries()) {
+      if (address === undefined) continue;
+      for (const run of this.#pages.find({ address, bytes }, clearing)) all.push({ block, ...run });
+    }
+    return all;
+  }
+}
+
+/**
+ * Ends the tracking of a VM, if it is tracked: its memory is as if it had never been watched.
+ * @returns false if it was not
+ * @throws Error if QEMU may not be traced
+ */
+export function endTracking({ vm, directory }: TrackingPlace): boolean {
+  const ledger = new Ledger(directory);
+  const fd = ledger.descriptorOf(vm);
+  ledger.remove();
+  if (fd === undefined) return false;
+  if (!userfaultfdsOf(vm.pid).some((one) => one.fd === fd)) return false;
+  closeIn(vm, fd);
+  return true;
+}
+
+function watchAll(vm: KnownProcess, fd: number, blocks: readonly FoundBlock[]): void {
+  const copy = copyDescriptor(vm.pid, fd);
+  const watched: FoundBlock[] = [];
+  try {
+    if (!enableAsync(copy)) throw new Error('the kernel marks no written pages (Linux 6.7 does)');
+    for (const block of blocks) {
+      if (block.address === undefined) continue;
+      const errno = watch(copy, { start: block.address, length: BigInt(block.bytes) });
+      if (errno !== 0) throw new Error(whyNotWatched(block.idstr, errno));
+      watched.push(block);
+    }
+  } catch (error) {
+    for (const { address = 0n, bytes } of watched) {
+      unwatch(copy, { start: address, length: BigInt(bytes) });
+    }
+    throw error;
+  } finally {
+    closeSync(copy);
+  }
+}
+
+function whyNotWatched(idstr: string, errno: number): string {
+  if (errno === EBUSY) return `${idstr} is watched by another program, or by a snapshot of QEMU’s`;
+  return `the kernel does not watch ${idstr}: errno ${errno}`;
+}
+
+function isSame(a: Ledger['blocks'], b: readonly FoundBlock[]): boolean {
+  if (a.length !== b.length) return false;
+  return a.every(({ idstr, bytes, address }, at) => {
+    const other = b[at];
+    return other?.idstr === idstr && other.bytes === bytes && other.address === address;
+  });
+}
