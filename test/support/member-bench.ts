@@ -16,7 +16,7 @@ import type {
   StagingShare,
 } from '../../proxy/protocol/member.ts';
 import { QmpClient } from '../../qmp/index.ts';
-import { openShadow } from '../../shadow/index.ts';
+import { cutOf, openShadow } from '../../shadow/index.ts';
 import { guestCommandLine } from '../../tools/guest/command-line.ts';
 import { GuestControl } from '../../tools/guest/control.ts';
 import { ensureGuestImage } from '../../tools/guest/image.ts';
@@ -38,17 +38,24 @@ export class MemberBench {
   compareEmulated = true;
   /** Rounds from now on store what differs from this one’s shadow. */
   base: string | undefined;
+  /** The round of the newest epoch, for tracked captures. */
+  parent: string | undefined;
   #capture: Capture | undefined;
   #waiters = new Set<() => void>();
 
-  static async boot(qemu: QemuBinary, memoryMiB: number): Promise<MemberBench> {
+  /** @param more further words of QEMU's command line */
+  static async boot(
+    qemu: QemuBinary,
+    memoryMiB: number,
+    more: readonly string[] = [],
+  ): Promise<MemberBench> {
     const directory = mkdtempSync(join(scratchFolder(), 'umbra-one-'));
     const image = await ensureGuestImage();
     const accel = await accelerator({ qemu, image });
     const options = { qemu, image, accel, memoryMiB, node: 0, nodes: 1, dir: directory };
     const commandLine = guestCommandLine(options);
     const monitor = join(directory, 'test.sock');
-    const words = [...commandLine, '-qmp', `unix:${monitor},server=on,wait=off`];
+    const words = [...commandLine, ...more, '-qmp', `unix:${monitor},server=on,wait=off`];
     const vm = await startVm(words, directory, directory);
     const guest = await GuestControl.connect(join(directory, 'control.sock'));
     await guest.waitBoot();
@@ -121,11 +128,17 @@ export class MemberBench {
   }
 
   async #staging(): Promise<StagingShare> {
-    const most = { moreBytes: 2 ** 30, headroomBytes: 2 ** 20 };
+    const most = { moreBytes: 2 ** 30, headroomBytes: 2 ** 20, parent: await this.#parent() };
     if (this.base === undefined) return { admittedBytes: 2 ** 30, ...most };
     const directory = this.shadowDirectory(this.base);
     const { sha256 } = await openShadow(directory);
     return { base: { directory, sha256 }, admittedBytes: 16 * 2 ** 20, ...most };
+  }
+
+  async #parent(): Promise<StagingShare['parent']> {
+    if (this.parent === undefined) return undefined;
+    const { directory, sha256, manifest } = await openShadow(this.shadowDirectory(this.parent));
+    return { directory, sha256, cut: cutOf(manifest) };
   }
 
   tell(type: 'prepare' | 'open' | 'start' | 'stop' | 'barrier' | 'commit' | 'abort'): void {

@@ -65,6 +65,8 @@ export class RoundRunner {
   readonly #startedAt = new Date();
   readonly #facts = new Map<string, RoundFacts>();
   readonly #samples = new Map<string, MemberSample>();
+  /** Members that have said that they have no live phase. */
+  readonly #waiting = new Set<string>();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #live: LivePhase;
   #standstill: Standstill | undefined;
@@ -130,6 +132,7 @@ export class RoundRunner {
       this.#samples.set(notice.member, notice.sample);
       this.#standstill?.sampled(notice.member, notice.sample.bytes);
       this.#live.observe(notice.member, notice.sample);
+      if (notice.sample.waits) this.#waits(notice.member);
       return;
     }
     this.#standstill?.moved();
@@ -137,6 +140,13 @@ export class RoundRunner {
     if (report === 'admitted') this.#live.expect(member, facts.reservedBytes ?? 0);
     this.#facts.set(member, { ...this.#facts.get(member), ...facts });
     this.#handle({ type: 'report', member, report, ...(failure && { failure }) });
+  }
+
+  /** Notes a member without a live phase. Once no member has one, nothing is waited for. */
+  #waits(member: string): void {
+    if (this.#waiting.size === this.#agent.members.length) return;
+    this.#waiting.add(member);
+    if (this.#waiting.size === this.#agent.members.length) this.#look();
   }
 
   /** Aborts the round. @returns false if its epoch is being published, or is committed */
