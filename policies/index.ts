@@ -19,8 +19,8 @@ export {
   type Passing,
 } from './evacuation.ts';
 export { dalyIntervalMs, type Interval, LEAST_INTERVAL_MS, nextInterval } from './interval.ts';
-export { type LiveDecision, LivePhase, type LivePolicy } from './live-phase.ts';
 export { isPassWorthIt, type LivePass } from './live-passes.ts';
+export { type LiveDecision, LivePhase, type LivePolicy } from './live-phase.ts';
 export { chooseSlots, type Multiplexing } from './multiplexing.ts';
 export { observeProgress, type Progress, whyStalled } from './progress.ts';
 export { epochsToRetire, type RetainedEpoch, type RetentionPolicy } from './retention.ts';

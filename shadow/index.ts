@@ -5,6 +5,7 @@ export { sha256Of } from './envelope.ts';
 export { isOfAnotherUmbra, ShadowError } from './errors.ts';
 export { foldShadow } from './fold.ts';
 export { type FormatVersion, isReadable } from './format-version.ts';
+export type { RunImage } from './link-image.ts';
 export { type Machine, machineSchema } from './machine.ts';
 export {
   type EpochManifest,
@@ -14,7 +15,6 @@ export {
   makeEpochManifest,
   type ShadowManifest,
 } from './manifest.ts';
-export { type PageRun, type RunImage } from './link-image.ts';
 export { populate } from './mapping.ts';
 export { isRoundName, ROUND_RANDOM_BYTES, roundName } from './names.ts';
 export { makeOwnFolder, makeTrustedFolder, requireTrustedFolder } from './own-folder.ts';

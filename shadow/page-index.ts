@@ -51,7 +51,7 @@ export interface DenseIndex extends AnyIndex {
 export interface SparseIndex extends AnyIndex {
   /** Pages of the block. */
   readonly pages: number;
-  /** Their numbers, ascending, and the entry of each. */
+  /** Numbers of those pages, ascending, and the entry of each. */
   readonly changed: { readonly pages: Uint32Array; readonly entries: Int32Array };
 }
 
@@ -129,8 +129,7 @@ export function decodeIndex(
   { pageSize, pages, kind, path }: IndexOptions,
 ): PageIndex {
   const corrupt = (why: string) => new ShadowError('E_EPOCH_CORRUPT', `${path}: ${why}`, { path });
-  const isIndex =
-    data.length >= FIRST_HEADER_BYTES && data.subarray(0, MAGIC.length).equals(MAGIC);
+  const isIndex = data.length >= FIRST_HEADER_BYTES && data.subarray(0, MAGIC.length).equals(MAGIC);
   if (!isIndex) throw corrupt('not a page index');
   const word = (index: number) => data.readUInt32LE(MAGIC.length + index * WORD_BYTES);
   const version = word(0);

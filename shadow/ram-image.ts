@@ -13,8 +13,8 @@
 import type { Allowance } from './allowance.ts';
 import type { BaseImage } from './base-image.ts';
 import { ShadowError } from './errors.ts';
-import { PageFile } from './page-file.ts';
 import type { PageRun, RunImage } from './link-image.ts';
+import { PageFile } from './page-file.ts';
 import { AS_BASE, type PageIndex, ZEROS } from './page-index.ts';
 import { createReserved } from './reservation.ts';
 

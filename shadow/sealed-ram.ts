@@ -12,7 +12,7 @@ import { eachChanged, ZEROS } from './page-index.ts';
 import { chainOf, readBlock, requireBase, type SealedShadow } from './sealed-shadow.ts';
 
 interface OpenBlock {
-  /** Where each page is, by link. */
+  /** Link that has each page, and the slot there. */
   readonly links: Uint16Array;
   readonly slots: Int32Array;
   /** Images of the links, the root's first. */

@@ -53,7 +53,9 @@ const ENOSYS = 38n;
 
 /** Returns why no call can be made in any process here; undefined if it can. */
 export function injectionObstacle(): string | undefined {
-  return arch() === 'x64' ? undefined : `a system call can be made in QEMU on x86-64, not ${arch()}`;
+  return arch() === 'x64'
+    ? undefined
+    : `a system call can be made in QEMU on x86-64, not ${arch()}`;
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * Finds the pages that a process has written since it was asked last: PAGEMAP_SCAN of
- * /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst; Linux 6.7), in memory that is watched
- * by a userfaultfd with WP_ASYNC (userfaultfd.ts).
+ * /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst; Linux 6.7), in memory that a
+ * userfaultfd with WP_ASYNC watches (userfaultfd.ts).
  *
  *     struct pm_scan_arg    {size, flags, start, end, walk_end, vec, vec_len, max_pages,
  *                            inverted, mask, anyof, return}                    12 × u64
@@ -21,7 +21,7 @@ import { PAGE_BYTES } from './linux.ts';
 
 const PAGEMAP_SCAN = 0xc0606610;
 const ARGUMENT_BYTES = 96n;
-/** Place of walk_end in the argument. */
+/** Index of walk_end in the argument. */
 const WALK_END = 4;
 const WP_MATCHING = 1n;
 const CHECK_WPASYNC = 2n;

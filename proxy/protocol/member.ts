@@ -45,7 +45,7 @@ export type MemberLocation = Readonly<z.infer<typeof memberLocationSchema>>;
 const stagingShareSchema = z.object({
   /** The shadow to store differences from, by folder and digest of its shadow.json. */
   base: z.object({ directory: text, sha256: text }).optional(),
-  /** Its shadow in the newest epoch, and the round of that cut: the base of a link. */
+  /** Shadow of the newest epoch, and the round of that cut: the base of a link. */
   parent: z.object({ directory: text, sha256: text, cut: text }).optional(),
   /** Admitted for it: all of its RAM, or what is expected to differ. */
   admittedBytes: figure,

@@ -57,7 +57,9 @@ export const roundFactsSchema = z.object({
   capture: captureSchema.optional().describe('How the member was captured'),
   captureReason: text.describe('Why it was not the capture that is tried first'),
   notTracked: text.describe('Why later epochs of this member cannot be tracked'),
-  writtenPages: number.describe('Pages that a tracked capture has read; one read twice counts twice'),
+  writtenPages: number.describe(
+    'Pages that a tracked capture has read; one read twice counts twice',
+  ),
   residuePages: number.describe('Part of them that was read while the VM stood'),
   copyMs: number.describe('How long it stood for them, milliseconds'),
   cut: cutMadeSchema.optional().describe('How background snapshots became one cut'),

@@ -4,11 +4,11 @@
  */
 import * as assert from 'uvu/assert';
 import { ProcessMemory } from '../../proxy/host/process-memory.ts';
+import { type FoundBlock, findBlocks } from '../../proxy/member/tracking/blocks.ts';
 import type { RoundFacts } from '../../proxy/protocol/member.ts';
 import { openShadow, SealedRam } from '../../shadow/index.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
 import { dirtyMemory, endMemory } from '../../tools/testbed/dirty.ts';
-import { findBlocks, type FoundBlock } from '../../proxy/member/tracking/blocks.ts';
 import { MemberBench } from '../support/member-bench.ts';
 import { suite } from '../support/suite.ts';
 
@@ -83,7 +83,7 @@ class Memory {
 const ROUNDS = Number(process.env.UMBRA_TRACKED_ROUNDS ?? 12);
 
 for (const qemu of await findQemus()) {
-  test(`QEMU ${qemu.version}: every epoch is the VM’s memory, and holds what was written`, async () => {
+  test(`QEMU ${qemu.version}: every epoch is the VM’s memory, byte for byte`, async () => {
     bench = await MemberBench.boot(qemu, MEMORY_MIB);
     bench.capture = ['tracked', 'stop-copy'];
     await bench.guest.run(dirtyMemory({ sizeMiB: 48, pattern: 'random' }));

@@ -115,7 +115,7 @@ async function read(shadow: SealedShadow): Promise<Buffer> {
   }
 }
 
-test('sixty links: each reads as memory was, and takes what was written since the last', async () => {
+test('sixty links: each reads as memory was, and holds what was written', async () => {
   const memory = new Memory();
   memory.write();
   const kept: { shadow: SealedShadow; memory: Buffer }[] = [];
@@ -131,7 +131,7 @@ test('sixty links: each reads as memory was, and takes what was written since th
   assert.is(rootOf(newest).manifest.round, nameOf(0));
 });
 
-test('what a map restore has to send is what was written since the root, each page once', async () => {
+test('what a map restore sends is what was written since the root, once', async () => {
   const memory = new Memory();
   const first = await full(memory, nameOf(0));
   const before = Buffer.from(memory.blocks[0] ?? '');
@@ -162,7 +162,7 @@ test('a link whose guest wrote nothing takes no memory for pages', async () => {
   assert.ok((await read(idle)).equals(memory.blocks[0] ?? Buffer.alloc(0)));
 });
 
-test('any epoch may go: the others read as before, and what no other needs is collected', async () => {
+test('any epoch may go: the others read as before, and what none needs goes', async () => {
   const memory = new Memory();
   const catalogue = new Catalogue(join(root, 'epochs'), 'demo');
   await catalogue.prepare();
@@ -194,7 +194,7 @@ test('any epoch may go: the others read as before, and what no other needs is co
   for (const needed of [0, 1, 3, 5]) statSync(join(shadows, nameOf(needed)));
 });
 
-test('a chain is folded into a full shadow of the same cut, and the next link follows it', async () => {
+test('a chain is folded into a full shadow of the same cut; the next link follows', async () => {
   const memory = new Memory();
   const second = await link(memory, nameOf(1), await full(memory, nameOf(0)));
   const third = await link(memory, nameOf(2), second);

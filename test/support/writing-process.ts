@@ -21,7 +21,7 @@ const libc = koffi.load('libc.so.6');
 const mmap = libc.func('int64_t mmap(void *, size_t, int, int, int, int64_t)');
 const madvise = libc.func('int madvise(int64_t, size_t, int)');
 
-/** What it is told, in this order: to map memory, write, read, give pages back. */
+/** Orders, in the order they are followed: to map memory, write, read, give pages back. */
 interface Order {
   readonly map?: { readonly kind: string; readonly bytes: number; readonly file?: string };
   readonly write?: readonly number[];

@@ -66,10 +66,7 @@ const LINKS_MAX = 64;
  *
  * @param kept rounds that epochs name
  */
-export function deltaShare(
-  shadows: readonly SealedShadow[],
-  kept: ReadonlySet<string>,
-): number {
+export function deltaShare(shadows: readonly SealedShadow[], kept: ReadonlySet<string>): number {
   let [held, roots] = [0, 0];
   for (const shadow of shadows) {
     const links = chainOf(shadow);
@@ -77,7 +74,8 @@ export function deltaShare(
     if (root === undefined || links.length === 0) continue;
     if (links.length > LINKS_MAX) return Number.POSITIVE_INFINITY;
     roots += storedBytes(root);
-    const alone = links.length === 1 ? links : links.filter(({ manifest }) => !kept.has(manifest.round));
+    const alone =
+      links.length === 1 ? links : links.filter(({ manifest }) => !kept.has(manifest.round));
     held += alone.reduce((sum, link) => sum + storedBytes(link), 0);
   }
   return roots === 0 ? 0 : held / roots;

@@ -30,7 +30,7 @@ export interface StagingPlan {
   readonly admittedBytes: number;
   /** The shadow whose pages need not be stored again; undefined: all pages are stored. */
   readonly base: { readonly directory: string; readonly sha256: string } | undefined;
-  /** Its shadow in the newest epoch, and the round of that cut: the base of a link. */
+  /** Shadow of the newest epoch, and the round of that cut: the base of a link. */
   readonly parent:
     | { readonly directory: string; readonly sha256: string; readonly cut: string }
     | undefined;

@@ -30,7 +30,9 @@ export async function admitMember(round: MemberRound, monitor: QmpClient): Promi
   const blocks = await ramBlocks(monitor);
   round.throwIfOver();
   const shadow =
-    mode === 'tracked' ? await reserveLink(round) : await reserve(round, blocks, mode === 'precopy');
+    mode === 'tracked'
+      ? await reserveLink(round)
+      : await reserve(round, blocks, mode === 'precopy');
   const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
   const { major, minor, micro } = monitor.version;
   const qemuVersion = `${major}.${minor}.${micro}`;

@@ -23,8 +23,8 @@ import { awaitMigrationEnd } from '../qemu/migration.ts';
 import { makeRun, resumeStanding, stopVm } from '../qemu/run-state.ts';
 import { GuestWaits } from './guest-waits.ts';
 import type { SplitMemory } from './huge-page-policy.ts';
-import { StreamCapture } from './stream-capture.ts';
 import type { MemberRound, Ready } from './stages.ts';
+import { StreamCapture } from './stream-capture.ts';
 
 export class BackgroundCapture extends StreamCapture {
   readonly mode = 'background';

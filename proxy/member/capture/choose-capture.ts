@@ -5,9 +5,9 @@
 import type { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
-import type { Tracking } from '../tracking/tracking.ts';
 import { writableDisks } from '../qemu/disks.ts';
 import { otherWriters } from '../qemu/machine.ts';
+import type { Tracking } from '../tracking/tracking.ts';
 import { type BackgroundOptions, backgroundObstacles } from './background-support.ts';
 import { type PrecopyOptions, precopyObstacle } from './precopy-support.ts';
 import type { TrackedChance, TrackingStart } from './tracked-support.ts';

@@ -3,13 +3,13 @@
  * captures; what is here is what all of them share. The session says when (session.ts), and the
  * enactor calls (capture.ts).
  *
- *                       tracked              precopy          stop-copy   background
- *     before the stop   pages are read       memory streams   –           –
- *     stop              the rest; its state  the drain        all of it   its state; frames are held
- *     after the resume  –                    –                –           memory, as at the cut
+ *                  tracked              precopy          stop-copy   background
+ *     running      pages are read       memory streams   –           –
+ *     stopped      the rest; its state  the drain        all of it   its state; frames are held
+ *     resumed      –                    –                –           memory, as at the cut
  *
- *     CaptureMethod ◀── TrackedCapture          reads QEMU's memory (tracked.ts)
- *                   ◀── StreamCapture           receives QEMU's migration stream (stream-capture.ts)
+ *     CaptureMethod ◀── TrackedCapture    reads QEMU's memory (tracked.ts)
+ *                   ◀── StreamCapture     receives QEMU's migration stream (stream-capture.ts)
  *                         ◀── PrecopyCapture, StopCopyCapture, BackgroundCapture
  */
 import type { QmpClient } from '../../../qmp/index.ts';

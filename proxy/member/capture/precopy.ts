@@ -5,10 +5,10 @@ import { type RamBlockInfo, ramBlocks } from '../qemu/memory.ts';
 import { hasSwitchoverAck } from '../qemu/migration-settings.ts';
 import { stopVm } from '../qemu/run-state.ts';
 import { rewriteMissed } from './compare-memory.ts';
-import { StreamCapture } from './stream-capture.ts';
 import { Pacing } from './pacing.ts';
 import { isEmulated } from './precopy-support.ts';
 import type { MemberRound, Ready } from './stages.ts';
+import { StreamCapture } from './stream-capture.ts';
 import { whyStreamEnded } from './stream-end.ts';
 
 /**

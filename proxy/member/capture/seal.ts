@@ -42,4 +42,3 @@ export async function sealShadow(
   method.sealed();
   return { shadow: sha256, storedBytes, drainBytes, sealMs: performance.now() - sealingAt };
 }
-

@@ -1,7 +1,7 @@
 /** Captures by stop-copy: the VM stops, all is copied, it resumes. Slow, and always right. */
 import { stopVm } from '../qemu/run-state.ts';
-import { StreamCapture } from './stream-capture.ts';
 import type { MemberRound, Ready } from './stages.ts';
+import { StreamCapture } from './stream-capture.ts';
 
 export class StopCopyCapture extends StreamCapture {
   readonly mode = 'stop-copy';

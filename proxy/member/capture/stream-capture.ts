@@ -5,8 +5,9 @@
  * A VM that is to be tracked from this epoch on is watched before the stream begins, and what was
  * written before the stop is forgotten then: it is in the stream.
  */
-import { memberFile } from '../../host/folders.ts';
+
 import { UmbraError } from '../../failure/failure.ts';
+import { memberFile } from '../../host/folders.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import { type IntakeLimits, StreamIntake } from '../../intake/stream-intake.ts';
 import { Tracking } from '../tracking/tracking.ts';
@@ -144,10 +145,10 @@ export abstract class StreamCapture extends CaptureMethod {
   protected beginTracking(): void {
     const { begins } = this.ready;
     if (begins === undefined) return;
-    const { place, blocks, withKvm } = begins;
+    const { tracked, blocks, withKvm } = begins;
     try {
-      this.#tracking = Tracking.adopt(place, blocks, withKvm);
-      if (this.#tracking === undefined) this.#tracking = Tracking.begin(place, blocks, withKvm);
+      this.#tracking = Tracking.adopt(tracked, blocks, withKvm);
+      if (this.#tracking === undefined) this.#tracking = Tracking.begin(tracked, blocks, withKvm);
       else this.#tracking.forget();
     } catch (error) {
       this.round.addFacts({ notTracked: (error as Error).message });

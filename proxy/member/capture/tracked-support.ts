@@ -9,7 +9,7 @@ import type { QmpClient } from '../../../qmp/index.ts';
 import type { PrepareCommand } from '../../protocol/member.ts';
 import { type FoundBlock, findBlocks } from '../tracking/blocks.ts';
 import { memoryObstacle, trackingObstacles } from '../tracking/support.ts';
-import { Tracking, type TrackingPlace } from '../tracking/tracking.ts';
+import { type TrackedVm, Tracking } from '../tracking/tracking.ts';
 import { isEmulated } from './precopy-support.ts';
 
 /** The part of a round's command that matters here. */
@@ -17,7 +17,7 @@ export type TrackedOptions = Pick<PrepareCommand, 'vm' | 'staging' | 'domainXml'
 
 /** Everything that tracking needs to begin. */
 export interface TrackingStart {
-  readonly place: TrackingPlace;
+  readonly tracked: TrackedVm;
   readonly blocks: readonly FoundBlock[];
   readonly withKvm: boolean;
 }
@@ -34,7 +34,7 @@ export type TrackedChance =
 export async function findTrackedChance(
   qmp: QmpClient,
   { vm, staging, domainXml }: TrackedOptions,
-  member: Omit<TrackingPlace, 'vm'>,
+  member: Omit<TrackedVm, 'vm'>,
 ): Promise<TrackedChance> {
   const obstacles = await trackingObstacles(qmp, { vm, isDomain: domainXml !== undefined });
   if (vm === undefined || obstacles.length > 0) return { kind: 'none', why: obstacles.join('; ') };
@@ -46,10 +46,10 @@ export async function findTrackedChance(
   }
   const why = await memoryObstacle(qmp, blocks);
   if (why !== undefined) return { kind: 'none', why };
-  const place = { vm, ...member };
+  const tracked = { vm, ...member };
   const withKvm = !(await isEmulated(qmp));
-  const start = { place, blocks, withKvm };
-  const tracking = Tracking.adopt(place, blocks, withKvm);
+  const start = { tracked, blocks, withKvm };
+  const tracking = Tracking.adopt(tracked, blocks, withKvm);
   if (tracking === undefined) return { kind: 'base', start, why: 'it is tracked from now on' };
   const { parent } = staging;
   if (parent !== undefined && tracking.ledger.knowsSince(parent.cut)) {

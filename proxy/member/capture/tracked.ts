@@ -10,12 +10,13 @@
  * that a disk reads into is pinned, and what arrives later by DMA marks nothing. While it stands
  * nothing is pinned, for QEMU has drained its disks.
  */
+
+import { isPassWorthIt, type LivePass } from '../../../policies/index.ts';
+import type { RunImage } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import { memberFile } from '../../host/folders.ts';
 import { PAGE_BYTES } from '../../host/linux.ts';
-import { isPassWorthIt, type LivePass } from '../../../policies/index.ts';
-import type { RunImage } from '../../../shadow/index.ts';
 import { DeviceState } from '../qemu/device-state.ts';
 import { stopVm } from '../qemu/run-state.ts';
 import { hasDirectDisk } from '../tracking/support.ts';
@@ -41,7 +42,7 @@ interface TrackedParts {
 
 export class TrackedCapture extends CaptureMethod {
   readonly mode = 'tracked';
-  /** Its live passes are made before it is ready, and when it is told that the end is near. */
+  /** True: live passes are made before it is ready, and when it is told that the end is near. */
   readonly waits = true;
   readonly #parts: TrackedParts;
   readonly #copy: WrittenCopy;
@@ -67,7 +68,13 @@ export class TrackedCapture extends CaptureMethod {
     const images = shadow.runImages();
     const byName = new Map(images.map(({ idstr, image }) => [idstr, image]));
     const ordered = tracking.blocks.map(({ idstr }) => byName.get(idstr));
-    return new TrackedCapture(round, ready, { tracking, parent, images: ordered, state, clearsLive });
+    return new TrackedCapture(round, ready, {
+      tracking,
+      parent,
+      images: ordered,
+      state,
+      clearsLive,
+    });
   }
 
   private constructor(round: MemberRound, ready: Ready, parts: TrackedParts) {

@@ -5,7 +5,15 @@
  *
  *     "QEVM" be32 3 | FULL sections | EOF        neither CONFIGURATION, nor RAM, nor VMDESC
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  rmSync,
+} from 'node:fs';
 import type { QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { sendWithDescriptor } from '../../host/libc.ts';

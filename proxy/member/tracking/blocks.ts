@@ -17,7 +17,8 @@ import type { WatchedBlock } from './ledger.ts';
  * Kinds of memory.
  *
  *     anonymous   QEMU's own: a page that is not there is zeros
- *     mapped      private, from a file, as after a restore by `map`: what is not there is the file's
+ *     mapped      private, of a file, as after a restore by `map`: a page that is not there is the
+ *                 file's
  *     shared      of a file that others may map
  */
 export type MemoryKind = 'anonymous' | 'mapped' | 'shared';
@@ -74,7 +75,7 @@ async function hmp(qmp: QmpClient, command: string): Promise<string> {
 /** A piece of a memory region in the guest's address space. */
 export interface MappedRegion {
   readonly name: string;
-  /** Its first guest-physical address, and where in the region that is. */
+  /** First guest-physical address of the piece, and where in the region that is. */
   readonly guest: bigint;
   readonly offset: bigint;
 }

@@ -2,7 +2,8 @@
  * The ledger of a VM that is tracked: what is watched, and which written pages no epoch has yet. It
  * outlives the proxy that keeps it.
  *
- *     FOLDER/tracking.json   {"format": "umbra-tracking", "version": 2, "vm": PROCESS, "fd": NUMBER,
+ *     FOLDER/tracking.json   {"format": "umbra-tracking", "version": 2,
+ *                             "vm": PROCESS, "fd": NUMBER,
  *                             "blocks": [{"idstr", "bytes", "address"}, …],
  *                             "watched": BOOL, "since": ROUND, "pending": ROUND}
  *     FOLDER/tracking.owed   u32: 1 while marks are cleared, else 0
@@ -14,13 +15,13 @@
  *                owed; absent if that is not known
  *     pending    a round that has sealed all that is owed, and may be published by now
  *
- *     base captured ──sealed──▶ pending ──committed──▶ since ──▶ cleared pages are owed ─┐
- *                                  ▲                                                    │
- *                                  └──────────────── sealed in the next epoch ◀──────────┘
+ *     base captured ──sealed──▶ pending ──committed──▶ since ──▶ cleared pages are owed
+ *                                  ▲                                        │
+ *                                  └────────── sealed in the next epoch ◀───┘
  *
  * A mark that is cleared is known here alone until its page is in an epoch: the pages of a round
- * that fails are owed to the next. A process that dies while it clears leaves the 1: what it cleared
- * is lost, and a whole capture follows. So does whatever cannot be read.
+ * that fails are owed to the next. A process that dies while it clears leaves the 1: what it has
+ * cleared is lost, and a whole capture follows. So it does if the ledger cannot be read.
  */
 import {
   closeSync,

@@ -11,8 +11,8 @@
  */
 import { closeSync, readdirSync } from 'node:fs';
 import type { QmpClient } from '../../../qmp/index.ts';
-import type { KnownProcess } from '../../host/known-process.ts';
 import { injectionObstacle } from '../../host/inject.ts';
+import type { KnownProcess } from '../../host/known-process.ts';
 import { copyDescriptor } from '../../host/userfaultfd.ts';
 import { canFindWritten } from '../../host/written-pages.ts';
 import { foreignWriters } from '../qemu/machine.ts';

@@ -1,6 +1,6 @@
 /**
- * Tracking of a VM: its memory is watched by a userfaultfd of QEMU's own, which marks the pages that
- * are written (host/userfaultfd.ts, host/written-pages.ts).
+ * Tracking of a VM: a userfaultfd of QEMU's own watches its memory, and marks the pages that are
+ * written (host/userfaultfd.ts, host/written-pages.ts).
  *
  *     begin    makes the userfaultfd in QEMU, has each RAM block watched, protects all of it
  *     adopt    finds that of an earlier proxy, by the ledger
@@ -21,7 +21,7 @@ import {
   userfaultfdsOf,
   watch,
 } from '../../host/userfaultfd.ts';
-import { type Clearing, type WrittenRun, WrittenPages } from '../../host/written-pages.ts';
+import { type Clearing, WrittenPages, type WrittenRun } from '../../host/written-pages.ts';
 import type { FoundBlock, MemoryKind } from './blocks.ts';
 import { Ledger, type OwedRun } from './ledger.ts';
 
@@ -31,8 +31,8 @@ const EBUSY = 16;
 /** Pages in a row that were written. */
 export type FoundRun = OwedRun & Pick<WrittenRun, 'absent'>;
 
-/** Place of a VM's tracking. */
-export interface TrackingPlace {
+/** A VM, and where the ledger of its tracking is. */
+export interface TrackedVm {
   readonly vm: KnownProcess;
   /** The member's own folder. */
   readonly directory: string;
@@ -42,7 +42,7 @@ export interface TrackingPlace {
 export class Tracking {
   readonly blocks: readonly FoundBlock[];
   readonly ledger: Ledger;
-  readonly #place: TrackingPlace;
+  readonly #tracked: TrackedVm;
   readonly #pages: WrittenPages;
   readonly #clearing: Clearing;
 
@@ -53,28 +53,24 @@ export class Tracking {
    * @returns undefined if the VM is not tracked, or its blocks are others by now
    */
   static adopt(
-    place: TrackingPlace,
+    tracked: TrackedVm,
     blocks: readonly FoundBlock[],
     withKvm: boolean,
   ): Tracking | undefined {
-    const ledger = new Ledger(place.directory);
-    const fd = ledger.descriptorOf(place.vm);
+    const ledger = new Ledger(tracked.directory);
+    const fd = ledger.descriptorOf(tracked.vm);
     if (fd === undefined || !ledger.isWatched || !isSame(ledger.blocks, blocks)) return undefined;
-    const there = userfaultfdsOf(place.vm.pid).some((one) => one.fd === fd && one.isAsync);
-    return there ? new Tracking(place, ledger, blocks, withKvm) : undefined;
+    const there = userfaultfdsOf(tracked.vm.pid).some((one) => one.fd === fd && one.isAsync);
+    return there ? new Tracking(tracked, ledger, blocks, withKvm) : undefined;
   }
 
   /**
    * Begins to track a VM. No page is known to be written, or not, before a capture of all of it.
    * @throws UmbraError E_TRACKING_REFUSED; nothing is left in QEMU
    */
-  static begin(
-    place: TrackingPlace,
-    blocks: readonly FoundBlock[],
-    withKvm: boolean,
-  ): Tracking {
-    const { vm, directory, member } = place;
-    endTracking(place);
+  static begin(tracked: TrackedVm, blocks: readonly FoundBlock[], withKvm: boolean): Tracking {
+    const { vm, directory, member } = tracked;
+    endTracking(tracked);
     try {
       const fd = makeUserfaultfdIn(vm);
       faultPoint(`tracking/${member}/injected`);
@@ -84,7 +80,7 @@ export class Tracking {
         watchAll(vm, fd, blocks);
         ledger.watched();
         faultPoint(`tracking/${member}/watched`);
-        const tracking = new Tracking(place, ledger, blocks, withKvm);
+        const tracking = new Tracking(tracked, ledger, blocks, withKvm);
         tracking.forget();
         return tracking;
       } catch (error) {
@@ -99,15 +95,15 @@ export class Tracking {
   }
 
   private constructor(
-    place: TrackingPlace,
+    tracked: TrackedVm,
     ledger: Ledger,
     blocks: readonly FoundBlock[],
     withKvm: boolean,
   ) {
-    this.#place = place;
+    this.#tracked = tracked;
     this.ledger = ledger;
     this.blocks = blocks;
-    this.#pages = new WrittenPages(place.vm);
+    this.#pages = new WrittenPages(tracked.vm);
     this.#clearing = withKvm ? 'runs' : 'as-found';
   }
 
@@ -128,7 +124,7 @@ export class Tracking {
    * @throws Error if QEMU has ended
    */
   take(): readonly FoundRun[] {
-    const { member } = this.#place;
+    const { member } = this.#tracked;
     return this.ledger.clearing(() => {
       const found = this.#find(this.#clearing);
       faultPoint(`tracking/${member}/scanned`);
@@ -162,7 +158,7 @@ export class Tracking {
  * @returns false if it was not
  * @throws Error if QEMU may not be traced
  */
-export function endTracking({ vm, directory }: TrackingPlace): boolean {
+export function endTracking({ vm, directory }: TrackedVm): boolean {
   const ledger = new Ledger(directory);
   const fd = ledger.descriptorOf(vm);
   ledger.remove();

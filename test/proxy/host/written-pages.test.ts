@@ -82,7 +82,7 @@ test('a page of anonymous memory that is given back counts as written, and is ab
   pages.close();
 });
 
-test('a page of a file that is given back is not seen: that is why a balloon is refused', async () => {
+test('a page of a file that is given back is not seen: hence no balloon there', async () => {
   const { pages, range } = await watched('mapped');
   await writer.do({ write: [5] });
   pages.find(range, 'as-found');

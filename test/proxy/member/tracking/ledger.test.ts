@@ -21,7 +21,7 @@ test.before.each(() => {
 });
 test.after.each(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A VM whose base is committed: round r1. */
+/** Begins the ledger of a VM whose base is committed: round r1. */
 function begun(): Ledger {
   const ledger = new Ledger(folder);
   ledger.begin(vm, 7, BLOCKS);
@@ -48,7 +48,7 @@ test('before a base is committed nothing is known', () => {
   assert.not.ok(ledger.knowsSince('r0'));
 });
 
-test('a round that was published counts as committed, though its proxy died before it heard', () => {
+test('a round that was published is committed, though its proxy died before it heard', () => {
   const ledger = begun();
   ledger.clearing(() => [RUN]);
   ledger.pend('r2');
