@@ -17,6 +17,7 @@ import { ShadowError } from './errors.ts';
 import { EPOCH_FORMAT, type EpochManifest } from './manifest.ts';
 import { readManifestInMemory } from './manifest-file.ts';
 import { epochFile, epochOfFile } from './names.ts';
+import { Remembered } from './remembered.ts';
 import { IGNORE_STEPS, type OnStep } from './steps.ts';
 import { isFull, overwriteSynced, syncFolder, writeSynced } from './synced.ts';
 
@@ -39,6 +40,7 @@ export class Catalogue {
   readonly directory: string;
   readonly #cluster: string;
   readonly #onStep: OnStep;
+  readonly #manifests = new Remembered<EpochManifest>();
 
   /** @param onStep called after every step (steps.ts) */
   constructor(directory: string, cluster: string, onStep: OnStep = IGNORE_STEPS) {
@@ -65,7 +67,9 @@ export class Catalogue {
   async list(): Promise<Listing> {
     const epochs: EpochManifest[] = [];
     const damaged: DamagedEpoch[] = [];
-    for (const epoch of await this.#numbers()) {
+    const numbers = await this.#numbers();
+    this.#manifests.keep(new Set(numbers.map((epoch) => this.#path(epoch))));
+    for (const epoch of numbers) {
       try {
         epochs.push(await this.read(epoch));
       } catch (error) {
@@ -82,16 +86,18 @@ export class Catalogue {
    */
   async read(epoch: number): Promise<EpochManifest> {
     const path = this.#path(epoch);
-    let text: string;
     try {
-      text = readManifestInMemory(path);
+      return this.#manifests.of(path, () => this.#parse(epoch, path));
     } catch (cause) {
       if (cause instanceof ShadowError) throw cause;
       const known = (await this.#numbers()).join(', ') || 'none';
       const message = `no epoch ${epoch}; there are: ${known}`;
       throw new ShadowError('E_EPOCH_UNKNOWN', message, { path, cause });
     }
-    const manifest = unwrap(text, EPOCH_FORMAT, path);
+  }
+
+  #parse(epoch: number, path: string): EpochManifest {
+    const manifest = unwrap(readManifestInMemory(path), EPOCH_FORMAT, path);
     if (manifest.epoch !== epoch || manifest.cluster !== this.#cluster) {
       const found = `epoch ${manifest.epoch} of ${manifest.cluster}`;
       throw new ShadowError('E_MANIFEST_INVALID', `${path} describes ${found}`, { path });

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import type { Catalogue } from './catalogue.ts';
 import { ShadowError } from './errors.ts';
 import { isRoundName } from './names.ts';
-import { readBases } from './sealed-shadow.ts';
+import { type BaseRounds, readBases } from './sealed-shadow.ts';
 import { recycleShadows } from './spares.ts';
 import { IGNORE_STEPS, type OnStep } from './steps.ts';
 
@@ -26,6 +26,8 @@ export interface CollectOptions {
   /** Keep images for the next round, as spares. */
   readonly recycle?: boolean;
   readonly onStep?: OnStep;
+  /** Remembers what shadows are stored against, from one call to the next. */
+  readonly bases?: BaseRounds;
 }
 
 /**
@@ -49,7 +51,7 @@ export async function collectLeftovers(
   const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
   const rounds = folders.filter((name) => isRoundName(name)); // Umbra made no others
   const kept = new Set(rounds.filter(keep));
-  const needed = await neededRounds(shadowsDirectory, catalogue, onBlocked);
+  const needed = await neededRounds(shadowsDirectory, catalogue, onBlocked, options.bases);
   if (needed === undefined) return [];
   const removed: string[] = [];
   for (const round of rounds) {
@@ -71,16 +73,24 @@ async function neededRounds(
   shadowsDirectory: string,
   catalogue: Catalogue,
   onBlocked: NonNullable<CollectOptions['onBlocked']>,
+  bases: BaseRounds | undefined,
 ): Promise<ReadonlySet<string> | undefined> {
   const { epochs, damaged } = await catalogue.list();
   for (const { epoch, error } of damaged) onBlocked(epoch, error);
   if (damaged.length > 0) return undefined;
   const needed = new Set<string>();
+  const seen = new Set<string>();
   for (const { epoch, round, members } of epochs) {
     needed.add(round);
     for (const { name } of members) {
       try {
-        for await (const base of readBases(shadowsDirectory, round, name)) needed.add(base);
+        for (const base of readBases(shadowsDirectory, round, name, bases)) {
+          // What that one is stored against was walked through already.
+          const link = join(base, name);
+          if (seen.has(link)) break;
+          seen.add(link);
+          needed.add(base);
+        }
       } catch (error) {
         if (!(error instanceof ShadowError)) throw error;
         onBlocked(epoch, error);

@@ -11,6 +11,7 @@ export {
   type EpochManifest,
   epochManifestSchema,
   type FrozenDisk,
+  type Identity,
   mainRamIndex,
   makeEpochManifest,
   type ShadowManifest,
@@ -21,11 +22,15 @@ export { makeOwnFolder, makeTrustedFolder, requireTrustedFolder } from './own-fo
 export { pinEpoch, pinnedEpochs, unpinEpoch } from './pins.ts';
 export type { RamImage } from './ram-image.ts';
 export { reclaimHoles } from './reclaim-holes.ts';
+export { Remembered } from './remembered.ts';
 export { measureRoom, occupiedBytes, requireRoom } from './room.ts';
 export { SealedRam } from './sealed-ram.ts';
 export {
+  type BaseRounds,
   chainOf,
   cutOf,
+  type OneShadow,
+  openOneShadow,
   openShadow,
   readShadowFile,
   rootOf,

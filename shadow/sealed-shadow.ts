@@ -22,13 +22,18 @@ import {
 import { readManifestInMemory } from './manifest-file.ts';
 import { SHADOW_FILE } from './names.ts';
 import { decodeIndex, type PageIndex } from './page-index.ts';
+import { Remembered } from './remembered.ts';
 
-/** Sealed shadow, and its base if it has one. */
-export interface SealedShadow {
+/** Sealed shadow, without its bases. */
+export interface OneShadow {
   readonly directory: string;
   readonly manifest: ShadowManifest;
   /** SHA-256 of its shadow.json. */
   readonly sha256: string;
+}
+
+/** Sealed shadow, and its base if it has one. */
+export interface SealedShadow extends OneShadow {
   readonly base: SealedShadow | undefined;
 }
 
@@ -45,11 +50,20 @@ const CHAIN_MAX = 1024;
  * Reads the manifests of a shadow and of the chain of its bases, and checks them against the
  * digests that name them.
  * @param sha256 digest by which the epoch names the shadow; undefined: not checked
+ * @param known shadows that were opened before, by digest, and are not read again
  * @throws ShadowError E_EPOCH_CORRUPT, E_MANIFEST_INVALID, E_MANIFEST_VERSION, E_MANIFEST_FEATURE
  */
-export async function openShadow(directory: string, sha256?: string): Promise<SealedShadow> {
-  const chain: Omit<SealedShadow, 'base'>[] = [];
+export async function openShadow(
+  directory: string,
+  sha256?: string,
+  known?: ReadonlyMap<string, SealedShadow>,
+): Promise<SealedShadow> {
+  const chain: OneShadow[] = [];
+  let rest: SealedShadow | undefined;
   for (let [at, digest]: [string, string | undefined] = [directory, sha256]; ; ) {
+    rest = digest === undefined ? undefined : known?.get(digest);
+    if (rest?.directory === at) break;
+    rest = undefined;
     const { path, manifest, found } = readManifest(at, digest);
     const { base } = manifest;
     const isDelta = manifest.blocks.some(({ kind }) => kind === 'delta');
@@ -64,10 +78,16 @@ export async function openShadow(directory: string, sha256?: string): Promise<Se
   }
   const opened = chain.reduceRight<SealedShadow | undefined>(
     (base, link) => ({ ...link, base }),
-    undefined,
+    rest,
   );
   if (opened === undefined) throw new Error('a chain has a shadow at least');
   return opened;
+}
+
+/** Reads the manifest of a shadow alone. @throws as `openShadow` does */
+export function openOneShadow(directory: string, sha256: string): OneShadow {
+  const { manifest, found } = readManifest(directory, sha256);
+  return { directory, manifest, sha256: found };
 }
 
 /** Lists a shadow and its bases, the root of the chain last. */
@@ -87,21 +107,28 @@ export function cutOf({ cut, round }: ShadowManifest): string {
   return cut ?? round;
 }
 
+/** Rounds that shadows are stored against, by the path of shadow.json. */
+export type BaseRounds = Remembered<string | undefined>;
+
 /**
  * Reads the rounds of the chain of bases of a shadow, the nearest first; none if it is no delta.
  * @throws as `openShadow` does
  */
-export async function* readBases(
+export function* readBases(
   shadowsDirectory: string,
   round: string,
   member: string,
-): AsyncGenerator<string> {
+  remembered: BaseRounds = new Remembered(),
+): Generator<string> {
   let at = round;
   for (let links = 0; links <= CHAIN_MAX; links++) {
-    const { base } = readManifest(join(shadowsDirectory, at, member)).manifest;
+    const directory = join(shadowsDirectory, at, member);
+    const base = remembered.of(join(directory, SHADOW_FILE), () => {
+      return readManifest(directory).manifest.base?.round;
+    });
     if (base === undefined) return;
-    yield base.round;
-    at = base.round;
+    yield base;
+    at = base;
   }
 }
 

@@ -52,7 +52,7 @@ async function foldersOf(shadows: string, epoch: EpochManifest): Promise<Readonl
     folders.add(folder);
     // A shadow that cannot be read names no base; to find out why is the task of `verify`.
     try {
-      for await (const base of readBases(shadows, epoch.round, name)) {
+      for (const base of readBases(shadows, epoch.round, name)) {
         folders.add(join(shadows, base, name));
       }
     } catch (error) {

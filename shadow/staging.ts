@@ -22,7 +22,7 @@ import { type Identity, SHADOW_VERSION, type ShadowFile, type ShadowManifest } f
 import { type ImageKind, imageName, indexName, SHADOW_FILE } from './names.ts';
 import { encodeIndex } from './page-index.ts';
 import { RamImage } from './ram-image.ts';
-import { readBlocks, type SealedShadow } from './sealed-shadow.ts';
+import { type OneShadow, readBlocks, type SealedShadow } from './sealed-shadow.ts';
 import { writeSynced } from './synced.ts';
 
 export interface BlockLayout {
@@ -55,7 +55,7 @@ export interface StagingOptions {
   /** Base: only what differs from it is stored. */
   readonly base?: SealedShadow | undefined;
   /** Base of a link: only what was written since is stored, and nothing is compared. */
-  readonly link?: SealedShadow | undefined;
+  readonly link?: OneShadow | undefined;
   /** Bytes reserved from the start; unused ones are given back at the seal. */
   readonly reservedBytes: number;
   /**
@@ -77,7 +77,7 @@ export class StagingShadow {
   readonly directory: string;
   readonly pageSize: number;
   readonly #location: StagingLocation;
-  readonly #base: SealedShadow | undefined;
+  readonly #base: OneShadow | undefined;
   readonly #layout: readonly BlockLayout[];
   readonly #images: (RamImage | LinkImage)[] = [];
   readonly #kinds: ImageKind[] = [];
@@ -116,7 +116,7 @@ export class StagingShadow {
     location: StagingLocation,
     layout: readonly BlockLayout[],
     pageSize: number,
-    base: SealedShadow | undefined,
+    base: OneShadow | undefined,
   ) {
     this.directory = location.directory;
     this.pageSize = pageSize;
@@ -132,7 +132,7 @@ export class StagingShadow {
   async #makeImages(options: StagingOptions | undefined): Promise<void> {
     const { directory, pageSize } = this;
     const { spares } = this.#location;
-    const base = this.#base;
+    const base = options?.base;
     if (base?.base !== undefined) {
       throw new ShadowError('E_SHADOW_LAYOUT', `${base.directory} is a delta: no base`);
     }
@@ -155,7 +155,7 @@ export class StagingShadow {
   }
 
   /** Makes the images of a link: each block's base must have it, with the same length. */
-  #makeLinks(link: SealedShadow, options: StagingOptions): void {
+  #makeLinks(link: OneShadow, options: StagingOptions): void {
     const { directory, pageSize } = this;
     const allowance = new Allowance(directory, options.moreBytes, options.headroomBytes);
     for (const [index, { idstr, length }] of this.#layout.entries()) {

@@ -37,7 +37,7 @@ import type {
   RoundSettings,
 } from '../protocol/agent.ts';
 import type { ClusterConfig, MemberConfig } from '../protocol/cluster.ts';
-import type { ClockResult } from '../protocol/member.ts';
+import type { ClockResult, ExaminedVm } from '../protocol/member.ts';
 import { DurableTier } from './durable/durable-tier.ts';
 import { cloningAgent } from './restores/cloning-agent.ts';
 import { type FoundVm, requireOwnDisks, restoreObstacles } from './restores/dry-plan.ts';
@@ -73,6 +73,8 @@ export class LocalAgent implements Agent {
   readonly #store: ShadowStore;
   readonly #durable: DurableTier;
   readonly #restores: Restores;
+  /** VMs as they were when the last round was admitted, by member. */
+  #examined: ReadonlyMap<string, ExaminedVm> = new Map();
   #listener: (notice: AgentNotice) => void = () => {};
 
   constructor(config: ClusterConfig, catalogue: Catalogue, log: Logger) {
@@ -152,6 +154,7 @@ export class LocalAgent implements Agent {
     await this.#all(({ vm }) => vm.locate());
     await this.#all(({ vm }) => vm.describe());
     const examined = await this.#all((member) => this.#examine(member));
+    this.#examined = new Map(examined.map(({ member, examined: vm }) => [member.name, vm]));
     await this.#requireRestorable(examined);
     await this.#all((member) => this.#keepProgram(member));
     const sizes = new Map(
@@ -182,6 +185,7 @@ export class LocalAgent implements Agent {
       shadowDirectory: this.#store.shadowDirectory(round, name),
       spareDirectory: spareDirectory(this.#config.shadowsDirectory),
       staging: { base, parent, admittedBytes, moreBytes, headroomBytes },
+      examined: this.#examinedVm(name),
       commandLine: recorded?.commandLine ?? config.command ?? [],
       workingDirectory: recorded?.workingDirectory ?? config.workingDirectory,
       domainXml: vm.domainXml,
@@ -346,6 +350,12 @@ export class LocalAgent implements Agent {
     const { config, vm, keeper } = this.#member(name);
     const workingDirectory = vm.recorded?.workingDirectory ?? config.workingDirectory;
     return keeper.requireProxy().request({ type: 'catch-up-clock', workingDirectory });
+  }
+
+  #examinedVm(name: string): ExaminedVm {
+    const { machine, disks, writers } = this.#examined.get(name) ?? {};
+    if (machine && disks && writers) return { machine, disks, writers };
+    throw new Error(`${name} was not examined: no round was admitted`);
   }
 
   async #examine({ config, vm, keeper }: Member) {

@@ -62,12 +62,20 @@ export function closeIn(target: KnownProcess, fd: number): void {
   callIn(target, SYS_CLOSE, BigInt(fd), CALL_LIMIT_MS);
 }
 
+/** Tells whether a descriptor of a process is a userfaultfd. */
+export function isUserfaultfd(pid: number, fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:[userfaultfd]';
+  } catch {
+    return false;
+  }
+}
+
 /** Lists the userfaultfds of a process. @throws Error if it has ended, or may not be looked at */
 export function userfaultfdsOf(pid: number): { readonly fd: number; readonly isAsync: boolean }[] {
   return readdirSync(`/proc/${pid}/fd`).flatMap((name) => {
     try {
-      const target = readlinkSync(`/proc/${pid}/fd/${name}`);
-      if (target !== 'anon_inode:[userfaultfd]') return [];
+      if (!isUserfaultfd(pid, Number(name))) return [];
       return [{ fd: Number(name), isAsync: isAsync(pid, name) }];
     } catch {
       return []; // closed since

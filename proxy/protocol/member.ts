@@ -56,6 +56,15 @@ const stagingShareSchema = z.object({
 });
 export type StagingShare = Readonly<z.infer<typeof stagingShareSchema>>;
 
+/** A VM as its QEMU describes it. */
+const examinedVmSchema = z.object({
+  machine: machineSchema,
+  disks: z.array(z.object({ device: text, files: texts, isWritable: z.boolean() })).readonly(),
+  /** Devices and backends that write its memory past QEMU, in words. */
+  writers: texts,
+});
+export type ExaminedVm = Readonly<z.infer<typeof examinedVmSchema>>;
+
 const prepareSchema = roundSettingsSchema
   .extend(roundConfigSchema.pick({ hugePages: true, compareEmulated: true }).shape)
   .extend({
@@ -78,6 +87,8 @@ const prepareSchema = roundSettingsSchema
     workingDirectory: text,
     /** The same, of a VM that libvirt has started. */
     domainXml: text.optional(),
+    /** The VM when the round was admitted, an instant before. */
+    examined: examinedVmSchema,
     /** Its QEMU, where it is known. */
     vm: z.union([processSchema, z.undefined()]),
   });
@@ -142,14 +153,12 @@ const probeResultSchema = z.object({
 });
 export type ProbeResult = Readonly<z.infer<typeof probeResultSchema>>;
 
-const examineResultSchema = z.object({
+const examineResultSchema = examinedVmSchema.extend({
   /** Bytes that a shadow of this VM must reserve. */
   shadowBytes: figure,
   /** Bytes of each RAM block; their sum is shadowBytes. */
   blockBytes: z.array(figure).readonly(),
   qemuVersion: text,
-  machine: machineSchema,
-  disks: z.array(z.object({ device: text, files: texts, isWritable: z.boolean() })).readonly(),
 });
 export type ExamineResult = Readonly<z.infer<typeof examineResultSchema>>;
 

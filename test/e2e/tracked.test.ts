@@ -4,7 +4,9 @@
  */
 import * as assert from 'uvu/assert';
 import { ProcessMemory } from '../../proxy/host/process-memory.ts';
-import { type FoundBlock, findBlocks } from '../../proxy/member/tracking/blocks.ts';
+import { ramBlocks } from '../../proxy/member/qemu/memory.ts';
+import { findBlocks } from '../../proxy/member/tracking/blocks.ts';
+import type { WatchedBlock } from '../../proxy/member/tracking/ledger.ts';
 import type { RoundFacts } from '../../proxy/protocol/member.ts';
 import { openShadow, SealedRam } from '../../shadow/index.ts';
 import { findQemus } from '../../tools/qemu/qemu.ts';
@@ -30,7 +32,7 @@ async function round(one: MemberBench, name: string, parent?: string): Promise<R
   await one.live(name);
   one.tell('stop');
   await one.report('drained');
-  const blocks = await findBlocks(one.monitor, one.vm.process);
+  const blocks = await findBlocks(one.monitor, one.vm.process, await ramBlocks(one.monitor));
   const memory = new Memory(one, blocks);
   one.tell('barrier');
   const facts = await one.report('sealed');
@@ -43,7 +45,7 @@ async function round(one: MemberBench, name: string, parent?: string): Promise<R
 class Memory {
   readonly #blocks = new Map<string, Buffer>();
 
-  constructor({ vm }: MemberBench, blocks: readonly FoundBlock[]) {
+  constructor({ vm }: MemberBench, blocks: readonly WatchedBlock[]) {
     const memory = new ProcessMemory(vm.process);
     for (const { idstr, address, bytes } of blocks) {
       if (address === undefined) continue;

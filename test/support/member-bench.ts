@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { type StartedVm, startVm } from '../../proxy/agent/vms/vm-process.ts';
 import { killProcess } from '../../proxy/host/pid-file.ts';
 import { Capture } from '../../proxy/member/capture/capture.ts';
+import { examineVm } from '../../proxy/member/qemu/machine.ts';
 import type {
   CaptureMode,
   MemberNotice,
@@ -104,6 +105,7 @@ export class MemberBench {
       shadowDirectory: this.shadowDirectory(round),
       spareDirectory: join(this.directory, 'shadows', 'spare'),
       staging,
+      examined: await examineVm(this.monitor, this.directory),
       commandLine: this.commandLine,
       workingDirectory: this.directory,
       vm: this.vm.process,

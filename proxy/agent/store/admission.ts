@@ -18,6 +18,7 @@ import {
   occupiedBytes,
   pruneSpares,
   requireRoom,
+  type SealedShadow,
 } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import type { Admission } from '../../protocol/agent.ts';
@@ -39,6 +40,8 @@ export class RoundAdmission {
   readonly #catalogue: Catalogue;
   readonly #plans = new Map<string, AdmittedPlan>();
   readonly #folds = new Grants();
+  /** Shadows of the newest epoch, and of their chains, by digest. */
+  readonly #known = new Map<string, SealedShadow>();
 
   constructor(config: ClusterConfig, catalogue: Catalogue) {
     this.#config = config;
@@ -130,7 +133,9 @@ export class RoundAdmission {
 
   async #planStaging(examined: ReadonlyMap<string, RamSizes>): Promise<StagingPlan[]> {
     const { shadowsDirectory, store } = this.#config;
-    const newest = store.delta ? await newestShadows(this.#catalogue, shadowsDirectory) : undefined;
+    const newest = store.delta
+      ? await newestShadows(this.#catalogue, shadowsDirectory, this.#known)
+      : undefined;
     return Promise.all(
       [...examined].map(([member, { shadowBytes }]) => {
         return planStaging(member, shadowBytes, newest?.get(member));

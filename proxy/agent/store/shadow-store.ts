@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import {
+  type BaseRounds,
   type Catalogue,
   chainOf,
   collectLeftovers,
@@ -14,6 +15,7 @@ import {
   makeOwnFolder,
   openShadow,
   pruneSpares,
+  Remembered,
   type SealedShadow,
   ShadowError,
   verifyShadow,
@@ -37,6 +39,7 @@ export class ShadowStore {
   readonly #held: RoundsInUse;
   readonly #log: Logger;
   readonly #turn = pLimit(1);
+  readonly #bases: BaseRounds = new Remembered();
   /**
    * Leftovers that the last collect kept because they were held, and how they were to be removed.
    */
@@ -110,6 +113,7 @@ export class ShadowStore {
         this.#log.error({ failure, epoch, hint }, 'an epoch does not say what it needs');
       },
       recycle,
+      bases: this.#bases,
       onStep: (step) => faultPoint(`store/${step}`),
     });
     this.#passedBy = passedBy;

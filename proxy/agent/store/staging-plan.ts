@@ -8,6 +8,7 @@
 import { join } from 'node:path';
 import {
   type Catalogue,
+  chainOf,
   cutOf,
   isUntouched,
   openShadow,
@@ -66,19 +67,25 @@ export async function planStaging(
   return { member, ramBytes, admittedBytes, base: { directory, sha256 }, parent };
 }
 
-/** Returns the newest epoch's shadows, by member; those that cannot be read are left out. */
+/**
+ * Returns the newest epoch's shadows, by member; those that cannot be read are left out.
+ * @param known shadows that were opened before, by digest; those of their chains are added
+ */
 export async function newestShadows(
   catalogue: Catalogue,
   shadowsDirectory: string,
+  known: Map<string, SealedShadow> = new Map(),
 ): Promise<ReadonlyMap<string, SealedShadow>> {
   const shadows = new Map<string, SealedShadow>();
   const newest = (await catalogue.list()).epochs.at(-1);
   for (const { name, shadow } of newest?.members ?? []) {
     const directory = join(shadowsDirectory, newest?.round ?? '', name);
     // An error in it is reported when the epoch is verified or restored; here it is just no base.
-    const opened = await openShadow(directory, shadow).catch(() => undefined);
+    const opened = await openShadow(directory, shadow, known).catch(() => undefined);
     if (opened !== undefined) shadows.set(name, opened);
   }
+  known.clear();
+  for (const shadow of [...shadows.values()].flatMap(chainOf)) known.set(shadow.sha256, shadow);
   return shadows;
 }
 

@@ -1,9 +1,13 @@
 /** Admits a member to a round: can it be captured, how, and is there memory for its shadow? */
 import type { QmpClient } from '../../../qmp/index.ts';
-import { type BlockLayout, openShadow, StagingShadow } from '../../../shadow/index.ts';
+import {
+  type BlockLayout,
+  type OneShadow,
+  openOneShadow,
+  openShadow,
+  StagingShadow,
+} from '../../../shadow/index.ts';
 import { PAGE_BYTES } from '../../host/linux.ts';
-import { writableDisks } from '../qemu/disks.ts';
-import { describeMachine } from '../qemu/machine.ts';
 import { ramBlocks } from '../qemu/memory.ts';
 import { requireReady } from '../qemu/readiness.ts';
 import { LARGE_QUEUES } from '../qemu/virtio-queues.ts';
@@ -23,16 +27,16 @@ export async function admitMember(round: MemberRound, monitor: QmpClient): Promi
   await requireReady(monitor);
   const choice = await choose(round, monitor);
   const { mode, tracking } = choice;
-  const disks = await writableDisks(monitor, round.prepare.workingDirectory);
-  const names = disks.map(({ device }) => device);
+  const { machine, disks } = round.prepare.examined;
+  const names = disks.filter(({ isWritable }) => isWritable).map(({ device }) => device);
   if (names.length > 0) round.addFacts({ writableDisks: names });
-  const machine = await describeMachine(monitor);
-  const blocks = await ramBlocks(monitor);
+  const blocks = tracking?.sizes ?? (await ramBlocks(monitor));
   round.throwIfOver();
+  const parent = mode === 'tracked' ? openParent(round) : undefined;
   const shadow =
-    mode === 'tracked'
-      ? await reserveLink(round)
-      : await reserve(round, blocks, mode === 'precopy');
+    parent === undefined
+      ? await reserve(round, blocks, mode === 'precopy')
+      : await reserveLink(round, parent);
   const reservedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
   const { major, minor, micro } = monitor.version;
   const qemuVersion = `${major}.${minor}.${micro}`;
@@ -40,7 +44,7 @@ export async function admitMember(round: MemberRound, monitor: QmpClient): Promi
   round.addFacts({ reservedBytes, qemuVersion, ...(note && { note }) });
   const { begins } = choice;
   const vm = { monitor, qemuVersion, writableDisks: names, machine };
-  return { ...vm, mode, shadow, reservedBytes, tracking, begins };
+  return { ...vm, mode, shadow, reservedBytes, tracking, parent, begins };
 }
 
 async function choose(round: MemberRound, monitor: QmpClient): Promise<Choice> {
@@ -54,13 +58,17 @@ async function choose(round: MemberRound, monitor: QmpClient): Promise<Choice> {
   return choice;
 }
 
+function openParent({ prepare }: MemberRound): OneShadow {
+  const { parent } = prepare.staging;
+  if (parent === undefined) throw new Error('a tracked shadow has a parent');
+  return openOneShadow(parent.directory, parent.sha256);
+}
+
 /** Makes a shadow that stores what was written since its parent. It takes memory as pages come. */
-async function reserveLink(memberRound: MemberRound): Promise<StagingShadow> {
+async function reserveLink(memberRound: MemberRound, link: OneShadow): Promise<StagingShadow> {
   const { location, prepare } = memberRound;
   const { round, shadowDirectory: directory, staging } = prepare;
-  const { parent, admittedBytes, moreBytes, headroomBytes } = staging;
-  if (parent === undefined) throw new Error('a tracked shadow has a parent');
-  const link = await openShadow(parent.directory, parent.sha256);
+  const { admittedBytes, moreBytes, headroomBytes } = staging;
   memberRound.addFacts({ stored: 'delta' });
   const layout = link.manifest.blocks.map(({ idstr, bytes }) => ({ idstr, length: bytes }));
   const { member } = location;

@@ -13,6 +13,7 @@
  *                         ◀── PrecopyCapture, StopCopyCapture, BackgroundCapture
  */
 import type { QmpClient } from '../../../qmp/index.ts';
+import type { Identity } from '../../../shadow/index.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import type { StreamFigures } from '../../intake/stream-intake.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
@@ -55,8 +56,8 @@ export abstract class CaptureMethod {
 
   abstract get figures(): CaptureFigures;
 
-  /** QEMU's full machine type. */
-  abstract get machineType(): string;
+  /** Returns facts of QEMU that stay as long as it runs. */
+  abstract identify(): Promise<Pick<Identity, 'machineType' | 'name' | 'uuid'>>;
 
   /** Opens or closes the member's slot. */
   abstract slot(open: boolean): void;

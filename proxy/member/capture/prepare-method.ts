@@ -1,5 +1,4 @@
 /** Sets QEMU's migration up, and makes the capture ready that a member was admitted with. */
-import { openShadow, readShadowFile } from '../../../shadow/index.ts';
 import { applyMigration, planMigration } from '../qemu/migration-settings.ts';
 import { BackgroundCapture } from './background.ts';
 import type { CaptureMethod } from './method.ts';
@@ -38,14 +37,9 @@ export async function prepareMethod(
 
 /** Prepares a tracked capture: QEMU's migration is not touched. */
 async function prepareTracked(round: MemberRound, admitted: Admitted): Promise<CaptureMethod> {
-  const { tracking } = admitted;
-  const { parent } = round.prepare.staging;
+  const { tracking, parent } = admitted;
   if (tracking === undefined || parent === undefined) throw new Error('the VM is not tracked');
   const saved = { capabilities: [], parameters: {} };
   round.journal.write({ round: round.prepare.round, stopping: false, migrates: false, saved });
-  const { directory, manifest } = await openShadow(parent.directory, parent.sha256);
-  const configuration = await readShadowFile(directory, manifest.configuration);
-  const { machineType } = manifest.identity;
-  const facts = { configuration, machineType };
-  return TrackedCapture.prepare(round, { ...admitted, saved }, tracking, facts);
+  return TrackedCapture.prepare(round, { ...admitted, saved }, tracking, parent);
 }

@@ -17,8 +17,7 @@ export async function sealShadow(
   const qemuBuildId = vm && buildIdOf(`/proc/${vm.pid}/exe`);
   await method.complete();
   await method.requireAccounting();
-  const { name = '' } = await monitor.execute('query-name');
-  const { UUID: uuid } = await monitor.execute('query-uuid');
+  const identity = await method.identify();
   const drainBytes = method.readBytes - method.liveBytes;
   round.throwIfOver();
   method.close();
@@ -28,11 +27,9 @@ export async function sealShadow(
   const { sha256, storedBytes } = await shadow.seal({
     ...result,
     identity: {
-      machineType: method.machineType,
+      ...identity,
       qemuVersion,
       ...(qemuBuildId && { qemuBuildId }),
-      uuid,
-      name,
       commandLine: [...commandLine],
       workingDirectory,
       machine,

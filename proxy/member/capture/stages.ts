@@ -12,7 +12,7 @@
  * A stream can be whole before or after its VM has stopped or resumed: session.ts keeps the order.
  */
 import type { QmpClient } from '../../../qmp/index.ts';
-import type { Machine, StagingShadow } from '../../../shadow/index.ts';
+import type { Machine, OneShadow, StagingShadow } from '../../../shadow/index.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import type {
   CaptureMode,
@@ -70,8 +70,9 @@ export interface Admitted {
   readonly writableDisks: readonly string[];
   /** The machine, as QEMU has it. */
   readonly machine: Machine;
-  /** Tracking of a VM that is captured by it. */
+  /** Tracking of a VM that is captured by it, and the shadow that is stored against. */
   readonly tracking: Tracking | undefined;
+  readonly parent: OneShadow | undefined;
   /** Tracking that begins with this capture, which is its base. */
   readonly begins: TrackingStart | undefined;
 }

@@ -10,10 +10,12 @@ import { UmbraError } from '../../failure/failure.ts';
 import { memberFile } from '../../host/folders.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import { type IntakeLimits, StreamIntake } from '../../intake/stream-intake.ts';
+import type { RamBlockInfo } from '../qemu/memory.ts';
 import { Tracking } from '../tracking/tracking.ts';
 import { type CaptureFigures, CaptureMethod } from './method.ts';
 import { type LiveFacts, type MemberRound, NO_LIVE_PHASE, type Ready } from './stages.ts';
 import { whyStreamEnded } from './stream-end.ts';
+import type { TrackingStart } from './tracked-support.ts';
 
 export abstract class StreamCapture extends CaptureMethod {
   readonly intake: StreamIntake;
@@ -95,8 +97,10 @@ export abstract class StreamCapture extends CaptureMethod {
     return this.#live.liveBytes;
   }
 
-  override get machineType(): string {
-    return this.intake.sink.machineType;
+  override async identify() {
+    const { name = '' } = await this.monitor.execute('query-name');
+    const { UUID: uuid } = await this.monitor.execute('query-uuid');
+    return { machineType: this.intake.sink.machineType, name, uuid };
   }
 
   /** Leaves XBZRLE pages out: QEMU also counts those it looked at and found unchanged. */
@@ -147,7 +151,7 @@ export abstract class StreamCapture extends CaptureMethod {
     if (begins === undefined) return;
     const { tracked, blocks, withKvm } = begins;
     try {
-      this.#tracking = Tracking.adopt(tracked, blocks, withKvm);
+      this.#tracking = Tracking.adopt(tracked, asListed(blocks));
       if (this.#tracking === undefined) this.#tracking = Tracking.begin(tracked, blocks, withKvm);
       else this.#tracking.forget();
     } catch (error) {
@@ -167,4 +171,11 @@ export abstract class StreamCapture extends CaptureMethod {
   async #onStreamError(error: unknown): Promise<void> {
     this.round.failed('stream', await whyStreamEnded(error, this.monitor));
   }
+}
+
+/** Returns blocks as QEMU lists them. */
+function asListed(blocks: TrackingStart['blocks']): RamBlockInfo[] {
+  return blocks.map(({ idstr, bytes: length, address }) => {
+    return { idstr, length, ...(address !== undefined && { address }) };
+  });
 }

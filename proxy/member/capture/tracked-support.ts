@@ -7,18 +7,20 @@
  */
 import type { QmpClient } from '../../../qmp/index.ts';
 import type { PrepareCommand } from '../../protocol/member.ts';
-import { type FoundBlock, findBlocks } from '../tracking/blocks.ts';
-import { memoryObstacle, trackingObstacles } from '../tracking/support.ts';
+import { ramBlocks } from '../qemu/memory.ts';
+import { findBlocks } from '../tracking/blocks.ts';
+import type { WatchedBlock } from '../tracking/ledger.ts';
+import { memoryObstacle, trackingObstacle } from '../tracking/support.ts';
 import { type TrackedVm, Tracking } from '../tracking/tracking.ts';
 import { isEmulated } from './precopy-support.ts';
 
 /** The part of a round's command that matters here. */
-export type TrackedOptions = Pick<PrepareCommand, 'vm' | 'staging' | 'domainXml'>;
+export type TrackedOptions = Pick<PrepareCommand, 'vm' | 'staging' | 'domainXml' | 'examined'>;
 
 /** Everything that tracking needs to begin. */
 export interface TrackingStart {
   readonly tracked: TrackedVm;
-  readonly blocks: readonly FoundBlock[];
+  readonly blocks: readonly WatchedBlock[];
   readonly withKvm: boolean;
 }
 
@@ -33,28 +35,32 @@ export type TrackedChance =
  */
 export async function findTrackedChance(
   qmp: QmpClient,
-  { vm, staging, domainXml }: TrackedOptions,
+  { vm, staging, domainXml, examined }: TrackedOptions,
   member: Omit<TrackedVm, 'vm'>,
 ): Promise<TrackedChance> {
-  const obstacles = await trackingObstacles(qmp, { vm, isDomain: domainXml !== undefined });
-  if (vm === undefined || obstacles.length > 0) return { kind: 'none', why: obstacles.join('; ') };
-  let blocks: readonly FoundBlock[];
+  if (vm === undefined) return { kind: 'none', why: 'its process is not known' };
+  const { writers } = examined;
+  if (writers.length > 0) return { kind: 'none', why: writers.join('; ') };
+  const tracked = { vm, ...member };
+  const { parent } = staging;
+  const blocks = await ramBlocks(qmp);
+  const tracking = Tracking.adopt(tracked, blocks);
+  if (tracking !== undefined && parent && tracking.ledger.knowsSince(parent.cut)) {
+    return { kind: 'later', tracking };
+  }
+  tracking?.close();
   try {
-    blocks = await findBlocks(qmp, vm);
+    const isDomain = domainXml !== undefined;
+    const why = await trackingObstacle(qmp, { vm, isDomain });
+    if (why !== undefined) return { kind: 'none', why };
+    const found = await findBlocks(qmp, vm, blocks);
+    const ofMemory = memoryObstacle(found, examined.machine.balloon);
+    if (ofMemory !== undefined) return { kind: 'none', why: ofMemory };
+    const start = { tracked, blocks: found, withKvm: !(await isEmulated(qmp)) };
+    const begins = 'it is tracked from now on';
+    const lost = 'what it has written since the newest epoch is not known';
+    return { kind: 'base', start, why: tracking === undefined ? begins : lost };
   } catch (error) {
     return { kind: 'none', why: (error as Error).message };
   }
-  const why = await memoryObstacle(qmp, blocks);
-  if (why !== undefined) return { kind: 'none', why };
-  const tracked = { vm, ...member };
-  const withKvm = !(await isEmulated(qmp));
-  const start = { tracked, blocks, withKvm };
-  const tracking = Tracking.adopt(tracked, blocks, withKvm);
-  if (tracking === undefined) return { kind: 'base', start, why: 'it is tracked from now on' };
-  const { parent } = staging;
-  if (parent !== undefined && tracking.ledger.knowsSince(parent.cut)) {
-    return { kind: 'later', tracking };
-  }
-  tracking.close();
-  return { kind: 'base', start, why: 'what it has written since the last epoch is not known' };
 }

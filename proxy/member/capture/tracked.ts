@@ -12,7 +12,7 @@
  */
 
 import { isPassWorthIt, type LivePass } from '../../../policies/index.ts';
-import type { RunImage } from '../../../shadow/index.ts';
+import { type OneShadow, type RunImage, readShadowFile } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import { memberFile } from '../../host/folders.ts';
@@ -25,15 +25,10 @@ import { WrittenCopy } from './copy-written.ts';
 import { type CaptureFigures, CaptureMethod } from './method.ts';
 import { type LiveFacts, type MemberRound, NO_LIVE_PHASE, type Ready } from './stages.ts';
 
-/** The shadow that a tracked one is stored against. */
-export interface ParentFacts {
-  readonly configuration: Uint8Array;
-  readonly machineType: string;
-}
-
 interface TrackedParts {
   readonly tracking: Tracking;
-  readonly parent: ParentFacts;
+  /** The shadow that this one is stored against. */
+  readonly parent: OneShadow;
   readonly images: readonly (RunImage | undefined)[];
   readonly state: DeviceState;
   /** Marks may be cleared while the VM runs. */
@@ -59,10 +54,11 @@ export class TrackedCapture extends CaptureMethod {
     round: MemberRound,
     ready: Ready,
     tracking: Tracking,
-    parent: ParentFacts,
+    parent: OneShadow,
   ): Promise<TrackedCapture> {
     const { monitor, shadow } = ready;
-    const clearsLive = !(await hasDirectDisk(monitor));
+    const { disks } = round.prepare.examined;
+    const clearsLive = disks.length === 0 || !(await hasDirectDisk(monitor));
     const path = memberFile(round.location.directory, 'deviceState');
     const state = await DeviceState.open(monitor, path, round.prepare.inFlightBytes);
     const images = shadow.runImages();
@@ -120,7 +116,9 @@ export class TrackedCapture extends CaptureMethod {
     this.#stateBytes = deviceState.length;
     const written = { writtenPages: this.#pages, residuePages: this.#pages - this.#livePages };
     this.round.addFacts({ ...written, copyMs });
-    const result = { configuration: parent.configuration, deviceState, vmdesc: '{}' };
+    const { directory, manifest } = parent;
+    const configuration = await readShadowFile(directory, manifest.configuration);
+    const result = { configuration, deviceState, vmdesc: '{}' };
     const repeated = this.#passes.slice(1).reduce((sum, { pages }) => sum + pages, 0);
     this.tellWhole(result, performance.now(), repeated);
   }
@@ -178,8 +176,10 @@ export class TrackedCapture extends CaptureMethod {
     return this.#live.liveBytes;
   }
 
-  override get machineType(): string {
-    return this.#parts.parent.machineType;
+  /** Returns what the parent says: it is of the same QEMU. */
+  override async identify() {
+    const { machineType, name, uuid } = this.#parts.parent.manifest.identity;
+    return { machineType, name, uuid };
   }
 
   /** Has nothing to compare: QEMU has sent no page. */

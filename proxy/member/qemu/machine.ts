@@ -19,17 +19,18 @@ const CHILD = /^child<(.+)>$/;
 const ANONYMOUS = '/machine/peripheral-anon';
 const FOLDERS = ['/machine/peripheral', ANONYMOUS] as const;
 
-/** Returns the machine. Changes nothing. */
-export async function describeMachine(qmp: QmpClient): Promise<Machine> {
+/**
+ * Returns the machine. Changes nothing.
+ * @param network `info network`, if it was asked already
+ */
+export async function describeMachine(qmp: QmpClient, network?: string): Promise<Machine> {
   const backend = await machineProperty(qmp, 'memory-backend');
   return {
     type: String(await machineProperty(qmp, 'type')).replace(/-machine$/, ''),
     mainRam: String(backend ?? '').replace(/^.*\//, ''),
     balloon: await hasBalloon(qmp),
     devices: await Promise.all((await devicePaths(qmp)).map((device) => deviceAt(qmp, device))),
-    statefulNetworks: statefulNetworks(
-      await qmp.execute('human-monitor-command', { 'command-line': 'info network' }),
-    ),
+    statefulNetworks: statefulNetworks(network ?? (await hmp(qmp, 'info network'))),
     media: mediaOf(await qmp.execute('query-block')),
     ...((await hasLargeQueues(qmp)) && { largeQueues: true }),
   };
@@ -39,11 +40,18 @@ export async function describeMachine(qmp: QmpClient): Promise<Machine> {
 export async function examineVm(
   qmp: QmpClient,
   workingDirectory: string,
-): Promise<Pick<ExamineResult, 'machine' | 'disks'>> {
+): Promise<Pick<ExamineResult, 'machine' | 'disks' | 'writers'>> {
   const disks = (await allDisks(qmp, workingDirectory)).map(({ device, layers, isWritable }) => {
     return { device, files: layers.map(({ path }) => path), isWritable };
   });
-  return { machine: await describeMachine(qmp), disks };
+  const network = await hmp(qmp, 'info network');
+  const machine = await describeMachine(qmp, network);
+  const writers = [...machine.devices.flatMap(writerOf), ...networkWriters(network)];
+  return { machine, disks, writers };
+}
+
+async function hmp(qmp: QmpClient, command: string): Promise<string> {
+  return qmp.execute('human-monitor-command', { 'command-line': command });
 }
 
 /**
@@ -75,20 +83,23 @@ export function statefulNetworks(network: string): string[] {
  * @param network `info network` (net/net.c): ` \\ NAME: index=0,type=TYPE,…`
  */
 export function foreignWriters(tree: string, network: string): string[] {
-  const backends = [...network.matchAll(/^ ?\\? ?([^:\s]+): index=\d+,type=(vhost-\w+),/gm)];
   const devices = [...tree.matchAll(/^ *dev: ([^,\n]+), id "([^"\n]*)"/gm)].flatMap(
-    ([, type = '', id]) => {
-      const name = id === '' ? type : `${type} ${id}`;
-      if (type.startsWith('vfio-')) return [`${name} writes memory by DMA, past QEMU`];
-      if (type.startsWith('vhost-user-')) return [`${name} writes memory from another process`];
-      if (type.startsWith('virtio-mem-')) return [`${name} has a stream that Umbra does not take`];
-      return [];
-    },
+    ([, driver = '', id = '']) => writerOf({ driver, id }),
   );
-  return [
-    ...devices,
-    ...backends.map(([, name, type]) => `${name} (${type}) writes memory past QEMU`),
-  ];
+  return [...devices, ...networkWriters(network)];
+}
+
+function writerOf({ driver, id }: Pick<DevicePosition, 'driver' | 'id'>): string[] {
+  const name = id === '' ? driver : `${driver} ${id}`;
+  if (driver.startsWith('vfio-')) return [`${name} writes memory by DMA, past QEMU`];
+  if (driver.startsWith('vhost-user-')) return [`${name} writes memory from another process`];
+  if (driver.startsWith('virtio-mem-')) return [`${name} has a stream that Umbra does not take`];
+  return [];
+}
+
+function networkWriters(network: string): string[] {
+  const backends = network.matchAll(/^ ?\\? ?([^:\s]+): index=\d+,type=(vhost-\w+),/gm);
+  return [...backends].map(([, name, type]) => `${name} (${type}) writes memory past QEMU`);
 }
 
 /** A device, and its place in QEMU's tree of objects. */

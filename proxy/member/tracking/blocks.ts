@@ -10,23 +10,8 @@
 import type { QmpClient } from '../../../qmp/index.ts';
 import type { KnownProcess } from '../../host/known-process.ts';
 import { type MemoryRange, readMaps } from '../../host/proc-maps.ts';
-import { type RamBlockInfo, ramBlocks } from '../qemu/memory.ts';
-import type { WatchedBlock } from './ledger.ts';
-
-/**
- * Kinds of memory.
- *
- *     anonymous   QEMU's own: a page that is not there is zeros
- *     mapped      private, of a file, as after a restore by `map`: a page that is not there is the
- *                 file's
- *     shared      of a file that others may map
- */
-export type MemoryKind = 'anonymous' | 'mapped' | 'shared';
-
-export interface FoundBlock extends WatchedBlock {
-  /** Undefined for a block without address. */
-  readonly memory: MemoryKind | undefined;
-}
+import type { RamBlockInfo } from '../qemu/memory.ts';
+import type { MemoryKind, WatchedBlock } from './ledger.ts';
 
 const NEVER_WRITTEN = /^(?:\/rom@|pc\.(?:bios|rom)$)|\.rom$/;
 
@@ -34,8 +19,11 @@ const NEVER_WRITTEN = /^(?:\/rom@|pc\.(?:bios|rom)$)|\.rom$/;
  * Finds the blocks.
  * @throws Error saying which cannot be found; QmpError
  */
-export async function findBlocks(qmp: QmpClient, vm: KnownProcess): Promise<FoundBlock[]> {
-  const blocks = await ramBlocks(qmp);
+export async function findBlocks(
+  qmp: QmpClient,
+  vm: KnownProcess,
+  blocks: readonly RamBlockInfo[],
+): Promise<WatchedBlock[]> {
   const addresses = await addressesOf(qmp, blocks);
   const maps = readMaps(vm.pid);
   return blocks.map(({ idstr, length: bytes }, at) => {

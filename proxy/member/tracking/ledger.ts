@@ -5,7 +5,7 @@
  *     FOLDER/tracking.json   {"format": "umbra-tracking", "version": 2,
  *                             "vm": PROCESS, "fd": NUMBER,
  *                             "blocks": [{"idstr", "bytes", "address"}, …],
- *                             "watched": BOOL, "since": ROUND, "pending": ROUND}
+ *                             "withKvm": BOOL, "watched": BOOL, "since": ROUND, "pending": ROUND}
  *     FOLDER/tracking.owed   u32: 1 while marks are cleared, else 0
  *                            then runs whose marks were cleared: block, page, count     u32 each
  *
@@ -44,6 +44,7 @@ import { PAGE_BYTES } from '../../host/linux.ts';
 
 const FORMAT: FormatVersion = { name: 'umbra-tracking', version: 2, first: 1 };
 const BLOCKS_MAX = 1024;
+const MEMORY_KINDS = ['anonymous', 'mapped', 'shared'] as const;
 
 const schema = z.object({
   format: z.literal(FORMAT.name),
@@ -51,6 +52,7 @@ const schema = z.object({
   requires: z.array(z.string()).max(0).default([]),
   vm: processSchema,
   fd: z.number().int().nonnegative(),
+  withKvm: z.boolean(),
   blocks: z
     .array(
       z.object({
@@ -61,6 +63,7 @@ const schema = z.object({
           .string()
           .regex(/^[0-9a-f]{1,16}$/)
           .optional(),
+        memory: z.enum(MEMORY_KINDS).optional(),
       }),
     )
     .min(1)
@@ -72,11 +75,23 @@ const schema = z.object({
 
 type Entry = z.infer<typeof schema>;
 
+/**
+ * Kinds of memory.
+ *
+ *     anonymous   QEMU's own: a page that is not there is zeros
+ *     mapped      private, of a file, as after a restore by `map`: a page that is not there is the
+ *                 file's
+ *     shared      of a file that others may map
+ */
+export type MemoryKind = (typeof MEMORY_KINDS)[number];
+
 /** A RAM block, and where it is in QEMU; no address: it is never written. */
 export interface WatchedBlock {
   readonly idstr: string;
   readonly bytes: number;
   readonly address: bigint | undefined;
+  /** Undefined for a block without address. */
+  readonly memory: MemoryKind | undefined;
 }
 
 /** Pages in a row of a block, by its place in the ledger. */
@@ -118,10 +133,15 @@ export class Ledger {
     return this.#entry?.watched === true;
   }
 
+  /** Tells whether the guest's memory is mapped by a hypervisor in the kernel, too. */
+  get withKvm(): boolean {
+    return this.#entry?.withKvm === true;
+  }
+
   /** Returns the blocks. */
   get blocks(): readonly WatchedBlock[] {
-    return (this.#entry?.blocks ?? []).map(({ idstr, bytes, address }) => {
-      return { idstr, bytes, address: address === undefined ? undefined : BigInt(`0x${address}`) };
+    return (this.#entry?.blocks ?? []).map(({ address, memory, ...block }) => {
+      return { ...block, memory, address: address ? BigInt(`0x${address}`) : undefined };
     });
   }
 
@@ -134,16 +154,17 @@ export class Ledger {
    * Begins the ledger of a VM, whose cuts are not known yet.
    * @throws ShadowError E_STORE_NO_ROOM, E_STORE_IO
    */
-  begin(vm: KnownProcess, fd: number, blocks: readonly WatchedBlock[]): void {
+  begin(vm: KnownProcess, fd: number, blocks: readonly WatchedBlock[], withKvm: boolean): void {
     this.#write({
       format: FORMAT.name,
       version: FORMAT.version,
       requires: [],
       vm: { pid: vm.pid, startTime: vm.startTime },
       fd,
+      withKvm,
       watched: false,
-      blocks: blocks.map(({ idstr, bytes, address }) => {
-        return { idstr, bytes, ...(address !== undefined && { address: address.toString(16) }) };
+      blocks: blocks.map(({ address, ...block }) => {
+        return { ...block, address: address?.toString(16) };
       }),
     });
     this.#clearOwed();

@@ -15,9 +15,7 @@ import { injectionObstacle } from '../../host/inject.ts';
 import type { KnownProcess } from '../../host/known-process.ts';
 import { copyDescriptor } from '../../host/userfaultfd.ts';
 import { canFindWritten } from '../../host/written-pages.ts';
-import { foreignWriters } from '../qemu/machine.ts';
-import { hasBalloon } from '../qemu/memory.ts';
-import type { FoundBlock } from './blocks.ts';
+import type { WatchedBlock } from './ledger.ts';
 
 /** The command that saves the device state of a stopped VM (migration/savevm.c). */
 const SAVE_STATE = 'xen-save-devices-state';
@@ -29,26 +27,26 @@ export interface TrackingNeeds {
 }
 
 /** Returns what is in the way on this host and of this QEMU, in words; nothing is changed. */
-export async function trackingObstacles(
+export async function trackingObstacle(
   qmp: QmpClient,
   { vm, isDomain }: TrackingNeeds,
-): Promise<string[]> {
-  if (vm === undefined) return ['its process is not known'];
-  if (isDomain) return ['libvirt’s monitor takes no descriptor for the device state'];
+): Promise<string | undefined> {
+  if (vm === undefined) return 'its process is not known';
+  if (isDomain) return 'libvirt’s monitor takes no descriptor for the device state';
   const host = injectionObstacle() ?? kernelObstacle() ?? rightsObstacle(vm);
-  if (host !== undefined) return [host];
+  if (host !== undefined) return host;
   const commands = await qmp.execute('query-commands');
-  if (!commands.some(({ name }) => name === SAVE_STATE)) return [`this QEMU has no ${SAVE_STATE}`];
-  return foreignWriters(await hmp(qmp, 'info qtree'), await hmp(qmp, 'info network'));
+  if (commands.some(({ name }) => name === SAVE_STATE)) return undefined;
+  return `this QEMU has no ${SAVE_STATE}`;
 }
 
-/** Returns what is in the way of tracking these blocks, in words. */
-export async function memoryObstacle(
-  qmp: QmpClient,
-  blocks: readonly FoundBlock[],
-): Promise<string | undefined> {
+/** Returns what is in the way of tracking these blocks, in words. PURE. */
+export function memoryObstacle(
+  blocks: readonly WatchedBlock[],
+  hasBalloon: boolean,
+): string | undefined {
   const ofFile = blocks.find(({ memory }) => memory === 'mapped' || memory === 'shared');
-  if (ofFile === undefined || !(await hasBalloon(qmp))) return undefined;
+  if (ofFile === undefined || !hasBalloon) return undefined;
   return `it has a balloon, and ${ofFile.idstr} lies in a file: what it gives back is not marked`;
 }
 
@@ -70,8 +68,4 @@ function rightsObstacle({ pid }: KnownProcess): string | undefined {
   } catch (error) {
     return (error as Error).message;
   }
-}
-
-async function hmp(qmp: QmpClient, command: string): Promise<string> {
-  return qmp.execute('human-monitor-command', { 'command-line': command });
 }

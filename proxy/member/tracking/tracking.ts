@@ -16,14 +16,14 @@ import {
   closeIn,
   copyDescriptor,
   enableAsync,
+  isUserfaultfd,
   makeUserfaultfdIn,
   unwatch,
-  userfaultfdsOf,
   watch,
 } from '../../host/userfaultfd.ts';
 import { type Clearing, WrittenPages, type WrittenRun } from '../../host/written-pages.ts';
-import type { FoundBlock, MemoryKind } from './blocks.ts';
-import { Ledger, type OwedRun } from './ledger.ts';
+import type { RamBlockInfo } from '../qemu/memory.ts';
+import { Ledger, type MemoryKind, type OwedRun, type WatchedBlock } from './ledger.ts';
 
 /** Errno of a range that another userfaultfd watches. */
 const EBUSY = 16;
@@ -40,7 +40,7 @@ export interface TrackedVm {
 }
 
 export class Tracking {
-  readonly blocks: readonly FoundBlock[];
+  readonly blocks: readonly WatchedBlock[];
   readonly ledger: Ledger;
   readonly #tracked: TrackedVm;
   readonly #pages: WrittenPages;
@@ -49,26 +49,20 @@ export class Tracking {
   /**
    * Takes over the tracking that an earlier round has begun.
    * @param blocks the VM's blocks as they are now
-   * @param withKvm the guest's memory is mapped by the kernel's hypervisor, too
    * @returns undefined if the VM is not tracked, or its blocks are others by now
    */
-  static adopt(
-    tracked: TrackedVm,
-    blocks: readonly FoundBlock[],
-    withKvm: boolean,
-  ): Tracking | undefined {
+  static adopt(tracked: TrackedVm, blocks: readonly RamBlockInfo[]): Tracking | undefined {
     const ledger = new Ledger(tracked.directory);
     const fd = ledger.descriptorOf(tracked.vm);
     if (fd === undefined || !ledger.isWatched || !isSame(ledger.blocks, blocks)) return undefined;
-    const there = userfaultfdsOf(tracked.vm.pid).some((one) => one.fd === fd && one.isAsync);
-    return there ? new Tracking(tracked, ledger, blocks, withKvm) : undefined;
+    return isUserfaultfd(tracked.vm.pid, fd) ? new Tracking(tracked, ledger) : undefined;
   }
 
   /**
    * Begins to track a VM. No page is known to be written, or not, before a capture of all of it.
    * @throws UmbraError E_TRACKING_REFUSED; nothing is left in QEMU
    */
-  static begin(tracked: TrackedVm, blocks: readonly FoundBlock[], withKvm: boolean): Tracking {
+  static begin(tracked: TrackedVm, blocks: readonly WatchedBlock[], withKvm: boolean): Tracking {
     const { vm, directory, member } = tracked;
     endTracking(tracked);
     try {
@@ -76,11 +70,11 @@ export class Tracking {
       faultPoint(`tracking/${member}/injected`);
       const ledger = new Ledger(directory);
       try {
-        ledger.begin(vm, fd, blocks); // before anything is watched, so that a successor can end it
+        ledger.begin(vm, fd, blocks, withKvm); // before anything is watched, so that a successor can end it
         watchAll(vm, fd, blocks);
         ledger.watched();
         faultPoint(`tracking/${member}/watched`);
-        const tracking = new Tracking(tracked, ledger, blocks, withKvm);
+        const tracking = new Tracking(tracked, ledger);
         tracking.forget();
         return tracking;
       } catch (error) {
@@ -94,17 +88,17 @@ export class Tracking {
     }
   }
 
-  private constructor(
-    tracked: TrackedVm,
-    ledger: Ledger,
-    blocks: readonly FoundBlock[],
-    withKvm: boolean,
-  ) {
+  private constructor(tracked: TrackedVm, ledger: Ledger) {
     this.#tracked = tracked;
     this.ledger = ledger;
-    this.blocks = blocks;
+    this.blocks = ledger.blocks;
     this.#pages = new WrittenPages(tracked.vm);
-    this.#clearing = withKvm ? 'runs' : 'as-found';
+    this.#clearing = ledger.withKvm ? 'runs' : 'as-found';
+  }
+
+  /** Returns the blocks' names and lengths. */
+  get sizes(): RamBlockInfo[] {
+    return this.blocks.map(({ idstr, bytes: length }) => ({ idstr, length }));
   }
 
   /** Returns the kind of memory of a block; undefined for one that is never written. */
@@ -163,14 +157,14 @@ export function endTracking({ vm, directory }: TrackedVm): boolean {
   const fd = ledger.descriptorOf(vm);
   ledger.remove();
   if (fd === undefined) return false;
-  if (!userfaultfdsOf(vm.pid).some((one) => one.fd === fd)) return false;
+  if (!isUserfaultfd(vm.pid, fd)) return false;
   closeIn(vm, fd);
   return true;
 }
 
-function watchAll(vm: KnownProcess, fd: number, blocks: readonly FoundBlock[]): void {
+function watchAll(vm: KnownProcess, fd: number, blocks: readonly WatchedBlock[]): void {
   const copy = copyDescriptor(vm.pid, fd);
-  const watched: FoundBlock[] = [];
+  const watched: WatchedBlock[] = [];
   try {
     if (!enableAsync(copy)) throw new Error('the kernel marks no written pages (Linux 6.7 does)');
     for (const block of blocks) {
@@ -194,10 +188,11 @@ function whyNotWatched(idstr: string, errno: number): string {
   return `the kernel does not watch ${idstr}: errno ${errno}`;
 }
 
-function isSame(a: Ledger['blocks'], b: readonly FoundBlock[]): boolean {
+/** Compares addresses where QEMU tells them, since 8.0: a block keeps its own as long as it is. */
+function isSame(a: Ledger['blocks'], b: readonly RamBlockInfo[]): boolean {
   if (a.length !== b.length) return false;
   return a.every(({ idstr, bytes, address }, at) => {
-    const other = b[at];
-    return other?.idstr === idstr && other.bytes === bytes && other.address === address;
+    const { idstr: name, length, address: told = address } = b[at] ?? {};
+    return name === idstr && length === bytes && told === address;
   });
 }

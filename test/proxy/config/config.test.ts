@@ -60,7 +60,7 @@ test('a domain needs a URI and a valid name, and takes no options of a QEMU', ()
 test('the smallest config gets every default', () => {
   const config = parse(`{cluster: demo, members: [${MEMBER}]}`);
   assert.equal(config.round, {
-    capture: ['background', 'precopy', 'stop-copy'],
+    capture: ['tracked', 'background', 'precopy', 'stop-copy'],
     cut: 'auto',
     disks: 'leave',
     hugePages: 'auto',

@@ -9,9 +9,9 @@ import { suite } from '../../../support/suite.ts';
 
 const test = suite('the ledger of tracked pages');
 const BLOCKS = [
-  { idstr: 'pc.ram', bytes: 2 ** 26, address: 0x7f0000000000n },
-  { idstr: '/rom@etc/table-loader', bytes: 4096, address: undefined },
-];
+  { idstr: 'pc.ram', bytes: 2 ** 26, address: 0x7f0000000000n, memory: 'anonymous' },
+  { idstr: '/rom@etc/table-loader', bytes: 4096, address: undefined, memory: undefined },
+] as const;
 const RUN = { block: 0, page: 5, count: 3 };
 const vm = thisProcess();
 
@@ -24,7 +24,7 @@ test.after.each(() => rmSync(folder, { recursive: true, force: true }));
 /** Begins the ledger of a VM whose base is committed: round r1. */
 function begun(): Ledger {
   const ledger = new Ledger(folder);
-  ledger.begin(vm, 7, BLOCKS);
+  ledger.begin(vm, 7, BLOCKS, false);
   ledger.watched();
   ledger.pend('r1');
   ledger.commit();
@@ -42,7 +42,7 @@ test('a VM is known by its process and its blocks, also to the next proxy', () =
 
 test('before a base is committed nothing is known', () => {
   const ledger = new Ledger(folder);
-  ledger.begin(vm, 7, BLOCKS);
+  ledger.begin(vm, 7, BLOCKS, false);
   assert.not.ok(ledger.knowsSince('r1'));
   ledger.pend('r1');
   assert.not.ok(ledger.knowsSince('r0'));
