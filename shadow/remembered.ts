@@ -1,6 +1,6 @@
 /**
- * What was read of files, for as long as stat(2) says that they are as they were: inode, length,
- * time of modification and of change. Small files that are read every round cost a stat each then.
+ * Remembers what was read of files, for as long as stat(2) says that they are as they were: inode,
+ * length, time of modification and of change. A small file that is read every round costs a stat.
  */
 import { type BigIntStats, statSync } from 'node:fs';
 

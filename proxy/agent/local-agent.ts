@@ -243,6 +243,15 @@ export class LocalAgent implements Agent {
     return new Map(found.flatMap(([name, vm]) => (vm === undefined ? [] : [[name, vm.pid]])));
   }
 
+  async untrack(name: string): Promise<boolean> {
+    const { vm, keeper } = this.#member(name);
+    const { running } = vm;
+    if (running === undefined) return false;
+    const { pid, startTime } = running;
+    const request = { type: 'untrack', vm: { pid, startTime } } as const;
+    return (await keeper.requireProxy().request(request)).wasTracked;
+  }
+
   async killVm(name: string): Promise<void> {
     await this.#member(name).vm.kill();
   }

@@ -127,6 +127,12 @@ export function buildApi(
     handler: ({ body }) => reload(body),
   });
   api.route({
+    ...OPERATIONS.untrack,
+    handler: async ({ params: { member } }) => {
+      return { member, wasTracked: await coordinator.untrack(member) };
+    },
+  });
+  api.route({
     ...abort,
     handler: async () => ({ aborted: coordinator.abort('the operator ended it') }),
   });

@@ -179,6 +179,15 @@ export class Coordinator {
   }
 
   /**
+   * Ends the tracking of a member's VM, between rounds.
+   * @returns false if it was not tracked
+   * @throws UmbraError E_MEMBER_UNKNOWN, E_TRACKING_REFUSED
+   */
+  untrack(member: string): Promise<boolean> {
+    return this.#exclusive.brief('untrack', () => this.#parts.agent.untrack(member));
+  }
+
+  /**
    * Changes settings when nothing is under way: a round keeps those it has begun with.
    * @param change changes the configuration that all parts share
    */

@@ -40,10 +40,18 @@ export const RESTORE_STEPS = [
 export const LOAD_STEPS = ['loading', 'resuming'] as const;
 
 /**
- * Steps of a tracked capture: QEMU has its userfaultfd, its memory is watched, marks were cleared
- * and are not noted yet, the residue is copied, the device state is asked for.
+ * Steps of a tracked capture. It begins: QEMU's thread is about to make our call, QEMU has its
+ * userfaultfd, its memory is watched. Later: the device state is asked for, marks were cleared and
+ * are not noted yet, the residue is copied.
  */
-export const TRACKING_STEPS = ['injected', 'watched', 'scanned', 'residue', 'state'] as const;
+export const TRACKING_STEPS = [
+  'injecting',
+  'injected',
+  'watched',
+  'state',
+  'scanned',
+  'residue',
+] as const;
 
 const file = process.env.UMBRA_STOP_AT;
 const passed = new Set<string>();

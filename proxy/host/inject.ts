@@ -62,6 +62,7 @@ export function injectionObstacle(): string | undefined {
  * Makes a system call with one argument in the main thread of a process. Takes the right to trace
  * it (ptrace(2), PTRACE_MODE_ATTACH).
  * @param limitMs the longest that the thread is waited for
+ * @param onExchanged called while our call stands in for the thread's, for tests
  * @returns the result of the call, negative for an error: -errno
  * @throws Error if the process may not be traced, has ended, or does not come to a wait in time
  */
@@ -70,6 +71,7 @@ export function callIn(
   number: number,
   argument: bigint,
   limitMs: number,
+  onExchanged = () => {},
 ): number {
   const { pid } = target;
   const obstacle = injectionObstacle();
@@ -77,13 +79,19 @@ export function callIn(
   demand(ptrace(SEIZE, pid, TRACESYSGOOD), pid, 'PTRACE_SEIZE');
   try {
     if (!isAlive(target)) throw new Error(`process ${pid} is gone`);
-    return exchange(new Thread(pid, performance.now() + limitMs), number, argument);
+    const thread = new Thread(pid, performance.now() + limitMs);
+    return exchange(thread, number, argument, onExchanged);
   } finally {
     detach(pid);
   }
 }
 
-function exchange(thread: Thread, number: number, argument: bigint): number {
+function exchange(
+  thread: Thread,
+  number: number,
+  argument: bigint,
+  onExchanged: () => void,
+): number {
   thread.interrupt();
   for (let call = 0; call < CALLS_MAX; call++) {
     thread.toSyscall();
@@ -94,6 +102,7 @@ function exchange(thread: Thread, number: number, argument: bigint): number {
     ours[ORIG_RAX] = BigInt(number);
     ours[RDI] = argument;
     thread.setRegisters(ours);
+    onExchanged();
     thread.toSyscall();
     const result = BigInt.asIntN(64, thread.registers()[RAX] ?? 0n);
     thread.setRegisters(again(entered));

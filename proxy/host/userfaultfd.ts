@@ -47,12 +47,13 @@ const CALL_LIMIT_MS = 2_000;
 /**
  * Makes a userfaultfd in a process, for its own memory. It never delivers a fault of the kernel's,
  * so that a process without privileges gets it, too (vm.unprivileged_userfaultfd).
+ * @param onExchanged as for `callIn`
  * @returns its number there
  * @throws Error if this process may not, or the kernel refuses
  */
-export function makeUserfaultfdIn(target: KnownProcess): number {
+export function makeUserfaultfdIn(target: KnownProcess, onExchanged?: () => void): number {
   const flags = BigInt(O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-  const fd = callIn(target, SYS_USERFAULTFD, flags, CALL_LIMIT_MS);
+  const fd = callIn(target, SYS_USERFAULTFD, flags, CALL_LIMIT_MS, onExchanged);
   if (fd >= 0) return fd;
   throw new Error(`the kernel refuses QEMU a userfaultfd: errno ${-fd}`);
 }

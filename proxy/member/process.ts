@@ -176,6 +176,7 @@ const channel = parentChannel({
     resume: answer,
     'catch-up-clock': answer,
     'merge-layers': answer,
+    untrack: answer,
     repair: answer,
     command: (command) => proxy?.command(command),
   } as Handlers<typeof PROXY_CALLS>,

@@ -4,6 +4,7 @@ import { domainUuid, virsh } from '../../qmp/libvirt/index.ts';
 import { UmbraError } from '../failure/failure.ts';
 import { faultPoint, type LOAD_STEPS } from '../failure/fault-point.ts';
 import { memberFile } from '../host/folders.ts';
+import type { KnownProcess } from '../host/known-process.ts';
 import { connectWhenThere } from '../host/when-there.ts';
 import type {
   ClockResult,
@@ -35,6 +36,7 @@ import {
   loadFailed,
   readyLoad,
 } from './restore/load.ts';
+import { endTracking } from './tracking/tracking.ts';
 
 const PROBE_TIMEOUT_MS = 2_000;
 /** A QEMU just started needs a moment to make its sockets; more under load. */
@@ -75,6 +77,8 @@ export class Requests {
           return { files: await mergeLayers(qmp, workingDirectory, owner, new Set(needed)) };
         });
       }
+      case 'untrack':
+        return this.#untrack(request.vm);
       case 'repair':
         return this.#repair();
     }
@@ -199,6 +203,12 @@ export class Requests {
 
   #faultPoint(step: (typeof LOAD_STEPS)[number]): void {
     faultPoint(`restore/${this.#location.member}/${step}`);
+  }
+
+  /** Ends the tracking of the VM. The next round that may track it begins anew. */
+  async #untrack(vm: KnownProcess): Promise<{ wasTracked: boolean }> {
+    const { directory, member } = this.#location;
+    return { wasTracked: endTracking({ vm, directory, member }) };
   }
 
   /** Repairs the VM. Without a journal it is not touched: it is as its operator wants it. */

@@ -234,6 +234,12 @@ export interface Agent {
    * @throws UmbraError E_PROOF_FAILED
    */
   rehearse(plans: readonly RestorePlan[]): Promise<void>;
+  /**
+   * Ends the tracking of a member's VM.
+   * @returns false if it was not tracked
+   * @throws UmbraError E_TRACKING_REFUSED
+   */
+  untrack(member: string): Promise<boolean>;
   /** Ends a member's VM, and forgets it. */
   killVm(member: string): Promise<void>;
   /** Begins a restore: until `endRestore`, VMs that `load` starts are ended if the agent dies. */

@@ -89,7 +89,7 @@ const prepareSchema = roundSettingsSchema
     domainXml: text.optional(),
     /** The VM when the round was admitted, an instant before. */
     examined: examinedVmSchema,
-    /** Its QEMU, where it is known. */
+    /** Process of its QEMU, where it is known. */
     vm: z.union([processSchema, z.undefined()]),
   });
 export type PrepareCommand = Readonly<z.infer<typeof prepareSchema>>;
@@ -237,6 +237,11 @@ const MEMBER_REQUESTS = {
       needed: texts,
     }),
     gives: mergeResultSchema,
+  },
+  /** Ends the tracking of its VM, so that QEMU may watch that memory itself. */
+  untrack: {
+    takes: z.object({ type: z.literal('untrack'), vm: processSchema }),
+    gives: z.object({ wasTracked: z.boolean() }),
   },
   /** Undoes what a dead round left: cancels its migration, makes the VM run. */
   repair: {

@@ -12,6 +12,7 @@
  *     GET    /v1/hold/:hold                      whether the hold has lasted until now
  *     POST   /v1/abort
  *     POST   /v1/reload {text, file}             changed budgets and policies, between rounds
+ *     POST   /v1/members/:member/untrack         lets go of a VM whose writes are tracked
  *     POST   /v1/epochs/:epoch/verify
  *     PUT    /v1/epochs/:epoch/pin               keeps it, whatever the retention policy says
  *     DELETE /v1/epochs/:epoch/pin
@@ -189,6 +190,20 @@ export const OPERATIONS = {
         file: z.string().describe('The path of that file'),
       }),
       response: answered(reloadedSchema),
+    },
+  },
+  untrack: {
+    method: 'POST',
+    url: '/v1/members/:member/untrack',
+    schema: {
+      summary: 'Ends the tracking of a VM until the next round: QEMU may snapshot it meanwhile',
+      params: z.object({ member: z.string().min(1).max(64) }),
+      response: answered(
+        z.object({
+          member: z.string(),
+          wasTracked: z.boolean().describe('false: there was nothing to end'),
+        }),
+      ),
     },
   },
   verify: {

@@ -136,7 +136,9 @@ async function onDisk(cluster: Testbed, epoch: number): Promise<void> {
 
 function settingsOf(kind: BedKind, mount: string | undefined) {
   // Precopy under TCG is not trusted before QEMU 9.0: such VMs are captured by stop-copy.
-  const capture = kind === 'background' ? 'background' : ['precopy', 'stop-copy'];
+  const others = ['precopy', 'stop-copy'];
+  const capture =
+    kind === 'background' ? 'background' : kind === 'tracked' ? ['tracked', ...others] : others;
   const round = { capture, stopDeadline: `${DEADLINE_MS}ms` };
   const common = { round, epochs: { keep: KEEP } };
   if (kind === 'all-stopped') {

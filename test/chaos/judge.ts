@@ -22,7 +22,7 @@ import type { Testbed } from '../../tools/testbed/testbed.ts';
 import { freezeAt, frozenProcess, VmWatch } from '../support/freeze.ts';
 import { tickers } from '../support/job.ts';
 import { type ChaosBed, DEADLINE_MS, KEEP } from './bed.ts';
-import type { ChaosRow } from './rows.ts';
+import { beginsTracking, type ChaosRow } from './rows.ts';
 
 /** Additional time after which a VM that is still stopped counts as stopped for ever. */
 const GRACE_MS = 60_000;
@@ -89,6 +89,8 @@ export class Judge {
       await bed.json('up', bed.file);
       const before = await this.#epochs();
       if (isFromDisk(row)) await this.#onDisk(before.at(-1) ?? 0);
+      if (beginsTracking(row)) await bed.json('untrack', 'n0');
+      else if (this.#chaos.kind === 'tracked') await this.#checkpoint(); // the base
       const isReached = await this.#strike(row, watches, before.at(-1) ?? 0);
       if (!isReached) return { row: row.name, colour: 'passed by', why: '', stoodMs: 0 };
       const left = this.#left(row, watches);
@@ -356,7 +358,7 @@ export class Judge {
   async #nothingLeft(): Promise<void> {
     const shadows = join(this.#bed.directory, 'shadows');
     const rounds = readdirSync(shadows).filter((name) => ROUND_FOLDER.test(name));
-    const more = this.#chaos.kind === 'fold' ? 2 : 1;
+    const more = { fold: 2, tracked: 4 }[this.#chaos.kind as string] ?? 1;
     const epochs = await this.#epochs();
     if (rounds.length > epochs.length + more) throw new Error(`shadows are left: ${rounds}`);
   }

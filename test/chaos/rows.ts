@@ -1,5 +1,10 @@
 /** The kill matrix: what is under way, where a process is frozen, and what happens then. PURE. */
-import { LOAD_STEPS, RELAY_STEPS, RESTORE_STEPS } from '../../proxy/failure/fault-point.ts';
+import {
+  LOAD_STEPS,
+  RELAY_STEPS,
+  RESTORE_STEPS,
+  TRACKING_STEPS,
+} from '../../proxy/failure/fault-point.ts';
 import { STATE_NAMES } from '../../proxy/member/capture/session.ts';
 import { PERSIST_STEPS } from '../../shadow/durable/index.ts';
 import { STORE_STEPS } from '../../shadow/index.ts';
@@ -29,6 +34,7 @@ export type Victim =
 export type BedKind =
   | 'precopy'
   | 'background'
+  | 'tracked'
   /** A VM that is cut stays stopped until all are cut, and its disk is frozen before it runs on. */
   | 'all-stopped'
   | 'small store'
@@ -79,6 +85,8 @@ export function allRows(): ChaosRow[] {
   return [
     ...roundRows('precopy'),
     ...roundRows('background'),
+    ...roundRows('tracked'),
+    ...at('checkpoint', 'tracked', trackingSteps(), ANY, FROZEN_QEMU, DAEMON, ALL_OF_OURS),
     ...at('checkpoint', 'all-stopped', STANDING, ANY, FROZEN_QEMU, DAEMON, ALL_OF_OURS),
     ...restoreRows(),
     ...at('checkpoint', 'precopy', storeSteps('commit', 'retire', 'collect'), ANY, ALL_OF_OURS),
@@ -89,7 +97,7 @@ export function allRows(): ChaosRow[] {
   ];
 }
 
-function roundRows(bed: 'precopy' | 'background'): ChaosRow[] {
+function roundRows(bed: 'precopy' | 'background' | 'tracked'): ChaosRow[] {
   const places = ROUND_STATES.map((state) => `round/${state}`);
   return [
     ...at('checkpoint', bed, places, ANY, ALL_OF_OURS),
@@ -110,7 +118,7 @@ function restoreRows(): ChaosRow[] {
 }
 
 /** Returns a member's states. Precopy has saved all when the VM resumes, and has no `saving`. */
-function memberPlaces(bed: 'precopy' | 'background'): string[] {
+function memberPlaces(bed: 'precopy' | 'background' | 'tracked'): string[] {
   return STATE_NAMES.filter((state) => !PASSIVE.has(state))
     .filter((state) => bed === 'background' || state !== 'saving')
     .map((state) => `member/n0/${state}`);
@@ -124,6 +132,15 @@ function storeSteps(...of: readonly string[]): string[] {
 
 function relaySteps(): string[] {
   return RELAY_STEPS.map((step) => `relay/${step}`);
+}
+
+function trackingSteps(): string[] {
+  return TRACKING_STEPS.map((step) => `tracking/n0/${step}`);
+}
+
+/** Tells whether tracking begins at this place: the VM must not be tracked before. */
+export function beginsTracking({ location }: Pick<ChaosRow, 'location'>): boolean {
+  return /^tracking\/n0\/(injecting|injected|watched)$/.test(location);
 }
 
 function persistSteps(): string[] {

@@ -8,11 +8,13 @@ import { domainMemory } from '../../proxy/command-line/domain-memory.ts';
 import { toFailure, UmbraError } from '../../proxy/failure/failure.ts';
 import { backgroundObstacles } from '../../proxy/member/capture/background-support.ts';
 import { precopyObstacle } from '../../proxy/member/capture/precopy-support.ts';
+import { trackedObstacle } from '../../proxy/member/capture/tracked-support.ts';
 import { readClock } from '../../proxy/member/guest-agent/clock.ts';
 import { withGuestAgent } from '../../proxy/member/guest-agent/reach.ts';
 import { examineVm, otherWriters } from '../../proxy/member/qemu/machine.ts';
 import { requireReady } from '../../proxy/member/qemu/readiness.ts';
 import { LARGE_QUEUES } from '../../proxy/member/qemu/virtio-queues.ts';
+import { Ledger } from '../../proxy/member/tracking/ledger.ts';
 import type { ClusterConfig, MemberConfig } from '../../proxy/protocol/cluster.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { clusterNames, storedConfig } from './home.ts';
@@ -90,6 +92,11 @@ async function examineAgent(name: string, member: MemberConfig): Promise<Finding
   }
 }
 
+/** Returns words for the operator of a VM that is tracked. */
+function trackedNote(member: string): string {
+  return `its writes are tracked: QEMU refuses background snapshots until: umbra untrack ${member}`;
+}
+
 async function examine(
   check: string,
   member: MemberConfig,
@@ -118,11 +125,16 @@ async function examine(
       workingDirectory,
       domainXml: libvirt && '',
     });
+    const aboutVm = { vm, domainXml: libvirt && '', examined };
+    const tracked = await trackedObstacle(qmp, aboutVm, { member: member.name, directory });
+    const isTracked = vm !== undefined && new Ledger(directory).descriptorOf(vm) !== undefined;
     const memory = libvirt && vm && domainMemory(vm.commandLine);
     const replaced = vm && (await replacedProgram(vm, qemuVersion));
     const noImage = libvirt && (await saveImageObstacle(libvirt.uri, qemuVersion));
     const obstacles = [
       ...(writers.length === 0 ? [] : [`only background captures: ${writers.join(', ')}`]),
+      ...(tracked === undefined ? [] : [`no tracked capture: ${tracked}`]),
+      ...(isTracked ? [trackedNote(member.name)] : []),
       ...(precopy === undefined ? [] : [`no precopy: ${precopy}`]),
       ...background.map(({ message }) => `no background capture: ${message}`),
       ...(typeof memory === 'string' ? [`no restore by map: ${memory}`] : []),

@@ -115,6 +115,13 @@ command('reload', 'take up changed budgets and policies of a file, while its dae
     await reload(file, options.cluster, outputOf(options));
   });
 
+command('untrack', 'let go of a VM whose writes are tracked, so that QEMU can snapshot it')
+  .argument('<member>', 'its name')
+  .action(async (member: string, options: GlobalOptions) => {
+    const { untrack } = await import('./untrack.ts');
+    await untrack(await clusterOf(options), member, outputOf(options));
+  });
+
 command('report', 'show what a round cost and why: time, bytes, passes, predictions')
   .argument('[round]', 'its name; the newest if left out', 'last')
   .option('--svg <file>', 'draw it as a timeline, members as lanes')

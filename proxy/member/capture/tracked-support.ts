@@ -30,6 +30,21 @@ export type TrackedChance =
   | { readonly kind: 'none'; readonly why: string };
 
 /**
+ * Returns what is in the way of tracked captures of a VM, in words; undefined if nothing is.
+ * Changes nothing of the VM.
+ */
+export async function trackedObstacle(
+  qmp: QmpClient,
+  options: Omit<TrackedOptions, 'staging'>,
+  member: Omit<TrackedVm, 'vm'>,
+): Promise<string | undefined> {
+  const staging = { admittedBytes: 0, moreBytes: 0, headroomBytes: 0 };
+  const chance = await findTrackedChance(qmp, { ...options, staging }, member);
+  if (chance.kind === 'later') chance.tracking.close();
+  return chance.kind === 'none' ? chance.why : undefined;
+}
+
+/**
  * Finds the chance. Changes nothing of the VM.
  * @param member its name and its own folder
  */

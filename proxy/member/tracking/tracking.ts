@@ -66,7 +66,8 @@ export class Tracking {
     const { vm, directory, member } = tracked;
     endTracking(tracked);
     try {
-      const fd = makeUserfaultfdIn(vm);
+      const onExchanged = () => faultPoint(`tracking/${member}/injecting`);
+      const fd = makeUserfaultfdIn(vm, onExchanged);
       faultPoint(`tracking/${member}/injected`);
       const ledger = new Ledger(directory);
       try {
