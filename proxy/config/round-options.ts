@@ -28,11 +28,13 @@ export const roundOptions = z.strictObject({
     .default('auto')
     .register(OPTION_HELP, {
       policy: 'capture',
-      unit: 'background, precopy or stop-copy; a list of them; or auto',
-      usual: 'background, precopy, stop-copy',
+      unit: 'tracked, background, precopy or stop-copy; a list of them; or auto',
+      usual: 'tracked, background, precopy, stop-copy',
       effect:
         'How the state of a member is captured. The first in the list that works is taken; Umbra ' +
-        'finds out by trying, and reports its choice. background: the VM stops for an instant, ' +
+        'finds out by trying, and reports its choice. tracked: the kernel marks what a VM writes ' +
+        '(Linux 6.7), and an epoch costs just that; its first epoch is captured by precopy or ' +
+        'stop-copy. background: the VM stops for an instant, ' +
         'and its memory of that instant is saved while it runs on. precopy: memory is streamed ' +
         'while the VM runs, and the VM stops for the rest. stop-copy: the VM stops for all of it.',
     }),

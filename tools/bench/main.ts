@@ -20,6 +20,7 @@ import { benchRelay } from './relay.ts';
 import { benchRescue } from './rescue.ts';
 import { benchRestore } from './restore.ts';
 import { benchScale } from './scale.ts';
+import { benchTracked } from './tracked.ts';
 
 const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   capture: benchCapture,
@@ -31,6 +32,7 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   rescue: benchRescue,
   restore: benchRestore,
   scale: benchScale,
+  tracked: benchTracked,
 };
 
 interface Options extends BenchOptions {

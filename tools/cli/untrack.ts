@@ -1,15 +1,14 @@
 /** `umbra untrack`: lets go of a VM whose writes are tracked. */
-import type { ClusterConfig } from '../../proxy/protocol/cluster.ts';
 import { withDaemon } from './daemon.ts';
+import { storedConfig } from './home.ts';
 import type { Output } from './output.ts';
+import { ensureDaemon } from './processes.ts';
 
 /** @throws UmbraError E_MEMBER_UNKNOWN, E_TRACKING_REFUSED */
-export async function untrack(
-  cluster: Pick<ClusterConfig, 'cluster' | 'directory'>,
-  member: string,
-  output: Output,
-): Promise<void> {
-  const answer = await withDaemon(cluster, (daemon) =>
+export async function untrack(cluster: string, member: string, output: Output): Promise<void> {
+  const config = storedConfig(cluster);
+  await ensureDaemon(config, false);
+  const answer = await withDaemon(config, (daemon) =>
     daemon.ask('untrack', { params: { member } }),
   );
   const text = answer.wasTracked

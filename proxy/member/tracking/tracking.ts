@@ -71,7 +71,8 @@ export class Tracking {
       faultPoint(`tracking/${member}/injected`);
       const ledger = new Ledger(directory);
       try {
-        ledger.begin(vm, fd, blocks, withKvm); // before anything is watched, so that a successor can end it
+        // Before anything is watched, so that a successor can end it.
+        ledger.begin(vm, fd, blocks, withKvm);
         watchAll(vm, fd, blocks);
         ledger.watched();
         faultPoint(`tracking/${member}/watched`);
