@@ -15,10 +15,6 @@
  *                owed; absent if that is not known
  *     pending    a round that has sealed all that is owed, and may be published by now
  *
- *     base captured ──sealed──▶ pending ──committed──▶ since ──▶ cleared pages are owed
- *                                  ▲                                        │
- *                                  └────────── sealed in the next epoch ◀───┘
- *
  * A mark that is cleared is known here alone until its page is in an epoch: the pages of a round
  * that fails are owed to the next. A process that dies while it clears leaves the 1: what it has
  * cleared is lost, and a whole capture follows. So it does if the ledger cannot be read.
@@ -41,6 +37,8 @@ import { type FormatVersion, isReadable, writeFailure } from '../../../shadow/in
 import { memberFile } from '../../host/folders.ts';
 import { isAlive, type KnownProcess, processSchema } from '../../host/known-process.ts';
 import { PAGE_BYTES } from '../../host/linux.ts';
+
+import { commit, knows, type Lineage, pend, UNKNOWN } from './lineage.ts';
 
 const FORMAT: FormatVersion = { name: 'umbra-tracking', version: 2, first: 1 };
 const BLOCKS_MAX = 1024;
@@ -180,11 +178,10 @@ export class Ledger {
    * @param cut the round of the shadow that the next is to be stored against
    */
   knowsSince(cut: string): boolean {
-    const entry = this.#entry;
-    if (entry === undefined) return false;
-    if (entry.pending === cut) this.commit();
-    if (this.#entry?.since !== cut) return false;
-    return this.#readOwed() !== undefined;
+    if (this.#entry === undefined) return false;
+    const known = knows(this.#entry, cut);
+    if (known === 'committed') this.commit();
+    return known !== 'unknown' && this.#readOwed() !== undefined;
   }
 
   /** Returns the runs that are owed, in the order in which they were cleared. */
@@ -198,8 +195,7 @@ export class Ledger {
    */
   forget(): void {
     if (this.#entry === undefined) return;
-    const { since: _since, pending: _pending, ...rest } = this.#entry;
-    this.#write(rest);
+    this.#follow(UNKNOWN);
     this.#clearOwed();
   }
 
@@ -227,14 +223,13 @@ export class Ledger {
 
   /** Notes that a round has sealed all that is owed. @throws ShadowError */
   pend(round: string): void {
-    if (this.#entry !== undefined) this.#write({ ...this.#entry, pending: round });
+    if (this.#entry !== undefined) this.#follow(pend(this.#entry, round));
   }
 
   /** Notes that the pending round is committed: its pages are owed no more. @throws ShadowError */
   commit(): void {
-    const { pending, since: _since, ...rest } = this.#entry ?? {};
-    if (this.#entry === undefined || pending === undefined) return;
-    this.#write({ ...(rest as Entry), since: pending });
+    if (this.#entry?.pending === undefined) return;
+    this.#follow(commit(this.#entry));
     this.#clearOwed();
   }
 
@@ -249,6 +244,10 @@ export class Ledger {
   close(): void {
     if (this.#owed !== undefined) closeSync(this.#owed);
     this.#owed = undefined;
+  }
+
+  #follow({ since, pending }: Lineage): void {
+    if (this.#entry !== undefined) this.#write({ ...this.#entry, since, pending });
   }
 
   #write(entry: Entry): void {

@@ -19,7 +19,7 @@ import {
 import { PAGES } from './guest.ts';
 import { ModelledProcess } from './process.ts';
 import type { ModelledProxy } from './proxy.ts';
-import type { ModelledEpoch } from './store.ts';
+import type { ModelledEpoch, ModelledShadow } from './store.ts';
 import { BUDGET_SHADOWS, KEEP, LIMIT_MS, type Seat, SILENCE_MS } from './terms.ts';
 import type { World } from './world.ts';
 
@@ -261,11 +261,23 @@ export class ModelledDaemon {
     this.#world.store.collect(new Set(active));
   }
 
+  /** Counts the pages that are kept for this shadow alone: its own, and those of retired links. */
+  #aloneFor(shadow: ModelledShadow | undefined): number {
+    if (shadow === undefined) return PAGES;
+    const { store } = this.#world;
+    const kept = new Set([...store.epochs.values()].map(({ round }) => round));
+    const links = shadow.base === undefined ? [] : store.chain(shadow.base, shadow.member);
+    const retired = links.slice(0, -1).filter((round) => !kept.has(round));
+    return retired.reduce((sum, round) => {
+      return sum + PAGES - (store.rounds.get(round)?.get(shadow.member)?.same.size ?? 0);
+    }, PAGES - shadow.same.size);
+  }
+
   #foldIfLarge(): void {
     const { store } = this.#world;
     const epoch = store.epochs.get(this.#epoch);
     const shadows = [...(store.rounds.get(this.#id)?.values() ?? [])];
-    const own = shadows.reduce((sum, shadow) => sum + PAGES - (shadow?.same.size ?? 0), 0);
+    const own = shadows.reduce((sum, shadow) => sum + this.#aloneFor(shadow), 0);
     const isDelta = shadows.some((shadow) => shadow?.base !== undefined);
     const room = BUDGET_SHADOWS * this.#world.seats.length * PAGES - store.pages;
     const large = isDelta && own > FOLD_ABOVE * PAGES * shadows.length;
@@ -277,14 +289,24 @@ export class ModelledDaemon {
     this.process.after(FOLD_MS, () => {
       for (const [member, pages] of store.restore(epoch)) {
         if (pages !== undefined) {
-          store.seal(round, { member, pages, base: undefined, same: new Set() });
+          const cut = store.rounds.get(epoch.round)?.get(member)?.cut ?? epoch.round;
+          store.seal(round, { member, cut, pages, base: undefined, same: new Set() });
         }
       }
-      const folded = { ...epoch, round };
-      // Retired meanwhile, there is nothing to name.
-      if (store.epochs.has(epoch.epoch)) store.epochs.set(epoch.epoch, folded);
-      this.#folding = undefined;
-      this.#collect();
+      this.#nameFolded({ ...epoch, round });
     });
+  }
+
+  /** Names a folded epoch when no round is under way: one may be stored against what it replaces. */
+  #nameFolded(folded: ModelledEpoch): void {
+    if (!this.isIdle) {
+      this.process.after(FOLD_MS, () => this.#nameFolded(folded));
+      return;
+    }
+    const { store } = this.#world;
+    // Retired meanwhile, there is nothing to name.
+    if (store.epochs.has(folded.epoch)) store.epochs.set(folded.epoch, folded);
+    this.#folding = undefined;
+    this.#collect();
   }
 }

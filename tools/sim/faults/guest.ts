@@ -19,6 +19,8 @@ export class Guest {
   readonly name: string;
   readonly #random: Random;
   readonly #pages: number[];
+  /** Pages that were written since their marks were cleared. */
+  readonly #marked = new Set<number>();
   #state: 'running' | 'standing' | 'dead' = 'running';
   #version = 0;
   #stoodSinceMs = 0;
@@ -53,10 +55,19 @@ export class Guest {
   look(): Memory {
     if (this.runs) {
       for (let left = this.#random.integer(0, WRITES); left > 0; left--) {
-        this.#pages[this.#random.integer(1, PAGES - 1)] = ++this.#version + PAGES;
+        const page = this.#random.integer(1, PAGES - 1);
+        this.#pages[page] = ++this.#version + PAGES;
+        this.#marked.add(page);
       }
     }
     return [...this.#pages];
+  }
+
+  /** Clears all marks. @returns the pages that were marked */
+  takeMarks(): ReadonlySet<number> {
+    const marked = new Set(this.#marked);
+    this.#marked.clear();
+    return marked;
   }
 
   /** Stops it. @returns true if it ran */

@@ -3,6 +3,7 @@
  * repeated with some of its faults left out.
  */
 import type { Random } from '../random.ts';
+import type { Capture } from './terms.ts';
 
 export const FAULT_KINDS = [
   'kill-proxy',
@@ -42,7 +43,7 @@ export interface Fault {
 
 export interface Plan {
   readonly members: number;
-  readonly capture: readonly ('precopy' | 'background')[];
+  readonly capture: readonly Capture[];
   /** Epochs are on disk before they are published. */
   readonly durable: boolean;
   /** Messages may be lost, doubled and overtake one another. */
@@ -52,20 +53,22 @@ export interface Plan {
 
 const MOST_MEMBERS = 5;
 const MOST_FAULTS = 5;
+/** Share of the plans in which members that would be captured by precopy are tracked. */
+const TRACKED_SHARE = 0.4;
 
 /** @param untilMs faults happen before that */
 export function drawPlan(random: Random, untilMs: number): Plan {
   const members = random.integer(1, MOST_MEMBERS);
   const background = random.next();
-  return {
-    members,
-    capture: Array.from({ length: members }, () =>
-      random.next() < background ? 'background' : 'precopy',
-    ),
-    durable: random.next() < 0.3,
-    unreliable: random.next() < 0.3,
-    faults: drawFaults(random, members, untilMs),
-  };
+  const streamed = Array.from({ length: members }, () =>
+    random.next() < background ? 'background' : 'precopy',
+  );
+  const durable = random.next() < 0.3;
+  const unreliable = random.next() < 0.3;
+  const faults = drawFaults(random, members, untilMs);
+  const tracks = random.next() < TRACKED_SHARE;
+  const capture = streamed.map((one) => (tracks && one === 'precopy' ? 'tracked' : one));
+  return { members, capture, durable, unreliable, faults };
 }
 
 /**

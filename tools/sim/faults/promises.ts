@@ -124,10 +124,10 @@ export class Promises {
       if (!guest.runs) this.broken(`tidy: ${name} does not run`);
     }
     const needed = new Set<number>();
-    for (const { round } of this.#store.epochs.values()) {
+    for (const { round, members } of this.#store.epochs.values()) {
       needed.add(round);
-      for (const shadow of this.#store.rounds.get(round)?.values() ?? []) {
-        if (shadow?.base !== undefined) needed.add(shadow.base);
+      for (const member of members) {
+        for (const one of this.#store.chain(round, member)) needed.add(one);
       }
     }
     for (const [round, shadows] of this.#store.rounds) {

@@ -16,11 +16,12 @@ import {
   UNDO_SHARE,
   UNDOING,
 } from '../../../proxy/member/capture/session.ts';
+import { commit, knows, pend, UNKNOWN } from '../../../proxy/member/tracking/lineage.ts';
 import type { SessionMilestone } from '../../../proxy/protocol/member.ts';
 import type { Memory } from './guest.ts';
 import { PAGES } from './guest.ts';
 import { ModelledProcess } from './process.ts';
-import { DEADLINE_MS, type Seat, SILENCE_MS } from './terms.ts';
+import { DEADLINE_MS, type ModelledLedger, type Seat, SILENCE_MS } from './terms.ts';
 import type { World } from './world.ts';
 
 const ADMIT_MS = 15;
@@ -32,6 +33,7 @@ const RESUME_MS = 1.5;
 const SEAL_MS = 10;
 const UNDO_MS = 20;
 const RETRY_MS = 2;
+const CLEAR_MS = 1;
 /** QEMU's events and answers take so long, milliseconds. */
 const MONITOR_MS = 0.2;
 
@@ -42,6 +44,10 @@ export class ModelledProxy {
   #session: Session = NEW_SESSION;
   #round = 0;
   #hasMonitor = false;
+  /** The shadow that a tracked one is stored against; undefined while a base is captured. */
+  #parent: { readonly round: number } | undefined;
+  /** Pages that a tracked capture has read. */
+  #copied = new Set<number>();
   /** The part of the stream that has arrived. */
   #received: Memory = [];
   /** The part that had arrived when the VM stopped. */
@@ -148,7 +154,8 @@ export class ModelledProxy {
         this.#seat.journal = { stopping: false };
         this.#later(OPEN_MS, () => {
           this.#received = guest.look();
-          this.handle({ type: 'streaming' });
+          if (this.#seat.capture === 'tracked') this.#beginTracked();
+          else this.handle({ type: 'streaming' });
         });
         break;
       case 'stop':
@@ -161,6 +168,7 @@ export class ModelledProxy {
         this.#later(SEAL_MS, () => this.#seal());
         break;
       case 'release':
+        this.#follow(({ lineage }) => ({ lineage: commit(lineage), owed: new Set() }));
         this.#seat.journal = undefined;
         this.#hasMonitor = false;
         this.#leaveWhenIdle();
@@ -201,6 +209,7 @@ export class ModelledProxy {
       return;
     }
     this.#world.store.stage(this.#round, this.#seat.name);
+    this.#parent = this.#seat.capture === 'tracked' ? this.#knownParent() : undefined;
     this.handle({ type: 'admitted', background: this.#seat.capture === 'background' });
   }
 
@@ -230,6 +239,10 @@ export class ModelledProxy {
     if (background) this.#received = cut;
     this.handle({ type: 'vm-stopped' });
     if (this.#world.broken === 'barrier') this.handle({ type: 'barrier' });
+    if (this.#seat.capture === 'tracked') {
+      this.#later(DRAIN_MS, () => this.#takeResidue(cut));
+      return;
+    }
     this.#later(background ? SAVE_MS : DRAIN_MS, () => {
       if (this.#seat.cutsStream) {
         this.#seat.cutsStream = false;
@@ -258,6 +271,10 @@ export class ModelledProxy {
   #seal(): void {
     const { store, broken } = this.#world;
     const { name } = this.#seat;
+    if (this.#parent !== undefined) {
+      this.#sealLink(this.#parent.round);
+      return;
+    }
     const base = store.baseFor(name);
     const index = broken === 'stale-index' ? this.#receivedAtStop : this.#received;
     const same = index.flatMap((version, page) => (version === base?.pages[page] ? [page] : []));
@@ -266,13 +283,94 @@ export class ModelledProxy {
       !this.#seat.storeIsFull &&
       store.seal(this.#round, {
         member: name,
+        cut: this.#round,
         pages: this.#received,
         base: isDelta ? base.round : undefined,
         same: new Set(isDelta ? same : []),
       });
+    this.#whenSealed(sealed);
+  }
+
+  #whenSealed(sealed: boolean): void {
     this.#seat.storeIsFull = false;
-    if (sealed) this.handle({ type: 'sealed' });
-    else this.#fail('E_STORE_NO_ROOM');
+    if (!sealed) {
+      this.#fail('E_STORE_NO_ROOM');
+      return;
+    }
+    this.#follow(({ lineage }) => ({ lineage: pend(lineage, String(this.#round)) }));
+    this.handle({ type: 'sealed' });
+  }
+
+  // A tracked guest (member/capture/tracked.ts)
+
+  /** Finds the shadow that a link can be stored against; undefined: a base is captured. */
+  #knownParent(): { readonly round: number } | undefined {
+    const { guest, ledger, name } = this.#seat;
+    const { broken, store } = this.#world;
+    const parent = store.parentFor(name);
+    if (ledger === undefined || parent === undefined || ledger.life !== guest.life)
+      return undefined;
+    if (ledger.clearing && broken !== 'cleared-unnoted') return undefined;
+    const known = knows(ledger.lineage, String(parent.cut));
+    if (known === 'unknown') return undefined;
+    if (known === 'committed') {
+      this.#follow(({ lineage }) => ({ lineage: commit(lineage), owed: new Set() }));
+    }
+    return parent;
+  }
+
+  #follow(change: (ledger: ModelledLedger) => Partial<ModelledLedger>): void {
+    const { ledger } = this.#seat;
+    if (ledger !== undefined) this.#seat.ledger = { ...ledger, ...change(ledger) };
+  }
+
+  #beginTracked(): void {
+    const { guest } = this.#seat;
+    if (this.#parent === undefined) {
+      const { life } = guest;
+      this.#seat.ledger = { life, lineage: UNKNOWN, owed: new Set(), clearing: false };
+      guest.takeMarks();
+      this.handle({ type: 'streaming' });
+      return;
+    }
+    const owed = this.#seat.ledger?.owed ?? new Set();
+    this.#copied = new Set(this.#world.broken === 'nothing-owed' ? [] : owed);
+    this.#clearMarks(() => this.handle({ type: 'streaming' }));
+  }
+
+  /** Captures what is left of a guest that stands. @param cut its memory */
+  #takeResidue(cut: Memory): void {
+    const { guest } = this.#seat;
+    if (this.#parent === undefined) {
+      guest.takeMarks(); // all of it has arrived
+      this.#received = cut;
+      this.handle({ type: 'drained' });
+      return;
+    }
+    this.#clearMarks(() => {
+      this.#received = cut;
+      this.handle({ type: 'drained' });
+    });
+  }
+
+  /** Clears marks, and notes what was cleared: it may die in between. */
+  #clearMarks(next: () => void): void {
+    this.#follow(() => ({ clearing: true }));
+    const taken = this.#seat.guest.takeMarks();
+    this.#later(CLEAR_MS, () => {
+      this.#follow(({ owed }) => ({ owed: new Set([...owed, ...taken]), clearing: false }));
+      for (const page of taken) this.#copied.add(page);
+      next();
+    });
+  }
+
+  #sealLink(parent: number): void {
+    const { store } = this.#world;
+    const others = Array.from({ length: PAGES }, (_, page) => page);
+    const same = new Set(others.filter((page) => !this.#copied.has(page)));
+    const shadow = { member: this.#seat.name, cut: this.#round, pages: this.#received };
+    const isFull = this.#seat.storeIsFull;
+    this.#whenSealed(!isFull && store.seal(this.#round, { ...shadow, base: parent, same }));
   }
 
   #undo(keepShadow: boolean): void {

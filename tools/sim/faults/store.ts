@@ -5,14 +5,16 @@
  *     disk     the same epochs again, as files: what was not synced is lost with the power
  *
  * A shadow is full, or a delta: pages that differ from a full one of an earlier round, and an index
- * that says which those are.
+ * that says which those are; or a link: pages that were written since another one, of any depth.
  */
 import { type Memory, PAGES } from './guest.ts';
 
 export interface ModelledShadow {
   readonly member: string;
   readonly pages: Memory;
-  /** The round whose full shadow it is a delta of; undefined if it is full. */
+  /** The round in which its VM was captured; of a folded one, that of what was folded. */
+  readonly cut: number;
+  /** The round whose shadow it is stored against; undefined if it is full. */
   readonly base: number | undefined;
   /** Pages that are the base's; empty if it is full. */
   readonly same: ReadonlySet<number>;
@@ -77,9 +79,30 @@ export class ModelledStore {
     const newest = [...this.epochs.values()].sort((a, b) => b.epoch - a.epoch)[0];
     const shadow = newest && this.rounds.get(newest.round)?.get(member);
     if (newest === undefined || shadow === undefined) return undefined;
-    const round = shadow.base ?? newest.round;
-    const full = this.rounds.get(round)?.get(member);
+    let { round } = newest;
+    let full: ModelledShadow | undefined = shadow;
+    while (full?.base !== undefined) {
+      round = full.base;
+      full = this.rounds.get(round)?.get(member);
+    }
     return full && { round, pages: full.pages };
+  }
+
+  /** Returns a member's shadow in the newest epoch, which a link may be stored against. */
+  parentFor(member: string): { round: number; cut: number } | undefined {
+    const newest = [...this.epochs.values()].sort((a, b) => b.epoch - a.epoch)[0];
+    const shadow = newest && this.rounds.get(newest.round)?.get(member);
+    return newest && shadow && { round: newest.round, cut: shadow.cut };
+  }
+
+  /** Lists the rounds of a chain: the shadow's own, and those it is stored against. */
+  chain(round: number, member: string): number[] {
+    const rounds: number[] = [];
+    for (let at: number | undefined = round; at !== undefined; ) {
+      rounds.push(at);
+      at = this.rounds.get(at)?.get(member)?.base;
+    }
+    return rounds;
   }
 
   retire(epoch: number): void {
@@ -90,11 +113,9 @@ export class ModelledStore {
   /** Removes what no epoch needs. */
   collect(keep: ReadonlySet<number>): void {
     const needed = new Set(keep);
-    for (const { round } of this.epochs.values()) {
+    for (const { round, members } of this.epochs.values()) {
       needed.add(round);
-      for (const shadow of this.rounds.get(round)?.values() ?? []) {
-        if (shadow?.base !== undefined) needed.add(shadow.base);
-      }
+      for (const one of members.flatMap((member) => this.chain(round, member))) needed.add(one);
     }
     for (const round of [...this.rounds.keys()]) if (!needed.has(round)) this.rounds.delete(round);
   }
@@ -107,10 +128,10 @@ export class ModelledStore {
   #read(round: number, member: string): Memory | undefined {
     const shadow = this.rounds.get(round)?.get(member);
     if (shadow?.base === undefined) return shadow?.pages;
-    const base = this.rounds.get(shadow.base)?.get(member);
+    const base = this.#read(shadow.base, member);
     if (base === undefined) return undefined;
     return shadow.pages.map((version, page) =>
-      shadow.same.has(page) ? (base.pages[page] ?? version) : version,
+      shadow.same.has(page) ? (base[page] ?? version) : version,
     );
   }
 

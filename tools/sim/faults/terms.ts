@@ -1,4 +1,5 @@
 /** Times, limits and a member's seat, which all parts of the model share. */
+import type { Lineage } from '../../../proxy/member/tracking/lineage.ts';
 import type { Guest } from './guest.ts';
 
 /** A VM may stand for so long. */
@@ -19,14 +20,31 @@ export const BROKEN = [
   'stale-index',
   'lost-end',
   'resumed-early',
+  'nothing-owed',
+  'cleared-unnoted',
 ] as const;
 export type Broken = (typeof BROKEN)[number];
+
+export type Capture = 'precopy' | 'background' | 'tracked';
+
+/** Ledger of a tracked guest (member/tracking/ledger.ts). */
+export interface ModelledLedger {
+  /** Life of the guest that is tracked. */
+  readonly life: number;
+  readonly lineage: Lineage;
+  /** Pages whose marks were cleared, and which no epoch has. */
+  readonly owed: ReadonlySet<number>;
+  /** A proxy clears marks, or has died while it did. */
+  readonly clearing: boolean;
+}
 
 /** A member, as far as it outlives its proxies. */
 export interface Seat {
   readonly name: string;
   readonly guest: Guest;
-  readonly capture: 'precopy' | 'background';
+  readonly capture: Capture;
+  /** Ledger of what a tracked guest has written, which outlives the proxy. */
+  ledger: ModelledLedger | undefined;
   journal: { stopping: boolean } | undefined;
   stopsSlowerMs: number;
   refusesAdmission: boolean;

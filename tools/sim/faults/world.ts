@@ -109,6 +109,7 @@ export class World {
       guest: new Guest(`n${index}`, draw.fork()),
       capture: this.plan.capture[index] ?? 'precopy',
       journal: undefined,
+      ledger: undefined,
       stopsSlowerMs: 0,
       refusesAdmission: false,
       storeIsFull: false,

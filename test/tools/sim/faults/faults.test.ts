@@ -57,6 +57,8 @@ const PROMISES: Record<Exclude<Broken, 'resumed-early'>, RegExp> = {
   'deadman-off': /deadline: |no checkpoint commits/,
   'stale-index': /whole: /,
   'lost-end': /whole: /,
+  'nothing-owed': /whole: /,
+  'cleared-unnoted': /whole: /,
 };
 
 for (const [broken, promise] of Object.entries(PROMISES) as [Broken, RegExp][]) {
