@@ -87,10 +87,10 @@ export class Judge {
       // A process freezes at a place only once: all Umbra processes are restarted.
       await bed.json('down', '--keep-vms');
       await bed.json('up', bed.file);
-      const before = await this.#epochs();
-      if (isFromDisk(row)) await this.#onDisk(before.at(-1) ?? 0);
       if (beginsTracking(row)) await bed.json('untrack', 'n0');
       else if (this.#chaos.kind === 'tracked') await this.#checkpoint(); // the base
+      const before = await this.#epochs();
+      if (isFromDisk(row)) await this.#onDisk(before.at(-1) ?? 0);
       const isReached = await this.#strike(row, watches, before.at(-1) ?? 0);
       if (!isReached) return { row: row.name, colour: 'passed by', why: '', stoodMs: 0 };
       const left = this.#left(row, watches);

@@ -1,11 +1,11 @@
 /**
- * What is known of a tracked VM's cuts. PURE: the ledger keeps it in a file, and the simulator has
- * it meet every fault.
+ * Knowledge of a tracked VM's cuts. PURE: the ledger keeps it in a file, and the simulator has it
+ * meet every fault.
  *
- *     UNKNOWN ──sealed, round r──▶ pending r ──committed──▶ since r ──sealed, round s──▶ since r, pending s
- *        ▲                                                     │                             │
- *        └──────────── forget: all memory is captured ◀────────┴──── s failed: since r ◀─────┤
- *                                                                    committed: since s ◀────┘
+ *     UNKNOWN ──r sealed──▶ pending r ──committed──▶ since r ──s sealed──▶ since r, pending s
+ *        ▲                                              │ ▲                     │
+ *        └──── forget: all memory is captured ◀─────────┘ └── s failed ◀────────┤
+ *                                              since s ◀──── committed ─────────┘
  *
  *     since r   what was written since the cut of r is marked, or owed
  *     pending s all that was owed is in the shadow of s, and s may have been published

@@ -297,7 +297,10 @@ export class ModelledDaemon {
     });
   }
 
-  /** Names a folded epoch when no round is under way: one may be stored against what it replaces. */
+  /**
+   * Publishes a folded epoch when no round is under way: one may be stored against what it
+   * replaces.
+   */
   #nameFolded(folded: ModelledEpoch): void {
     if (!this.isIdle) {
       this.process.after(FOLD_MS, () => this.#nameFolded(folded));

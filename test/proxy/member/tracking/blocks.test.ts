@@ -1,4 +1,4 @@
-/** Where RAM blocks are in a QEMU that does not tell (before 8.0), and what is never written. */
+/** RAM blocks in a QEMU that does not tell where they are (before 8.0). */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startTimeOf } from '../../../../proxy/host/known-process.ts';
