@@ -49,6 +49,7 @@ export {
   StagingShadow,
 } from './staging.ts';
 export { type OnStep, STORE_STEPS } from './steps.ts';
+export { StoreBytes } from './store-bytes.ts';
 export { writeFailure } from './synced.ts';
-export { isUntouched } from './untouched.ts';
+export { isUntouched, isUntouchedAlone } from './untouched.ts';
 export { type VerifyMode, verifyShadow } from './verify.ts';

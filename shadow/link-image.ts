@@ -32,6 +32,25 @@ export interface RunImage {
   zeroRun(run: PageRun): void;
 }
 
+/** Slots that there is room for at first. */
+const FIRST_SLOTS = 1024;
+
+/**
+ * Arrays of entries, all AS_BASE, by length: kept from round to round, for a large VM's is many MiB
+ * and would be cleared and collected every time.
+ */
+const spareEntries = new Map<number, Int32Array>();
+
+function takeEntries(pages: number): Int32Array {
+  const spare = spareEntries.get(pages);
+  spareEntries.delete(pages);
+  return spare ?? new Int32Array(pages).fill(AS_BASE);
+}
+
+function giveBackEntries(entries: Int32Array): void {
+  spareEntries.set(entries.length, entries);
+}
+
 export class LinkImage implements RunImage {
   readonly #path: string;
   readonly #pageSize: number;
@@ -41,6 +60,7 @@ export class LinkImage implements RunImage {
   /** Pages that have come, in the order in which they came. */
   readonly #pages: number[] = [];
   #slots = 0;
+  #isClosed = false;
 
   /** @throws ShadowError E_STORE_IO */
   static create(
@@ -66,9 +86,9 @@ export class LinkImage implements RunImage {
   ) {
     this.#path = path;
     this.#pageSize = pageSize;
-    this.#file = new PageFile(fd, path, pageSize, pages);
+    this.#file = new PageFile(fd, path, pageSize, FIRST_SLOTS);
     this.#allowance = allowance;
-    this.#entries = new Int32Array(pages).fill(AS_BASE);
+    this.#entries = takeEntries(pages);
   }
 
   writeRuns(runs: readonly PageRun[], bytes: Uint8Array): void {
@@ -127,6 +147,10 @@ export class LinkImage implements RunImage {
   /** Closes the image: any later use throws E_SHADOW_CLOSED. Idempotent. */
   close(): void {
     this.#file.close();
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    for (const page of this.#pages) this.#entries[page] = AS_BASE;
+    giveBackEntries(this.#entries);
   }
 
   #requireInside(runs: readonly PageRun[], bytes: number): void {

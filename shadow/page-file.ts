@@ -30,16 +30,19 @@ export class PageFile {
   readonly #fd: number;
   readonly #pageSize: number;
   /** One for each slot that holds a page. */
-  readonly #held: Uint8Array;
-  readonly #sums: Uint32Array;
+  #held: Uint8Array;
+  #sums: Uint32Array;
   /** Slot after the last that was summed, for each chunk; or STALE. */
-  readonly #next: Int32Array;
+  #next: Int32Array;
   #run: Uint8Array[] = [];
   #runStart = 0;
   #runEnd = 0;
   #open = true;
 
-  /** @param fd descriptor of the file, closed by this object from now on */
+  /**
+   * @param fd descriptor of the file, closed by this object from now on
+   * @param slots slots there are at first; `writeRun` makes more
+   */
   constructor(fd: number, path: string, pageSize: number, slots: number) {
     this.#fd = fd;
     this.#path = path;
@@ -73,6 +76,7 @@ export class PageFile {
     const written = this.#attempt(() => writeSync(this.#fd, pages, 0, pages.length, position));
     if (written !== pages.length) throw this.#short(written, pages.length);
     const end = slot + pages.length / this.#pageSize;
+    if (end > this.#held.length) this.#grow(end);
     this.#held.fill(1, slot, end);
     for (let from = slot; from < end; ) {
       const chunk = Math.floor(from / CHUNK_SLOTS);
@@ -111,6 +115,18 @@ export class PageFile {
     const written = this.#attempt(() => writevSync(this.#fd, run, this.#runStart * this.#pageSize));
     if (written === bytes) return;
     throw this.#short(written, bytes);
+  }
+
+  #grow(least: number): void {
+    const slots = Math.max(least, 2 * this.#held.length);
+    const chunks = Math.ceil(slots / CHUNK_SLOTS);
+    const [held, sums, next] = [this.#held, this.#sums, this.#next];
+    this.#held = new Uint8Array(slots);
+    this.#held.set(held);
+    this.#sums = new Uint32Array(chunks);
+    this.#sums.set(sums);
+    this.#next = new Int32Array(chunks);
+    this.#next.set(next);
   }
 
   #short(written: number, bytes: number): ShadowError {

@@ -5,17 +5,23 @@
 import { join } from 'node:path';
 import { type FileStamp, fileStampsAgree, takeFileStamp } from './file-stamp.ts';
 import { retakenFileStamps } from './retaken-stamps.ts';
-import { type SealedShadow, shadowFiles } from './sealed-shadow.ts';
+import { chainOf, type OneShadow, type SealedShadow, shadowFiles } from './sealed-shadow.ts';
 
 /**
  * Tells whether all files of a shadow and of its base are as they were sealed. Costs one stat(2) a
  * file.
  */
 export async function isUntouched(shadow: SealedShadow): Promise<boolean> {
-  for (const one of shadowFiles(shadow.manifest)) {
-    if (!(await fileIsUntouched(shadow.directory, one))) return false;
+  for (const one of chainOf(shadow)) if (!(await isUntouchedAlone(one))) return false;
+  return true;
+}
+
+/** Tells the same of a shadow's own files. */
+export async function isUntouchedAlone({ directory, manifest }: OneShadow): Promise<boolean> {
+  for (const one of shadowFiles(manifest)) {
+    if (!(await fileIsUntouched(directory, one))) return false;
   }
-  return shadow.base === undefined || isUntouched(shadow.base);
+  return true;
 }
 
 /**

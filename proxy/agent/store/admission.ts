@@ -15,10 +15,10 @@ import { admitRound } from '../../../policies/index.ts';
 import {
   type Catalogue,
   measureRoom,
-  occupiedBytes,
   pruneSpares,
   requireRoom,
   type SealedShadow,
+  StoreBytes,
 } from '../../../shadow/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import type { Admission } from '../../protocol/agent.ts';
@@ -42,10 +42,12 @@ export class RoundAdmission {
   readonly #folds = new Grants();
   /** Shadows of the newest epoch, and of their chains, by digest. */
   readonly #known = new Map<string, SealedShadow>();
+  readonly #storeBytes: StoreBytes;
 
   constructor(config: ClusterConfig, catalogue: Catalogue) {
     this.#config = config;
     this.#catalogue = catalogue;
+    this.#storeBytes = new StoreBytes(config.shadowsDirectory);
   }
 
   /** Returns the plan of a member in the round that was admitted last. */
@@ -120,8 +122,8 @@ export class RoundAdmission {
     owedBytes: number,
     spareBytes: number,
   ): Promise<number> {
-    const { shadowsDirectory, store, round, members } = this.#config;
-    const committedBytes = (await occupiedBytes(shadowsDirectory)) - spareBytes;
+    const { store, round, members } = this.#config;
+    const committedBytes = (await this.#storeBytes.measure()) - spareBytes;
     const inFlightBytes = round.inFlightBytes * members.length;
     const need = { committedBytes, owedBytes, stagingBytes, inFlightBytes };
     const decision = admitRound(need, store.budgetBytes);

@@ -14,7 +14,7 @@ import { basename, dirname } from 'node:path';
 import { openShadow, populate, reclaimHoles } from '../../../shadow/index.ts';
 import { BLOCK_BYTES } from '../../host/linux.ts';
 import { processIds } from '../../host/proc.ts';
-import { type MemoryRange, readMaps, readMapsText } from '../../host/proc-maps.ts';
+import { type MemoryRange, parseMaps, readMapsText } from '../../host/proc-maps.ts';
 
 const IMAGE = /^\/.*\/ram-\d+\.img$/;
 
@@ -107,7 +107,8 @@ function mapsTextOf(pid: number): string {
 
 function mapsOf(pid: number): MemoryRange[] {
   try {
-    return readMaps(pid);
+    const text = readMapsText(pid);
+    return text.includes('/ram-') ? parseMaps(text) : []; // a VM has hundreds of others
   } catch {
     return []; // the process has ended, or is not ours to look at
   }

@@ -40,6 +40,8 @@ export class ShadowStore {
   readonly #log: Logger;
   readonly #turn = pLimit(1);
   readonly #bases: BaseRounds = new Remembered();
+  /** Shadows that were opened to see whether they are worth folding, by digest. */
+  readonly #known = new Map<string, SealedShadow>();
   /**
    * Leftovers that the last collect kept because they were held, and how they were to be removed.
    */
@@ -126,7 +128,10 @@ export class ShadowStore {
   async deltaShare(epoch: EpochManifest): Promise<number> {
     const { epochs } = await this.#catalogue.list();
     const kept = new Set(epochs.map(({ round }) => round));
-    return deltaShare(await this.#openShadows(epoch), kept);
+    const shadows = await this.#openShadows(epoch, this.#known);
+    this.#known.clear();
+    for (const shadow of shadows.flatMap(chainOf)) this.#known.set(shadow.sha256, shadow);
+    return deltaShare(shadows, kept);
   }
 
   /**
@@ -239,9 +244,14 @@ export class ShadowStore {
     this.#turn(collect).catch(() => {});
   }
 
-  #openShadows({ round, members }: EpochManifest): Promise<SealedShadow[]> {
+  #openShadows(
+    { round, members }: EpochManifest,
+    known?: ReadonlyMap<string, SealedShadow>,
+  ): Promise<SealedShadow[]> {
     return Promise.all(
-      members.map(({ name, shadow }) => openShadow(this.shadowDirectory(round, name), shadow)),
+      members.map(({ name, shadow }) =>
+        openShadow(this.shadowDirectory(round, name), shadow, known),
+      ),
     );
   }
 }

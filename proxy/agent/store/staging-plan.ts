@@ -11,6 +11,7 @@ import {
   chainOf,
   cutOf,
   isUntouched,
+  isUntouchedAlone,
   openShadow,
   rootOf,
   type SealedShadow,
@@ -61,7 +62,8 @@ export async function planStaging(
   if (!(await isUntouched(base))) return whole; // no delta of a shadow that may be damaged
   const { directory, sha256 } = base;
   const admittedBytes = Math.min(ramBytes, Math.ceil(expected));
-  const parent = (await isUntouched(newest))
+  // What it is stored against was looked at when it was the newest.
+  const parent = (await isUntouchedAlone(newest))
     ? { directory: newest.directory, sha256: newest.sha256, cut: cutOf(newest.manifest) }
     : undefined;
   return { member, ramBytes, admittedBytes, base: { directory, sha256 }, parent };

@@ -19,12 +19,20 @@ const BATCH_RUNS = 1024;
 /** Batches between two turns of the event loop: some ten milliseconds. */
 const BATCHES_A_TURN = 8;
 
+/** Kept from round to round: fresh memory has to be found and cleared. A process has one round. */
+let buffer: Buffer | undefined;
+
+function theBuffer(): Buffer {
+  buffer ??= alignedBuffer(BATCH_PAGES * PAGE_BYTES);
+  return buffer;
+}
+
 export class WrittenCopy {
   readonly #vm: KnownProcess;
   readonly #tracking: Tracking;
   readonly #images: readonly (RunImage | undefined)[];
   readonly #throwIfOver: () => void;
-  readonly #buffer = alignedBuffer(BATCH_PAGES * PAGE_BYTES);
+  readonly #buffer = theBuffer();
   readonly #ranges = new BigUint64Array(2 * BATCH_RUNS);
   #batches = 0;
 
