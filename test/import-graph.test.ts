@@ -63,6 +63,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'proxy/member/qemu',
     'proxy/member/repair',
     'proxy/member/restore',
+    'proxy/member/tracking',
   ],
 
   'proxy/agent/vms': [...MEMBER, 'qmp/libvirt', 'proxy/command-line', 'proxy/libvirt'],

@@ -44,7 +44,7 @@ const CUTS = ['auto', 'frames-held', 'all-stopped'] as const;
  * Ways to treat disks that guests can write to.
  *
  *     leave      they are not part of epochs: checkpoints warn, background capture refuses
- *     snapshot   background capture freezes them at the cut, all VMs stopped (member/qemu/disks.ts)
+ *     snapshot   they are frozen at the cut, while the VM stands (member/qemu/disks.ts)
  */
 const DISK_MODES = ['leave', 'snapshot'] as const;
 

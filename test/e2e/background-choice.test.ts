@@ -86,8 +86,9 @@ for (const qemu of await findQemus()) {
     assert.match(stdout, /n0 by stop-copy: no background snapshot/);
   });
 
-  test(`QEMU ${qemu.version}: auto selects it where it works, and rejoins huge pages`, async () => {
-    const round = (hugePages: string) => ({ round: { capture: 'auto', hugePages } });
+  test(`QEMU ${qemu.version}: it is selected where it works, and rejoins huge pages`, async () => {
+    const capture = ['background', 'precopy', 'stop-copy'];
+    const round = (hugePages: string) => ({ round: { capture, hugePages } });
     const settings = round('used');
     bed = await Testbed.create({ nodes: 1, memoryMiB: MEMORY_MIB, qemu, settings });
     await bed.up();
@@ -111,8 +112,28 @@ for (const qemu of await findQemus()) {
     assert.is(after?.nonce, before?.nonce);
   });
 
-  test(`QEMU ${qemu.version}: all-stopped or stop-copy if frames cannot be held`, async () => {
+  test(`QEMU ${qemu.version}: auto tracks a VM where precopy can be its base`, async () => {
     const settings = { round: { capture: 'auto' } };
+    bed = await Testbed.create({ nodes: 1, memoryMiB: MEMORY_MIB, qemu, settings });
+    await bed.up();
+    const captures: (string | undefined)[] = [];
+    for (let epoch = 1; epoch <= 3; epoch++) {
+      const { members } = await bed.json<RoundReport>('checkpoint');
+      captures.push(members[0]?.capture);
+    }
+    // Emulated, QEMU before 9.0 has no precopy: stop-copy alone could be the base.
+    const isTracked = Number(qemu.version.split('.')[0]) >= 9;
+    const wanted = isTracked ? ['precopy', 'tracked', 'tracked'] : Array(3).fill('background');
+    assert.equal(captures, wanted);
+    const { findings } = await bed.json<Doctor>('doctor');
+    const found = findings.find(({ check }) => check === 'demo/n0')?.found ?? '';
+    assert.is(/umbra untrack n0/.test(found), isTracked, found);
+    const answer = await bed.json('untrack', 'n0');
+    assert.equal(answer, { member: 'n0', wasTracked: isTracked });
+  });
+
+  test(`QEMU ${qemu.version}: all-stopped or stop-copy if frames cannot be held`, async () => {
+    const settings = { round: { capture: ['background', 'precopy', 'stop-copy'] } };
     bed = await Testbed.create({
       nodes: 1,
       memoryMiB: MEMORY_MIB,

@@ -94,19 +94,26 @@ test('a missing file of an epoch is named, and nothing is started', async () => 
   await bed.json('restore');
 });
 
-test('a capture that would leave disks out is refused, and none gets a layer', async () => {
-  await write('before');
-  const known = layersOf(0);
-  await bed.reconfigure({ round: { capture: ['stop-copy'], disks: 'snapshot' } });
-  const { code, stdout } = await bed.umbra('checkpoint', '--json');
-  assert.is(code, 1);
-  assert.match(stdout, /E_BACKGROUND_DISKS.*stop-copy would leave/);
-  assert.equal(await read(), Array(NODES).fill('before'));
-  // Layers that no epoch needs any more may have been merged meanwhile.
-  assert.equal(
-    layersOf(0).filter((name) => !known.includes(name)),
-    [],
-  );
+test('disks are frozen by every capture, and agree with memory after each restore', async () => {
+  for (const capture of [['stop-copy'], ['tracked', 'precopy', 'stop-copy']]) {
+    await bed.reconfigure({ round: { capture, disks: 'snapshot' }, epochs: { keep: KEEP } });
+    const taken: (string | undefined)[] = [];
+    const rounds = capture.length === 1 ? ['first'] : ['base', 'tracked'];
+    for (const words of rounds) {
+      await write(`${capture[0]} ${words}`);
+      const report = await bed.json<RoundReport>('checkpoint');
+      assert.is(report.outcome, 'committed', report.failure?.message);
+      taken.push(report.members[0]?.capture);
+      for (const { disks } of report.members) assert.is(disks?.length, 1);
+    }
+    assert.equal(taken.at(-1), capture[0]);
+    await write('afterwards');
+    bed.killAll();
+    await bed.json<RestoreReport>('restore');
+    const last = `${capture[0]} ${rounds.at(-1)}`;
+    assert.equal(await read(), Array(NODES).fill(last), 'as the guest reads it from the disk');
+    assert.equal(await noted(), Array(NODES).fill(last), 'as the guest has it in memory');
+  }
 });
 
 test.run();
@@ -137,15 +144,21 @@ async function merged(): Promise<void> {
   }
 }
 
-/** Writes to the disk itself, through the guest's page cache. */
+/** Writes to the disk itself, through the guest's page cache, and notes it in memory. */
 async function write(words: string): Promise<void> {
   const dd = 'dd of=/dev/vda bs=512 count=1 conv=fsync 2>/dev/null';
-  const command = `printf '%-512s' '${words}' | ${dd}`;
+  const command = `printf '%-512s' '${words}' | ${dd}; echo '${words}' >/run/written`;
   for (let node = 0; node < NODES; node++) await bed.shell(node, command);
 }
 
 async function read(): Promise<string[]> {
   const command = 'echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda bs=512 count=1 2>/dev/null';
   const found = [...Array(NODES).keys()].map((node) => bed.shell(node, command));
+  return (await Promise.all(found)).map((text) => text.trim());
+}
+
+/** Returns what the guests have noted in memory. */
+async function noted(): Promise<string[]> {
+  const found = [...Array(NODES).keys()].map((node) => bed.shell(node, 'cat /run/written'));
   return (await Promise.all(found)).map((text) => text.trim());
 }

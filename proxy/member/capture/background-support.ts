@@ -64,10 +64,7 @@ async function diskObstacles(
   if (cut === 'frames-held') {
     return [`${names} cannot be snapshotted with round.cut: frames-held, where VMs keep running`];
   }
-  if (domainXml !== undefined) {
-    return [`${names}: libvirt keeps a record of disks, which a snapshot would contradict`];
-  }
-  return disks.flatMap((disk) => snapshotObstacle(disk) ?? []);
+  return disks.flatMap((disk) => snapshotObstacle(disk, domainXml !== undefined) ?? []);
 }
 
 async function hmp(qmp: QmpClient, command: string): Promise<string> {

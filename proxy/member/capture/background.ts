@@ -16,7 +16,7 @@
 import { dirname } from 'node:path';
 import { toFailure, UmbraError } from '../../failure/failure.ts';
 import { thisProcess } from '../../host/known-process.ts';
-import { type Disk, freezeDisks, writableDisks } from '../qemu/disks.ts';
+import { type Disk, writableDisks } from '../qemu/disks.ts';
 import { holdFrames, netdevs, releaseFrames } from '../qemu/frame-hold.ts';
 import { hasBalloon, type RamBlockInfo, ramBlocks } from '../qemu/memory.ts';
 import { awaitMigrationEnd } from '../qemu/migration.ts';
@@ -122,14 +122,11 @@ export class BackgroundCapture extends StreamCapture {
 
   override async resume(): Promise<void> {
     const { monitor, round } = this;
-    const { stopDeadlineMs, diskOwner } = this.prepare;
+    const { stopDeadlineMs } = this.prepare;
     // A VM that runs on with its frames held has been heard by no other.
     if (!this.#holdsFrames) {
-      const disks = await this.#disksToFreeze();
+      await this.freezeDisks();
       round.throwIfOver();
-      if (disks.length > 0) {
-        round.addFacts({ disks: await freezeDisks(monitor, disks, diskOwner, stopDeadlineMs) });
-      }
       await resumeStanding(monitor, stopDeadlineMs, this.#ranOnUnheld);
     } else if (!this.#ranOn) await makeRun(monitor, stopDeadlineMs);
     await releaseFrames(monitor, this.#held);

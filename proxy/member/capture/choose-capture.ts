@@ -5,7 +5,7 @@
 import type { QmpClient } from '../../../qmp/index.ts';
 import { type Failure, UmbraError } from '../../failure/failure.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
-import { writableDisks } from '../qemu/disks.ts';
+import { ownMergesEnd, snapshotObstacle, writableDisks } from '../qemu/disks.ts';
 import { otherWriters } from '../qemu/machine.ts';
 import type { Tracking } from '../tracking/tracking.ts';
 import { type BackgroundOptions, backgroundObstacles } from './background-support.ts';
@@ -24,14 +24,17 @@ export interface Choice {
   readonly begins?: TrackingStart;
 }
 
+/** The longest that merges of layers are waited for, which rule precopy and stop-copy out. */
+const MERGE_LIMIT_MS = 10_000;
+
 /** Captures that can be the base of tracked ones. A background snapshot watches memory itself. */
 const BASES: ReadonlySet<CaptureMode> = new Set(['precopy', 'stop-copy']);
 
 /**
  * Chooses a capture.
  *
- *     tracked   if what was written since the newest epoch is known; else it begins with the first
- *               base that is allowed and before which no other capture is
+ *     tracked   if what was written since the newest epoch is known; else it begins with precopy, if
+ *               that is allowed, also before a background snapshot; or with stop-copy, in its turn
  *
  * @param findChance finds out about a tracked capture; called if it is among those allowed
  * @throws UmbraError E_CAPTURE_UNSAFE, E_DISK_IN_USE, E_BACKGROUND_UNSUPPORTED,
@@ -47,6 +50,12 @@ export async function chooseCapture(
   for (const mode of options.capture) {
     if (mode === 'tracked') {
       const chance = await findChance();
+      const disks = chance.kind === 'none' ? undefined : await diskRefusal(qmp, options);
+      if (disks !== undefined) {
+        if (chance.kind === 'later') chance.tracking.close();
+        refusals.push(disks);
+        continue;
+      }
       if (chance.kind === 'later') {
         return { mode, reason: inWords(refusals), tracking: chance.tracking };
       }
@@ -54,8 +63,11 @@ export async function chooseCapture(
       refusals.push(notTracked(chance.why));
       continue;
     }
-    // A background snapshot is no base, and would end what has begun.
-    if (begins !== undefined && mode === 'background' && hasBase(options.capture)) continue;
+    // A background snapshot is no base: precopy is better, which is one. Stop-copy is not.
+    if (mode === 'background' && begins !== undefined && options.capture.includes('precopy')) {
+      const refused = await refusalOf('precopy', qmp, options);
+      if (refused === undefined) return { mode: 'precopy', reason: inWords(refusals), begins };
+    }
     const refusal = await refusalOf(mode, qmp, options);
     if (refusal === undefined) {
       const base = begins !== undefined && BASES.has(mode) && { begins };
@@ -68,10 +80,6 @@ export async function chooseCapture(
   throw UmbraError.received({ code: first.code, message: inWords(refusals) ?? '' });
 }
 
-function hasBase(captures: readonly CaptureMode[]): boolean {
-  return captures.some((mode) => BASES.has(mode));
-}
-
 function inWords(refusals: readonly Failure[]): string | undefined {
   return refusals.length === 0 ? undefined : refusals.map(({ message }) => message).join('; ');
 }
@@ -80,18 +88,40 @@ function notTracked(why: string): Failure {
   return { code: 'E_TRACKING_UNSUPPORTED', message: `not tracked: ${why}` };
 }
 
+/** Returns why disks that are to be part of epochs cannot be; undefined if they can, or are not. */
+async function diskRefusal(
+  qmp: QmpClient,
+  { disks: mode, workingDirectory, domainXml }: Omit<CaptureOptions, 'vm'>,
+): Promise<Failure | undefined> {
+  if (mode === 'leave') return undefined;
+  const disks = await writableDisks(qmp, workingDirectory);
+  const [why] = disks.flatMap((disk) => snapshotObstacle(disk, domainXml !== undefined) ?? []);
+  return why === undefined ? undefined : { code: 'E_BACKGROUND_DISKS', message: why };
+}
+
+/** Refuses disks of a QEMU that may end precopy by itself: it lets go of them before they stand. */
+async function earlyEnd(
+  mode: CaptureMode,
+  qmp: QmpClient,
+  { disks: how, workingDirectory }: CaptureOptions,
+): Promise<Failure | undefined> {
+  const { major, minor } = qmp.version;
+  const waits = major > 8 || (major === 8 && minor >= 1); // switchover-ack
+  if (mode !== 'precopy' || how === 'leave' || waits) return undefined;
+  const names = (await writableDisks(qmp, workingDirectory)).map(({ device }) => device).join(', ');
+  const message = `precopy: QEMU ${major}.${minor} may end before ${names} is frozen (8.1 waits)`;
+  return names === '' ? undefined : { code: 'E_BACKGROUND_DISKS', message };
+}
+
 async function refusalOf(
   mode: Exclude<CaptureMode, 'tracked'>,
   qmp: QmpClient,
   options: CaptureOptions,
 ): Promise<Failure | undefined> {
-  if (mode !== 'background' && options.disks === 'snapshot') {
-    const disks = await writableDisks(qmp, options.workingDirectory);
-    const names = disks.map(({ device }) => device).join(', ');
-    const message = `${mode} would leave ${names} out of the epoch (round.disks: snapshot)`;
-    if (disks.length > 0) return { code: 'E_BACKGROUND_DISKS', message };
-  }
   if (mode !== 'background') {
+    const disks = (await diskRefusal(qmp, options)) ?? (await earlyEnd(mode, qmp, options));
+    if (disks !== undefined) return disks;
+    await ownMergesEnd(qmp, MERGE_LIMIT_MS);
     const writers = await otherWriters(qmp);
     const message = `${mode} would fail, the VM stopped: a disk is held by ${writers.join(', ')}`;
     if (writers.length > 0) return { code: 'E_DISK_IN_USE', message };

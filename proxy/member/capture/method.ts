@@ -17,6 +17,7 @@ import type { Identity } from '../../../shadow/index.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
 import type { StreamFigures } from '../../intake/stream-intake.ts';
 import type { CaptureMode, PrepareCommand } from '../../protocol/member.ts';
+import { freezeDisks, writableDisks } from '../qemu/disks.ts';
 import { resumeStanding } from '../qemu/run-state.ts';
 import type { SplitMemory } from './huge-page-policy.ts';
 import type { LiveFacts, MemberRound, Ready, WholeFacts } from './stages.ts';
@@ -145,6 +146,17 @@ export abstract class CaptureMethod {
 
   protected get prepare(): PrepareCommand {
     return this.round.prepare;
+  }
+
+  /** Freezes the disks that are part of the epoch. The VM must stand. @throws UmbraError */
+  protected async freezeDisks(): Promise<void> {
+    const { disks: mode, workingDirectory, diskOwner, stopDeadlineMs } = this.prepare;
+    if (mode === 'leave' || this.ready.writableDisks.length === 0) return;
+    const disks = await writableDisks(this.monitor, workingDirectory);
+    this.round.throwIfOver();
+    if (disks.length === 0) return;
+    const frozen = await freezeDisks(this.monitor, disks, diskOwner, stopDeadlineMs);
+    this.round.addFacts({ disks: frozen });
   }
 
   /** Notes that the VM has stopped. @returns milliseconds of the live phase */

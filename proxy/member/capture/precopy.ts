@@ -117,10 +117,20 @@ export class PrecopyCapture extends StreamCapture {
     this.#pacing.closeIn();
     this.#pacing.end();
     const stopped = stopVm(this.monitor, this.prepare.stopDeadlineMs);
+    if (this.#freezes) {
+      // QEMU lets go of its disks when it switches over: they are frozen before it may.
+      await stopped;
+      await this.freezeDisks();
+      this.round.throwIfOver();
+    }
     if (this.#hasSwitchoverAck) this.intake.allowSwitchover();
     this.intake.letGo(); // until the VM has stopped, the live limit holds
     await stopped;
     this.intake.drain();
+  }
+
+  get #freezes(): boolean {
+    return this.prepare.disks === 'snapshot' && this.ready.writableDisks.length > 0;
   }
 
   override end(): void {

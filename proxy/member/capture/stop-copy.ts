@@ -20,6 +20,8 @@ export class StopCopyCapture extends StreamCapture {
   override async stop(): Promise<void> {
     await stopVm(this.monitor, this.prepare.stopDeadlineMs);
     this.round.throwIfOver();
+    await this.freezeDisks(); // before QEMU lets go of them at the end of the migration
+    this.round.throwIfOver();
     await this.migrate();
   }
 }

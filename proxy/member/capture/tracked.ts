@@ -113,6 +113,8 @@ export class TrackedCapture extends CaptureMethod {
     faultPoint(`tracking/${member}/residue`);
     const deviceState = await saved;
     this.round.throwIfOver();
+    await this.freezeDisks();
+    this.round.throwIfOver();
     this.#stateBytes = deviceState.length;
     const written = { writtenPages: this.#pages, residuePages: this.#pages - this.#livePages };
     this.round.addFacts({ ...written, copyMs });

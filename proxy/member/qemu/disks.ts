@@ -16,6 +16,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { BlockImage, BlockNode, QmpClient } from '../../../qmp/index.ts';
 import { UmbraError } from '../../failure/failure.ts';
 import {
@@ -29,6 +30,7 @@ import {
 /** The most layers of a disk: each slows every read, and QEMU walks them by recursion. */
 const LAYERS_MAX = 200;
 const JOB = 'umbra-merge-';
+const POLL_MS = 20;
 
 export interface Disk extends FrozenDisk {
   /** The node that the guest writes to. */
@@ -63,8 +65,15 @@ function layersOf(image: BlockImage | undefined, workingDirectory: string): Disk
   return [{ path, format }, ...layersOf(image['backing-image'], workingDirectory)];
 }
 
-/** Returns why a disk cannot be snapshotted, in words; undefined if it can. */
-export function snapshotObstacle({ device, layers, node }: Disk): string | undefined {
+/**
+ * Returns why a disk cannot be snapshotted, in words; undefined if it can.
+ * @param isDomains libvirt runs the VM
+ */
+export function snapshotObstacle(
+  { device, layers, node }: Disk,
+  isDomains: boolean,
+): string | undefined {
+  if (isDomains) return `${device}: libvirt keeps a record of disks, which a snapshot contradicts`;
   const other = layers.find(({ path }) => !path.startsWith('/'));
   if (layers.length === 0 || node === '') return `${device} is no image that QEMU describes`;
   if (other !== undefined) return `${device} is not in a file (${other.path})`;
@@ -133,6 +142,17 @@ export async function mergeLayers(
     await qmp.execute('block-stream', { 'job-id': job, device, 'base-node': base });
   }
   return disks.flatMap(({ layers }) => layers.map(({ path }) => path));
+}
+
+/**
+ * Waits until Umbra merges no layers any more: a job that writes to a disk rules a migration out.
+ * @param limitMs the longest that it waits
+ */
+export async function ownMergesEnd(qmp: QmpClient, limitMs: number): Promise<void> {
+  for (const end = performance.now() + limitMs; performance.now() < end; await delay(POLL_MS)) {
+    const jobs = await qmp.execute('query-block-jobs');
+    if (!jobs.some(({ device }) => device.startsWith(JOB))) return;
+  }
 }
 
 export interface Merge {

@@ -51,7 +51,7 @@ test('every option says its unit, default and effect', () => {
 test('defaults are those of the schema, as an operator writes them', () => {
   const usual = new Map(CLUSTER_OPTIONS.map((entry) => [entry.option, entry.default]));
   const defaults = {
-    'round.capture': 'auto: background, precopy, stop-copy',
+    'round.capture': 'auto: tracked, background, precopy, stop-copy',
     'round.stopDeadline': '10s',
     'round.slot': '100ms',
     'round.endWhen': '[all-first-pass]',
