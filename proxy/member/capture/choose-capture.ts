@@ -33,8 +33,8 @@ const BASES: ReadonlySet<CaptureMode> = new Set(['precopy', 'stop-copy']);
 /**
  * Chooses a capture.
  *
- *     tracked   if what was written since the newest epoch is known; else it begins with precopy, if
- *               that is allowed, also before a background snapshot; or with stop-copy, in its turn
+ *     tracked   if what was written since the newest epoch is known; else it begins with precopy,
+ *               if that is allowed, also before a background snapshot; or with stop-copy
  *
  * @param findChance finds out about a tracked capture; called if it is among those allowed
  * @throws UmbraError E_CAPTURE_UNSAFE, E_DISK_IN_USE, E_BACKGROUND_UNSUPPORTED,
