@@ -154,6 +154,10 @@ export class LinkImage implements RunImage {
   }
 
   #requireInside(runs: readonly PageRun[], bytes: number): void {
+    if (this.#isClosed) {
+      const path = this.#path;
+      throw new ShadowError('E_SHADOW_CLOSED', `${path} is closed`, { path });
+    }
     let pages = 0;
     for (const { page, count } of runs) {
       if (page < 0 || count < 0 || page + count > this.#entries.length) {

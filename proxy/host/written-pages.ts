@@ -85,9 +85,11 @@ export class WrittenPages {
    *     runs       in a call for each run, so that only written pages are given to be cleared
    *     none       their marks stay
    *
-   * @throws Error if the range is not watched, or the process has ended
+   * @throws Error if the range is not watched, the process has ended, or this was closed
    */
   find(range: PageRange, clearing: Clearing): WrittenRun[] {
+    // The number of a closed descriptor may be another file's by now.
+    if (!this.#open) throw new Error('closed');
     const found = this.#scan(range, clearing === 'as-found');
     if (clearing === 'as-found') this.#clearedPages += range.bytes / PAGE_BYTES;
     if (clearing === 'runs') {
@@ -101,6 +103,7 @@ export class WrittenPages {
     return found;
   }
 
+  /** Closes it. Idempotent. */
   close(): void {
     if (this.#open) closeSync(this.#pagemap);
     this.#open = false;

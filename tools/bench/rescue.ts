@@ -13,11 +13,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { RestoreReport, RoundReport } from '../../proxy/protocol/report.ts';
 import { QmpClient } from '../../qmp/index.ts';
-import { newestQemu } from '../testbed/newest-qemu.ts';
-import { Testbed } from '../testbed/testbed.ts';
 import type { Measurement, Row } from './bench.ts';
 import { migrateInto } from './qemu-migrate.ts';
 import { spread } from './statistics.ts';
+import { withBed } from './with-bed.ts';
 
 const RUNS = 5;
 const CAPTURE_GUEST_MIB = 1024;
@@ -145,17 +144,4 @@ async function demo(progress: Progress): Promise<number> {
   const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
   if (code !== 0) throw new Error(`the demo failed with status ${code}`);
   return (performance.now() - start) / 1000;
-}
-
-async function withBed<T>(
-  options: { nodes: number; memoryMiB: number; watch?: boolean },
-  use: (bed: Testbed) => Promise<T>,
-): Promise<T> {
-  const bed = await Testbed.create({ ...options, qemu: await newestQemu() });
-  try {
-    await bed.up();
-    return await use(bed);
-  } finally {
-    await bed.dispose();
-  }
 }

@@ -19,11 +19,11 @@ import type { RoundReport } from '../../proxy/protocol/report.ts';
 import { QmpClient } from '../../qmp/index.ts';
 import { occupiedBytes } from '../../shadow/index.ts';
 import { endMemory, verifyMemory } from '../testbed/dirty.ts';
-import { newestQemu } from '../testbed/newest-qemu.ts';
-import { Testbed } from '../testbed/testbed.ts';
+import type { Testbed } from '../testbed/testbed.ts';
 import type { BenchOptions, Measurement, Row } from './bench.ts';
 import { umbraSeconds, vcpuThreads } from './process-cpu.ts';
 import { spread } from './statistics.ts';
+import { withBed } from './with-bed.ts';
 
 const RUNS = 10;
 const LARGE_MIB = 4096;
@@ -195,17 +195,4 @@ async function measureKept(progress: Progress) {
 async function generation(bed: Testbed): Promise<number> {
   const words = await bed.shell(0, verifyMemory());
   return Number(/generation (\d+)/.exec(words)?.[1]);
-}
-
-async function withBed<T>(
-  options: Parameters<typeof Testbed.create>[0],
-  use: (bed: Testbed) => Promise<T>,
-): Promise<T> {
-  const bed = await Testbed.create({ ...options, qemu: await newestQemu() });
-  try {
-    await bed.up();
-    return await use(bed);
-  } finally {
-    await bed.dispose();
-  }
 }

@@ -26,6 +26,20 @@ const RESERVED_BYTES = 64 * 2 ** 20;
 export async function admitMember(round: MemberRound, monitor: QmpClient): Promise<Admitted> {
   await requireReady(monitor);
   const choice = await choose(round, monitor);
+  try {
+    return await admitChosen(round, monitor, choice);
+  } catch (error) {
+    choice.tracking?.close();
+    throw error;
+  }
+}
+
+async function admitChosen(
+  round: MemberRound,
+  monitor: QmpClient,
+  choice: Choice,
+): Promise<Admitted> {
+  round.throwIfOver();
   const { mode, tracking } = choice;
   const { machine, disks } = round.prepare.examined;
   const names = disks.filter(({ isWritable }) => isWritable).map(({ device }) => device);
@@ -52,7 +66,6 @@ async function choose(round: MemberRound, monitor: QmpClient): Promise<Choice> {
   const choice = await chooseCapture(monitor, round.prepare, () =>
     findTrackedChance(monitor, round.prepare, { member, directory }),
   );
-  round.throwIfOver();
   const { mode, reason } = choice;
   round.addFacts({ capture: mode, ...(reason && { captureReason: reason }) });
   return choice;

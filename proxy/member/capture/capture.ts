@@ -307,6 +307,7 @@ export class Capture implements MemberRound {
     this.#method?.end();
     clearTimeout(this.#deadline);
     this.#method?.close();
+    this.#admitted?.tracking?.close(); // there may be no method yet
     this.#connected?.monitor.close();
     this.#onOver(how);
   }

@@ -22,12 +22,6 @@ import { resumeStanding } from '../qemu/run-state.ts';
 import type { SplitMemory } from './huge-page-policy.ts';
 import type { LiveFacts, MemberRound, Ready, WholeFacts } from './stages.ts';
 
-/** Figures of a capture as far as it has come. */
-export interface CaptureFigures extends StreamFigures {
-  /** Bytes that are written and not captured yet; undefined where QEMU is asked. */
-  readonly remainingBytes?: number;
-}
-
 export abstract class CaptureMethod {
   abstract readonly mode: CaptureMode;
   /** The member has no live phase: its memory is sent only once it is stopped. */
@@ -55,7 +49,7 @@ export abstract class CaptureMethod {
   /** Bytes that were captured before the VM stopped. */
   abstract get liveBytes(): number;
 
-  abstract get figures(): CaptureFigures;
+  abstract get figures(): StreamFigures;
 
   /** Returns facts of QEMU that stay as long as it runs. */
   abstract identify(): Promise<Pick<Identity, 'machineType' | 'name' | 'uuid'>>;

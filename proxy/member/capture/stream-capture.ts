@@ -9,10 +9,10 @@
 import { UmbraError } from '../../failure/failure.ts';
 import { memberFile } from '../../host/folders.ts';
 import type { StreamResult } from '../../intake/shadow-sink.ts';
-import { type IntakeLimits, StreamIntake } from '../../intake/stream-intake.ts';
+import { type IntakeLimits, type StreamFigures, StreamIntake } from '../../intake/stream-intake.ts';
 import type { RamBlockInfo } from '../qemu/memory.ts';
 import { Tracking } from '../tracking/tracking.ts';
-import { type CaptureFigures, CaptureMethod } from './method.ts';
+import { CaptureMethod } from './method.ts';
 import { type LiveFacts, type MemberRound, NO_LIVE_PHASE, type Ready } from './stages.ts';
 import { whyStreamEnded } from './stream-end.ts';
 import type { TrackingStart } from './tracked-support.ts';
@@ -85,7 +85,7 @@ export abstract class StreamCapture extends CaptureMethod {
     this.intake.close();
   }
 
-  override get figures(): CaptureFigures {
+  override get figures(): StreamFigures {
     return this.intake.figures;
   }
 

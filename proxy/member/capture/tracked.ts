@@ -17,12 +17,13 @@ import { UmbraError } from '../../failure/failure.ts';
 import { faultPoint } from '../../failure/fault-point.ts';
 import { memberFile } from '../../host/folders.ts';
 import { PAGE_BYTES } from '../../host/linux.ts';
+import type { StreamFigures } from '../../intake/stream-intake.ts';
 import { DeviceState } from '../qemu/device-state.ts';
 import { stopVm } from '../qemu/run-state.ts';
 import { hasDirectDisk } from '../tracking/support.ts';
 import type { FoundRun, Tracking } from '../tracking/tracking.ts';
 import { WrittenCopy } from './copy-written.ts';
-import { type CaptureFigures, CaptureMethod } from './method.ts';
+import { CaptureMethod } from './method.ts';
 import { type LiveFacts, type MemberRound, NO_LIVE_PHASE, type Ready } from './stages.ts';
 
 interface TrackedParts {
@@ -163,7 +164,7 @@ export class TrackedCapture extends CaptureMethod {
     this.#parts.tracking.close();
   }
 
-  override get figures(): CaptureFigures {
+  override get figures(): StreamFigures {
     const pages = this.#pages;
     const bytes = pages * PAGE_BYTES;
     const counts = { seenPages: pages, totalPages: pages, normalPages: pages, zeroPages: 0 };

@@ -28,6 +28,7 @@ export class DeviceState {
   readonly #file: number;
   /** Bytes before the state: QEMU's descriptor goes on from where it has written to. */
   #from = 0;
+  #open = true;
 
   /**
    * Gives QEMU the file.
@@ -72,6 +73,8 @@ export class DeviceState {
     const filename = `/dev/fdset/${FDSET}`;
     const options = { timeoutMs: limitMs };
     await this.#monitor.execute('xen-save-devices-state', { filename, live: false }, options);
+    // The number of a closed descriptor may be another file's by now.
+    if (!this.#open) throw unusable('is not wanted any more');
     const { size } = fstatSync(this.#file);
     const bytes = size - this.#from;
     if (bytes > this.#limitBytes) throw unusable(`has ${bytes} bytes (limit: round.inFlight)`);
@@ -83,8 +86,10 @@ export class DeviceState {
     return state.subarray(HEADER.length);
   }
 
-  /** Takes the file back from QEMU, without waiting. */
+  /** Takes the file back from QEMU, without waiting. Idempotent. */
   close(): void {
+    if (!this.#open) return;
+    this.#open = false;
     closeSync(this.#file);
     if (!this.#monitor.isOpen) return;
     this.#monitor.execute('remove-fd', { 'fdset-id': FDSET }).catch(() => {}); // it goes with QEMU

@@ -37,7 +37,6 @@ import { type FormatVersion, isReadable, writeFailure } from '../../../shadow/in
 import { memberFile } from '../../host/folders.ts';
 import { isAlive, type KnownProcess, processSchema } from '../../host/known-process.ts';
 import { PAGE_BYTES } from '../../host/linux.ts';
-
 import { commit, knows, type Lineage, pend, UNKNOWN } from './lineage.ts';
 
 const FORMAT: FormatVersion = { name: 'umbra-tracking', version: 2, first: 1 };
@@ -109,6 +108,7 @@ export class Ledger {
   readonly #owedPath: string;
   #entry: Entry | undefined;
   #owed: number | undefined;
+  #isClosed = false;
   /** Bytes of the file of owed runs. */
   #end = WORD_BYTES;
 
@@ -241,9 +241,11 @@ export class Ledger {
     this.#entry = undefined;
   }
 
+  /** Closes the file of owed runs: it is not opened again. Idempotent. */
   close(): void {
     if (this.#owed !== undefined) closeSync(this.#owed);
     this.#owed = undefined;
+    this.#isClosed = true;
   }
 
   #follow({ since, pending }: Lineage): void {
@@ -270,6 +272,7 @@ export class Ledger {
   }
 
   #openOwed(): number {
+    if (this.#isClosed) throw new Error('closed');
     try {
       this.#owed ??= openSync(this.#owedPath, constants.O_RDWR | constants.O_CREAT, 0o600);
     } catch (cause) {

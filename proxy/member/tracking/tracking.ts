@@ -152,16 +152,20 @@ export class Tracking {
 /**
  * Ends the tracking of a VM, if it is tracked: its memory is as if it had never been watched.
  * @returns false if it was not
- * @throws Error if QEMU may not be traced
+ * @throws UmbraError E_TRACKING_REFUSED if QEMU may not be traced: it stays tracked
  */
-export function endTracking({ vm, directory }: TrackedVm): boolean {
+export function endTracking({ vm, directory, member }: TrackedVm): boolean {
   const ledger = new Ledger(directory);
   const fd = ledger.descriptorOf(vm);
-  ledger.remove();
-  if (fd === undefined) return false;
-  if (!isUserfaultfd(vm.pid, fd)) return false;
-  closeIn(vm, fd);
-  return true;
+  const isTracked = fd !== undefined && isUserfaultfd(vm.pid, fd);
+  try {
+    if (isTracked) closeIn(vm, fd);
+  } catch (cause) {
+    const message = `its memory stays tracked: ${(cause as Error).message}`;
+    throw new UmbraError({ code: 'E_TRACKING_REFUSED', message, member }, cause);
+  }
+  ledger.remove(); // not before: a successor could not end what it does not know
+  return isTracked;
 }
 
 function watchAll(vm: KnownProcess, fd: number, blocks: readonly WatchedBlock[]): void {
