@@ -75,9 +75,19 @@ export async function chooseCapture(
     }
     refusals.push(refusal);
   }
-  const [first] = refusals;
+  throw UmbraError.received(refusalOfAll(refusals, begins !== undefined));
+}
+
+/**
+ * Puts refusals of all captures into one. It has the code of a capture that stands by itself, if
+ * one was allowed: a tracked one needs a base that they would have been.
+ */
+function refusalOfAll(refusals: readonly Failure[], couldBeTracked: boolean): Failure {
+  const others = refusals.filter(({ code }) => code !== 'E_TRACKING_UNSUPPORTED');
+  const [first] = others.length > 0 ? others : refusals;
   if (first === undefined) throw new Error('no capture to choose from');
-  throw UmbraError.received({ code: first.code, message: inWords(refusals) ?? '' });
+  const said = couldBeTracked && others.length > 0 ? others : refusals;
+  return { code: first.code, message: inWords(said) ?? '' };
 }
 
 function inWords(refusals: readonly Failure[]): string | undefined {
