@@ -51,7 +51,8 @@ export async function repairVm(
       await delay(RETRY_MS);
     }
   }
-  journal.remove();
+  // A round that has begun since has a journal of its own: without it, its VM could stay stopped.
+  if (journal.read()?.round === entry.round) journal.remove();
   return true;
 }
 

@@ -76,6 +76,8 @@ export class PersistWorld {
   readonly #daemon: PersistDaemon;
   readonly #catalogue = new Map<number, InMemory>();
   readonly #pins = new Set<number>();
+  /** The last that an operator has asked for, by epoch: pinned, or not. */
+  readonly #lastPins = new Map<number, boolean>();
   /** The epoch of a round that is not committed yet. */
   #staged: InMemory | undefined;
   /** Rounds and removals exclude one another. */
@@ -106,6 +108,9 @@ export class PersistWorld {
   run(): PersistOutcome {
     this.#daemon.start();
     for (const fault of this.plan.faults) this.events.at(fault.atMs, () => this.#await(fault));
+    this.events.at(FAULTS_UNTIL_MS, () => {
+      this.#awaiting = []; // what is promised for the end is promised for when no fault strikes
+    });
     this.#every(ROUND_EVERY_MS, () => this.#round());
     this.#every(OPERATOR_EVERY_MS, () => this.#operate());
     this.events.run(() => false, END_MS);
@@ -270,8 +275,11 @@ export class PersistWorld {
     if (pinned && this.#catalogue.has(epoch)) this.#pins.add(epoch);
     else this.#pins.delete(epoch);
     if (!pinned) this.promises.pinned(manifest, false);
+    this.#lastPins.set(epoch, pinned);
     const want = { kind: 'pin', epoch, pinned } as const;
     this.#daemon.turn(want, REMOVE_LIMIT_MS, 'E_DURABLE_SILENT', (failure) => {
+      // Unpinned meanwhile: the answer to the pin promises nothing any more.
+      if (this.#lastPins.get(epoch) !== pinned) return;
       const named = this.disk.names.get(epoch)?.manifest;
       if (failure !== undefined || named === undefined) return;
       if (nameOf(named) === nameOf(manifest)) this.promises.pinned(manifest, pinned);

@@ -21,7 +21,13 @@ import type { SessionMilestone } from '../../../proxy/protocol/member.ts';
 import type { Memory } from './guest.ts';
 import { PAGES } from './guest.ts';
 import { ModelledProcess } from './process.ts';
-import { DEADLINE_MS, type ModelledLedger, type Seat, SILENCE_MS } from './terms.ts';
+import {
+  DEADLINE_MS,
+  type ModelledJournal,
+  type ModelledLedger,
+  type Seat,
+  SILENCE_MS,
+} from './terms.ts';
 import type { World } from './world.ts';
 
 const ADMIT_MS = 15;
@@ -134,7 +140,10 @@ export class ModelledProxy {
     if (seat.journal === undefined || seat.guest.isDead) {
       seat.journal = undefined;
       done();
-    } else this.process.after(UNDO_MS, () => this.#repair(done));
+    } else {
+      const { journal } = seat;
+      this.process.after(UNDO_MS, () => this.#repair(journal, done));
+    }
   }
 
   handle(event: SessionEvent): void {
@@ -376,7 +385,7 @@ export class ModelledProxy {
   #undo(keepShadow: boolean): void {
     const round = this.#round;
     this.#later(UNDO_MS, () =>
-      this.#repair(() => {
+      this.#repair(this.#seat.journal, () => {
         if (!keepShadow) this.#world.store.discard(round, this.#seat.name);
         this.handle({ type: 'undone' });
         this.#leaveWhenIdle();
@@ -384,17 +393,24 @@ export class ModelledProxy {
     );
   }
 
-  #repair(done: () => void): void {
-    const { guest, journal } = this.#seat;
-    if (journal !== undefined && !guest.isDead && (!this.#connect() || this.#busyMs > 0)) {
-      this.process.after(Math.max(this.#busyMs, UNDO_MS), () => this.#repair(done));
+  /** @param journal what was found when the repair began */
+  #repair(journal: ModelledJournal | undefined, done: () => void): void {
+    const { guest } = this.#seat;
+    // A round that has begun since has the monitor: the proxy's own, too.
+    const isWithout = this.#holdsForRound || !this.#connect();
+    if (journal !== undefined && !guest.isDead && (isWithout || this.#busyMs > 0)) {
+      this.process.after(Math.max(this.#busyMs, UNDO_MS), () => this.#repair(journal, done));
       return;
     }
     if (journal === undefined || guest.isDead || guest.runs || this.#world.cont(this.#seat)) {
-      this.#seat.journal = undefined;
-      this.#hasMonitor = false;
+      if (this.#seat.journal === journal) this.#seat.journal = undefined;
+      if (!this.#holdsForRound) this.#hasMonitor = false;
       done();
-    } else this.process.after(RETRY_MS, () => this.#repair(done));
+    } else this.process.after(RETRY_MS, () => this.#repair(journal, done));
+  }
+
+  get #holdsForRound(): boolean {
+    return this.inRound && this.#session.state !== UNDOING && this.#hasMonitor;
   }
 
   #fail(code: string): void {

@@ -38,6 +38,11 @@ export interface ModelledLedger {
   readonly clearing: boolean;
 }
 
+/** A journal of a round: it is told from that of another by being itself. */
+export interface ModelledJournal {
+  stopping: boolean;
+}
+
 /** A member, as far as it outlives its proxies. */
 export interface Seat {
   readonly name: string;
@@ -45,7 +50,7 @@ export interface Seat {
   readonly capture: Capture;
   /** Ledger of what a tracked guest has written, which outlives the proxy. */
   ledger: ModelledLedger | undefined;
-  journal: { stopping: boolean } | undefined;
+  journal: ModelledJournal | undefined;
   stopsSlowerMs: number;
   refusesAdmission: boolean;
   storeIsFull: boolean;
